@@ -1,0 +1,106 @@
+"""The one idea of the project: a field is a batched function from points to signed distance.
+
+Negative inside, zero on the surface, positive outside. Everything else (gradients, evaluation in chunks, meshing,
+rendering) is a free function over fields.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sdfnet.geometry.bounds import Bounds
+
+Accuracy = Literal["exact", "bound", "approximate"]
+"""What a value means: the Euclidean distance; a 1-Lipschitz lower bound of it; or only its sign and zero set."""
+
+_ORDER: dict[Accuracy, int] = {"exact": 0, "bound": 1, "approximate": 2}
+
+
+class Field(abc.ABC):
+    """A signed distance field. Concrete fields are final: to change one, wrap it.
+
+    Attributes
+    ----------
+    bounds : Bounds
+        Contains the zero set; may be infinite. Same frame as the points.
+    accuracy : Accuracy
+    """
+
+    bounds: Bounds
+    accuracy: Accuracy
+
+    @abc.abstractmethod
+    def __call__(self, points: Tensor) -> Tensor:
+        """Return signed distances (...) at `points` (..., 3); device and dtype are those of `points`."""
+
+
+def worst_accuracy(*accuracies: Accuracy) -> Accuracy:
+    """Return the least accurate of `accuracies`: a combination is as good as its worst part."""
+    return max(accuracies, key=_ORDER.__getitem__)
+
+
+def check_points(points: Tensor) -> None:
+    """Raise ValueError unless `points` is a floating tensor of shape (..., 3)."""
+    if points.ndim == 0 or points.shape[-1] != 3:
+        hint = ". Transpose with points.T?" if points.ndim == 2 and points.shape[0] == 3 else ""
+        raise ValueError(f"points must have shape (..., 3), got {tuple(points.shape)}{hint}")
+    if not points.is_floating_point():
+        raise ValueError(f"points must be floating, got {points.dtype}. Convert with points.float()?")
+
+
+def evaluate(
+    field: Field,
+    points: Tensor,
+    *,
+    chunk_size: int = 65536,
+    progress: Callable[[int], object] | None = None,
+) -> Tensor:
+    """Evaluate `field` at many `points` without gradients, in chunks that bound the memory.
+
+    The only evaluation loop of the project. `progress` is called with the number of points of each finished chunk.
+
+    Parameters
+    ----------
+    points : (..., 3)
+        Any floating dtype, on the device where the field lives.
+
+    Returns
+    -------
+    (...) of the same dtype and device.
+    """
+    check_points(points)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    flat = points.reshape(-1, 3)
+    sdf = torch.empty(len(flat), dtype=points.dtype, device=points.device)
+    with torch.inference_mode():
+        for start in range(0, len(flat), chunk_size):
+            part = flat[start : start + chunk_size]
+            sdf[start : start + len(part)] = field(part)
+            if progress is not None:
+                progress(len(part))
+    return sdf.reshape(points.shape[:-1])
+
+
+def gradient(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
+    """Return the raw gradient (..., 3) of `field` at `points` (..., 3) by automatic differentiation, in chunks."""
+    check_points(points)
+    flat = points.reshape(-1, 3)
+    parts = []
+    for start in range(0, len(flat), chunk_size):
+        with torch.enable_grad():
+            part = flat[start : start + chunk_size].detach().requires_grad_(True)
+            sdf = field(part)
+            (slope,) = torch.autograd.grad(sdf.sum(), part)
+        parts.append(slope)
+    return torch.cat(parts).reshape(points.shape) if parts else torch.zeros_like(points)
+
+
+def normals(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
+    """Return unit outward normals (..., 3): the normalised gradient, zero where the gradient vanishes."""
+    return torch.nn.functional.normalize(gradient(field, points, chunk_size=chunk_size), dim=-1)
