@@ -1,0 +1,248 @@
+"""Paths through latent codes: from a few key codes and a list of times to one code per time.
+
+Times run from 0 to 1. A path visits key k at `key_times[k]` and there returns that key's very bits, so the ends of a
+morph are the shapes themselves. Everything is computed in float64 and returned in the keys' dtype. Nothing here
+knows decoders or meshes; any rows of numbers can be interpolated (the morph sends its similarities through too).
+
+Legend: K keys, L numbers in a key, T times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+PathKind = Literal["linear", "spherical", "spline", "natural"]
+"""Straight lines; arcs of turning direction and linear length; centripetal Catmull-Rom; natural cubic spline."""
+
+Easing = Literal["linear", "smooth", "smoother", "ease-in", "ease-out"]
+"""How time passes from one key to the next: evenly, or slower at both ends, at the start, at the end."""
+
+Playback = Literal["once", "loop", "pingpong"]
+"""From the first key to the last; on from the last to the first, without a seam; there and back again."""
+
+_EASINGS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "linear": lambda u: u,
+    "smooth": lambda u: u * u * (3 - 2 * u),
+    "smoother": lambda u: u**3 * (10 + u * (6 * u - 15)),
+    "ease-in": lambda u: u * u,
+    "ease-out": lambda u: u * (2 - u),
+}
+
+_PARALLEL_SINE = 1e-6
+"""Below this sine of the angle between two codes an arc is a line to rounding (or, opposite, has no defined plane)."""
+
+
+def interpolate(
+    keys: Tensor,
+    times: Sequence[float] | NDArray[np.floating],
+    *,
+    kind: PathKind = "linear",
+    easing: Easing = "linear",
+    key_times: Sequence[float] | None = None,
+    closed: bool = False,
+) -> Tensor:
+    """Return the codes (T, L) at `times` on the path through `keys` (K, L), K at least 2.
+
+    Parameters
+    ----------
+    times : (T,)
+        In [0, 1], any order.
+    kind : PathKind
+        "linear" and "spherical" look only at the two neighbouring keys. An arc between parallel, opposite or zero
+        codes is a line. "spline" bends at no key and stays near the keys; "natural" is the C² curve of least
+        bending in time, and may overshoot.
+    easing : Easing
+        Applied between each two keys. All but "linear" and the half-open ones come to rest at every key.
+    key_times : K increasing numbers from 0 to 1
+        When each key is reached; evenly by default. With `closed`, K + 1 numbers, the last for the return.
+    closed : bool
+        The path goes on from the last key to the first.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two keys; times outside [0, 1]; key times that do not increase from 0 to 1; an unknown kind.
+
+    References
+    ----------
+    Shoemake 1985 (arcs); Catmull & Rom 1974 with the knots of Yuksel et al. 2011, alpha = 1/2.
+
+    >>> interpolate(torch.tensor([[0.0], [1.0], [4.0]]), [0, 0.25, 0.5, 1]).flatten().tolist()
+    [0.0, 0.5, 1.0, 4.0]
+    """
+    _check_keys(keys)
+    if kind not in get_args(PathKind):
+        raise ValueError(f"path must be one of {', '.join(get_args(PathKind))}, got {kind!r}")
+    knots = _key_times(key_times, num_keys=len(keys), closed=closed)
+    times_T = np.asarray(times, dtype=np.float64).reshape(-1)
+    if not ((times_T >= 0) & (times_T <= 1)).all():
+        raise ValueError(f"times must lie in [0, 1], got {times_T.min()} to {times_T.max()}")
+    path_KL = torch.cat([keys, keys[:1]]) if closed else keys
+    segments = np.clip(np.searchsorted(knots, times_T, side="right") - 1, 0, len(knots) - 2)
+    shares = (times_T - knots[segments]) / (knots[segments + 1] - knots[segments])
+    eased = ease(shares, easing=easing)
+    values = path_KL.detach().cpu().double().numpy()
+    codes = torch.from_numpy(_curve(values, knots, segments, eased, kind=kind, closed=closed)).to(keys)
+    for share, offset in ((0.0, 0), (1.0, 1)):
+        at_key = np.flatnonzero(eased == share)
+        codes[at_key] = path_KL[segments[at_key] + offset].detach()
+    return codes
+
+
+def ease(shares: NDArray[np.float64], *, easing: Easing) -> NDArray[np.float64]:
+    """Return `shares` in [0, 1] of the way, bent by `easing`; 0 and 1 stay exactly.
+
+    >>> ease(np.array([0.0, 0.25, 1.0]), easing="smooth").tolist()
+    [0.0, 0.15625, 1.0]
+    """
+    if easing not in _EASINGS:
+        raise ValueError(f"easing must be one of {', '.join(_EASINGS)}, got {easing!r}")
+    return _EASINGS[easing](np.asarray(shares, dtype=np.float64))
+
+
+def frame_times(
+    num_frames: int, *, num_keys: int, key_times: Sequence[float] | None = None, playback: Playback = "once"
+) -> NDArray[np.float64]:
+    """Return the time (num_frames,) of every frame, such that each key falls exactly on a frame.
+
+    Key times are moved to the nearest whole frame, as an animator sets key frames; between two keys frames are evenly
+    spaced. A loop stops one frame before its first frame would come again. "pingpong" has the times of "once":
+    `playback_order` plays the same frames back.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two frames, or fewer than there are keys.
+
+    >>> frame_times(5, num_keys=3).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> frame_times(4, num_keys=2, playback="loop").tolist()
+    [0.0, 0.25, 0.5, 0.75]
+    """
+    _check_playback(playback)
+    if num_frames < 2:
+        raise ValueError(f"frames must be at least 2, got {num_frames}")
+    if num_frames < num_keys:
+        raise ValueError(f"frames must be at least {num_keys}, one for each shape, got {num_frames}")
+    closed = playback == "loop"
+    knots = _key_times(key_times, num_keys=num_keys, closed=closed)
+    num_steps = num_frames if closed else num_frames - 1
+    return np.interp(np.arange(num_frames), _key_frames(knots, num_steps), knots)
+
+
+def playback_order(num_frames: int, *, playback: Playback) -> list[int]:
+    """Return the frames in the order in which a film shows them.
+
+    >>> playback_order(4, playback="pingpong")
+    [0, 1, 2, 3, 2, 1]
+    """
+    _check_playback(playback)
+    forward = list(range(num_frames))
+    return forward + forward[-2:0:-1] if playback == "pingpong" else forward
+
+
+def _check_playback(playback: str) -> None:
+    if playback not in get_args(Playback):
+        raise ValueError(f"playback must be one of {', '.join(get_args(Playback))}, got {playback!r}")
+
+
+def _check_keys(keys: Tensor) -> None:
+    if keys.ndim != 2 or len(keys) < 2:
+        raise ValueError(f"keys must have shape (K, L) with K at least 2, got {tuple(keys.shape)}")
+    if not torch.isfinite(keys).all():
+        raise ValueError("keys must be finite, got NaN or infinity: the run that made them has diverged")
+
+
+def _key_times(key_times: Sequence[float] | None, *, num_keys: int, closed: bool) -> NDArray[np.float64]:
+    """Return checked key times, evenly spaced by default; one more than keys for a closed path."""
+    count = num_keys + closed
+    if key_times is None:
+        return np.linspace(0, 1, count)
+    knots = np.asarray(key_times, dtype=np.float64)
+    increasing = knots.shape == (count,) and knots[0] == 0 and knots[-1] == 1 and (np.diff(knots) > 0).all()
+    if not increasing:
+        raise ValueError(f"key_times must be {count} numbers that increase from 0 to 1, got {list(key_times)}")
+    return knots
+
+
+def _key_frames(knots: NDArray[np.float64], num_steps: int) -> NDArray[np.int64]:
+    """Return the frame of each key: the nearest, moved apart so that no two keys share one."""
+    frames = np.rint(knots * num_steps).astype(np.int64)
+    indices = np.arange(len(knots))
+    frames = np.maximum.accumulate(frames - indices) + indices
+    return np.minimum(frames, num_steps - indices[::-1])
+
+
+def _curve(
+    values: NDArray[np.float64],
+    knots: NDArray[np.float64],
+    segments: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    *,
+    kind: PathKind,
+    closed: bool,
+) -> NDArray[np.float64]:
+    """Return the points (T, L) at `shares` of the way through `segments` of the path through `values`."""
+    if kind == "natural":
+        from scipy.interpolate import CubicSpline
+
+        spline = CubicSpline(knots, values, bc_type="periodic" if closed else "natural")
+        return np.asarray(spline(knots[segments] + shares * (knots[segments + 1] - knots[segments])))
+    starts, ends, u = values[segments], values[segments + 1], shares[:, None]
+    if kind == "linear":
+        return starts + u * (ends - starts)
+    if kind == "spherical":
+        return _arc(starts, ends, u)
+    tangents_out, tangents_in = _catmull_rom_tangents(values, closed=closed)
+    cubic, square = u**3, u**2
+    return (
+        (2 * cubic - 3 * square + 1) * starts
+        + (cubic - 2 * square + u) * tangents_out[segments]
+        + (3 * square - 2 * cubic) * ends
+        + (cubic - square) * tangents_in[segments]
+    )
+
+
+def _arc(starts: NDArray[np.float64], ends: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn the direction at a constant rate and change the length linearly, row by row."""
+    length_start = np.linalg.norm(starts, axis=1, keepdims=True)
+    length_end = np.linalg.norm(ends, axis=1, keepdims=True)
+    safe = (length_start > 0) & (length_end > 0)
+    direction_start = starts / np.where(safe, length_start, 1)
+    direction_end = ends / np.where(safe, length_end, 1)
+    # The half-angle form keeps its digits for nearly parallel codes, where arccos of the dot product loses them.
+    half_chord = np.linalg.norm(direction_start - direction_end, axis=1, keepdims=True) / 2
+    half_sum = np.linalg.norm(direction_start + direction_end, axis=1, keepdims=True) / 2
+    angle = 2 * np.arctan2(half_chord, half_sum)
+    sine = np.sin(angle)
+    curved = safe & (sine > _PARALLEL_SINE)
+    divisor = np.where(curved, sine, 1)
+    turned = np.sin((1 - u) * angle) / divisor * direction_start + np.sin(u * angle) / divisor * direction_end
+    length = length_start + u * (length_end - length_start)
+    return np.where(curved, length * turned, starts + u * (ends - starts))
+
+
+def _catmull_rom_tangents(
+    values: NDArray[np.float64], *, closed: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return for each segment the tangents at its start and end, per unit of the segment (K - 1, L) each.
+
+    Knots are spaced by the square root of the distance (centripetal: no cusps, no loops within a segment). Beyond an
+    open end the path goes on straight.
+    """
+    before = values[-2] if closed else 2 * values[0] - values[1]
+    after = values[1] if closed else 2 * values[-1] - values[-2]
+    padded = np.concatenate([before[None], values, after[None]])
+    steps = np.diff(padded, axis=0)
+    gaps = np.sqrt(np.linalg.norm(steps, axis=1, keepdims=True))
+    gaps = np.where(gaps > 0, gaps, 1)  # two equal keys: their slope is 0 whatever the gap
+    slopes = steps / gaps
+    at_key = slopes[:-1] + slopes[1:] - (padded[2:] - padded[:-2]) / (gaps[:-1] + gaps[1:])
+    inner = gaps[1:-1]
+    return at_key[:-1] * inner, at_key[1:] * inner
