@@ -1,0 +1,33 @@
+"""Signed distance fields: one contract (`base`), and everything that obeys it."""
+
+from sdfnet.fields.base import Accuracy as Accuracy
+from sdfnet.fields.base import Field as Field
+from sdfnet.fields.base import evaluate as evaluate
+from sdfnet.fields.base import gradient as gradient
+from sdfnet.fields.base import normals as normals
+from sdfnet.fields.base import worst_accuracy as worst_accuracy
+from sdfnet.fields.booleans import Complement as Complement
+from sdfnet.fields.booleans import Difference as Difference
+from sdfnet.fields.booleans import Intersection as Intersection
+from sdfnet.fields.booleans import SmoothDifference as SmoothDifference
+from sdfnet.fields.booleans import SmoothIntersection as SmoothIntersection
+from sdfnet.fields.booleans import SmoothUnion as SmoothUnion
+from sdfnet.fields.booleans import Union as Union
+from sdfnet.fields.grid import GridField as GridField
+from sdfnet.fields.mesh import MeshField as MeshField
+from sdfnet.fields.neural import NeuralField as NeuralField
+from sdfnet.fields.primitives import Box as Box
+from sdfnet.fields.primitives import Cylinder as Cylinder
+from sdfnet.fields.primitives import Ellipsoid as Ellipsoid
+from sdfnet.fields.primitives import HalfSpace as HalfSpace
+from sdfnet.fields.primitives import Sphere as Sphere
+from sdfnet.fields.primitives import Torus as Torus
+from sdfnet.fields.swept import Extrusion as Extrusion
+from sdfnet.fields.swept import Frustum as Frustum
+from sdfnet.fields.swept import Ribbon as Ribbon
+from sdfnet.fields.swept import Tube as Tube
+from sdfnet.fields.transforms import Mirrored as Mirrored
+from sdfnet.fields.transforms import Offset as Offset
+from sdfnet.fields.transforms import Shell as Shell
+from sdfnet.fields.transforms import Transformed as Transformed
+from sdfnet.fields.transforms import rotation_about as rotation_about

@@ -30,5 +30,5 @@ class NeuralField(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
-        flat = points.reshape(1, -1, 3).to(self.latent.dtype)
-        return self.decoder.decode(flat, self._conditioned).reshape(points.shape[:-1]).to(points.dtype)
+        flat = points.reshape(1, -1, 3).to(self.latent)
+        return self.decoder.decode(flat, self._conditioned).reshape(points.shape[:-1]).to(points)

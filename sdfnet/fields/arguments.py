@@ -1,0 +1,51 @@
+"""Checks of the numbers that fields are made from: each returns the clean value or raises. Not for users."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def check_positive(name: str, number: float) -> float:
+    """Return `number` as a float, or raise ValueError unless it is finite and above zero."""
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be positive and finite, got {number}")
+    return float(number)
+
+
+def check_not_negative(name: str, number: float) -> float:
+    """Return `number` as a float, or raise ValueError unless it is finite and at least zero."""
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be zero or more and finite, got {number}")
+    return float(number)
+
+
+def check_vector(name: str, vector: ArrayLike) -> NDArray[np.float64]:
+    """Return `vector` as (3,) float64, or raise ValueError unless it is three finite numbers."""
+    array = np.array(vector, dtype=np.float64)
+    if array.shape != (3,) or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be three finite numbers, got {vector!r}")
+    return array
+
+
+def check_direction(name: str, vector: ArrayLike) -> NDArray[np.float64]:
+    """Return `vector` as a unit (3,) float64, or raise ValueError where it has no direction."""
+    array = check_vector(name, vector)
+    length = float(np.linalg.norm(array))
+    if length == 0:
+        raise ValueError(f"{name} must not be zero, got {vector!r}")
+    return array / length
+
+
+def check_curve(name: str, curve: ArrayLike, *, axes: int, at_least: int) -> NDArray[np.float64]:
+    """Return `curve` as (K, axes) float64 with K >= at_least and no point equal to the one before it, or raise."""
+    array = np.array(curve, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != axes or len(array) < at_least:
+        raise ValueError(f"{name} must have shape (K, {axes}) with K at least {at_least}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {array.tolist()}")
+    if not np.linalg.norm(np.diff(array, axis=0), axis=1).all():
+        raise ValueError(f"{name} must not repeat a point, got {array.tolist()}")
+    return array

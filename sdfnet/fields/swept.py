@@ -1,0 +1,220 @@
+"""Solids swept along lines and curves: rods, tapered legs, bent tubes, bent sheets and extruded outlines.
+
+Curves are polylines; give enough points and a curve looks smooth. Plane outlines lie in the (x, z) plane and are
+extruded along y; turn them with `Transformed`.
+
+References: I. Quilez, "3D distance functions" (round cone, capped cone, extrusion) and "2D distance functions"
+(polygon), https://iquilezles.org/articles/.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from sdfnet.fields.arguments import check_curve, check_not_negative, check_positive, check_vector
+from sdfnet.fields.base import Accuracy, Field, check_points
+from sdfnet.geometry.bounds import Bounds
+
+
+class Tube(Field):
+    """A round tube along a polyline, with spherical joints and ends; the radius may change along it.
+
+    Exact for a straight piece (capsule, or the convex hull of two balls); a bound for more, as any union is.
+
+    Parameters
+    ----------
+    curve : (K, 3)
+        At least two points.
+    radius : float or (K,)
+        One, or one per point; neighbours may not differ by more than their distance.
+    closed : bool
+        Join the last point to the first.
+
+    >>> Tube([[0, 0, 0], [0, 2, 0]], 0.5)(torch.tensor([[1.5, 1.0, 0.0], [0.0, 3.0, 0.0]])).tolist()
+    [1.0, 0.5]
+    """
+
+    def __init__(self, curve: ArrayLike, radius: ArrayLike, *, closed: bool = False) -> None:
+        self.curve = check_curve("curve", curve, axes=3, at_least=2)
+        try:
+            self.radius = np.broadcast_to(np.array(radius, dtype=np.float64), len(self.curve))
+        except ValueError:
+            raise ValueError(f"radius must be one number or {len(self.curve)}, got {np.shape(radius)}") from None
+        if not (np.isfinite(self.radius).all() and self.radius.min() > 0):
+            raise ValueError(f"radius must be positive and finite, got {radius!r}")
+        order = np.arange(len(self.curve) + 1) % len(self.curve) if closed else np.arange(len(self.curve))
+        self._starts, ends = self.curve[order[:-1]], self.curve[order[1:]]
+        self._lengths = np.linalg.norm(ends - self._starts, axis=1)
+        self._start_radii = self.radius[order[:-1]]
+        self._end_radii = self.radius[order[1:]]
+        if not (np.abs(self._start_radii - self._end_radii) < self._lengths).all():
+            raise ValueError("radius must change by less than the distance between neighbours along the curve")
+        self._directions = (ends - self._starts) / self._lengths[:, None]
+        self.accuracy: Accuracy = "exact" if len(self._lengths) == 1 else "bound"
+        reach = self.radius[:, None]
+        self.bounds = Bounds((self.curve - reach).min(axis=0), (self.curve + reach).max(axis=0))
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        # K axis before xyz: (..., K, 3). Quilez' sdRoundCone in the half plane (radial, along).
+        local = points[..., None, :] - points.new_tensor(self._starts)
+        directions = points.new_tensor(self._directions)
+        along = (local * directions).sum(dim=-1)
+        radial = torch.linalg.vector_norm(local - along[..., None] * directions, dim=-1)
+        lengths = points.new_tensor(self._lengths)
+        start_radii, end_radii = points.new_tensor(self._start_radii), points.new_tensor(self._end_radii)
+        slope = (start_radii - end_radii) / lengths
+        flat = (1 - slope**2).sqrt()
+        place = flat * along - slope * radial
+        at_start = torch.linalg.vector_norm(local, dim=-1) - start_radii
+        at_end = torch.linalg.vector_norm(local - lengths[:, None] * directions, dim=-1) - end_radii
+        on_side = flat * radial + slope * along - start_radii
+        pieces = torch.where(place < 0, at_start, torch.where(place > flat * lengths, at_end, on_side))
+        return pieces.amin(dim=-1)
+
+
+class Frustum(Field):
+    """A cone cut flat at both ends: `start_radius` at `start`, `end_radius` at `end`. Exact.
+
+    >>> frustum = Frustum([0, 0, 0], [0, 2, 0], start_radius=1.0, end_radius=1.0)
+    >>> frustum(torch.tensor([[0.0, 3.0, 0.0], [0.75, 1.0, 0.0]])).tolist()
+    [1.0, -0.25]
+    """
+
+    accuracy: Accuracy = "exact"
+
+    def __init__(self, start: ArrayLike, end: ArrayLike, *, start_radius: float, end_radius: float) -> None:
+        self.start, self.end = check_vector("start", start), check_vector("end", end)
+        self.start_radius = check_positive("start_radius", start_radius)
+        self.end_radius = check_positive("end_radius", end_radius)
+        self.length = float(np.linalg.norm(self.end - self.start))
+        if self.length == 0:
+            raise ValueError(f"start and end must differ, got {start!r} twice")
+        self.direction = (self.end - self.start) / self.length
+        # A disc of radius r with normal n reaches r sqrt(1 - n²) along each axis.
+        disc = np.sqrt(np.clip(1 - self.direction**2, 0, None))
+        lower = np.minimum(self.start - self.start_radius * disc, self.end - self.end_radius * disc)
+        upper = np.maximum(self.start + self.start_radius * disc, self.end + self.end_radius * disc)
+        self.bounds = Bounds(lower, upper)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        local = points - points.new_tensor(self.start)
+        direction = points.new_tensor(self.direction)
+        along = (local * direction).sum(dim=-1)
+        radial = torch.linalg.vector_norm(local - along[..., None] * direction, dim=-1)
+        growth = self.end_radius - self.start_radius
+        beyond = (along - self.length / 2).abs() - self.length / 2
+        cap_radius = torch.full_like(along, self.end_radius).masked_fill(along < self.length / 2, self.start_radius)
+        to_cap = torch.stack([(radial - cap_radius).clamp(min=0), beyond], dim=-1)
+        square = growth**2 + self.length**2
+        share = ((growth * (radial - self.start_radius) + along * self.length) / square).clamp(0, 1)
+        to_side = torch.stack([radial - self.start_radius - share * growth, along - share * self.length], dim=-1)
+        inside = (to_side[..., 0] < 0) & (beyond < 0)
+        cap, side = torch.linalg.vector_norm(to_cap, dim=-1), torch.linalg.vector_norm(to_side, dim=-1)
+        distance = torch.minimum(cap, side)
+        return torch.where(inside, -distance, distance)
+
+
+class Ribbon(Field):
+    """A bent sheet: a curve in the (x, z) plane drawn out along y to ±half_height, `radius` thick to each side.
+
+    All edges are fully rounded. Exact for one straight piece, a bound for more.
+
+    Parameters
+    ----------
+    curve : (K, 2)
+        x and z, at least two points.
+
+    >>> Ribbon([[-1, 0], [1, 0]], 2.0, radius=0.25)(torch.tensor([[0.0, 0.0, 1.0], [0.0, 3.0, 0.0]])).tolist()
+    [0.75, 0.75]
+    """
+
+    def __init__(self, curve: ArrayLike, half_height: float, *, radius: float, closed: bool = False) -> None:
+        self.curve = check_curve("curve", curve, axes=2, at_least=2)
+        self.half_height = check_positive("half_height", half_height)
+        self.radius = check_positive("radius", radius)
+        self._corners = np.concatenate([self.curve, self.curve[:1]]) if closed else self.curve
+        self.accuracy: Accuracy = "exact" if len(self._corners) == 2 else "bound"
+        self.bounds = _extruded_bounds(self.curve, self.half_height).grown(self.radius)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        across = _to_segments(points[..., 0::2], self._corners)
+        beyond = (points[..., 1].abs() - self.half_height).clamp(min=0)
+        offset = torch.cat([across, beyond[..., None]], dim=-1)
+        return torch.linalg.vector_norm(offset, dim=-1) - self.radius
+
+
+class Extrusion(Field):
+    """A simple polygon in the (x, z) plane extruded along y to ±half_height, grown by `rounding` on all sides.
+
+    The outer size is the polygon's plus `rounding`: the inverse of the other solids, because shrinking a polygon may
+    split it. Exact where the polygon is convex or `rounding` is zero, otherwise a bound.
+
+    Parameters
+    ----------
+    polygon : (K, 2)
+        x and z of the corners in either sense of rotation; the last joins the first.
+
+    >>> square = Extrusion([[-1, -1], [1, -1], [1, 1], [-1, 1]], 2.0)
+    >>> square(torch.tensor([[4.0, 6.0, 0.0], [0.5, 0.0, 0.0]])).tolist()
+    [5.0, -0.5]
+    """
+
+    def __init__(self, polygon: ArrayLike, half_height: float, *, rounding: float = 0.0) -> None:
+        self.polygon = check_curve("polygon", polygon, axes=2, at_least=3)
+        self.half_height = check_positive("half_height", half_height)
+        self.rounding = check_not_negative("rounding", rounding)
+        self._corners = np.concatenate([self.polygon, self.polygon[:1]])
+        self.accuracy: Accuracy = "exact" if self.rounding == 0 or _is_convex(self.polygon) else "bound"
+        self.bounds = _extruded_bounds(self.polygon, self.half_height).grown(self.rounding)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        plane = points[..., 0::2]
+        distance = torch.linalg.vector_norm(_to_segments(plane, self._corners), dim=-1)
+        flat = torch.where(_in_polygon(plane, self._corners), -distance, distance)
+        excess = torch.stack([flat, points[..., 1].abs() - self.half_height], dim=-1)
+        outside = torch.linalg.vector_norm(excess.clamp(min=0), dim=-1)
+        return outside + excess.amax(dim=-1).clamp(max=0) - self.rounding
+
+
+def _to_segments(plane: Tensor, corners: np.ndarray) -> Tensor:
+    """Return the vectors (..., 2) from the nearest point of the polyline `corners` (K, 2) to `plane` (..., 2)."""
+    starts = plane.new_tensor(corners[:-1])
+    edges = plane.new_tensor(np.diff(corners, axis=0))
+    local = plane[..., None, :] - starts
+    share = ((local * edges).sum(dim=-1) / (edges**2).sum(dim=-1)).clamp(0, 1)
+    offsets = local - share[..., None] * edges
+    nearest = (offsets**2).sum(dim=-1).argmin(dim=-1, keepdim=True)
+    return offsets.gather(-2, nearest[..., None].expand(*nearest.shape, 2)).squeeze(-2)
+
+
+def _in_polygon(plane: Tensor, corners: np.ndarray) -> Tensor:
+    """Return which of `plane` (..., 2) lie in the closed polygon, by counting the edges that a ray along +x crosses."""
+    starts, ends = plane.new_tensor(corners[:-1]), plane.new_tensor(corners[1:])
+    x, z = plane[..., None, 0], plane[..., None, 1]
+    spans = (starts[:, 1] <= z) != (ends[:, 1] <= z)
+    turn = (ends[:, 0] - starts[:, 0]) * (z - starts[:, 1]) - (x - starts[:, 0]) * (ends[:, 1] - starts[:, 1])
+    crosses = spans & ((turn > 0) == (ends[:, 1] > starts[:, 1]))
+    return crosses.sum(dim=-1) % 2 == 1
+
+
+def _is_convex(polygon: np.ndarray) -> bool:
+    edges = np.roll(polygon, -1, axis=0) - polygon
+    following = np.roll(edges, -1, axis=0)
+    turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
+    angles = np.arctan2(turns, (edges * following).sum(axis=1))
+    once_round = math.isclose(abs(angles.sum()), 2 * math.pi, rel_tol=1e-6)
+    return bool(once_round and ((turns >= 0).all() or (turns <= 0).all()))
+
+
+def _extruded_bounds(curve: np.ndarray, half_height: float) -> Bounds:
+    (x_low, z_low), (x_high, z_high) = curve.min(axis=0), curve.max(axis=0)
+    return Bounds([x_low, -half_height, z_low], [x_high, half_height, z_high])

@@ -1,0 +1,173 @@
+"""Fields made from one other field: moved, turned, scaled, mirrored, grown, hollowed.
+
+Rigid motion and uniform scale keep the accuracy. Other maps of space are left out on purpose: they make any field
+approximate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sdfnet.fields.arguments import check_direction, check_positive, check_vector
+from sdfnet.fields.base import Accuracy, Field, check_points, worst_accuracy
+from sdfnet.fields.extent import Confined
+from sdfnet.geometry.bounds import Bounds
+
+
+def rotation_about(axis: ArrayLike, degrees: float) -> NDArray[np.float64]:
+    """Return the (3, 3) float64 matrix that turns by `degrees` about `axis`, right-handed (Rodrigues' formula).
+
+    >>> (rotation_about([0, 0, 1], 90) @ [1, 0, 0]).round(12).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    x, y, z = check_direction("axis", axis)
+    if not math.isfinite(degrees):
+        raise ValueError(f"degrees must be finite, got {degrees}")
+    angle = math.radians(degrees)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
+
+
+class Transformed(Field):
+    """`field` scaled, then turned, then moved: `p -> rotation @ (scale * p) + translation`. As accurate as it.
+
+    Parameters
+    ----------
+    rotation : (3, 3), optional
+        Orthogonal; a reflection (determinant -1) is allowed. See `rotation_about`.
+    translation : (3,)
+    scale : float
+        Uniform and positive.
+
+    Raises
+    ------
+    ValueError
+        `rotation` is not orthogonal to 10⁻⁶, or `scale` is not positive.
+
+    >>> from sdfnet.fields.primitives import Box
+    >>> moved = Transformed(Box([1, 2, 3]), rotation=rotation_about([0, 0, 1], 90), translation=[5, 0, 0], scale=2)
+    >>> moved.bounds.lower.round(12).tolist(), moved.bounds.upper.round(12).tolist()
+    ([1.0, -2.0, -6.0], [9.0, 2.0, 6.0])
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        *,
+        rotation: ArrayLike | None = None,
+        translation: ArrayLike = (0.0, 0.0, 0.0),
+        scale: float = 1.0,
+    ) -> None:
+        self.field = field
+        self.rotation = np.eye(3) if rotation is None else np.array(rotation, dtype=np.float64)
+        if self.rotation.shape != (3, 3) or not np.allclose(self.rotation @ self.rotation.T, np.eye(3), atol=1e-6):
+            raise ValueError(f"rotation must be an orthogonal (3, 3) matrix, got {self.rotation.tolist()}")
+        self.translation = check_vector("translation", translation)
+        self.scale = check_positive("scale", scale)
+        self.accuracy: Accuracy = field.accuracy
+        self.bounds = self._moved_bounds()
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        back = points.new_tensor(self.rotation / self.scale)  # p @ R is the transpose, so the inverse, of R @ p.
+        return self.field((points - points.new_tensor(self.translation)) @ back) * self.scale
+
+    def _moved_bounds(self) -> Bounds:
+        matrix = self.scale * self.rotation
+        low, high = self.field.bounds.lower, self.field.bounds.upper
+        # Zero entries are masked, because 0 · inf is not a number.
+        ends = np.where(matrix == 0, 0.0, np.stack([matrix * _finite_or_huge(low), matrix * _finite_or_huge(high)]))
+        lower, upper = ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
+        return Bounds(
+            np.where(lower < -_HUGE, -math.inf, lower) + self.translation,
+            np.where(upper > _HUGE, math.inf, upper) + self.translation,
+        )
+
+
+_HUGE = 1e200
+"""Stands for infinity while a box is turned; larger results are infinite again."""
+
+
+def _finite_or_huge(corner: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(corner, -1e250, 1e250)
+
+
+class Mirrored(Field):
+    """The half of `field` where the coordinate along `axis` is positive, and its mirror image. At best a bound.
+
+    Folding space is 1-Lipschitz, so the value never overestimates; it is exact only where `field` does not cross the
+    mirror or is itself symmetric, which is not checked.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> Mirrored(Sphere(1.0, center=[3, 0, 0]), "x")(torch.tensor([[-3.0, 2.0, 0.0]])).tolist()
+    [1.0]
+    """
+
+    def __init__(self, field: Field, axis: Literal["x", "y", "z"]) -> None:
+        if axis not in ("x", "y", "z"):
+            raise ValueError(f"axis must be 'x', 'y' or 'z', got {axis!r}")
+        self.field = field
+        self.axis = axis
+        self._index = "xyz".index(axis)
+        self.accuracy: Accuracy = worst_accuracy("bound", field.accuracy)
+        reach = max(float(field.bounds.upper[self._index]), 0.0)
+        lower, upper = field.bounds.lower.copy(), field.bounds.upper.copy()
+        lower[self._index], upper[self._index] = -reach, reach
+        self.bounds = Bounds(lower, upper)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        columns = list(points.unbind(dim=-1))
+        columns[self._index] = columns[self._index].abs()
+        return self.field(torch.stack(columns, dim=-1))
+
+
+class Offset(Field):
+    """`field` grown by `radius` on all sides (shrunk if negative). At best a bound, unless `radius` is 0.
+
+    Growing an exact field is exact outside and rounds its corners. Inside, and for shrinking, the value may be short of
+    the distance. Growing a bound gives its level set, which may be mitred where the true offset is round; it is kept
+    within the grown bounds. With infinite bounds and less than exact values the result has infinite bounds.
+
+    >>> from sdfnet.fields.primitives import Box
+    >>> Offset(Box([1, 1, 1]), 0.5)(torch.tensor([[4.0, 5.0, 0.0]])).tolist()
+    [4.5]
+    """
+
+    def __init__(self, field: Field, radius: float) -> None:
+        if not math.isfinite(radius):
+            raise ValueError(f"radius must be finite, got {radius}")
+        self.field = field
+        self.radius = float(radius)
+        self.accuracy: Accuracy = field.accuracy if radius == 0 else worst_accuracy("bound", field.accuracy)
+        self._confined = Confined(field)
+        outward = self.radius if self._confined.sign >= 0 else -self.radius
+        self.bounds = field.bounds if outward <= 0 and self._confined.sign else self._confined.grown_bounds(abs(radius))
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self._confined(points) - self.radius
+
+
+class Shell(Field):
+    """The wall of `thickness` about the surface of `field`, half to each side. At best a bound.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> Shell(Sphere(2.0), 0.5)(torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])).tolist()
+    [1.75, -0.25]
+    """
+
+    def __init__(self, field: Field, thickness: float) -> None:
+        self.field = field
+        self.thickness = check_positive("thickness", thickness)
+        self.accuracy: Accuracy = worst_accuracy("bound", field.accuracy)
+        self._confined = Confined(field)
+        self.bounds = self._confined.grown_bounds(self.thickness / 2)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self._confined(points).abs() - self.thickness / 2
