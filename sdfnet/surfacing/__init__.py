@@ -1,0 +1,4 @@
+"""From fields to triangle meshes."""
+
+from sdfnet.surfacing.extract import extract_mesh as extract_mesh
+from sdfnet.surfacing.projection import project_to_level as project_to_level
