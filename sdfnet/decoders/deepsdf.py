@@ -1,0 +1,95 @@
+"""The decoder of DeepSDF, faithful to the paper and its released configuration.
+
+Eight hidden layers of 512, ReLU, weight normalisation, dropout 0.2, the input (code and point) fed in again before
+the fifth layer, tanh at the end. Slow on a CPU: it is here to compare with.
+Legend: B shapes in a batch, N points per shape, L latent size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from sdfnet.decoders.base import Decoder
+from sdfnet.decoders.layers import latent_product, x_product
+
+
+@dataclass(frozen=True)
+class DeepSDFConfig:
+    """Options of `decoder=deepsdf`."""
+
+    kind: str = "deepsdf"
+    latent_size: int = 256
+    """Length of a code."""
+    width: int = 512
+    """Units of a hidden layer; more than latent_size + 3."""
+    num_layers: int = 8
+    """Hidden layers, at least 2."""
+    skip_layer: int = 4
+    """The hidden layer (counted from 0) that receives the input again; 0 for none."""
+    dropout: float = 0.2
+    """Probability of dropping a unit in training, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if self.latent_size < 1 or self.num_layers < 2:
+            raise ValueError(
+                f"latent_size must be at least 1 and num_layers at least 2, got {self.latent_size}, {self.num_layers}"
+            )
+        if not 0 <= self.skip_layer < self.num_layers:
+            raise ValueError(f"skip_layer must be in [0, {self.num_layers - 1}], got {self.skip_layer}")
+        if self.width <= self.latent_size + 3:
+            raise ValueError(f"width must exceed latent_size + 3 = {self.latent_size + 3}, got {self.width}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+class DeepSDFDecoder(Decoder):
+    """Map (point, code) to signed distance with DeepSDF's network.
+
+    References
+    ----------
+    Park et al., "DeepSDF: Learning Continuous Signed Distance Functions for Shape Representation", CVPR 2019,
+    section 5 and figure 4 of the supplement. The code's linear product is computed once per shape; the result is
+    the same function.
+    """
+
+    def __init__(self, config: DeepSDFConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        self.skip_layer = config.skip_layer
+        self.dropout = config.dropout
+        inputs = 3 + config.latent_size
+        layers = []
+        for index in range(config.num_layers):
+            width_in = inputs if index == 0 else config.width
+            narrowed = config.skip_layer > 0 and index + 1 == config.skip_layer
+            layers.append(weight_norm(nn.Linear(width_in, config.width - inputs if narrowed else config.width)))
+        self.layers = nn.ModuleList(layers)
+        self.head = nn.Linear(config.width, 1)
+
+    def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
+        products = [latent_product(self._layer(0), latents_BL)]
+        if self.skip_layer:
+            products.append(latent_product(self._layer(self.skip_layer), latents_BL))
+        return tuple(products)
+
+    def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        hidden = points_BN3
+        for index, layer in enumerate(self.layers):
+            if index == 0:
+                hidden = x_product(self._layer(0), points_BN3) + conditioned[0]
+            elif index == self.skip_layer:
+                joined = torch.cat([hidden, points_BN3.to(hidden.dtype)], dim=-1)
+                hidden = x_product(self._layer(index), joined) + conditioned[1]
+            else:
+                hidden = layer(hidden)
+            hidden = nn.functional.dropout(torch.relu(hidden), self.dropout, training=self.training)
+        return torch.tanh(self.head(hidden)).squeeze(-1)
+
+    def _layer(self, index: int) -> nn.Linear:
+        layer = self.layers[index]
+        assert isinstance(layer, nn.Linear)
+        return layer
