@@ -1,0 +1,14 @@
+"""What a run directory is: read and write it. Data, no behaviour."""
+
+from sdfnet.runs.checkpoint import load_tensors as load_tensors
+from sdfnet.runs.checkpoint import save_tensors as save_tensors
+from sdfnet.runs.run import FORMAT_VERSION as FORMAT_VERSION
+from sdfnet.runs.run import MODEL_FILE as MODEL_FILE
+from sdfnet.runs.run import RUN_FILE as RUN_FILE
+from sdfnet.runs.run import Run as Run
+from sdfnet.runs.run import RunShape as RunShape
+from sdfnet.runs.run import load_document as load_document
+from sdfnet.runs.run import load_run as load_run
+from sdfnet.runs.run import save_document as save_document
+from sdfnet.runs.run import save_model as save_model
+from sdfnet.runs.selection import select_shapes as select_shapes
