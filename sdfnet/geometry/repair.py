@@ -1,0 +1,176 @@
+"""Make the winding of a mesh consistent: merge vertices, drop useless faces, turn the rest the same way round.
+
+The steps and their order were measured to give right signs after 20 % of faces are flipped, after reversed
+duplicates are added and after the mesh is taken apart into single triangles. Nothing is filled or remeshed. Each
+function takes and gives plain meshes; `solid.make_solid` strings them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.winding import igl
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """The edges of a mesh and the half-edges (3 * face + corner, from that corner to the next) that run along them.
+
+    Attributes
+    ----------
+    edge_of : (3F,) int64
+        The edge of each half-edge.
+    forward : (3F,) bool
+        Whether the half-edge runs from the lower vertex number to the higher.
+    counts : (E,) int64
+        Faces on each edge.
+    """
+
+    edge_of: NDArray[np.int64]
+    forward: NDArray[np.bool_]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> Edges:
+        start, stop = mesh.faces.reshape(-1), np.roll(mesh.faces, -1, axis=1).reshape(-1)
+        keys = np.minimum(start, stop) * len(mesh.vertices) + np.maximum(start, stop)
+        _, edge_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        return cls(edge_of, start < stop, counts)
+
+    @property
+    def balance(self) -> NDArray[np.int64]:
+        """Half-edges that run forward less those that run back, (E,): all zero if the mesh is closed and oriented."""
+        return np.bincount(self.edge_of, weights=np.where(self.forward, 1, -1), minlength=len(self.counts)).astype(int)
+
+
+def merge_vertices(mesh: Mesh) -> Mesh:
+    """Merge vertices at the same place, and drop those that no face uses. Vertex normals are dropped.
+
+    >>> merge_vertices(Mesh([[0, 0, 0], [1, 0, 0], [0, 0, 0], [9, 9, 9]], [[0, 1, 2]])).faces.tolist()
+    [[0, 1, 0]]
+    """
+    used = drop_unused_vertices(mesh)
+    vertices, _, numbers = igl.remove_duplicate_vertices(
+        used.vertices + 0.0, 0.0
+    )  # adding zero makes -0.0 equal to 0.0
+    return Mesh(vertices, numbers[used.faces])
+
+
+def drop_unused_vertices(mesh: Mesh) -> Mesh:
+    """Drop the vertices that no face uses; the others keep their order. Vertex normals are dropped.
+
+    >>> drop_unused_vertices(Mesh([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0]], [[1, 2, 3]])).faces.tolist()
+    [[0, 1, 2]]
+    """
+    is_used = np.zeros(len(mesh.vertices), dtype=bool)
+    is_used[mesh.faces] = True
+    return Mesh(mesh.vertices[is_used], (np.cumsum(is_used) - 1)[mesh.faces])
+
+
+def weld_borders(mesh: Mesh, *, tolerance: float) -> Mesh:
+    """Merge border vertices within `tolerance` of one another, where rounding has torn an edge apart."""
+    edges = Edges.of(mesh)
+    on_border = (edges.counts == 1)[edges.edge_of].reshape(-1, 3)
+    border = np.unique(np.concatenate([mesh.faces[on_border], np.roll(mesh.faces, -1, axis=1)[on_border]]))
+    pairs = cKDTree(mesh.vertices[border]).query_pairs(tolerance, output_type="ndarray")
+    if len(pairs) == 0:
+        return mesh
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(border),) * 2)
+    _, labels = connected_components(graph, directed=False)
+    first = np.unique(labels, return_index=True)[1]
+    numbers = np.arange(len(mesh.vertices))
+    numbers[border] = border[first[labels]]
+    return merge_vertices(Mesh(mesh.vertices, numbers[mesh.faces]))
+
+
+def drop_degenerate_faces(mesh: Mesh) -> Mesh:
+    """Drop faces that name a vertex twice, and those without area unless they close the mesh.
+
+    A needle along a T-junction has no area but joins its neighbours; without it the mesh would count as open.
+    """
+    faces = mesh.faces
+    twice = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])
+    proper = Mesh(mesh.vertices, faces[~twice])
+    flat = proper.face_areas == 0
+    if not flat.any() or (Edges.of(proper).counts % 2 == 0).all():
+        return proper
+    return Mesh(mesh.vertices, proper.faces[~flat])
+
+
+def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
+    """Keep one of the faces with the same corners whatever their orientation, the first; drop walls altogether.
+
+    A wall is a patch of doubled faces where two closed parts touch: on its rim three faces meet once its double is
+    gone. It is inside the solid, and no surface. Returns the mesh and the number of faces of walls.
+    """
+    _, first, group, counts = np.unique(
+        np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(first) == len(mesh.faces):
+        return mesh, 0
+    keep = np.sort(first)
+    doubled = (counts % 2 == 0)[group.reshape(-1)[keep]]
+    single = Mesh(mesh.vertices, mesh.faces[keep])
+    edges = Edges.of(single)
+    num_patches, patch = face_patches(edges)
+    border = edges.counts[edges.edge_of] != 2
+    patch_of_half = np.repeat(patch, 3)
+    all_doubled = np.bincount(patch, weights=~doubled, minlength=num_patches) == 0
+    odd = edges.counts[edges.edge_of] % 2 == 1
+    num_border = np.bincount(patch_of_half[border], minlength=num_patches)
+    num_odd = np.bincount(patch_of_half[border & odd & (edges.counts[edges.edge_of] > 2)], minlength=num_patches)
+    is_wall = (all_doubled & (num_border > 0) & (num_odd == num_border))[patch]
+    return Mesh(mesh.vertices, single.faces[~is_wall]), int(is_wall.sum())
+
+
+def face_patches(edges: Edges) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of patches and the patch of each face (F,): faces joined across edges of exactly two faces."""
+    half = np.flatnonzero(edges.counts[edges.edge_of] == 2)
+    pairs = half[np.argsort(edges.edge_of[half], kind="stable")].reshape(-1, 2) // 3
+    num_faces = len(edges.edge_of) // 3
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(num_faces, num_faces))
+    count, labels = connected_components(graph, directed=False)
+    return int(count), labels.astype(np.int64)
+
+
+def orient_patches(mesh: Mesh) -> Mesh:
+    """Turn the faces of each patch one way round: the way that most of the patch's area had already.
+
+    The majority keeps cavities, which a rule such as "every part outward" would fill.
+    """
+    oriented, patch = igl.bfs_orient(mesh.faces)
+    areas = mesh.face_areas
+    kept = (oriented == mesh.faces).all(axis=1)
+    votes = np.bincount(patch, weights=np.where(kept, areas, -areas))
+    turn = (votes < 0)[patch]
+    oriented[turn] = oriented[turn][:, ::-1]
+    return Mesh(mesh.vertices, oriented)
+
+
+def border_holes(mesh: Mesh) -> tuple[int, float]:
+    """Return the number of holes of an oriented mesh, and the area of fans over them from their centroids.
+
+    Borders that touch count as one hole. The area is exact for flat convex holes, and too large for most others.
+    """
+    edges = Edges.of(mesh)
+    border = np.flatnonzero(edges.counts[edges.edge_of] == 1)
+    if len(border) == 0:
+        return 0, 0.0
+    start = mesh.faces.reshape(-1)[border]
+    stop = np.roll(mesh.faces, -1, axis=1).reshape(-1)[border]
+    graph = coo_matrix((np.ones(len(start)), (start, stop)), shape=(len(mesh.vertices),) * 2)
+    _, labels = connected_components(graph, directed=False)
+    names, loop = np.unique(labels[start], return_inverse=True)
+    a, b = mesh.vertices[start], mesh.vertices[stop]
+    lengths = np.linalg.norm(b - a, axis=1)
+    total = np.bincount(loop, weights=lengths)
+    centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
+    fans = np.cross(a - centers[loop], b - centers[loop])
+    return len(names), float(np.linalg.norm(fans, axis=1).sum() / 2)
