@@ -1,0 +1,105 @@
+"""`sdfnet extract`: write learned shapes as meshes, in the units and at the place of their sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sdfnet.cli.command import Command
+from sdfnet.cli.output import complain, say, say_where
+from sdfnet.cli.wording import one_line
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """What to extract.
+
+    Attributes
+    ----------
+    run : path
+        A run directory, as train writes it.
+    shapes : names
+        all, one name, or a list of names and globs.
+    resolution : whole number
+        Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame.
+    format : list
+        One or more of obj, ply, stl, glb.
+    project_steps : whole number
+        Newton steps that pull the vertices onto the zero level; 0 leaves them where marching cubes puts them.
+    out : path
+        Where the meshes go; null is meshes/ inside the run.
+    device : text
+        auto, cpu, cuda, cuda:1 or mps.
+    """
+
+    run: Path
+    shapes: str | tuple[str, ...] = "all"
+    resolution: int = 128
+    format: tuple[Literal["obj", "ply", "stl", "glb"], ...] = ("obj",)
+    project_steps: int = 0
+    out: Path | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.resolution < 2:
+            raise ValueError(f"resolution must be 2 or more, got {self.resolution}")
+        if self.project_steps < 0:
+            raise ValueError(f"project_steps must be 0 or more, got {self.project_steps}")
+        if not self.format:
+            raise ValueError("format must name at least one of obj, ply, stl, glb, got an empty list")
+
+    @property
+    def folder(self) -> Path:
+        return self.run / "meshes" if self.out is None else self.out
+
+
+def extract(config: ExtractConfig) -> None:
+    """Write one file per shape and format; a shape that fails does not stop the others."""
+    from tqdm import tqdm
+
+    from sdfnet.cli.devices import find_device
+    from sdfnet.files import ensure_folder
+    from sdfnet.geometry.writing import save_mesh
+    from sdfnet.runs import load_run, select_shapes
+    from sdfnet.surfacing import extract_mesh
+
+    run = load_run(config.run, device=find_device(config.device))
+    names = select_shapes(run.names, config.shapes)
+    ensure_folder(config.folder)
+    failed = []
+    for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False):
+        try:
+            mesh = extract_mesh(
+                run.field(name),
+                resolution=config.resolution,
+                similarity=run.similarity(name),
+                project_steps=config.project_steps,
+            )
+        except ValueError as error:
+            complain(f"{name}: {one_line(str(error))}")
+            failed.append(name)
+            continue
+        for suffix in config.format:
+            save_mesh(mesh, config.folder / f"{name}.{suffix}")
+    if failed:
+        named = ", ".join(failed)
+        raise ValueError(f"{len(failed)} of {len(names)} shapes have no mesh: {named}. The rest is in {config.folder}")
+    say(f"{len(names)} shapes at resolution {config.resolution} as {', '.join(config.format)}")
+    say_where(config.folder)
+
+
+COMMAND = Command(
+    name="extract",
+    config=ExtractConfig,
+    run=extract,
+    output_key="out",
+    interrupted=lambda config: (
+        f"Meshes written so far are whole, in {config.folder}; the same command writes all again."
+    ),
+    examples=(
+        "sdfnet extract run=runs/chairs",
+        "sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes",
+        """sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'""",
+    ),
+)

@@ -1,0 +1,90 @@
+"""`sdfnet COMMAND …`: find the command and hand the rest of the line to it.
+
+Nothing heavy is imported here, so that `sdfnet --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sdfnet.cli.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from sdfnet.cli.command import Command
+
+COMMANDS = {
+    "demo": "the whole way on the shipped chairs, in under five minutes",
+    "check": "read every mesh of a folder and say what is right and wrong with it",
+    "sample": "draw points and signed distances from a folder of meshes",
+    "train": "learn all shapes of a folder with one network",
+    "info": "say what a run directory holds",
+    "extract": "write learned shapes as meshes",
+    "morph": "write a sequence of meshes, and a film, that turns one learned shape into others",
+    "evaluate": "measure learned shapes against their source meshes",
+    "render": "draw pictures and turntables of learned shapes or of mesh files",
+}
+"""Every command and what it does; its module in `sdfnet.cli` has the same name."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code (0 done, 1 failed, 2 wrong command line, 130 interrupted)."""
+    words = list(sys.argv[1:] if words is None else words)
+    first = words[0] if words else "--help"
+    try:
+        if first in ("-h", "--help", "help"):
+            if first == "help" and len(words) > 1:
+                return main([words[1], "--help"])
+            return _print_commands()
+        if first == "--version":
+            return _print_version()
+        if first in ("-sc", "--shell-completion"):
+            from sdfnet.cli.completion import complete_shell
+
+            return complete_shell(words[1:])
+        if first not in COMMANDS:
+            return _refuse(first)
+        from sdfnet.cli.application import run_command
+
+        return run_command(first, words[1:])
+    except KeyboardInterrupt:
+        print(f"\nsdfnet {first}: interrupted.", file=sys.stderr)
+        return 130
+
+
+def load_command(name: str) -> Command:
+    """Return the command of that name."""
+    command: Command = importlib.import_module(f"sdfnet.cli.{name}").COMMAND
+    return command
+
+
+def _print_commands() -> int:
+    from sdfnet.cli.help import format_commands
+
+    print(format_commands(COMMANDS))
+    return 0
+
+
+def _print_version() -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        print(f"sdfnet {version('sdfnet')}")
+    except PackageNotFoundError:
+        print("sdfnet, not installed")
+    return 0
+
+
+def _refuse(word: str) -> int:
+    if word.startswith("-") or "=" in word:
+        text = f"expected a command first, got {word!r}. Commands: {', '.join(COMMANDS)}"
+    else:
+        text = f"unknown command {word!r}{did_you_mean(word, COMMANDS)} Commands: {', '.join(COMMANDS)}"
+    print(f"sdfnet: error: {text}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
