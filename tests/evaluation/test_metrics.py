@@ -128,7 +128,7 @@ def test_chamfer_of_parallel_squares_is_twice_the_squared_gap() -> None:
     """Above the gap, sampling adds about 1 / (pi * density) to each squared distance."""
     square = Mesh([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], [[0, 1, 2], [0, 2, 3]])
     gap = 0.1
-    lifted = Mesh(square.vertices + [0, 0, gap], square.faces)
+    lifted = Mesh(np.add(square.vertices, [0, 0, gap]), square.faces)
     sampling = 4 / (math.pi * 30_000)
     unit = UNIT_RADIUS**2 / 2  # the square's radius is the root of 2
     chamfer = chamfer_distance(lifted, square, generator=seeded())

@@ -74,7 +74,7 @@ def test_open_cylinder_has_two_holes_and_no_handle() -> None:
 def test_boxes_that_touch_in_a_corner_are_two_and_along_an_edge_have_no_genus() -> None:
     corner = components_and_genus(joined(BOX, moved(BOX, 1.0)))
     assert (corner.num_components, corner.genus) == (2, 0)
-    edge = components_and_genus(joined(BOX, Mesh(BOX.vertices + [1, 1, 0], BOX.faces)))
+    edge = components_and_genus(joined(BOX, Mesh(np.add(BOX.vertices, [1, 1, 0]), BOX.faces)))
     assert (edge.num_components, edge.genus, edge.num_nonmanifold_edges) == (1, None, 1)
 
 
