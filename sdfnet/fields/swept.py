@@ -115,10 +115,13 @@ class Frustum(Field):
         square = growth**2 + self.length**2
         share = ((growth * (radial - self.start_radius) + along * self.length) / square).clamp(0, 1)
         to_side = torch.stack([radial - self.start_radius - share * growth, along - share * self.length], dim=-1)
-        inside = (to_side[..., 0] < 0) & (beyond < 0)
-        cap, side = torch.linalg.vector_norm(to_cap, dim=-1), torch.linalg.vector_norm(to_side, dim=-1)
-        distance = torch.minimum(cap, side)
-        return torch.where(inside, -distance, distance)
+        # The plain norms are right too, but on the surface their gradient is the direction of a rounding error.
+        beyond_side = ((radial - self.start_radius) * self.length - along * growth) / math.sqrt(square)
+        is_side = (share > 0) & (share < 1) & (beyond_side >= 0)
+        side = torch.where(is_side, beyond_side, torch.linalg.vector_norm(to_side, dim=-1))
+        is_cap = (radial <= cap_radius) & (beyond >= 0)
+        outside = torch.minimum(torch.where(is_cap, beyond, torch.linalg.vector_norm(to_cap, dim=-1)), side)
+        return torch.where((beyond_side < 0) & (beyond < 0), torch.maximum(beyond_side, beyond), outside)
 
 
 class Ribbon(Field):
@@ -145,7 +148,7 @@ class Ribbon(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
-        across = _to_segments(points[..., 0::2], self._corners)
+        across, *_ = _to_segments(points[..., 0::2], self._corners)
         beyond = (points[..., 1].abs() - self.half_height).clamp(min=0)
         offset = torch.cat([across, beyond[..., None]], dim=-1)
         return torch.linalg.vector_norm(offset, dim=-1) - self.radius
@@ -172,28 +175,42 @@ class Extrusion(Field):
         self.half_height = check_positive("half_height", half_height)
         self.rounding = check_not_negative("rounding", rounding)
         self._corners = np.concatenate([self.polygon, self.polygon[:1]])
+        edges = np.diff(self._corners, axis=0)
+        normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
+        doubled_area = np.sum(
+            self._corners[:-1, 0] * self._corners[1:, 1] - self._corners[1:, 0] * self._corners[:-1, 1]
+        )
+        self._edge_normals = normals * np.sign(doubled_area)
         self.accuracy: Accuracy = "exact" if self.rounding == 0 or _is_convex(self.polygon) else "bound"
         self.bounds = _extruded_bounds(self.polygon, self.half_height).grown(self.rounding)
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
         plane = points[..., 0::2]
-        distance = torch.linalg.vector_norm(_to_segments(plane, self._corners), dim=-1)
-        flat = torch.where(_in_polygon(plane, self._corners), -distance, distance)
+        offsets, nearest, shares = _to_segments(plane, self._corners)
+        distance = torch.linalg.vector_norm(offsets, dim=-1)
+        at_corner = torch.where(_in_polygon(plane, self._corners), -distance, distance)
+        # Beside an edge its normal gives the sign, and a gradient that is not the direction of a rounding error.
+        beside_edge = (offsets * plane.new_tensor(self._edge_normals)[nearest]).sum(dim=-1)
+        flat = torch.where((shares > 0) & (shares < 1), beside_edge, at_corner)
         excess = torch.stack([flat, points[..., 1].abs() - self.half_height], dim=-1)
         outside = torch.linalg.vector_norm(excess.clamp(min=0), dim=-1)
         return outside + excess.amax(dim=-1).clamp(max=0) - self.rounding
 
 
-def _to_segments(plane: Tensor, corners: np.ndarray) -> Tensor:
-    """Return the vectors (..., 2) from the nearest point of the polyline `corners` (K, 2) to `plane` (..., 2)."""
+def _to_segments(plane: Tensor, corners: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where the polyline `corners` (K, 2) is nearest to each of `plane` (..., 2).
+
+    The three are the vectors (..., 2) from there, the edges (...) and the shares (...) of them, 0 and 1 at their ends.
+    """
     starts = plane.new_tensor(corners[:-1])
     edges = plane.new_tensor(np.diff(corners, axis=0))
     local = plane[..., None, :] - starts
-    share = ((local * edges).sum(dim=-1) / (edges**2).sum(dim=-1)).clamp(0, 1)
-    offsets = local - share[..., None] * edges
+    shares = ((local * edges).sum(dim=-1) / (edges**2).sum(dim=-1)).clamp(0, 1)
+    offsets = local - shares[..., None] * edges
     nearest = (offsets**2).sum(dim=-1).argmin(dim=-1, keepdim=True)
-    return offsets.gather(-2, nearest[..., None].expand(*nearest.shape, 2)).squeeze(-2)
+    chosen = nearest[..., None].expand(*nearest.shape, 2)
+    return offsets.gather(-2, chosen).squeeze(-2), nearest.squeeze(-1), shares.gather(-1, nearest).squeeze(-1)
 
 
 def _in_polygon(plane: Tensor, corners: np.ndarray) -> Tensor:

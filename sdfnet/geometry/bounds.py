@@ -70,8 +70,8 @@ class Bounds:
     def grown(self, margin: float) -> Bounds:
         """Return the box with every face moved outward by `margin` (inward if negative, at most to a point)."""
         lower, upper = self.lower - margin, self.upper + margin
-        middle = np.where(np.isfinite(self.lower + self.upper), (self.lower + self.upper) / 2, 0.0)
-        crossed = lower > upper
+        crossed = lower > upper  # Only finite sides can cross; the middle of infinite ones would be NaN.
+        middle = np.add(self.lower, self.upper, out=np.zeros(3), where=crossed) / 2
         return Bounds(np.where(crossed, middle, lower), np.where(crossed, middle, upper))
 
     def union(self, other: Bounds) -> Bounds:
