@@ -1,0 +1,64 @@
+"""What the text formats share: encodings in, numbers in and out."""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIGNIFICANT_DIGITS = 9
+"""Digits of a coordinate, counted from the mesh's extent; far from the origin the offset takes some more."""
+
+
+def to_single_bytes(data: bytes) -> bytes:
+    """Return text as bytes whose ASCII part can be parsed: UTF-16 becomes UTF-8, a byte order mark goes.
+
+    Names of other encodings (Latin-1, Shift-JIS) stay as they are: numbers and keywords are ASCII in all of them.
+    """
+    if data.startswith(codecs.BOM_UTF8):
+        return data[len(codecs.BOM_UTF8) :]
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace").encode()
+    head = data[:64]
+    if len(head) >= 4 and head[1::2].count(0) == len(head) // 2:
+        return data.decode("utf-16-le", errors="replace").encode()
+    if len(head) >= 4 and head[0::2].count(0) == (len(head) + 1) // 2:
+        return data.decode("utf-16-be", errors="replace").encode()
+    return data
+
+
+def parse_floats(tokens: Iterable[bytes]) -> NDArray[np.float64]:
+    """Return the numbers of `tokens`, each rounded once to float64 (N,)."""
+    return np.array(list(map(float, tokens)), dtype=np.float64)
+
+
+def parse_ints(tokens: Iterable[bytes]) -> NDArray[np.int64]:
+    """Return the whole numbers of `tokens`, (N,) int64."""
+    return np.array(list(map(int, tokens)), dtype=np.int64)
+
+
+def coordinate_digits(vertices: NDArray[np.float64]) -> int:
+    """Return how many significant digits keep nine of the extent of `vertices` (V, 3): 9 near the origin, at most 17.
+
+    >>> coordinate_digits(np.array([[0.0, 0, 0], [1, 1, 1]]))
+    9
+    >>> coordinate_digits(np.array([[1e6, 0, 0], [1e6 + 1, 1, 1]]))
+    15
+    """
+    extent = float((vertices.max(axis=0) - vertices.min(axis=0)).max())
+    largest = float(np.abs(vertices).max())
+    if not extent > 0:
+        return 17
+    offset_digits = math.floor(math.log10(largest)) - math.floor(math.log10(extent))
+    return min(SIGNIFICANT_DIGITS + max(offset_digits, 0), 17)
+
+
+def format_rows(template: str, rows: NDArray[np.generic]) -> str:
+    """Return `template` once per row of `rows` (N, k), filled with its k numbers.
+
+    One `%` over all rows takes a quarter of the time of `np.savetxt`.
+    """
+    return (template * len(rows)) % tuple(rows.ravel().tolist())

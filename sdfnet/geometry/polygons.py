@@ -1,0 +1,123 @@
+"""Meshes as files hold them, polygons of any length, and how they become triangles.
+
+A fan is right for convex polygons only: of the ring in a typical CAD export it makes 13 times the area. So a fan is
+checked, and a polygon that fails is triangulated by manifold3d in its own plane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_SLIVER = 1e-9
+"""A fan is taken when each of its triangles has more than this share of its polygon's area; thinner ones would be
+dropped as degenerate later and leave a crack."""
+
+
+@dataclass(frozen=True, eq=False)
+class PolygonMesh:
+    """Polygons over shared vertices.
+
+    Attributes
+    ----------
+    vertices : (V, 3) float64
+    corners : (C,) int64
+        The vertex of each corner, one polygon after the other, counter-clockwise from outside.
+    counts : (P,) int64
+        Corners of each polygon; they sum to C.
+    """
+
+    vertices: NDArray[np.float64]
+    corners: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def __init__(self, vertices: ArrayLike, corners: ArrayLike, counts: ArrayLike) -> None:
+        object.__setattr__(self, "vertices", np.asarray(vertices, dtype=np.float64).reshape(-1, 3))
+        object.__setattr__(self, "corners", np.asarray(corners, dtype=np.int64).reshape(-1))
+        object.__setattr__(self, "counts", np.asarray(counts, dtype=np.int64).reshape(-1))
+        assert self.counts.sum() == len(self.corners)
+
+    @classmethod
+    def of_triangles(cls, vertices: ArrayLike, faces: NDArray[np.integer]) -> PolygonMesh:
+        """Return `faces` (F, 3) as polygons of three corners."""
+        return cls(vertices, faces, np.full(len(faces), 3))
+
+
+def triangulate(polygons: PolygonMesh) -> NDArray[np.int64]:
+    """Return the polygons as triangles (F, 3) with the same winding, in the polygons' order.
+
+    A polygon of n corners gives n - 2 triangles, one of fewer than three corners none. Concave ones, rings with a
+    bridge between the two outlines included, keep their area. Deterministic.
+
+    Raises
+    ------
+    ValueError
+        A polygon names a vertex that is not there.
+
+    >>> square = PolygonMesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [0, 1, 2, 3], [4])
+    >>> triangulate(square).tolist()
+    [[0, 1, 2], [0, 2, 3]]
+    """
+    _check_corners(polygons)
+    counts = polygons.counts
+    starts = np.cumsum(counts) - counts
+    num_triangles = np.maximum(counts - 2, 0)
+    first_triangles = np.cumsum(num_triangles) - num_triangles
+    faces = np.empty((int(num_triangles.sum()), 3), dtype=np.int64)
+    for count in np.unique(counts[counts >= 3]).tolist():
+        chosen = np.flatnonzero(counts == count)
+        corners = polygons.corners[starts[chosen, None] + np.arange(count)]
+        rows = first_triangles[chosen, None] + np.arange(count - 2)
+        faces[rows] = _triangulate_equal(polygons.vertices, corners)
+    return faces
+
+
+def _check_corners(polygons: PolygonMesh) -> None:
+    corners, num_vertices = polygons.corners, len(polygons.vertices)
+    wrong = np.flatnonzero((corners < 0) | (corners >= num_vertices))
+    if len(wrong):
+        face = int(np.searchsorted(np.cumsum(polygons.counts), wrong[0], side="right"))
+        raise ValueError(
+            f"face {face + 1} names vertex {corners[wrong[0]] + 1}, but there are only vertices 1 to {num_vertices}"
+        )
+
+
+def _triangulate_equal(vertices: NDArray[np.float64], corners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return triangles (P, n - 2, 3) of `corners` (P, n): polygons of equally many corners."""
+    num_polygons, count = corners.shape
+    fans = np.empty((num_polygons, count - 2, 3), dtype=np.int64)
+    fans[:, :, 0] = corners[:, :1]
+    fans[:, :, 1] = corners[:, 1:-1]
+    fans[:, :, 2] = corners[:, 2:]
+    if count == 3:
+        return fans
+    positions = vertices[corners]
+    with np.errstate(all="ignore"):  # NaN vertices are refused later, with a better message
+        arms = positions[:, 1:] - positions[:, :1]
+        crosses = np.cross(arms[:, :-1], arms[:, 1:])
+        areas_3 = crosses.sum(axis=1)
+        areas = np.linalg.norm(areas_3, axis=1)
+        shares = np.einsum("pti,pi->pt", crosses, areas_3) / (areas**2)[:, None]
+        bad = ~(shares > _SLIVER).all(axis=1) & np.isfinite(areas) & (areas > 0)
+    for polygon in np.flatnonzero(bad).tolist():
+        local = _triangulate_plane(positions[polygon], areas_3[polygon] / areas[polygon])
+        if len(local) == count - 2:
+            fans[polygon] = corners[polygon][local]
+    return fans
+
+
+def _triangulate_plane(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return triangles (n - 2, 3) of one polygon (n, 3), seen along its unit `normal`."""
+    import manifold3d
+
+    axis = np.zeros(3)
+    axis[np.argmin(np.abs(normal))] = 1.0
+    right = np.cross(axis, normal)
+    right /= np.linalg.norm(right)
+    up = np.cross(normal, right)
+    flat = (positions - positions[0]) @ np.stack([right, up], axis=1)
+    flat /= np.abs(flat).max()
+    triangles = manifold3d.triangulate([np.ascontiguousarray(flat)], allow_convex=False)
+    return np.asarray(triangles, dtype=np.int64).reshape(-1, 3)
