@@ -38,18 +38,18 @@ class Sides:
     buried: float
 
 
-def probe_sides(mesh: Mesh, *, step: float = SURFACE_STEP) -> Sides:
-    """Probe `mesh` (unit frame) at a distance of `step` on both sides, at NUM_PROBES places.
+def probe_sides(mesh: Mesh, *, step: float = SURFACE_STEP, num_probes: int = NUM_PROBES) -> Sides:
+    """Probe `mesh` (unit frame) at a distance of `step` on both sides, at `num_probes` places.
 
     >>> flat = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     >>> probe_sides(flat)
     Sides(solid=0.0, reversed=0.0, buried=0.0)
     """
-    points, faces = spread_over_surface(mesh, NUM_PROBES)
+    points, faces = spread_over_surface(mesh, num_probes)
     normals = mesh.face_normals[faces]
     winding = WindingNumber(mesh)(np.concatenate([points - step * normals, points + step * normals]))
     inside, outside = winding > 0.5 + INSIDE_MARGIN, winding < 0.5 - INSIDE_MARGIN
-    behind, before = slice(0, NUM_PROBES), slice(NUM_PROBES, None)
+    behind, before = slice(0, num_probes), slice(num_probes, None)
     return Sides(
         solid=float((inside[behind] & outside[before]).mean()),
         reversed=float((outside[behind] & inside[before]).mean()),

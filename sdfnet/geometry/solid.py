@@ -38,7 +38,7 @@ MIN_INSIDE_SHARE = 0.3
 FINE_STEP = 1e-5
 """A closed mesh is looked at again this close before it is called a sheet: it may be a thin plate."""
 
-MIN_NOTED_SHARE = 2e-3
+MIN_NOTED_SHARE = 0.015
 """A smaller share of the surface that is buried or inside out is not worth a note."""
 
 MIN_NOTED_THIN_SHARE = 0.05
@@ -217,7 +217,7 @@ def _describe(mesh: Mesh, union: Union, sides: Sides, *, notes: list[str], thick
     if not closed and thickness is None:
         share = hole_area / float(mesh.face_areas.sum())
         notes.append(
-            f"open: {boundary_edges} border edges around {num_holes} holes; caps over them add about {share:.2%} of area"
+            f"open: {boundary_edges} border edges around {num_holes} holes; caps over them add {share:.2%} of area"
         )
     return Solid(
         mesh=mesh,

@@ -7,18 +7,26 @@ The solid meant is where the winding number exceeds ½: outward parts add 1, inw
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdfnet.geometry.cracks import CRACK_WIDTH, find_cracks
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.parts import Part, cluster_parts, join_meshes
+from sdfnet.geometry.parts import Part, cluster_parts, join_meshes, split_parts
+from sdfnet.geometry.sides import probe_sides
 from sdfnet.geometry.winding import SURFACE_STEP, WindingNumber, spread_over_surface
+
+if TYPE_CHECKING:
+    import manifold3d
 
 UNCHANGED = 1e-9
 """Relative change of area and volume below which a union counts as having found nothing to unite."""
 
-MAX_DISAGREEMENT = 2e-3
+MAX_DISAGREEMENT = 1e-2
 """Share of probes beside the surfaces at which a union may differ from the winding number before it is refused."""
+
+NUM_PROBES = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +57,7 @@ def unite_parts(parts: list[Part]) -> Union:
     kept = [part for part in parts if not part.closed]
     united: list[Mesh] = []
     failures: list[str] = []
-    clusters = cluster_parts(closed, margin=0.0) if closed else np.zeros(0, dtype=np.int64)
+    clusters = cluster_parts(closed, margin=CRACK_WIDTH / 2) if closed else np.zeros(0, dtype=np.int64)
     for cluster in np.unique(clusters):
         group = [closed[i] for i in np.flatnonzero(clusters == cluster)]
         mesh, failure = _unite_group(group) if len(group) > 1 else (None, None)
@@ -71,19 +79,12 @@ def _unite_group(group: list[Part]) -> tuple[Mesh | None, str | None]:
     bad = [str(solid.status()).split(".")[-1] for solid in solids if solid.status() != manifold3d.Error.NoError]
     if bad:
         return None, f"{len(bad)} of {len(group)} parts are no manifold ({bad[0]})"
-    outward = [i for i, part in enumerate(group) if part.volume > 0]
-    cavities: dict[int, list[int]] = {i: [] for i in outward}
-    for i, part in enumerate(group):
-        if part.volume <= 0:
-            parent = _parent(part, [group[j] for j in outward])
-            if parent is not None:
-                cavities[outward[parent]].append(i)
-    hollow = [
-        manifold3d.Manifold.batch_boolean([solids[i], *(solids[j] for j in cavities[i])], manifold3d.OpType.Subtract)
-        for i in outward
-    ]
-    result = _to_mesh(manifold3d.Manifold.batch_boolean(hollow, manifold3d.OpType.Add))
+    bodies = _hollow_bodies(group, solids)
     before = join_meshes([part.mesh for part in group])
+    result = _to_mesh(manifold3d.Manifold.batch_boolean(bodies, manifold3d.OpType.Add))
+    if len(result.faces) and probe_sides(result, num_probes=NUM_PROBES).buried > 0:
+        result = _to_mesh(manifold3d.Manifold.batch_boolean([*bodies, *_fillers(bodies)], manifold3d.OpType.Add))
+        result = _drop_slits(result)
     if len(result.faces) == 0:
         return None, f"the union of {len(group)} parts came out empty"
     if _same_measures(before, result):
@@ -97,14 +98,44 @@ def _unite_group(group: list[Part]) -> tuple[Mesh | None, str | None]:
     return result, None
 
 
-def _to_manifold(mesh: Mesh):  # type: ignore[no-untyped-def]  # manifold3d is imported only where it is used
+def _hollow_bodies(group: list[Part], solids: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
+    """Return the outward ones of `solids`, each less the cavities that lie in it."""
+    import manifold3d
+
+    outward = [i for i, part in enumerate(group) if part.volume > 0]
+    cavities: dict[int, list[manifold3d.Manifold]] = {i: [] for i in outward}
+    for part, solid in zip(group, solids, strict=True):
+        parent = None if part.volume > 0 else _parent(part, [group[j] for j in outward])
+        if parent is not None:
+            cavities[outward[parent]].append(solid)
+    return [manifold3d.Manifold.batch_boolean([solids[i], *cavities[i]], manifold3d.OpType.Subtract) for i in outward]
+
+
+def _fillers(bodies: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
+    """Return what fills the cracks between `bodies`."""
+    return [
+        bodies[crack.one].translate(crack.push) ^ bodies[crack.other].translate(-crack.push)
+        for crack in find_cracks([_to_mesh(body) for body in bodies])
+    ]
+
+
+def _drop_slits(mesh: Mesh) -> Mesh:
+    """Drop the cavities of a closed mesh that are no thicker than a crack: what is left of one in the middle."""
+    parts = split_parts(mesh)
+    kept = [
+        part for part in parts if part.volume > 0 or -2 * part.volume > CRACK_WIDTH * part.mesh.face_areas.sum() / 2
+    ]
+    return mesh if len(kept) == len(parts) else join_meshes([part.mesh for part in kept])
+
+
+def _to_manifold(mesh: Mesh) -> manifold3d.Manifold:
     import manifold3d
 
     faces = np.ascontiguousarray(mesh.faces, dtype=np.uint64)
     return manifold3d.Manifold(manifold3d.Mesh64(vert_properties=mesh.vertices, tri_verts=faces))
 
 
-def _to_mesh(solid) -> Mesh:  # type: ignore[no-untyped-def]
+def _to_mesh(solid: manifold3d.Manifold) -> Mesh:
     raw = solid.to_mesh64()
     return Mesh(np.array(raw.vert_properties)[:, :3], np.array(raw.tri_verts).astype(np.int64))
 
@@ -135,7 +166,7 @@ def _disagreement(before: Mesh, after: Mesh) -> float:
     """Return the share of probes just beside both surfaces at which two meshes differ about inside."""
     probes = []
     for mesh in (before, after):
-        points, faces = spread_over_surface(mesh, 500)
+        points, faces = spread_over_surface(mesh, NUM_PROBES)
         step = SURFACE_STEP * mesh.face_normals[faces]
         probes += [points + step, points - step]
     points = np.concatenate(probes)
