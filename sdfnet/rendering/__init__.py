@@ -1,0 +1,16 @@
+"""Pictures, films and contact sheets. Importing it loads neither pyrender nor embree."""
+
+from sdfnet.rendering.camera import Camera as Camera
+from sdfnet.rendering.camera import fit_camera as fit_camera
+from sdfnet.rendering.films import FILM_FORMATS as FILM_FORMATS
+from sdfnet.rendering.films import save_film as save_film
+from sdfnet.rendering.gl import GLUnavailableError as GLUnavailableError
+from sdfnet.rendering.images import load_image as load_image
+from sdfnet.rendering.images import save_image as save_image
+from sdfnet.rendering.look import Look as Look
+from sdfnet.rendering.renderer import Renderer as Renderer
+from sdfnet.rendering.renderer import choose_backend as choose_backend
+from sdfnet.rendering.renderer import render_mesh as render_mesh
+from sdfnet.rendering.renderer import render_turntable as render_turntable
+from sdfnet.rendering.scene import PaintedMesh as PaintedMesh
+from sdfnet.rendering.sheets import contact_sheet as contact_sheet

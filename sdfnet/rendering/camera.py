@@ -1,0 +1,209 @@
+"""Where a picture is taken from: a camera that circles a target, and the closest one that still sees everything.
+
+Works in the frame of the meshes, float64. Angles are degrees. Azimuth 0 looks at the front (from +z where y is up,
+from -y where z is up, as modelling programs do) and grows as the camera moves to its right; elevation grows upward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.geometry.mesh import Mesh
+
+UpAxis = Literal["x", "y", "z"]
+
+# Rows: right, up and back of a camera at azimuth 0 and elevation 0.
+_FRONT: dict[str, list[list[float]]] = {
+    "x": [[0, 1, 0], [1, 0, 0], [0, 0, -1]],
+    "y": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "z": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A perspective camera.
+
+    Attributes
+    ----------
+    target : (3,) float64
+        The point in the middle of the picture.
+    distance : float
+        From the target, positive.
+    azimuth, elevation : float
+        Degrees; elevation in [-90, 90].
+    up_axis : str
+        "x", "y" or "z".
+    field_of_view : float
+        Degrees across the shorter side of the picture, in (0, 180).
+    ground : float or None
+        Height along the up axis of the floor that takes the shadow; None for no floor.
+    """
+
+    target: NDArray[np.float64]
+    distance: float
+    azimuth: float
+    elevation: float
+    up_axis: UpAxis
+    field_of_view: float
+    ground: float | None
+
+    def __init__(
+        self,
+        target: ArrayLike,
+        distance: float,
+        *,
+        azimuth: float = 30.0,
+        elevation: float = 20.0,
+        up_axis: UpAxis = "y",
+        field_of_view: float = 30.0,
+        ground: float | None = None,
+    ) -> None:
+        target_3 = np.array(target, dtype=np.float64)
+        if target_3.shape != (3,) or not np.isfinite(target_3).all():
+            raise ValueError(f"target must be three finite numbers, got {target!r}")
+        if not (math.isfinite(distance) and distance > 0):
+            raise ValueError(f"distance must be positive and finite, got {distance}")
+        _check_angles(azimuth, elevation, up_axis, field_of_view)
+        object.__setattr__(self, "target", target_3)
+        object.__setattr__(self, "distance", float(distance))
+        object.__setattr__(self, "azimuth", float(azimuth))
+        object.__setattr__(self, "elevation", float(elevation))
+        object.__setattr__(self, "up_axis", up_axis)
+        object.__setattr__(self, "field_of_view", float(field_of_view))
+        object.__setattr__(self, "ground", None if ground is None else float(ground))
+
+    @property
+    def axes(self) -> NDArray[np.float64]:
+        """Unit vectors to the right, up and back (away from what is seen), as rows, (3, 3)."""
+        return camera_axes(self.azimuth, self.elevation, self.up_axis)
+
+    @property
+    def position(self) -> NDArray[np.float64]:
+        return self.target + self.distance * self.axes[2]
+
+    def turned(self, azimuth: float) -> Camera:
+        """Return the same camera at another azimuth."""
+        return replace(self, azimuth=azimuth)
+
+    def slopes(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return the tangents of half the angles across the width and the height of a picture of `size`, (2,)."""
+        return math.tan(math.radians(self.field_of_view) / 2) * np.array(size, dtype=np.float64) / min(size)
+
+
+def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> NDArray[np.float64]:
+    """Return the rows right, up, back, (3, 3); a rotation for every azimuth and elevation.
+
+    >>> camera_axes(90, 0, "y").round().tolist()
+    [[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    """
+    right, up, back = np.array(_FRONT[up_axis], dtype=np.float64)
+    turn, lift = math.radians(azimuth), math.radians(elevation)
+    level = math.cos(turn) * back + math.sin(turn) * right
+    sideways = math.cos(turn) * right - math.sin(turn) * back
+    toward = math.cos(lift) * level + math.sin(lift) * up
+    upward = math.cos(lift) * up - math.sin(lift) * level
+    return np.stack([sideways, upward, toward])
+
+
+def fit_camera(
+    shapes: Mesh | Bounds | Sequence[Mesh | Bounds],
+    *,
+    size: tuple[int, int] = (640, 480),
+    azimuth: float = 30.0,
+    elevation: float = 20.0,
+    up_axis: UpAxis = "y",
+    field_of_view: float = 30.0,
+    margin: float = 0.08,
+    turntable: bool = False,
+) -> Camera:
+    """Return the closest camera that sees all of `shapes`, centred, with a `margin` on every side.
+
+    Meshes are fitted exactly, boxes by their corners. Give all the shapes of a film at once and its camera is steady.
+    The ground lies under the lowest of them.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Width and height of the picture in pixels.
+    margin : float
+        Share of half the picture to leave free, in [0, 1).
+    turntable : bool
+        Whether to look at the middle of the shapes from far enough that no azimuth loses sight of anything.
+
+    Raises
+    ------
+    ValueError
+        No shapes, an empty mesh, infinite bounds, or shapes of no extent.
+
+    >>> camera = fit_camera(Bounds.cube(1.0), azimuth=0, elevation=0, field_of_view=90, margin=0)
+    >>> round(camera.distance, 6), camera.ground  # 45 degrees over the near face, which is 1 away from the target
+    (2.0, -1.0)
+    """
+    if not 0 <= margin < 1:
+        raise ValueError(f"margin must be in [0, 1), got {margin}")
+    _check_angles(azimuth, elevation, up_axis, field_of_view)
+    points = _points_to_fit(shapes)
+    bounds = Bounds.of(points)
+    radius = float(np.linalg.norm(points - bounds.center, axis=1).max())
+    if radius <= 0:
+        raise ValueError("cannot fit a camera to shapes of no extent")
+    slope = math.tan(math.radians(field_of_view) / 2) * np.array(size, dtype=np.float64) / min(size) * (1 - margin)
+    target, distance = bounds.center, 0.0
+    if turntable:
+        for turn in range(0, 360, 10):
+            local = (points - target) @ camera_axes(turn, elevation, up_axis).T
+            distance = max(distance, float((np.abs(local[:, :2]) / slope + local[:, 2:]).max()))
+    else:
+        axes = camera_axes(azimuth, elevation, up_axis)
+        local = (points - target) @ axes.T
+        # |x - shift| <= (distance - z) * slope for every point gives both the best shift and the least distance.
+        right = (local[:, :2] + local[:, 2:] * slope).max(axis=0)
+        left = (-local[:, :2] + local[:, 2:] * slope).max(axis=0)
+        distance = float(((right + left) / (2 * slope)).max())
+        target = target + (right - left) / 2 @ axes[:2]
+    return Camera(
+        target,
+        max(distance, 1e-3 * radius),
+        azimuth=azimuth,
+        elevation=elevation,
+        up_axis=up_axis,
+        field_of_view=field_of_view,
+        ground=float(bounds.lower["xyz".index(up_axis)]),
+    )
+
+
+def _points_to_fit(shapes: Mesh | Bounds | Sequence[Mesh | Bounds]) -> NDArray[np.float64]:
+    listed = [shapes] if isinstance(shapes, Mesh | Bounds) else list(shapes)
+    if not listed:
+        raise ValueError("cannot fit a camera to no shapes; give at least one mesh or box")
+    parts = []
+    for shape in listed:
+        if isinstance(shape, Bounds):
+            if not shape.is_finite:
+                raise ValueError("cannot fit a camera to infinite bounds; give a finite box")
+            corners = np.stack(np.meshgrid(*zip(shape.lower, shape.upper, strict=True)), axis=-1)
+            parts.append(corners.reshape(-1, 3))
+        else:
+            if not len(shape.faces):
+                raise ValueError(f"cannot fit a camera to a mesh without faces ({len(shape.vertices)} vertices)")
+            parts.append(shape.vertices[np.unique(shape.faces)])
+    return np.concatenate(parts)
+
+
+def _check_angles(azimuth: float, elevation: float, up_axis: str, field_of_view: float) -> None:
+    if not math.isfinite(azimuth):
+        raise ValueError(f"azimuth must be finite, got {azimuth}")
+    if not -90 <= elevation <= 90:
+        raise ValueError(f"elevation must be in [-90, 90] degrees, got {elevation}")
+    if up_axis not in _FRONT:
+        raise ValueError(f"up_axis must be x, y or z, got {up_axis!r}")
+    if not 0 < field_of_view < 180:
+        raise ValueError(f"field_of_view must be between 0 and 180 degrees, got {field_of_view}")

@@ -1,0 +1,206 @@
+"""Pictures of meshes: one function for one picture, and a renderer that keeps its GL context for many."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.rendering.camera import Camera, UpAxis, fit_camera
+from sdfnet.rendering.gl import GLCanvas, GLUnavailableError
+from sdfnet.rendering.look import Look
+from sdfnet.rendering.rays import Layer, RayTracer, draw_by_rays
+from sdfnet.rendering.scene import Drawable, PaintedMesh, Scene, make_scene
+from sdfnet.rendering.shadows import cast_shadows
+
+_LOGGER = logging.getLogger(__name__)
+
+Backend = Literal["auto", "gl", "rays"]
+Image = NDArray[np.uint8]
+
+_LARGEST = 16384
+
+
+class Renderer:
+    """Draws pictures of one size and look; a context manager that gives its GL context back.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Width and height in pixels.
+    backend : str
+        "gl" (pyrender), "rays" (embree on the CPU), or "auto": GL where it works. A log line says which, and why.
+
+    Attributes
+    ----------
+    backend : str
+        "gl" or "rays".
+    why : str
+        The reason, with the driver's name or what GL is missing.
+
+    Raises
+    ------
+    ValueError
+        A size or a backend that cannot be.
+    GLUnavailableError
+        `backend="gl"` where there is no GL.
+
+    >>> from sdfnet.geometry.mesh import Mesh
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> with Renderer(size=(64, 48), backend="rays") as renderer:
+    ...     renderer.render(triangle).shape
+    (48, 64, 3)
+    """
+
+    def __init__(
+        self, *, size: tuple[int, int] = (640, 480), look: Look | None = None, backend: Backend = "auto"
+    ) -> None:
+        width, height = size
+        if not (1 <= width <= _LARGEST and 1 <= height <= _LARGEST):
+            raise ValueError(f"size must be two numbers from 1 to {_LARGEST}, got {width} x {height}")
+        self.size = (int(width), int(height))
+        self.look = Look() if look is None else look
+        self._canvas, self.why = _open_canvas(self.size, backend)
+        self.backend: Literal["gl", "rays"] = "rays" if self._canvas is None else "gl"
+        self._prepared: _Prepared | None = None
+        _LOGGER.info("pictures by %s: %s", self.backend, self.why)
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the GL context back; the renderer cannot draw afterwards."""
+        if self._canvas is not None:
+            self._canvas.close()
+
+    def render(self, drawables: Drawable | Sequence[Drawable], *, camera: Camera | None = None) -> Image:
+        """Return a picture (H, W, 3) of one or more meshes, from a `camera` fitted to them unless one is given."""
+        listed = _listed(drawables)
+        if camera is None:
+            camera = fit_camera(_meshes(listed), size=self.size)
+        prepared = self._prepare(listed, camera)
+        scene, tracer = prepared.scene, prepared.tracer
+        if self._canvas is None:
+            layer = draw_by_rays(scene, tracer, camera, self.size, roughness=self.look.roughness)
+        else:
+            layer = self._canvas.draw(scene, camera, self.size, roughness=self.look.roughness)
+        return self._composed(layer, scene, tracer, camera)
+
+    def _prepare(self, drawables: list[Drawable], camera: Camera) -> _Prepared:
+        """Return scene and search tree, those of the last picture if only the camera's angles have changed."""
+        last = self._prepared
+        if last is None or not last.serves(drawables, camera):
+            scene = make_scene(drawables, camera, color=self.look.color)
+            last = _Prepared(tuple(drawables), camera, scene, RayTracer(scene))
+            self._prepared = last
+        return last
+
+    def _composed(self, layer: Layer, scene: Scene, tracer: RayTracer, camera: Camera) -> Image:
+        background = np.array(self.look.background, dtype=np.float32)
+        behind = (1 - layer.coverage)[..., None] * background
+        color = layer.color
+        if self.look.shadows:
+            shadows = cast_shadows(scene, tracer, camera, self.size)
+            color = color * shadows.surface[..., None]
+            behind = behind * shadows.ground[..., None]
+        return np.rint(np.clip(color + behind, 0, 1) * 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What of a picture can be used again for the next."""
+
+    drawables: tuple[Drawable, ...]
+    camera: Camera
+    scene: Scene
+    tracer: RayTracer
+
+    def serves(self, drawables: Sequence[Drawable], camera: Camera) -> bool:
+        same = len(drawables) == len(self.drawables) and all(
+            new is old for new, old in zip(drawables, self.drawables, strict=True)
+        )
+        return same and camera.distance == self.camera.distance and bool((camera.target == self.camera.target).all())
+
+
+def render_mesh(
+    drawables: Drawable | Sequence[Drawable],
+    *,
+    camera: Camera | None = None,
+    size: tuple[int, int] = (640, 480),
+    look: Look | None = None,
+    backend: Backend = "auto",
+) -> Image:
+    """Return a picture (H, W, 3) uint8 of one or more meshes. For many pictures, keep a `Renderer`.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> from sdfnet.surfacing.extract import extract_mesh
+    >>> render_mesh(extract_mesh(Sphere(), resolution=16), size=(80, 60), backend="rays").shape
+    (60, 80, 3)
+    """
+    with Renderer(size=size, look=look, backend=backend) as renderer:
+        return renderer.render(drawables, camera=camera)
+
+
+def render_turntable(
+    drawables: Drawable | Sequence[Drawable],
+    *,
+    frames: int,
+    renderer: Renderer,
+    elevation: float = 20.0,
+    azimuth: float = 30.0,
+    up_axis: UpAxis = "y",
+) -> Iterator[Image]:
+    """Yield `frames` pictures of one turn around the meshes, from `azimuth` on; the film loops without a seam.
+
+    Raises
+    ------
+    ValueError
+        `frames` is below 1.
+    """
+    if frames < 1:
+        raise ValueError(f"frames must be at least 1, got {frames}")
+    listed = _listed(drawables)
+    camera = fit_camera(_meshes(listed), size=renderer.size, elevation=elevation, up_axis=up_axis, turntable=True)
+    return (renderer.render(listed, camera=camera.turned(azimuth + 360 * frame / frames)) for frame in range(frames))
+
+
+def choose_backend() -> tuple[Literal["gl", "rays"], str]:
+    """Return how pictures are drawn on this machine, "gl" or "rays", and why. Opens a GL context to find out."""
+    canvas, why = _open_canvas((16, 16), "auto")
+    if canvas is None:
+        return "rays", why
+    canvas.close()
+    return "gl", why
+
+
+def _open_canvas(size: tuple[int, int], backend: Backend) -> tuple[GLCanvas | None, str]:
+    if backend not in ("auto", "gl", "rays"):
+        raise ValueError(f"backend must be auto, gl or rays, got {backend!r}")
+    if backend == "rays":
+        return None, "ray casting on the CPU, as asked"
+    try:
+        canvas = GLCanvas(size)
+    except GLUnavailableError as error:
+        if backend == "gl":
+            raise
+        return None, f"ray casting on the CPU, because: {error}"
+    return canvas, f"pyrender on {canvas.driver}"
+
+
+def _listed(drawables: Drawable | Sequence[Drawable]) -> list[Drawable]:
+    return [drawables] if isinstance(drawables, Mesh | PaintedMesh) else list(drawables)
+
+
+def _meshes(drawables: Sequence[Drawable]) -> list[Mesh]:
+    return [drawable.mesh if isinstance(drawable, PaintedMesh) else drawable for drawable in drawables]

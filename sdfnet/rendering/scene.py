@@ -1,0 +1,149 @@
+"""What a picture shows, made ready to draw: float32 arrays around the camera's target, with normals and colours.
+
+Drawing happens in a frame of its own, so that float32 serves a part that lies a million units from the origin: the
+camera's target is the origin and the camera stands one unit away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.rendering.camera import Camera
+from sdfnet.rendering.look import Color, check_color, to_linear
+
+CREASE_ANGLE = 40.0
+"""Degrees between faces above which their common edge is drawn sharp, where a mesh brings no normals."""
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedMesh:
+    """A mesh with a colour.
+
+    Attributes
+    ----------
+    mesh : Mesh
+    color : Color or None
+        sRGB in [0, 1]; None for the look's.
+    vertex_colors : (V, 3) or None
+    face_colors : (F, 3) or None
+        sRGB in [0, 1]; at most one of the three is given.
+    """
+
+    mesh: Mesh
+    color: Color | None = None
+    vertex_colors: NDArray[np.floating] | None = None
+    face_colors: NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.color, self.vertex_colors, self.face_colors)) > 1:
+            raise ValueError("give only one of color, vertex_colors and face_colors")
+        if self.color is not None:
+            check_color("color", self.color)
+        for name, colors, count in (
+            ("vertex_colors", self.vertex_colors, len(self.mesh.vertices)),
+            ("face_colors", self.face_colors, len(self.mesh.faces)),
+        ):
+            if colors is not None and np.shape(colors) != (count, 3):
+                raise ValueError(f"{name} must have shape ({count}, 3), got {np.shape(colors)}")
+            if colors is not None and not (np.min(colors) >= 0 and np.max(colors) <= 1):
+                raise ValueError(f"{name} must be in [0, 1], got {np.min(colors)} to {np.max(colors)}")
+
+
+Drawable = Mesh | PaintedMesh
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Triangles of all drawables together, in the drawing frame.
+
+    Attributes
+    ----------
+    vertices, normals, albedo : (V, 3) float32
+        Normals unit length or zero; albedo linear.
+    faces : (F, 3) int32
+    """
+
+    vertices: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    albedo: NDArray[np.float32]
+    faces: NDArray[np.int32]
+
+
+def make_scene(drawables: Sequence[Drawable], camera: Camera, *, color: Color) -> Scene:
+    """Return `drawables` in the drawing frame of `camera`.
+
+    Raises
+    ------
+    ValueError
+        Nothing to draw, or vertices that are not finite.
+    """
+    parts = [_corners(drawable, color) for drawable in drawables]
+    parts = [part for part in parts if len(part[3])]
+    if not parts:
+        raise ValueError("nothing to draw: give at least one mesh with faces")
+    vertices = (np.concatenate([part[0] for part in parts]) - camera.target) / camera.distance
+    if not np.isfinite(vertices).all():
+        raise ValueError(f"vertices must be finite, got {int((~np.isfinite(vertices)).sum())} numbers that are not")
+    starts = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
+    return Scene(
+        vertices.astype(np.float32),
+        np.concatenate([part[1] for part in parts]).astype(np.float32),
+        np.concatenate([part[2] for part in parts]),
+        np.concatenate([part[3] + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32),
+    )
+
+
+def _corners(
+    drawable: Drawable, default: Color
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
+    """Return vertices, normals, albedo and faces; a vertex that needs two normals or colours becomes several."""
+    painted = drawable if isinstance(drawable, PaintedMesh) else PaintedMesh(drawable)
+    mesh = painted.mesh
+    normals = mesh.vertex_normals
+    colors = painted.vertex_colors
+    vertices, faces = mesh.vertices, mesh.faces
+    if normals is None or painted.face_colors is not None:
+        apart = np.arange(3 * len(faces)).reshape(-1, 3)
+        normals = crease_normals(mesh).reshape(-1, 3) if normals is None else normals[faces.ravel()]
+        if painted.face_colors is not None:
+            colors = np.repeat(painted.face_colors, 3, axis=0)
+        elif colors is not None:
+            colors = colors[faces.ravel()]
+        vertices, faces = vertices[faces.ravel()], apart
+    if colors is None:
+        colors = np.broadcast_to(np.array(painted.color or default), vertices.shape)
+    return vertices, normals, to_linear(colors), faces
+
+
+def crease_normals(mesh: Mesh, *, crease_angle: float = CREASE_ANGLE) -> NDArray[np.float64]:
+    """Return a unit normal for each corner of each face, (F, 3, 3): smooth across flat edges, sharp across creases.
+
+    A corner averages, by area, the faces around its place that turn less than `crease_angle` degrees from its own.
+    Vertices at one place count as one, so files that split them are shaded the same.
+
+    >>> mesh = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 2, 1], [0, 1, 3]])
+    >>> crease_normals(mesh)[0].tolist() == [[0, 0, -1]] * 3  # the faces meet at a right angle
+    True
+    """
+    crosses, normals = mesh.face_crosses, mesh.face_normals
+    _, place = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    corners = place.reshape(-1)[mesh.faces.ravel()]
+    order = np.argsort(corners, kind="stable")
+    valence = np.bincount(corners)
+    start = np.cumsum(valence) - valence
+    # Every pair of a corner and a corner at the same place, the second counting up within its group.
+    own = np.repeat(np.arange(len(corners)), valence[corners])
+    first = np.repeat(np.cumsum(valence[corners]) - valence[corners], valence[corners])
+    other = order[start[corners[own]] + np.arange(len(own)) - first]
+    flat = np.einsum("ij,ij->i", normals[own // 3], normals[other // 3]) > np.cos(np.radians(crease_angle))
+    own, other = own[flat], other[flat]
+    summed = np.stack(
+        [np.bincount(own, weights=crosses[other // 3, axis], minlength=len(corners)) for axis in range(3)], axis=-1
+    )
+    lengths = np.linalg.norm(summed, axis=1, keepdims=True)
+    return np.divide(summed, lengths, out=np.zeros_like(summed), where=lengths > 0).reshape(-1, 3, 3)
