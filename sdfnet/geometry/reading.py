@@ -32,7 +32,20 @@ _logger = logging.getLogger(__name__)
 
 
 class MeshError(ValueError):
-    """A mesh file that cannot be used. The message is one line: the file, what is wrong, and what to do."""
+    """A mesh file that cannot be used. The message is one line: the file, what is wrong, and what to do.
+
+    Attributes
+    ----------
+    reason : str
+        The message without the file.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that the error survives the way back from a worker process
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.reason}"
 
 
 def find_meshes(folder: str | Path) -> dict[str, Path]:
@@ -97,20 +110,19 @@ def read_mesh(path: str | Path) -> Mesh:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in MESH_SUFFIXES:
-        raise MeshError(
-            f"{path}: cannot read {suffix or 'a file without suffix'}; give one of {', '.join(MESH_SUFFIXES)}"
-        )
+        found = suffix or "a file without suffix"
+        raise MeshError(path, f"cannot read {found}; give one of {', '.join(MESH_SUFFIXES)}")
     if not path.is_file():
-        raise MeshError(f"{path}: there is no such file")
+        raise MeshError(path, "there is no such file")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MeshError(f"{path}: cannot read it ({error.strerror or error}); check its permissions") from error
+        raise MeshError(path, f"cannot read it ({error.strerror or error}); check its permissions") from error
     if not data.strip():
-        raise MeshError(f"{path}: the file is empty; export it again")
+        raise MeshError(path, "the file is empty; export it again")
     polygons, faces = _parse(path, data)
     if not len(faces):
-        raise MeshError(f"{path}: {_describe_faceless(polygons)}")
+        raise MeshError(path, _describe_faceless(polygons))
     mesh = _without_unused(polygons.vertices, faces)
     _check_vertices(path, mesh)
     return mesh
@@ -123,9 +135,10 @@ def _parse(path: Path, data: bytes) -> tuple[PolygonMesh, NDArray[np.int64]]:
         polygons = parse_gltf(data, folder=path.parent) if is_scene else _PARSERS[suffix](data)
         return polygons, triangulate(polygons)
     except ValueError as error:
-        raise MeshError(f"{path}: {_with_cure(_one_line(error), suffix)}") from error
+        raise MeshError(path, _with_cure(_one_line(error), suffix)) from error
     except Exception as error:  # damaged bytes lead a parser anywhere, and one bad file must not stop a batch
-        raise MeshError(f"{path}: {_with_cure(f'{type(error).__name__} {_one_line(error)}', suffix)}") from error
+        reason = f"{type(error).__name__} {_one_line(error)}"
+        raise MeshError(path, _with_cure(reason, suffix)) from error
 
 
 def _with_cure(reason: str, suffix: str) -> str:
@@ -154,11 +167,8 @@ def _without_unused(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> 
 def _check_vertices(path: Path, mesh: Mesh) -> None:
     num_bad = int((~np.isfinite(mesh.vertices)).any(axis=1).sum())
     if num_bad:
-        num_vertices = len(mesh.vertices)
-        raise MeshError(
-            f"{path}: {num_bad} of {num_vertices} vertices are NaN or infinite; remove them and export again"
-        )
+        raise MeshError(path, f"{num_bad} of {len(mesh.vertices)} vertices are NaN or infinite; remove them")
     if np.abs(mesh.vertices).max() > _LARGEST_COORDINATE:
-        raise MeshError(f"{path}: coordinates beyond {_LARGEST_COORDINATE:g} cannot be computed with; scale it down")
+        raise MeshError(path, f"coordinates beyond {_LARGEST_COORDINATE:g} cannot be computed with; scale it down")
     if not (mesh.bounds.extent > 0).any():
-        raise MeshError(f"{path}: all vertices are at one point, so it has no extent; export a surface")
+        raise MeshError(path, "all vertices are at one point, so it has no extent; export a surface")
