@@ -1,0 +1,116 @@
+"""The options of training, and what a time budget means."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how a decoder and its codes are trained. Lengths are in the unit frame."""
+
+    budget: str | None = "5min"
+    """Time for the training loop, such as 90s, 5min or 2h. Ignored where `steps` is given."""
+    steps: int | None = None
+    """Optimiser steps; None takes as many as fit the budget on this machine."""
+    batch_shapes: int = 4
+    """Shapes per step."""
+    batch_points: int = 6144
+    """Points per shape and step."""
+    learning_rate: float | None = None
+    """Peak rate of the decoder; None takes the one tuned for the chosen decoder."""
+    latent_learning_rate: float | None = None
+    """Peak rate of the codes; None takes the one tuned for the chosen decoder."""
+    warmup_share: float = 0.02
+    """Share of the steps in which the rate rises linearly; after them it falls to 0 along a cosine."""
+    clamp_distance: float = 0.1
+    """Distances beyond it need only be beyond it (DeepSDF's delta)."""
+    latent_std: float = 0.01
+    """Standard deviation of the first codes."""
+    prior_weight: float = 1e-4
+    """Weight of the squared length of the codes (DeepSDF's 1 / sigma²)."""
+    prior_warmup_share: float = 0.1
+    """Share of the steps in which `prior_weight` rises from 0."""
+    eikonal_weight: float = 0.0
+    """Weight of (|gradient| - 1)²; costs 6 more evaluations of each of `gradient_points`."""
+    normal_weight: float = 0.0
+    """Weight of 1 - cosine between gradient and true normal on the surface; same cost again."""
+    gradient_points: int = 1024
+    """Points per shape and step that the two gradient terms look at."""
+    curriculum: bool = False
+    """Whether tolerance falls and hard samples gain weight over time (Curriculum DeepSDF)."""
+    precision: Precision = "auto"
+    """auto takes bfloat16 where the processor multiplies it fast."""
+    evaluations: int = 20
+    """How often the surface error on held-out points is measured."""
+    previews: int = 4
+    """How many small pictures of the shapes are drawn on the way; 0 for none."""
+    checkpoint_seconds: float = 60.0
+    """Time between saves of the state; does not influence the result."""
+    seed: int = 0
+    """Fixes first weights, codes and the order of the samples."""
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.budget is None:
+            raise ValueError("training needs steps=N or budget=TIME, got neither")
+        if self.budget is not None:
+            parse_duration(self.budget)
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        for name in ("batch_shapes", "batch_points", "gradient_points", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "latent_learning_rate", "clamp_distance", "latent_std", "checkpoint_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        for name in ("prior_weight", "eikonal_weight", "normal_weight", "previews", "seed"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("warmup_share", "prior_warmup_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Peak learning rates of the decoder and of the codes."""
+
+    decoder: float
+    latents: float
+
+
+TUNED_RATES = {
+    "volume": LearningRates(5e-3, 5e-3),
+    "deepsdf": LearningRates(5e-4, 1e-3),
+    "fourier": LearningRates(1e-3, 2e-3),
+    "siren": LearningRates(2e-4, 1e-3),
+}
+"""Rates that suit each decoder; DeepSDF's are those of its paper (section 6)."""
+
+
+def learning_rates(config: TrainingConfig, kind: str) -> LearningRates:
+    """Return the rates that `config` asks for, or those tuned for the decoder `kind`."""
+    tuned = TUNED_RATES[kind]
+    return LearningRates(config.learning_rate or tuned.decoder, config.latent_learning_rate or tuned.latents)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that `text` means: a positive number and s, min or h.
+
+    >>> parse_duration("5min"), parse_duration("1.5 h"), parse_duration("90s")
+    (300.0, 5400.0, 90.0)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(text).lower())
+    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
+        raise ValueError(f"a duration must be a positive number with s, min or h, such as 90s or 5min, got {text!r}")
+    return float(match[1]) * _UNITS[match[2]]

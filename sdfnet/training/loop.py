@@ -1,0 +1,227 @@
+"""The training of an auto-decoder: one network and one code per shape, learned together (Park et al., CVPR 2019).
+
+`train` makes or continues a run directory. Order of events: refuse what does not fit, write `run.json` with the plan
+(the run exists from here on), then steps, with the state saved now and then; a killed process continues from the last
+save and ends where an undisturbed one would have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from sdfnet.decoders import DecoderConfig, build_decoder
+from sdfnet.files import ensure_folder
+from sdfnet.runs import Run, RunShape, load_run, save_model, select_shapes
+from sdfnet.sampling import SampleStore
+from sdfnet.training.batches import BatchSchedule
+from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates
+from sdfnet.training.manifest import continue_or_begin, run_config
+from sdfnet.training.plan import Plan, make_plan
+from sdfnet.training.records import Recorder, save_preview, surface_error
+from sdfnet.training.state import (
+    STATE_FILE,
+    TrainingState,
+    first_latents,
+    load_state,
+    make_state,
+    save_state,
+    start_from,
+)
+from sdfnet.training.step import train_step
+
+logger = logging.getLogger(__name__)
+
+_MAX_ROWS = 500
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C or a termination signal came; the state is saved and the message says how to go on."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """What stays the same from the first step to the last."""
+
+    directory: Path
+    shapes: tuple[RunShape, ...]
+    schedule: BatchSchedule
+    config: TrainingConfig
+    rates: LearningRates
+    plan: Plan
+    device: torch.device
+
+
+def train(
+    directory: str | Path,
+    store: SampleStore,
+    *,
+    decoder: DecoderConfig,
+    config: TrainingConfig,
+    shapes: str | Sequence[str] = "all",
+    holdout: Sequence[str] = (),
+    init: str | Path | None = None,
+    device: str = "cpu",
+    provenance: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train on the samples of `store` into the run `directory`, or continue the training that is there.
+
+    Deterministic given the samples, the options, the machine, the library versions and the number of threads.
+
+    Parameters
+    ----------
+    shapes, holdout : names or globs
+        Which shapes of the store to learn, and which of those to keep out.
+    init : run directory, optional
+        Start from its decoder, and from its codes for shapes of the same name.
+    provenance : mapping, optional
+        Written into `run.json` as it is (command, commit); not compared on resuming.
+
+    Raises
+    ------
+    ValueError
+        Nothing left to train on; the directory holds a run with another configuration; damaged files.
+    TrainingInterrupted
+        Ctrl-C; everything is saved.
+    """
+    directory = ensure_folder(directory)
+    names = _trained_names(store, shapes, holdout)
+    document_config = run_config(store, decoder, config, names=names, holdout=holdout, init=init)
+    torch_device = torch.device(device)
+    with torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        network = build_decoder(decoder)
+        latents = first_latents(len(names), decoder.latent_size, config)
+        if init is not None:
+            latents = start_from(load_run(init), names, latents, network)
+        num_surface = config.gradient_points if config.normal_weight > 0 else 0
+        indices = tuple(store.index_of(name) for name in names)
+        schedule = BatchSchedule(store, indices, config.batch_shapes, config.batch_points, num_surface, config.seed)
+        before = torch.get_rng_state()
+        plan, run_shapes = continue_or_begin(
+            directory,
+            store,
+            document_config,
+            names=names,
+            provenance=provenance or {},
+            make_plan=lambda: make_plan(network, latents, schedule, config, kind=decoder.kind, device=torch_device),
+        )
+        torch.set_rng_state(before)  # timing the plan may have drawn
+        state = make_state(network, latents, device=torch_device)
+        if (directory / STATE_FILE).is_file():
+            load_state(directory, state)
+        rates = learning_rates(config, decoder.kind)
+        training = _Training(directory, run_shapes, schedule, config, rates, plan, torch_device)
+        _run_steps(training, state, progress=progress)
+    return load_run(directory, device=device)
+
+
+def _trained_names(store: SampleStore, shapes: str | Sequence[str], holdout: Sequence[str]) -> tuple[str, ...]:
+    chosen = select_shapes(store.names, shapes)
+    kept_out = set(select_shapes(store.names, holdout)) if holdout else set()
+    names = tuple(name for name in chosen if name not in kept_out)
+    if not names:
+        raise ValueError(f"no shape is left to train on: {len(chosen)} chosen, all of them held out")
+    return names
+
+
+def _run_steps(training: _Training, state: TrainingState, *, progress: bool) -> None:
+    """Take the steps that remain, recording and saving on the way."""
+    plan, directory = training.plan, training.directory
+    if state.step >= plan.steps:
+        logger.info("the run at %s is complete (%d steps); nothing to do", directory, plan.steps)
+        _save(training, state)
+        return
+    if state.step:
+        logger.info("continuing %s at step %d of %d", directory, state.step, plan.steps)
+    recorder = Recorder(directory, step=state.step)
+    bar = tqdm(total=plan.steps, initial=state.step, desc="training", unit="step", disable=not progress, smoothing=0.05)
+    saved = time.monotonic()
+    with contextlib.closing(recorder), bar, logging_redirect_tqdm(), _stop_requests() as stop:
+        state.decoder.train()
+        while state.step < plan.steps:
+            batch = training.schedule.batch(state.step, device=training.device)
+            losses = train_step(
+                state, batch, training.config,
+                rates=training.rates, share=state.step / plan.steps, precision=plan.dtype,
+            )  # fmt: skip
+            state.step += 1
+            _record(training, state, losses, recorder, bar)
+            bar.update()
+            last = state.step == plan.steps
+            if last or stop or time.monotonic() - saved > training.config.checkpoint_seconds:
+                recorder.flush()
+                _save(training, state)
+                saved = time.monotonic()
+            if stop and not last:
+                raise TrainingInterrupted(
+                    f"stopped at step {state.step} of {plan.steps}; all of it is saved in {directory}. "
+                    "Repeat the same command to go on."
+                )
+
+
+def _record(
+    training: _Training, state: TrainingState, losses: Mapping[str, torch.Tensor], recorder: Recorder, bar: tqdm
+) -> None:
+    """Write a row, measure and draw where this step is due."""
+    steps, config, step = training.plan.steps, training.config, state.step
+    measured = _is_due(step, steps, config.evaluations)
+    if not (measured or _is_due(step, steps, _MAX_ROWS)):
+        return
+    values = {name: float(loss) for name, loss in losses.items()}
+    values["learning_rate"] = state.optimizer.param_groups[0]["lr"]
+    if not torch.isfinite(losses["loss"]):
+        raise ValueError(
+            f"the loss is {values['loss']} at step {step}: the training has diverged. "
+            f"Lower training.learning_rate (it is {training.rates.decoder:g}) and choose a new run=DIR."
+        )
+    if measured:
+        error = surface_error(state, training.schedule.store, training.schedule.indices)
+        values["surface_error_percent"] = error
+        bar.set_postfix_str(f"loss {values['sdf']:.5f}, surface error {error:.3f} %")
+    recorder.write(step, values)
+    if config.previews and _is_due(step, steps, config.previews):
+        path = training.directory / "previews" / f"step_{step:07d}.png"
+        save_preview(state, tuple(shape.name for shape in training.shapes), path)
+
+
+def _is_due(step: int, steps: int, times: int) -> bool:
+    """Tell whether `step` ends one of `times` equal shares of `steps`."""
+    return step * times // steps != (step - 1) * times // steps
+
+
+def _save(training: _Training, state: TrainingState) -> None:
+    save_state(training.directory, state)
+    save_model(training.directory, decoder_state=state.decoder.state_dict(), latents=state.latents, step=state.step)
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the yielded list, so that a step is never torn; a second one acts at once."""
+    received: list[int] = []
+    previous = {}
+
+    def note(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    with contextlib.suppress(ValueError):  # handlers can be set in the main thread only; elsewhere nothing to catch
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,106 @@
+"""The run's `run.json` from the side of training: what is written at the start and compared on resuming."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdfnet.decoders import DecoderConfig
+from sdfnet.runs import RUN_FILE, RunShape, load_document, save_document
+from sdfnet.sampling import SampleStore
+from sdfnet.training.config import TrainingConfig
+from sdfnet.training.plan import Plan
+
+_FREE = ("training.checkpoint_seconds", "training.previews", "training.evaluations")
+"""Options that do not influence the result and may differ on resuming."""
+
+
+def run_config(
+    store: SampleStore, decoder: DecoderConfig, config: TrainingConfig, *,
+    names: Sequence[str], holdout: Sequence[str], init: str | Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the configuration of a run as plain JSON values."""
+    document = {
+        "decoder": asdict(decoder),
+        "training": asdict(config),
+        "sampler": store.config.to_dict(),
+        "normalize": store.normalize,
+        "meshes": store.meshes,
+        "samples": str(store.directory),
+        "shapes": list(names),
+        "holdout": list(holdout),
+        "init": None if init is None else str(init),
+    }
+    return json.loads(json.dumps(document))  # tuples become lists, as they will be read back
+
+
+def continue_or_begin(
+    directory: Path,
+    store: SampleStore,
+    config: Mapping[str, Any],
+    *,
+    names: Sequence[str],
+    provenance: Mapping[str, Any],
+    make_plan: Callable[[], Plan],
+) -> tuple[Plan, tuple[RunShape, ...]]:
+    """Return plan and shapes of the run that is in `directory`, or write those of a new one.
+
+    Raises
+    ------
+    ValueError
+        The run there has another configuration or was trained on other meshes; the message names the difference.
+    """
+    shapes = tuple(_run_shape(store, name) for name in names)
+    if (directory / RUN_FILE).is_file():
+        document, known = load_document(directory)
+        differences = _differences(document["config"], config)
+        differences += [
+            f"the mesh of {a.name} has changed" for a, b in zip(known, shapes, strict=False)
+            if a.name == b.name and a.content_hash != b.content_hash
+        ]  # fmt: skip
+        if differences:
+            raise ValueError(
+                f"the run at {directory} was begun differently: {'; '.join(differences[:4])}. "
+                "Repeat its own command to continue it, or choose a new run=DIR (init=DIR starts from an earlier run)."
+            )
+        return Plan(**document["plan"]), known
+    plan = make_plan()
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    content = {"config": config, "plan": plan.to_dict(), "versions": versions, **provenance}
+    save_document(directory, content, shapes)
+    return plan, shapes
+
+
+def _run_shape(store: SampleStore, name: str) -> RunShape:
+    shape = store.shapes[store.index_of(name)]
+    source = str(Path(store.meshes) / shape.source)
+    return RunShape(name, shape.similarity, source, shape.content_hash, shape.closed, store.thickness)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+    """Return what differs, as `key was A, now B`."""
+    found: list[str] = []
+    for key in dict.fromkeys([*old, *new]):
+        name = f"{where}{key}"
+        before, after = old.get(key), new.get(key)
+        if name in _FREE or before == after or name in ("samples", "meshes"):
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += _differences(before, after, f"{name}.")
+        elif isinstance(before, list) and isinstance(after, list) and len(str(before)) + len(str(after)) > 120:
+            gone = [str(item) for item in before if item not in after]
+            added = [str(item) for item in after if item not in before]
+            found.append(f"{name} lost {_short(gone)} and gained {_short(added)}")
+        else:
+            found.append(f"{name} was {before}, now {after}")
+    return found
+
+
+def _short(items: Sequence[str]) -> str:
+    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "") if items else "nothing"

@@ -1,0 +1,97 @@
+"""Fixing the length of a training before it begins: a time budget becomes a number of steps, once.
+
+A few steps are timed on a copy that is thrown away; the number is written into the run, and elapsed time never enters
+the schedule. So a run on a slow day learns no other way than planned, and a resumed one is the same run.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from sdfnet.decoders import Decoder
+from sdfnet.training.batches import BatchSchedule
+from sdfnet.training.config import TrainingConfig, learning_rates, parse_duration
+from sdfnet.training.state import make_state
+from sdfnet.training.step import train_step
+
+_TIMED_STEPS = 24
+_TIMED_SECONDS = 8.0
+_OVERHEAD = 1.06
+"""Held-out measurements, pictures and saves cost about this factor."""
+_MIN_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was fixed before the first step.
+
+    Attributes
+    ----------
+    steps : int
+    precision : "float32" or "bfloat16"
+    seconds_per_step : float or None
+        As timed, where a budget was given.
+    """
+
+    steps: int
+    precision: str
+    seconds_per_step: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+
+def make_plan(
+    decoder: Decoder, latents: torch.Tensor, schedule: BatchSchedule, config: TrainingConfig, *,
+    kind: str, device: torch.device,
+) -> Plan:  # fmt: skip
+    """Fix precision and number of steps; where a budget is given, by timing steps on a copy of `decoder`."""
+    precision = choose_precision(config, device)
+    if config.steps is not None:
+        return Plan(config.steps, precision, None)
+    assert config.budget is not None
+    seconds = _time_step(decoder, latents, schedule, config, kind=kind, precision=precision, device=device)
+    steps = int(parse_duration(config.budget) / (_OVERHEAD * seconds))
+    return Plan(max(_MIN_STEPS, steps), precision, seconds)
+
+
+def choose_precision(config: TrainingConfig, device: torch.device) -> str:
+    """Return "bfloat16" or "float32"; auto takes bfloat16 where the hardware multiplies it natively."""
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "bfloat16" if native else "float32"
+
+
+def _time_step(
+    decoder: Decoder, latents: torch.Tensor, schedule: BatchSchedule, config: TrainingConfig, *,
+    kind: str, precision: str, device: torch.device,
+) -> float:  # fmt: skip
+    """Return the median seconds of a step after two that warm up."""
+    state = make_state(copy.deepcopy(decoder), latents, device=device)
+    dtype = Plan(1, precision, None).dtype
+    rates = learning_rates(config, kind)
+    times: list[float] = []
+    began = time.perf_counter()
+    for step in range(_TIMED_STEPS):
+        start = time.perf_counter()
+        losses = train_step(
+            state, schedule.batch(step, device=device), config, rates=rates, share=0.05, precision=dtype
+        )
+        losses["loss"].item()  # waits for the device
+        times.append(time.perf_counter() - start)
+        if step >= 3 and time.perf_counter() - began > _TIMED_SECONDS:
+            break
+    return statistics.median(times[2:])

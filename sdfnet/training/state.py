@@ -1,0 +1,140 @@
+"""Everything that a training step reads and writes, and its exact copy on disk.
+
+`state.safetensors` holds weights, codes, Adam's moments, the random state and the step: loading it and going on gives,
+bit for bit, what not stopping would have given (same machine, versions and thread count).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sdfnet.decoders import Decoder
+from sdfnet.runs import Run, load_tensors, save_tensors
+from sdfnet.training.config import LearningRates, TrainingConfig
+
+STATE_FILE = "state.safetensors"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """The moving parts of a training.
+
+    Attributes
+    ----------
+    decoder : Decoder
+    latents : (S, L) float32 parameter
+        One code per trained shape.
+    optimizer : Adam over both, the decoder's group first.
+    step : int
+        Steps done.
+    """
+
+    decoder: Decoder
+    latents: nn.Parameter
+    optimizer: torch.optim.Adam
+    step: int = 0
+
+
+def make_state(decoder: Decoder, latents: Tensor, *, device: torch.device) -> TrainingState:
+    """Put `decoder` and `latents` (S, L) under one Adam on `device`."""
+    decoder.to(device)
+    parameter = nn.Parameter(latents.detach().clone().to(device))
+    # Moments forget within a hundred steps: a code is seen only every few steps, and the rate falls steadily.
+    optimizer = torch.optim.Adam(
+        [{"params": list(decoder.parameters())}, {"params": [parameter]}], betas=(0.9, 0.99), fused=True
+    )
+    return TrainingState(decoder, parameter, optimizer)
+
+
+def first_latents(num_shapes: int, latent_size: int, config: TrainingConfig) -> Tensor:
+    """Draw the first codes, (S, L), from N(0, latent_std²) with the configured seed."""
+    generator = torch.Generator().manual_seed(config.seed)
+    return config.latent_std * torch.randn(num_shapes, latent_size, generator=generator)
+
+
+def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder) -> Tensor:
+    """Copy the weights of `run` into `decoder` and return codes (S, L): the run's for known names, else near its mean.
+
+    Raises
+    ------
+    ValueError
+        The run's decoder has another shape.
+    """
+    shapes = {name: tensor.shape for name, tensor in run.decoder.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in decoder.state_dict().items()}:
+        raise ValueError(
+            f"init={run.directory} has another decoder ({run.document['config']['decoder']}); "
+            "train with the same decoder options"
+        )
+    decoder.load_state_dict(run.decoder.state_dict())
+    latents = fresh + run.latents.mean(dim=0).cpu()
+    for row, name in enumerate(names):
+        if name in run.names:
+            latents[row] = run.latent(name)
+    return latents
+
+
+def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: float, warmup_share: float) -> None:
+    """Set the rates for a step at `share` (0 to 1) of the way: linear warm-up, then a cosine to 0."""
+    cosine = 0.5 * (1 + math.cos(math.pi * share))
+    factor = cosine * min(1.0, share / warmup_share + 1e-3) if warmup_share else cosine
+    for group, peak in zip(state.optimizer.param_groups, (rates.decoder, rates.latents), strict=True):
+        group["lr"] = peak * factor
+
+
+def save_state(directory: Path, state: TrainingState) -> None:
+    """Write `state.safetensors` in `directory`, whole or not at all."""
+    tensors: dict[str, Tensor] = {f"decoder.{name}": tensor for name, tensor in state.decoder.state_dict().items()}
+    tensors["latents"] = state.latents
+    tensors["random.cpu"] = torch.get_rng_state()
+    if state.latents.is_cuda:
+        tensors["random.cuda"] = torch.cuda.get_rng_state(state.latents.device)
+    for number, parameter in enumerate(_parameters(state)):
+        for key in _MOMENTS:
+            if parameter in state.optimizer.state:
+                tensors[f"optimizer.{number}.{key}"] = state.optimizer.state[parameter][key]
+    save_tensors(directory / STATE_FILE, tensors, metadata={"step": str(state.step)})
+
+
+def load_state(directory: Path, state: TrainingState) -> None:
+    """Fill `state` from `state.safetensors` and set the random state.
+
+    Raises
+    ------
+    ValueError
+        The file is missing, damaged or of another training.
+    """
+    path = directory / STATE_FILE
+    tensors, metadata = load_tensors(path)
+    try:
+        _fill(state, tensors)
+        state.step = int(metadata["step"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit this run ({error}). Restore it from a copy or train again.") from error
+
+
+def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
+    weights = {name.removeprefix("decoder."): t for name, t in tensors.items() if name.startswith("decoder.")}
+    state.decoder.load_state_dict(weights)
+    with torch.no_grad():
+        state.latents.copy_(tensors["latents"])
+    for number, parameter in enumerate(_parameters(state)):
+        if f"optimizer.{number}.step" in tensors:
+            device = parameter.device
+            state.optimizer.state[parameter] = {
+                key: tensors[f"optimizer.{number}.{key}"].to(device) for key in _MOMENTS
+            }
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and state.latents.is_cuda:
+        torch.cuda.set_rng_state(tensors["random.cuda"], state.latents.device)
+
+
+def _parameters(state: TrainingState) -> list[Tensor]:
+    return [parameter for group in state.optimizer.param_groups for parameter in group["params"]]

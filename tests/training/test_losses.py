@@ -1,0 +1,97 @@
+"""Losses against closed forms and slow twins; no sample is ever without a gradient that would mend it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdfnet.training.config import TrainingConfig, learning_rates, parse_duration
+from sdfnet.training.losses import (
+    clamped_residual,
+    curriculum_residual,
+    difference_gradient,
+    eikonal_loss,
+    latent_prior,
+    normal_loss,
+)
+
+
+def test_residual_equals_deepsdfs_clamped_difference_where_the_prediction_is_inside_the_clamp():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(1000, generator=generator) - 0.5
+    pred = (torch.rand(1000, generator=generator) - 0.5) * 0.2
+    expected = pred.clamp(-0.1, 0.1) - truth.clamp(-0.1, 0.1)
+    torch.testing.assert_close(clamped_residual(pred, truth, clamp_distance=0.1), expected)
+
+
+def test_every_prediction_on_the_wrong_side_has_a_gradient_however_far_out():
+    truth = torch.tensor([-0.5, -0.01, 0.01, 0.5])
+    pred = torch.tensor([3.0, 3.0, -3.0, -3.0], requires_grad=True)
+    clamped_residual(pred, truth, clamp_distance=0.1).abs().sum().backward()
+    assert pred.grad.tolist() == [1, 1, -1, -1]
+
+
+def test_predictions_beyond_the_clamp_on_the_right_side_cost_nothing():
+    truth = torch.tensor([0.3, -0.3])
+    assert clamped_residual(torch.tensor([0.9, -0.11]), truth, clamp_distance=0.1).tolist() == [0, 0]
+
+
+def test_curriculum_equals_a_loop_over_samples():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(200, generator=generator) - 0.5
+    pred = torch.rand(200, generator=generator) - 0.5
+    for progress, tolerance, weight in [(0.0, 0.025, 0.0), (0.2, 0.01, 0.1), (0.4, 0.0025, 0.2), (0.9, 0.0, 0.5)]:
+        losses = curriculum_residual(pred - truth, truth, progress=progress)
+        for p, t, loss in zip(pred.tolist(), truth.tolist(), losses.tolist(), strict=True):
+            nearer = (t > 0 and p < t) or (t < 0 and p > t)
+            expected = (1 + weight if nearer else 1 - weight) * max(abs(p - t) - tolerance, 0)
+            assert loss == pytest.approx(expected, abs=1e-6)
+
+
+def test_difference_gradient_of_a_sphere_is_the_radial_direction():
+    points = torch.randn(2, 30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    points = 0.7 * torch.nn.functional.normalize(points, dim=-1)
+    gradient = difference_gradient(lambda p: p.norm(dim=-1) - 0.5, points)
+    torch.testing.assert_close(gradient, points / 0.7, atol=2e-5, rtol=0)
+    assert eikonal_loss(gradient) < 1e-9
+    assert normal_loss(gradient, points / 0.7) < 1e-9
+    assert normal_loss(gradient, -points / 0.7) == pytest.approx(2, abs=1e-8)
+
+
+def test_difference_gradient_of_a_quadratic_is_exact_and_in_the_order_x_y_z():
+    points = torch.rand(1, 10, 3, dtype=torch.float64)
+    gradient = difference_gradient(lambda p: p[..., 0] + 2 * p[..., 1] ** 2 + 3 * p[..., 2] * p[..., 0], points)
+    x, y, z = points.unbind(-1)
+    torch.testing.assert_close(gradient, torch.stack([1 + 3 * z, 4 * y, 3 * x], dim=-1))
+
+
+def test_latent_prior_is_the_mean_squared_length():
+    assert latent_prior(torch.tensor([[3.0, 4.0], [0.0, 1.0]])) == 13
+
+
+@pytest.mark.parametrize("text", ["5", "min", "-1min", "0s", "3 days", ""])
+def test_durations_that_mean_nothing_are_refused(text):
+    with pytest.raises(ValueError, match=f"such as 90s or 5min, got {text!r}"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"budget": None}, "neither"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
+        ({"batch_points": 0}, "batch_points must be at least 1, got 0"),
+        ({"warmup_share": 1.0}, "warmup_share must be in"),
+        ({"precision": "half"}, "auto, float32, bfloat16, got 'half'"),
+        ({"eikonal_weight": float("nan")}, "eikonal_weight must be 0 or more, got nan"),
+    ],
+)
+def test_wrong_training_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**options)
+
+
+def test_given_rates_win_over_the_decoders_own():
+    assert learning_rates(TrainingConfig(learning_rate=0.25), "deepsdf").decoder == 0.25
+    assert learning_rates(TrainingConfig(), "deepsdf").latents == 1e-3
