@@ -1,1 +1,58 @@
-"""sdfnet: learn a family of 3D shapes as one neural signed distance field, and get them back as meshes."""
+"""sdfnet: learn a family of 3D shapes as one neural signed distance field, and get them back as meshes.
+
+The names below are loaded when first used, so that `sdfnet --help` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdfnet.evaluation import evaluate_run as evaluate_run
+    from sdfnet.fields import Field as Field
+    from sdfnet.fields import MeshField as MeshField
+    from sdfnet.fields import NeuralField as NeuralField
+    from sdfnet.fields import evaluate as evaluate
+    from sdfnet.geometry.mesh import Mesh as Mesh
+    from sdfnet.geometry.reading import read_mesh as read_mesh
+    from sdfnet.geometry.writing import save_mesh as save_mesh
+    from sdfnet.latents import make_morph as make_morph
+    from sdfnet.rendering import render_mesh as render_mesh
+    from sdfnet.runs import Run as Run
+    from sdfnet.runs import load_run as load_run
+    from sdfnet.sampling import prepare_samples as prepare_samples
+    from sdfnet.surfacing import extract_mesh as extract_mesh
+    from sdfnet.training import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Field": "fields",
+    "Mesh": "geometry.mesh",
+    "MeshField": "fields",
+    "NeuralField": "fields",
+    "Run": "runs",
+    "evaluate": "fields",
+    "evaluate_run": "evaluation",
+    "extract_mesh": "surfacing",
+    "load_run": "runs",
+    "make_morph": "latents",
+    "prepare_samples": "sampling",
+    "read_mesh": "geometry.reading",
+    "render_mesh": "rendering",
+    "save_mesh": "geometry.writing",
+    "train": "training",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"sdfnet.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'sdfnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
