@@ -1,0 +1,130 @@
+"""What workers leave behind: one file for each shape, whole or not there at all.
+
+A part is a line of JSON, then the record's bytes. Whatever is killed, a part that is there is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sdfnet.files import atomic_path, write_atomic
+from sdfnet.geometry.checking import MeshReport
+from sdfnet.geometry.loading import MeshRefused, SourceShape, folder_similarities, load_shape
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.sampling.index import FLOAT
+from sdfnet.sampling.mixture import SamplerConfig, ShapeSamples, sample_shape
+
+_logger = logging.getLogger(__name__)
+
+Status = Literal["used", "refused", "failed"]
+"""The samples are there; the mesh cannot be used, for good; something went wrong that may go right next time."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shape to prepare.
+
+    Attributes
+    ----------
+    name, source, content_hash, key : str
+        As in `StoredShape`.
+    path : Path
+        The mesh's file.
+    part : Path
+        The file that receives the result.
+    similarity : Similarity or None
+        The shared one; None for the shape's own.
+    """
+
+    name: str
+    source: str
+    content_hash: str
+    key: str
+    path: Path
+    part: Path
+    similarity: Similarity | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a part's first line says, and where its record starts in the file."""
+
+    path: Path
+    status: Status
+    report: MeshReport
+    similarity: Similarity | None = None
+    closed: bool = False
+    thickness: float | None = None
+    checksum: int = 0
+    offset: int = 0
+
+
+def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -> None:
+    """Draw the samples of one shape and leave them in the job's part, or else what is wrong with the mesh."""
+    report = MeshReport(job.name, str(job.path), "refused", reason="not read yet")
+    try:
+        shape = load_shape(job.path, name=job.name, thickness=thickness)
+        report = shape.report
+        similarity = job.similarity or folder_similarities([shape])[0]
+        samples = sample_shape(shape, similarity, config)
+    except MeshRefused as error:
+        write_unused_part(job, error.report, status="refused")
+    except ValueError as error:
+        write_unused_part(job, _refused(report, str(error)), status="refused")
+    except Exception as error:  # whatever goes wrong with one mesh, a lack of memory included, must not stop the others
+        _logger.exception("%s could not be sampled", job.path)
+        reason = f"it could not be sampled ({type(error).__name__}: {error})"
+        write_unused_part(job, _refused(report, reason), status="failed")
+    else:
+        write_used_part(job, shape, samples, similarity)
+
+
+def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similarity: Similarity) -> None:
+    """Leave the samples of a shape in its part."""
+    blocks = [np.ascontiguousarray(block, dtype=FLOAT) for block in (samples.sdf, samples.surface, samples.heldout)]
+    checksum = 0
+    for block in blocks:
+        checksum = zlib.crc32(block.data, checksum)
+    header = {
+        "status": "used",
+        "report": shape.report.to_dict(),
+        "similarity": similarity.to_dict(),
+        "closed": shape.closed,
+        "thickness": shape.thickness,
+        "checksum": checksum,
+    }
+    with atomic_path(job.part) as temporary, open(temporary, "wb") as handle:
+        handle.write(json.dumps(header).encode("utf-8") + b"\n")
+        for block in blocks:
+            handle.write(block.data)
+
+
+def write_unused_part(job: Job, report: MeshReport, *, status: Status) -> None:
+    """Leave in its part that a shape cannot be used ("refused") or could not be prepared ("failed")."""
+    write_atomic(job.part, json.dumps({"status": status, "report": report.to_dict()}) + "\n")
+
+
+def read_part(job: Job) -> Part | None:
+    """Return the finished part of a job, or None."""
+    try:
+        with open(job.part, "rb") as handle:
+            header = json.loads(handle.readline())
+            offset = handle.tell()
+    except (FileNotFoundError, ValueError):
+        return None
+    report = MeshReport.from_dict(header["report"])
+    if header["status"] != "used":
+        return Part(job.part, header["status"], report)
+    similarity = Similarity.from_dict(header["similarity"])
+    return Part(job.part, "used", report, similarity, header["closed"], header["thickness"], header["checksum"], offset)
+
+
+def _refused(report: MeshReport, reason: str) -> MeshReport:
+    return replace(report, status="refused", notes=(), reason=" ".join(reason.split()))

@@ -1,0 +1,239 @@
+"""Read the samples of many shapes: contiguous slices of a few memory-mapped files.
+
+A slice costs about what copying it costs. Nothing is kept in anonymous memory but one slice at a time, and at most
+`MAX_OPEN_SHARDS` files are open, however many shapes there are. Writing is `prepare`'s part.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.geometry.loading import Normalize
+from sdfnet.sampling.index import FLOAT, StoredShape, StoreIndex, load_index, shard_header, shard_path
+from sdfnet.sampling.mixture import SamplerConfig
+
+MAX_OPEN_SHARDS = 16
+"""Shards mapped at the same time; the one unused for longest is closed first."""
+
+
+class SampleStore:
+    """The samples of many shapes, equally many of each.
+
+    Attributes
+    ----------
+    directory : Path
+    shapes : tuple of StoredShape, sorted by name
+    names : tuple of str
+    config : SamplerConfig
+        What every shape was sampled with.
+    normalize : "each" or "shared"
+    thickness : float or None
+        What sheets were made into, world units.
+    meshes : str
+        The folder of meshes that `StoredShape.source` is relative to.
+    num_samples, num_surface, num_heldout : int
+        Per shape.
+
+    Raises
+    ------
+    ValueError
+        No store there, of another version, not finished, or damaged: the message names the file and the cure. Sizes are
+        always checked; checksums (about one second per gigabyte) if `verify`.
+    """
+
+    def __init__(self, directory: str | Path, *, verify: bool = True) -> None:
+        self.directory = Path(directory)
+        index = load_index(self.directory)
+        if not index.complete:
+            raise ValueError(
+                f"the samples in {self.directory} are not finished ({len(index.shapes)} shapes so far): "
+                "run the same sdfnet sample command again; it continues."
+            )
+        refuse_damage(self.directory, index, checksums=verify)
+        self.shapes: tuple[StoredShape, ...] = index.shapes
+        self.names: tuple[str, ...] = tuple(shape.name for shape in index.shapes)
+        self.config: SamplerConfig = index.config
+        self.thickness: float | None = index.settings["thickness"]
+        self.normalize: Normalize = index.settings["normalize"]
+        self.meshes: str = index.meshes
+        self.num_samples, self.num_surface, self.num_heldout = (
+            index.layout.num_samples,
+            index.layout.num_surface,
+            index.layout.num_heldout,
+        )
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+        self._shards = ShardMaps(self.directory, index)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Size of everything in the store's folder."""
+        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+
+    def index_of(self, name: str) -> int:
+        """Return the number of the shape called `name`, for `read`."""
+        if name not in self._numbers:
+            raise ValueError(f"no samples of a shape named {name!r} in {self.directory} ({len(self)} shapes)")
+        return self._numbers[name]
+
+    def read(
+        self, index: int, start: int, count: int, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return `count` samples of shape `index` from number `start` on, going round at the end.
+
+        Returns
+        -------
+        (count, 4) float32: x, y, z and signed distance, unit frame. `out`, if given, receives and is them.
+
+        Raises
+        ------
+        ValueError
+            No such shape; negative `start` or `count`; `out` of another shape.
+        """
+        return _take_round(self._block(index, 0, self.num_samples, 4), start, count, out)
+
+    def surface(self, index: int, start: int, count: int) -> NDArray[np.float32]:
+        """Return surface points as `read` returns samples: (count, 6), x, y, z and the unit outward normal."""
+        return _take_round(self._block(index, 4 * self.num_samples, self.num_surface, 6), start, count, None)
+
+    def heldout(self, index: int) -> NDArray[np.float32]:
+        """Return the (K, 6) surface points and normals of shape `index` that training must not see."""
+        start = 4 * self.num_samples + 6 * self.num_surface
+        return self._block(index, start, self.num_heldout, 6).copy()
+
+    def _block(self, index: int, start: int, num_rows: int, width: int) -> NDArray[np.float32]:
+        if not 0 <= index < len(self.shapes):
+            raise ValueError(f"index must be 0 to {len(self.shapes) - 1}, got {index}")
+        shape = self.shapes[index]
+        record = self._shards.record(shape.shard, shape.row)
+        return record[start : start + num_rows * width].reshape(num_rows, width)
+
+
+class ShardMaps:
+    """The shards of one store, mapped when first touched; a bounded number at a time. Safe to use from many threads."""
+
+    def __init__(self, directory: Path, index: StoreIndex) -> None:
+        self._directory = directory
+        self._layout = index.layout
+        self._num_rows = index.shards
+        self._open: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def record(self, shard: int, row: int) -> NDArray[np.float32]:
+        """Return one record, (floats,) float32: a read-only view of the file."""
+        with self._lock:
+            rows = self._open.get(shard)
+            if rows is None:
+                rows = self._open[shard] = self._map(shard)
+                # A dropped map closes by itself once no view of it is left.
+                while len(self._open) > MAX_OPEN_SHARDS:
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(shard)
+        return rows[row]
+
+    def _map(self, shard: int) -> NDArray[np.float32]:
+        num_rows = self._num_rows[shard]
+        offset = len(shard_header(num_rows, self._layout))
+        mapped = np.memmap(
+            shard_path(self._directory, shard),
+            FLOAT,
+            mode="r",
+            offset=offset,
+            shape=(num_rows, self._layout.num_floats),
+        )
+        return np.asarray(mapped)  # slicing a plain array is several times faster than slicing a memmap
+
+
+def find_damage(
+    directory: Path, index: StoreIndex, *, checksums: bool, progress: Callable[[int], object] | None = None
+) -> dict[str, str]:
+    """Return what is wrong with the stored samples, by shape's name. `progress` hears of every shape with checksums."""
+    damage: dict[str, str] = {}
+    whole = set()
+    for shard, num_rows in enumerate(index.shards):
+        if fault := _shard_fault(directory, shard, num_rows, index):
+            damage |= {shape.name: fault for shape in index.shapes if shape.shard == shard}
+        else:
+            whole.add(shard)
+    if not checksums:
+        return damage
+    maps = ShardMaps(directory, index)
+
+    def is_whole(shape: StoredShape) -> bool:
+        same = zlib.crc32(maps.record(shape.shard, shape.row).data) == shape.checksum
+        if progress is not None:
+            progress(1)
+        return same
+
+    # Threads suffice: the checksum of a large buffer runs without the interpreter's lock.
+    readable = [shape for shape in index.shapes if shape.shard in whole]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for shape, same in zip(readable, pool.map(is_whole, readable), strict=True):
+            if not same:
+                damage[shape.name] = f"{shard_path(directory, shape.shard)} is damaged: row {shape.row} has changed"
+    return damage
+
+
+def refuse_damage(directory: Path, index: StoreIndex, *, checksums: bool) -> None:
+    """Raise ValueError, naming file and cure, if any stored record is damaged."""
+    damage = find_damage(directory, index, checksums=checksums)
+    if damage:
+        name, fault = min(damage.items())
+        more = f" and of {len(damage) - 1} more" if len(damage) > 1 else ""
+        raise ValueError(
+            f"{fault}; the samples of {name}{more} cannot be trusted. Run the same sdfnet sample command again: it "
+            "prepares anew just what is damaged."
+        )
+
+
+def _shard_fault(directory: Path, shard: int, num_rows: int, index: StoreIndex) -> str | None:
+    """Return what is wrong with a shard's file as a whole."""
+    if num_rows == 0:
+        return None
+    path = shard_path(directory, shard)
+    header = shard_header(num_rows, index.layout)
+    expected = len(header) + num_rows * index.layout.num_bytes
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as handle:
+            same = handle.read(len(header)) == header
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+    if size != expected:
+        return f"{path} is damaged: it has {size} bytes, expected {expected}"
+    return None if same else f"{path} is damaged: its header has changed"
+
+
+def _take_round(
+    block: NDArray[np.float32], start: int, count: int, out: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Copy `count` rows of `block` from row `start` on, going round at the end."""
+    if start < 0 or count < 0:
+        raise ValueError(f"start and count must be 0 or more, got {start} and {count}")
+    if len(block) == 0 and count:
+        raise ValueError(
+            "the store holds no such points: it was prepared with none; raise num_surface and prepare again"
+        )
+    if out is None:
+        out = np.empty((count, block.shape[1]), dtype=np.float32)
+    elif out.shape != (count, block.shape[1]) or out.dtype != np.float32:
+        raise ValueError(f"out must be float32 of shape {(count, block.shape[1])}, got {out.dtype} of {out.shape}")
+    filled = 0
+    while filled < count:
+        first = (start + filled) % len(block)
+        num = min(len(block) - first, count - filled)
+        out[filled : filled + num] = block[first : first + num]
+        filled += num
+    return out

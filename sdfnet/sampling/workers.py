@@ -1,0 +1,102 @@
+"""Run many jobs in worker processes, so that neither a bad mesh nor a crashed process stops the others.
+
+A job is finished when its part is there (see `parts`), not when a worker says so. That makes a kill harmless, and
+after a crash it tells which jobs were being worked on: those are tried again one at a time, and the one that crashes
+its process again is the culprit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import joblib
+import torch
+
+from sdfnet.files import ensure_folder
+from sdfnet.sampling.parts import Job
+
+STARTED_SUFFIX = ".started"
+"""Of the empty file that says that a job is being worked on."""
+
+_PARENT = os.getppid()
+
+_logger = logging.getLogger(__name__)
+
+Work = Callable[[Job], None]
+"""Leaves the part of a job. Module-level or a `functools.partial` of such, because it travels to other processes."""
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    on_crash: Callable[[Job], None],
+    progress: Callable[[int], object],
+) -> None:
+    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), in the order given as far as that goes.
+
+    `on_crash` is called for each job that ends its process; it must leave a part. `progress` hears of each finished
+    job. joblib's current backend does the work: loky here; a `joblib.parallel_config` around the call may name another.
+    """
+    left = list(jobs)
+    for job in left:
+        ensure_folder(job.part.parent)
+        _mark(job).unlink(missing_ok=True)
+    while left:
+        try:
+            _run(work, left, num_workers, progress)
+            return
+        except BrokenProcessPool:
+            left = _unfinished(left)
+            suspects = [job for job in left if _mark(job).exists()]
+            _logger.warning("a worker process ended unexpectedly; trying its %d jobs one by one", len(suspects))
+            if not suspects:
+                raise
+            for suspect in suspects:
+                _run_alone(work, suspect, on_crash)
+                progress(1)
+            left = _unfinished(left)
+
+
+def _run(work: Work, jobs: Sequence[Job], num_workers: int, progress: Callable[[int], object]) -> None:
+    parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator_unordered", batch_size=1)
+    for _ in parallel(joblib.delayed(_run_one)(work, job, os.getpid()) for job in jobs):
+        progress(1)
+
+
+def _run_alone(work: Work, job: Job, on_crash: Callable[[Job], None]) -> None:
+    """Do one job in a process of its own (joblib does a single worker's jobs in this process, so ask for two)."""
+    try:
+        _run(work, [job], 2, lambda _: None)
+    except BrokenProcessPool:
+        _logger.warning("%s: its process ended unexpectedly, again", job.name)
+        _mark(job).unlink(missing_ok=True)
+        on_crash(job)
+
+
+def _run_one(work: Work, job: Job, parent: int) -> None:
+    """Do one job where it is, with one native thread per worker, leaving a mark while it lasts."""
+    in_worker = os.getpid() != parent
+    if in_worker:
+        # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
+        os.environ["IGL_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+        if os.getppid() != _PARENT:
+            # The command was killed. Going on would only compete with its successor, which does the work again.
+            os._exit(1)
+    _mark(job).touch()
+    work(job)
+    _mark(job).unlink(missing_ok=True)
+
+
+def _mark(job: Job) -> Path:
+    return job.part.with_suffix(STARTED_SUFFIX)
+
+
+def _unfinished(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if not job.part.exists()]
