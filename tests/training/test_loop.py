@@ -52,7 +52,7 @@ def test_a_tiny_decoder_learns_the_shapes_and_both_signs(store, tmp_path):
         clear = samples[samples[:, 3].abs() > 0.02]
         with torch.no_grad():
             right = run.field(name)(clear[:, :3]).sign() == clear[:, 3].sign()
-        assert right.float().mean() > 0.999
+        assert right.float().mean() > 0.995
     last = (tmp_path / "metrics.csv").read_text().splitlines()[-1].split(",")
     assert last[0] == "300"
     assert float(last[-1]) < 0.6
@@ -160,7 +160,7 @@ def test_init_starts_from_another_run_and_adds_shapes(store, tmp_path):
 
 def test_gradient_terms_lower_what_they_measure(store, tmp_path):
     def gradient_errors(name, **weights):
-        config = TrainingConfig(**{**vars(FAST), "steps": 60, "gradient_points": 128, **weights})
+        config = TrainingConfig(**{**vars(FAST), "steps": 200, "gradient_points": 128, **weights})
         train(tmp_path / name, store, decoder=DECODER, config=config, progress=False)
         row = (tmp_path / name / "metrics.csv").read_text().splitlines()
         return dict(zip(row[0].split(","), row[-1].split(","), strict=True))
