@@ -18,10 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sdfnet.cli.arguments import Line, parse_line, quote_texts
+from sdfnet.cli.catalogue import COMMANDS, load_command
 from sdfnet.cli.command import Command, UsageError
 from sdfnet.cli.composing import check_complete, compose, explained, hydra_for, to_document
 from sdfnet.cli.help import format_help
-from sdfnet.cli.main import COMMANDS, load_command
 from sdfnet.cli.output import complain, configure_logging, say
 from sdfnet.cli.schema import build, text_keys
 from sdfnet.cli.sweeping import sweep_overrides
@@ -34,6 +34,9 @@ def run_command(name: str, words: Sequence[str]) -> int:
     """Run the command of that name with the rest of its command line and return the exit code."""
     try:
         return _run(load_command(name), parse_line(words))
+    except KeyboardInterrupt as interrupt:
+        complain(f"\nsdfnet {name}: interrupted. {one_line(str(interrupt))}")
+        return EXIT_INTERRUPTED
     except Exception as error:
         return report(error, name)
 
@@ -100,8 +103,7 @@ def _run_job(command: Command, config: DictConfig) -> int:
     try:
         command.run(job)
     except KeyboardInterrupt as interrupt:
-        complain(f"\nsdfnet {command.name}: interrupted. {one_line(str(interrupt) or command.interrupted(job))}")
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise KeyboardInterrupt(str(interrupt) or command.interrupted(job)) from None
     except Exception as error:
         return report(error, command.name)
     return 0
@@ -109,7 +111,7 @@ def _run_job(command: Command, config: DictConfig) -> int:
 
 def _help(command: Command, hydra: Hydra, config: DictConfig) -> int:
     groups = {group: sorted(hydra.config_loader.get_group_options(group)) for group in command.groups}
-    chosen = {group: str(option) for group, option in config.hydra.runtime.choices.items() if group in groups}
+    chosen = {group: option for group, option in config.hydra.runtime.choices.items() if group in groups}
     document = OmegaConf.to_container(config, resolve=False)
     assert isinstance(document, dict)
     values = {str(key): value for key, value in document.items() if key != "hydra"}

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from hydra.errors import HydraException
 
 from sdfnet.cli.arguments import FLAGS, parse_line
+from sdfnet.cli.catalogue import COMMANDS, load_command
 from sdfnet.cli.command import UsageError
 from sdfnet.cli.composing import hydra_for
-from sdfnet.cli.main import COMMANDS, load_command
 
 _SHELLS = ("bash", "fish", "zsh")
 _SHARED_GROUPS = ("hydra", "schema")

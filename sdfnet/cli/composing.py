@@ -127,9 +127,8 @@ def _explain_composition(error: ConfigCompositionException) -> str:
     cause = error.__cause__
     node = getattr(cause, "parent_node", None)
     if isinstance(node, DictConfig):
-        where = key.rpartition(".")[0]
-        allowed = [f"{where}.{name!s}".lstrip(".") for name in node if name != "hydra"]
-        return str(unknown_key(key, allowed))
+        where, dot, leaf = key.rpartition(".")
+        return str(unknown_key(leaf, [f"{name!s}" for name in node if name != "hydra"], where + dot))
     return f"unknown key {key}. Keys are listed by --help"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sdfnet.cli.command import Command
+from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import complain, say, say_where
 from sdfnet.cli.wording import one_line
 
@@ -42,6 +43,7 @@ class ExtractConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_device_name(self.device)
         if self.resolution < 2:
             raise ValueError(f"resolution must be 2 or more, got {self.resolution}")
         if self.project_steps < 0:
@@ -58,7 +60,6 @@ def extract(config: ExtractConfig) -> None:
     """Write one file per shape and format; a shape that fails does not stop the others."""
     from tqdm import tqdm
 
-    from sdfnet.cli.devices import find_device
     from sdfnet.files import ensure_folder
     from sdfnet.geometry.writing import save_mesh
     from sdfnet.runs import load_run, select_shapes
@@ -94,9 +95,7 @@ COMMAND = Command(
     config=ExtractConfig,
     run=extract,
     output_key="out",
-    interrupted=lambda config: (
-        f"Meshes written so far are whole, in {config.folder}; the same command writes all again."
-    ),
+    interrupted=lambda config: f"The meshes written so far are whole, in {config.folder}.",
     examples=(
         "sdfnet extract run=runs/chairs",
         "sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes",

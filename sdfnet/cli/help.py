@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from sdfnet.cli.arguments import FLAGS
 from sdfnet.cli.command import Command
 from sdfnet.cli.documentation import key_meanings
-from sdfnet.cli.schema import MISSING, nested_types
+from sdfnet.cli.schema import MISSING, describe, nested_types
 
 _WIDTH = 110
 _INDENT = 2
@@ -20,7 +20,7 @@ def format_help(
     command: Command,
     summary: str,
     groups: Mapping[str, Sequence[str]],
-    chosen: Mapping[str, str],
+    chosen: Mapping[str, str | None],
     values: Mapping[str, Any],
 ) -> str:
     """Return the help of one command.
@@ -38,7 +38,10 @@ def format_help(
     if groups:
         lines += ["", "Groups: group=NAME chooses an option, group.key=value changes one of its values"]
         lines += _table(
-            [(f"{group}={chosen.get(group, 'null')}", "of " + ", ".join(options)) for group, options in groups.items()]
+            [
+                (f"{group}={_format_value(chosen.get(group))}", "of " + ", ".join(options))
+                for group, options in groups.items()
+            ]
         )
     hints = get_type_hints(command.config)
     for key, node in values.items():
@@ -69,14 +72,14 @@ def format_commands(commands: Mapping[str, str]) -> str:
 
 
 def _format_keys(config_type: type, values: Mapping[str, Any], *, prefix: str = "") -> list[str]:
-    meanings = key_meanings(config_type)
+    meanings, hints = key_meanings(config_type), get_type_hints(config_type)
     rows = []
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) or key == "kind":  # The kind is chosen by the group.
             continue
         required = "(required) " if value == MISSING else ""
         shown = "…" if value == MISSING else _format_value(value)
-        rows.append((f"{prefix}{key}={shown}", required + meanings.get(key, "")))
+        rows.append((f"{prefix}{key}={shown}", required + (meanings.get(key) or describe(hints[key])).replace("`", "")))
     return _table(rows)
 
 

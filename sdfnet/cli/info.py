@@ -37,12 +37,13 @@ def info(config: InfoConfig) -> None:
     for shape in run.shapes:
         open_note = "" if shape.closed else "  (source is open)"
         say(f"  {shape.name:<{width}}  from {shape.source}{open_note}")
-    say("configuration")
-    _say_nested(run.config)
+    for key, value in run.document.items():
+        if key != "shapes":
+            _say_nested({key: value})
     say_where(config.run)
 
 
-def _say_nested(document: dict[str, Any], depth: int = 1) -> None:
+def _say_nested(document: dict[str, Any], depth: int = 0) -> None:
     for key, value in document.items():
         if isinstance(value, dict) and value:
             say(f"{'  ' * depth}{key}:")

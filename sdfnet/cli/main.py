@@ -5,28 +5,11 @@ Nothing heavy is imported here, so that `sdfnet --help` answers at once.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from sdfnet.cli.catalogue import COMMANDS
 from sdfnet.cli.wording import did_you_mean
-
-if TYPE_CHECKING:
-    from sdfnet.cli.command import Command
-
-COMMANDS = {
-    "demo": "the whole way on the shipped chairs, in under five minutes",
-    "check": "read every mesh of a folder and say what is right and wrong with it",
-    "sample": "draw points and signed distances from a folder of meshes",
-    "train": "learn all shapes of a folder with one network",
-    "info": "say what a run directory holds",
-    "extract": "write learned shapes as meshes",
-    "morph": "write a sequence of meshes, and a film, that turns one learned shape into others",
-    "evaluate": "measure learned shapes against their source meshes",
-    "render": "draw pictures and turntables of learned shapes or of mesh files",
-}
-"""Every command and what it does; its module in `sdfnet.cli` has the same name."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -52,12 +35,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nsdfnet {first}: interrupted.", file=sys.stderr)
         return 130
-
-
-def load_command(name: str) -> Command:
-    """Return the command of that name."""
-    command: Command = importlib.import_module(f"sdfnet.cli.{name}").COMMAND
-    return command
 
 
 def _print_commands() -> int:

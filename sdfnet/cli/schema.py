@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sdfnet.cli.command import UsageError
 from sdfnet.cli.wording import did_you_mean
+
+Component = TypeVar("Component")
 
 MISSING = "???"
 """A value that must be given, in Hydra's notation."""
@@ -38,12 +40,14 @@ def default_values(config_type: type) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config_type):
         nested = nested_types(hints[field.name])
-        if field.default is not dataclasses.MISSING:
+        if len(nested) > 1:  # A group's option decides which one; see conf/.
+            values[field.name] = MISSING
+        elif field.default is not dataclasses.MISSING:
             values[field.name] = to_plain(field.default)
         elif field.default_factory is not dataclasses.MISSING:
             values[field.name] = to_plain(field.default_factory())
         else:
-            values[field.name] = default_values(nested[0]) if len(nested) == 1 else MISSING
+            values[field.name] = default_values(nested[0]) if nested else MISSING
     return values
 
 
@@ -91,7 +95,7 @@ def build(config_type: type, document: Mapping[str, Any], where: str = "") -> An
     names = [field.name for field in dataclasses.fields(config_type) if field.init]
     for key in document:
         if key not in names:
-            raise unknown_key(f"{where}{key}", [f"{where}{name}" for name in names])
+            raise unknown_key(key, names, where)
     values = {
         key: INCOMPLETE if value == MISSING else convert(hints[key], value, f"{where}{key}")
         for key, value in document.items()
@@ -106,26 +110,48 @@ def build(config_type: type, document: Mapping[str, Any], where: str = "") -> An
         raise UsageError(f"{where.rstrip('.')}: {error}" if where else str(error)) from error
 
 
-def unknown_key(key: str, allowed: list[str]) -> UsageError:
-    """Return the error that names a key nobody knows, the closest ones, and all that are allowed."""
-    return UsageError(f"unknown key {key}{did_you_mean(key, allowed)} Allowed: {', '.join(allowed)}")
+def component_options(config: Any, component: type[Component]) -> Component:
+    """Return the options of a library function out of the keys of a command that extends them.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Options:
+    ...     size: int = 3
+    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+    ... class Keys(Options):
+    ...     run: Path
+    >>> component_options(Keys(run=Path("r"), size=4), Options)
+    Options(size=4)
+    """
+    names = [field.name for field in dataclasses.fields(component)]  # type: ignore[arg-type]
+    return component(**{name: getattr(config, name) for name in names})
+
+
+def unknown_key(key: str, allowed: Iterable[str], where: str = "") -> UsageError:
+    """Return the error that names a key nobody knows, the closest ones, and all that are allowed beside it."""
+    listed = ", ".join(f"{where}{name}" for name in allowed)
+    return UsageError(f"unknown key {where}{key}{did_you_mean(key, allowed)} Allowed: {listed}")
 
 
 def convert(annotation: Any, value: Any, name: str) -> Any:
     """Return `value` as the annotated type, or raise a UsageError that says what is allowed."""
-    for member in _by_kind(annotation, value):
+    for member in _by_kind(annotation, value, name):
         found, result = _try_convert(member, value, name)
         if found:
             return result
     raise UsageError(f"{name} must be {describe(annotation)}, got {value!r}")
 
 
-def _by_kind(annotation: Any, value: Any) -> tuple[Any, ...]:
+def _by_kind(annotation: Any, value: Any, name: str) -> tuple[Any, ...]:
     """Where several dataclasses are possible, leave the one whose `kind` the value has (a decoder's options, say)."""
     nested = nested_types(annotation)
-    if len(nested) > 1 and isinstance(value, Mapping) and "kind" in value:
-        return tuple(member for member in nested if member.kind == value["kind"]) or (annotation,)
-    return _members(annotation)
+    if len(nested) < 2 or not isinstance(value, Mapping):
+        return _members(annotation)
+    kinds = {member.kind: member for member in nested}
+    if value.get("kind") not in kinds:
+        raise UsageError(
+            f"{name}.kind must be one of {', '.join(kinds)}, got {value.get('kind')!r}. Choose with {name}="
+        )
+    return (kinds[value["kind"]],)
 
 
 def describe(annotation: Any) -> str:

@@ -1,0 +1,131 @@
+"""`sdfnet demo`: the whole way on the shipped chairs, each step by the command that does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdfnet.cli.command import Command
+from sdfnet.cli.devices import check_device_name
+from sdfnet.cli.evaluate import EvaluateConfig, evaluate
+from sdfnet.cli.extract import ExtractConfig, extract
+from sdfnet.cli.morph import MorphKeys, morph
+from sdfnet.cli.output import say, say_where
+from sdfnet.cli.render import RenderConfig, render
+from sdfnet.cli.resources import meshes_folder
+from sdfnet.cli.train import TrainConfig, train
+from sdfnet.files import ensure_folder
+from sdfnet.runs import load_run
+from sdfnet.sampling import SamplerConfig
+from sdfnet.training import TrainingConfig, parse_duration
+
+_NUM_KEYS = 4
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What the demo does.
+
+    Attributes
+    ----------
+    out : path
+        Where everything goes. The same command goes on where it was interrupted.
+    budget : time
+        Time for training, such as 2min; all the rest takes about two minutes more on two cores.
+    shapes : names
+        all, or a list of names and globs of the shipped shapes.
+    resolution : whole number
+        Of the meshes: samples along each axis of the lattice.
+    frames : whole number
+        Of the morph.
+    device : text
+        auto, cpu, cuda, cuda:1 or mps.
+    seed : whole number
+        All randomness.
+    """
+
+    out: Path = Path("demo")
+    budget: str = "2.5min"
+    shapes: str | tuple[str, ...] = "all"
+    resolution: int = 128
+    frames: int = 48
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+        parse_duration(self.budget)
+        if self.resolution < 8:
+            raise ValueError(f"resolution must be 8 or more, got {self.resolution}")
+        if self.frames < _NUM_KEYS:
+            raise ValueError(f"frames must be {_NUM_KEYS} or more, got {self.frames}")
+
+
+def demo(config: DemoConfig) -> None:
+    """Sample, train, extract, morph, render and evaluate; end with where everything is."""
+    began = time.monotonic()
+    out = ensure_folder(config.out)
+    run = out / "run"
+    training = TrainConfig(
+        run=run,
+        meshes=meshes_folder(),
+        shapes=config.shapes,
+        device=config.device,
+        seed=config.seed,
+        sampler=SamplerConfig(seed=config.seed),
+        training=TrainingConfig(budget=config.budget, seed=config.seed),
+    )
+    _step("train", train, training, f"meshes={meshes_folder()} run={run} budget={config.budget}")
+    keys = _spread(load_run(run).names)
+    shared: dict[str, Any] = {"run": run, "device": config.device, "resolution": config.resolution}
+    _step("extract", extract, ExtractConfig(**shared, out=out / "meshes"), f"run={run} out={out / 'meshes'}")
+    _step(
+        "morph",
+        morph,
+        MorphKeys(run=run, shapes=keys, frames=config.frames, out=out / "morph", device=config.device, overwrite=True),
+        f"run={run} 'shapes=[{','.join(keys)}]' frames={config.frames} out={out / 'morph'}",
+    )
+    _step(
+        "render",
+        render,
+        RenderConfig(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
+        f"meshes={out / 'meshes'} out={out / 'pictures'} width=320 height=320",
+    )
+    _step("evaluate", evaluate, EvaluateConfig(**shared, out=out / "evaluation"), f"run={run} out={out / 'evaluation'}")
+    say()
+    say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
+    for place, what in (
+        ("meshes", "every chair as OBJ, in centimetres, where its source stands"),
+        ("morph", f"{config.frames} meshes from chair to chair, morph.mp4, contact_sheet.png"),
+        ("pictures", "a picture of every chair, contact_sheet.png"),
+        ("evaluation", "how good they are: evaluation.csv, evaluation.json"),
+        ("run", "the trained network, for sdfnet extract, morph, render and evaluate"),
+    ):
+        say(f"  {f'{out / place}':<24} {what}")
+    say_where(out)
+
+
+def _step(name: str, command: Callable[[Any], None], config: Any, line: str) -> None:
+    """Run one command after showing how it is called."""
+    say()
+    say(f"$ sdfnet {name} {line}")
+    command(config)
+
+
+def _spread(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return four names evenly spread over all (or all, where there are fewer)."""
+    num_keys = min(_NUM_KEYS, len(names))
+    return tuple(names[k * (len(names) - 1) // max(1, num_keys - 1)] for k in range(num_keys))
+
+
+COMMAND = Command(
+    name="demo",
+    config=DemoConfig,
+    run=demo,
+    output_key="out",
+    interrupted=lambda config: f"What is finished is kept in {config.out}; the same command goes on.",
+    examples=("sdfnet demo out=demo", "sdfnet demo out=quick budget=30s resolution=96"),
+)

@@ -1,0 +1,158 @@
+"""`sdfnet train`: learn all shapes of a folder with one network, or go on with a training that was interrupted."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import sdfnet
+from sdfnet.cli.command import Command, UsageError
+from sdfnet.cli.devices import check_device_name, find_device
+from sdfnet.cli.output import say, say_where
+from sdfnet.decoders import DECODER_CONFIGS, DeepSDFConfig, FourierConfig, SirenConfig, VolumeConfig
+from sdfnet.geometry.checking import format_reports
+from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
+from sdfnet.training import TrainingConfig
+from sdfnet.training import train as train_run
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to learn, and how.
+
+    Attributes
+    ----------
+    run : path
+        The run directory: made, or continued if it holds a training with the same configuration.
+    meshes : path
+        The folder of meshes, searched recursively. Sampled first, as far as samples does not hold them yet; null takes
+        what samples holds.
+    samples : path
+        The sample store; null is samples/ inside the run.
+    shapes : names
+        all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
+    holdout : names
+        Names and globs of shapes that are sampled but not learned.
+    init : path
+        A run to start from: its network, and its codes for shapes of the same name. New shapes may come.
+    normalize : each or shared
+        each shape fills the unit frame; or one similarity for the whole folder keeps relative size and position.
+    thickness : number
+        Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
+    budget : time
+        Time for training, such as 90s, 5min or 2h: a few steps are timed, then the number of steps is fixed.
+    steps : whole number
+        The number of steps, instead of a budget.
+    num_workers : whole number
+        Processes for sampling; null takes one for each core.
+    device : text
+        auto, cpu, cuda, cuda:1 or mps.
+    seed : whole number
+        All randomness.
+    """
+
+    run: Path
+    meshes: Path | None = None
+    samples: Path | None = None
+    shapes: str | tuple[str, ...] = "all"
+    holdout: tuple[str, ...] = ()
+    init: Path | None = None
+    normalize: Literal["each", "shared"] = "each"
+    thickness: float | None = None
+    budget: str | None = "5min"
+    steps: int | None = None
+    num_workers: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    decoder: VolumeConfig | DeepSDFConfig | FourierConfig | SirenConfig = field(default_factory=VolumeConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+        if self.meshes is None and self.samples is None:
+            raise UsageError("meshes=DIR must be given, or samples=DIR with what `sdfnet sample` prepared")
+        if self.thickness is not None and not self.thickness > 0:
+            raise ValueError(f"thickness must be above 0 or null, got {self.thickness}")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
+
+    @property
+    def store(self) -> Path:
+        return self.run / "samples" if self.samples is None else self.samples
+
+
+def train(config: TrainConfig) -> None:
+    """Sample what is missing, then train, and say how well the shapes were learned."""
+    device = find_device(config.device)
+    store, names = _prepare(config)
+    run = train_run(
+        config.run,
+        store,
+        decoder=config.decoder,
+        config=config.training,
+        shapes=names,
+        holdout=config.holdout,
+        init=config.init,
+        device=device,
+        provenance=provenance(),
+    )
+    say(f"{len(run.shapes)} shapes learned in {run.step:,} steps")
+    say_where(config.run)
+
+
+def _prepare(config: TrainConfig) -> tuple[SampleStore, str | Sequence[str]]:
+    """Return the sample store, and which of its shapes are meant."""
+    if config.meshes is None:
+        return SampleStore(config.store), config.shapes
+    done = prepare_samples(
+        config.meshes,
+        config.store,
+        config=config.sampler,
+        normalize=config.normalize,
+        thickness=config.thickness,
+        shapes=config.shapes,
+        num_workers=config.num_workers,
+    )
+    if any(report.status != "used" for report in done.reports):
+        say(format_reports(done.reports))
+    say(
+        f"samples: {done.num_done} shapes drawn now, {done.num_skipped} were there; "
+        f"{done.store.num_samples:,} per shape, {done.bytes_on_disk / 1e6:,.1f} MB"
+    )
+    return done.store, done.names
+
+
+def provenance() -> dict[str, Any]:
+    """Return the command and, in a checkout, the commit of the program."""
+    folder = Path(sdfnet.__file__).resolve().parent.parent
+    commit = None
+    if (folder / ".git").exists():
+        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        try:
+            commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            commit = None  # Without git nothing is known; that stops nobody from training.
+    return {"command": shlex.join(["sdfnet", *sys.argv[1:]]), "commit": commit}
+
+
+COMMAND = Command(
+    name="train",
+    config=TrainConfig,
+    run=train,
+    output_key="run",
+    groups=("decoder", "sampler", "training", "experiment"),
+    choices={"decoder": dict(DECODER_CONFIGS)},
+    interrupted=lambda config: f"What is finished is kept in {config.run}; the same command goes on.",
+    examples=(
+        "sdfnet train meshes=chairs run=runs/chairs",
+        "sdfnet train meshes=chairs run=runs/chairs budget=30min 'holdout=[chair_1*]'",
+        "sdfnet train meshes=chairs run=runs/deepsdf experiment=deepsdf device=cuda",
+        "sdfnet train meshes=chairs run=runs/rates samples=samples -m training.learning_rate=2e-3,5e-3",
+    ),
+)

@@ -1,0 +1,177 @@
+"""The guide itself, held against the source: layers, imports, and what no module may do."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sdfnet
+
+PACKAGE = Path(sdfnet.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+LAYERS = (
+    "files",
+    "geometry",
+    "decoders",
+    "fields",
+    "runs",
+    "sampling",
+    "surfacing",
+    "rendering",
+    "evaluation",
+    "training",
+    "latents",
+    "viewer",
+    "cli",
+)
+FORBIDDEN_NAMES = ("utils", "common", "helpers", "misc")
+LONGEST_MODULE = 300
+GLOBAL_RANDOM = {
+    "torch": {"manual_seed", "seed"},
+    "random": {"random", "randint", "choice", "shuffle", "seed", "uniform", "gauss", "sample"},
+}
+TAKES_GENERATOR = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer_of(module: str) -> str | None:
+    """The folder (or top file) a module of the package lies in; None for the package's own face."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else None
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def runtime_nodes(tree: ast.AST) -> list[ast.AST]:
+    """All nodes but those below `if TYPE_CHECKING`."""
+    nodes: list[ast.AST] = []
+    for child in ast.iter_child_nodes(tree):
+        if not is_type_checking(child):
+            nodes += [child, *runtime_nodes(child)]
+    return nodes
+
+
+def imported_modules(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            names.append(node.module or "")
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.fixture(params=MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES])
+def module(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_a_module_imports_only_from_its_own_layer_or_those_above(module: Path) -> None:
+    own = layer_of(name_of(module))
+    if own is None:
+        return
+    for imported in imported_modules(parse(module)):
+        other = layer_of(imported) if imported.startswith("sdfnet.") else None
+        if other is not None:
+            assert LAYERS.index(other) <= LAYERS.index(own), f"{name_of(module)} imports {imported}"
+
+
+def test_every_top_level_name_of_the_package_has_a_layer() -> None:
+    names = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()}
+    outside = {name for name in names if not name.startswith("__") and name not in LAYERS}
+    assert outside - {"conf", "meshes", "py"} == set()
+
+
+def test_there_are_no_circles_between_modules() -> None:
+    known = {name_of(path): path for path in MODULES}
+    graph = {
+        name: {other for other in imported_modules(parse(path)) if other in known and other != name}
+        for name, path in known.items()
+        if path.name != "__init__.py"
+    }
+    # A package's face imports its own modules; what matters is the circles between the modules themselves.
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_only_the_command_line_imports_hydra(module: Path) -> None:
+    if layer_of(name_of(module)) != "cli":
+        tops = {name.split(".")[0] for name in imported_modules(parse(module))}
+        assert not tops & {"hydra", "omegaconf"}
+
+
+def test_nothing_prints_outside_the_command_line(module: Path) -> None:
+    if layer_of(name_of(module)) != "cli":
+        calls = [node for node in ast.walk(parse(module)) if isinstance(node, ast.Call)]
+        assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+
+
+def test_no_bare_except_and_no_star_import(module: Path) -> None:
+    for node in ast.walk(parse(module)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"line {node.lineno}: bare except"
+        if isinstance(node, ast.ImportFrom):
+            assert all(alias.name != "*" for alias in node.names), f"line {node.lineno}: import *"
+
+
+def forked_nodes(tree: ast.Module) -> set[ast.AST]:
+    """All nodes inside `with torch.random.fork_rng(…)`: the global generator is put back as it was."""
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
+    forks = [block for block in blocks if any("fork_rng" in ast.unparse(item.context_expr) for item in block.items)]
+    return {node for block in forks for node in ast.walk(block)}
+
+
+def test_no_call_reaches_for_a_global_generator(module: Path) -> None:
+    tree = parse(module)
+    forked = forked_nodes(tree)
+    for node in ast.walk(tree):
+        if node in forked:
+            continue
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        called = ast.unparse(node.func)
+        owner, _, function = called.rpartition(".")
+        where = f"line {node.lineno}: {called}"
+        assert owner not in ("np.random", "numpy.random") or (function == "default_rng" and node.args), where
+        assert function not in GLOBAL_RANDOM.get(owner, ()), where
+        if owner == "torch" and function in TAKES_GENERATOR:
+            assert any(keyword.arg == "generator" for keyword in node.keywords), where
+
+
+def test_a_module_is_short_has_a_docstring_and_a_name_that_says_something(module: Path) -> None:
+    text = module.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    assert ast.get_docstring(parse(module)), "no module docstring"
+    assert module.stem not in FORBIDDEN_NAMES
+
+
+def test_importing_the_package_stays_light() -> None:
+    heavy = ("hydra", "omegaconf", "pyrender", "viser", "matplotlib")
+    program = f"import sys, sdfnet; print([name for name in {heavy!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,132 @@
+"""Every file of conf/ composes and builds, and nothing that is not in a dataclass is let in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sdfnet.cli.arguments import parse_line
+from sdfnet.cli.catalogue import COMMANDS, load_command
+from sdfnet.cli.command import UsageError
+from sdfnet.cli.composing import check_complete, compose, hydra_for, to_document
+from sdfnet.cli.resources import conf_folder
+from sdfnet.cli.schema import missing_keys
+from sdfnet.decoders import DECODER_CONFIGS
+from sdfnet.sampling.mixture import PRESETS, SamplerConfig
+
+CONF = conf_folder()
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = [path for path in FILES if path.parent != CONF]
+
+
+def compose_document(name: str, *overrides: str) -> dict[str, Any]:
+    """Compose a command's configuration; what must be given, and the meshes, are given as `x`."""
+    command = load_command(name)
+    with hydra_for(command, parse_line([]).flags) as hydra:
+        document = to_document(compose(hydra, name, list(overrides)))
+    places = {key: "x" for key in ("meshes", "out") if key in document}
+    return document | dict.fromkeys(missing_keys(document), "x") | places
+
+
+def users_of(group: str) -> list[str]:
+    return [name for name in COMMANDS if group in load_command(name).groups]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_file_that_composes_and_builds(name: str) -> None:
+    command = load_command(name)
+    assert isinstance(check_complete(command, compose_document(name)), command.config)
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=[str(path.relative_to(CONF)) for path in OPTIONS])
+def test_every_option_of_every_group_composes_and_builds(path: Path) -> None:
+    group = path.parent.relative_to(CONF).as_posix()
+    names = users_of(group)
+    assert names, f"no command uses the group {group}"
+    for name in names:
+        check_complete(load_command(name), compose_document(name, f"{group}={path.stem}"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(CONF)) for path in FILES])
+def test_a_file_says_what_it_is_for(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("#")
+
+
+def test_every_file_belongs_to_a_command_or_a_group() -> None:
+    assert {path.stem for path in FILES if path.parent == CONF} == {*COMMANDS, "program"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_key_is_refused_with_and_without_force(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown key nonsense"):
+        compose_document(name, "nonsense=1")
+    for force in ("+", "++"):
+        with pytest.raises(UsageError, match="unknown key nonsense"):
+            check_complete(load_command(name), compose_document(name, f"{force}nonsense=1"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_hydra_makes_no_folder_and_no_log_of_its_own(name: str) -> None:
+    with hydra_for(load_command(name), parse_line([]).flags) as hydra:
+        settings = compose(hydra, name, []).hydra
+    assert settings.job.name == name
+    assert settings.job.chdir is False
+    assert settings.output_subdir is None
+    assert settings.run.dir == "."
+    assert settings.job_logging.root is None
+    assert settings.hydra_logging.root is None
+
+
+def test_the_sampler_files_are_the_presets_of_the_sampler() -> None:
+    assert {path.stem for path in (CONF / "sampler").glob("*.yaml")} == set(PRESETS)
+    for name, preset in PRESETS.items():
+        sampler = check_complete(load_command("sample"), compose_document("sample", f"sampler={name}")).sampler
+        assert sampler == preset()
+
+
+def test_the_seed_reaches_the_sampler() -> None:
+    assert check_complete(load_command("sample"), compose_document("sample", "seed=7")).sampler.seed == 7
+
+
+def test_what_stands_on_top_of_train_reaches_its_parts() -> None:
+    document = compose_document("train", "seed=7", "budget=90s", "steps=12", "sampler.num_samples=1000")
+    job = check_complete(load_command("train"), document)
+    assert (job.sampler.seed, job.training.seed, job.sampler.num_samples) == (7, 7, 1000)
+    assert (job.training.budget, job.training.steps) == ("90s", 12)
+
+
+def test_the_decoder_files_are_the_decoders_and_their_values_the_dataclasses() -> None:
+    assert {path.stem for path in (CONF / "decoder").glob("*.yaml")} == set(DECODER_CONFIGS)
+    for name, config_type in DECODER_CONFIGS.items():
+        job = check_complete(load_command("train"), compose_document("train", f"decoder={name}"))
+        assert job.decoder == config_type()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["decoder=siren", "decoder.channels=[3]"], "unknown key decoder.channels"),
+        (["decoder.width=wide"], "decoder.width must be a whole number, got 'wide'"),
+        (["decoder.width=0"], "decoder: latent_size, base_resolution, width and num_layers must be at least 1"),
+        (["budget=soon"], "training: a duration must be a positive number with s, min or h"),
+        (["steps=0"], "training: steps must be at least 1, got 0"),
+        (
+            ["training.precision=float8"],
+            "training.precision must be one of 'auto', 'float32', 'bfloat16', got 'float8'",
+        ),
+        (["decoder={kind:cube}"], "decoder.kind must be one of volume, deepsdf, fourier, siren, got 'cube'"),
+    ],
+)
+def test_a_wrong_value_of_a_component_is_refused_by_name(overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        check_complete(load_command("train"), compose_document("train", *overrides))
+
+
+def test_an_option_only_says_what_differs_from_the_dataclass() -> None:
+    for path in (CONF / "sampler").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        assert not [key for key, value in values.items() if SamplerConfig().to_dict()[key] == value]
