@@ -44,14 +44,19 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def used_conf(packages: Path, elsewhere: Path) -> Path:
-    """Run the program with `packages` on the path, from a folder that is no checkout; return where its conf lies."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    # -P and -S-like isolation: neither the working directory nor an installed checkout may help.
-    program = (
-        f"import sys; sys.path[:] = [{str(packages)!r}] + [p for p in sys.path if {str(CHECKOUT)!r} != p]\n{PROGRAM}"
+    """Run the program with the site folder `packages` from a folder that is no checkout; return where its conf lies.
+
+    Other installations of the project are taken off the path; those of its dependencies stay.
+    """
+    elsewhere.mkdir()
+    prelude = (
+        "import site, sys; from pathlib import Path\n"
+        "sys.path[:] = [place for place in sys.path if not (Path(place) / 'sdfnet').is_dir()]\n"
+        f"site.addsitedir({str(packages)!r})\n"
     )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     result = subprocess.run(
-        [sys.executable, "-P", "-c", program], cwd=elsewhere, env=environment, capture_output=True, text=True
+        [sys.executable, "-P", "-c", prelude + PROGRAM], cwd=elsewhere, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     return Path(result.stdout.strip().splitlines()[-1])
@@ -61,7 +66,6 @@ def used_conf(packages: Path, elsewhere: Path) -> Path:
 def test_the_wheel_finds_its_files_outside_the_checkout(distributions: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(only(distributions, "*.whl")) as wheel:
         wheel.extractall(tmp_path / "site-packages")
-    (tmp_path / "elsewhere").mkdir()
     conf = used_conf(tmp_path / "site-packages", tmp_path / "elsewhere")
     assert conf == tmp_path / "site-packages" / "sdfnet" / "conf"
 
@@ -73,7 +77,6 @@ def test_the_unpacked_sdist_finds_its_files(distributions: Path, tmp_path: Path)
     source = only(tmp_path, "sdfnet-*")
     for name in ("constraints.txt", "README.md", "LICENSE", "CHANGELOG.md", "tests/test_packaging.py", ".ci/run"):
         assert (source / name).is_file(), name
-    (tmp_path / "elsewhere").mkdir()
     assert used_conf(source, tmp_path / "elsewhere") == source / "conf"
 
 
@@ -89,18 +92,7 @@ def test_an_editable_install_reads_the_checkout_and_not_a_stale_copy(tmp_path: P
     (stale / "extract.yaml").write_text("nothing: works\n")
     (pth,) = target.glob("*.pth")
     assert pth.read_text().strip() == str(CHECKOUT)
-    (tmp_path / "elsewhere").mkdir()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    program = f"import site; site.addsitedir({str(target)!r})\n{PROGRAM}"
-    result = subprocess.run(
-        [sys.executable, "-P", "-c", program],
-        cwd=tmp_path / "elsewhere",
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    assert Path(result.stdout.strip().splitlines()[-1]) == CHECKOUT / "conf"
+    assert used_conf(target, tmp_path / "elsewhere") == CHECKOUT / "conf"
 
 
 @pytest.mark.slow
