@@ -14,3 +14,5 @@ from sdfnet.rendering.renderer import render_mesh as render_mesh
 from sdfnet.rendering.renderer import render_turntable as render_turntable
 from sdfnet.rendering.scene import PaintedMesh as PaintedMesh
 from sdfnet.rendering.sheets import contact_sheet as contact_sheet
+from sdfnet.rendering.sphere_tracing import render_field as render_field
+from sdfnet.rendering.sphere_tracing import sphere_trace as sphere_trace

@@ -164,11 +164,9 @@ def fit_camera(
     else:
         axes = camera_axes(azimuth, elevation, up_axis)
         local = (points - target) @ axes.T
-        # |x - shift| <= (distance - z) * slope for every point gives both the best shift and the least distance.
-        right = (local[:, :2] + local[:, 2:] * slope).max(axis=0)
-        left = (-local[:, :2] + local[:, 2:] * slope).max(axis=0)
-        distance = float(((right + left) / (2 * slope)).max())
-        target = target + (right - left) / 2 @ axes[:2]
+        distance = max(_least_distance(local[:, axis], local[:, 2], slope[axis]) for axis in range(2))
+        shift = [_centred_shift(local[:, axis], local[:, 2], distance) for axis in range(2)]
+        target = target + np.array(shift) @ axes[:2]
     return Camera(
         target,
         max(distance, 1e-3 * radius),
@@ -178,6 +176,25 @@ def fit_camera(
         field_of_view=field_of_view,
         ground=float(bounds.lower["xyz".index(up_axis)]),
     )
+
+
+def _least_distance(across: NDArray[np.float64], back: NDArray[np.float64], slope: float) -> float:
+    """Return the least distance from which, at the best shift, all points lie within `slope` on both sides.
+
+    `|across - shift| <= (distance - back) * slope` for every point gives it in closed form.
+    """
+    return float((across + back * slope).max() + (-across + back * slope).max()) / (2 * slope)
+
+
+def _centred_shift(across: NDArray[np.float64], back: NDArray[np.float64], distance: float) -> float:
+    """Return the shift from which, at `distance`, as much room is left on one side as on the other, by bisection."""
+    low, high = float(across.min()), float(across.max())
+    depth = np.maximum(distance - back, 1e-12 * distance)
+    for _ in range(48):
+        middle = (low + high) / 2
+        slopes = (across - middle) / depth
+        low, high = (middle, high) if slopes.max() > -slopes.min() else (low, middle)
+    return (low + high) / 2
 
 
 def _points_to_fit(shapes: Mesh | Bounds | Sequence[Mesh | Bounds]) -> NDArray[np.float64]:

@@ -83,6 +83,7 @@ def _write_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> N
         codec="libx264",
         pix_fmt_in="rgb24",
         pix_fmt_out="yuv420p",
+        quality=None,  # -crf below says it
         macro_block_size=2,
         output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart"],
         ffmpeg_log_level="error",
@@ -92,6 +93,8 @@ def _write_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> N
         sink.send(np.ascontiguousarray(np.pad(first, even, mode="edge")))
         for frame in frames:
             sink.send(np.ascontiguousarray(np.pad(frame, even, mode="edge")))
+    except OSError as error:
+        raise ValueError(f"ffmpeg could not write the film: {' '.join(str(error).split())}") from error
     finally:
         sink.close()
 

@@ -5,6 +5,7 @@ pyrender is imported where it is first used: it reads `PYOPENGL_PLATFORM` then, 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
@@ -41,8 +42,7 @@ class GLCanvas:
         # or OSError, a missing driver as GLError, IndexError or AssertionError, a missing display as pyglet's own.
         except Exception as error:
             raise GLUnavailableError(
-                f"cannot draw through GL ({type(error).__name__}: {_first_line(error)}). On Debian or Ubuntu: "
-                "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+                f"{_what_is_missing(error)}. On Debian or Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri"
             ) from error
 
     @property
@@ -112,8 +112,17 @@ def _choose_platform() -> None:
     if sys.platform.startswith("linux"):
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
         os.environ.setdefault("PYGLET_HEADLESS", "1")
+    # It says at each start that an optional accelerator is not installed; nothing here gains from that.
+    logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else "no message"
+def _what_is_missing(error: Exception) -> str:
+    """Say in words why there is no context, with the original message, which alone would not help."""
+    message = " ".join(str(error).split())[:160]
+    detail = f"({type(error).__name__}: {message})"
+    platform = os.environ.get("PYOPENGL_PLATFORM")
+    if platform not in (None, "egl", "osmesa"):
+        return f"PYOPENGL_PLATFORM={platform} is not one that draws off screen {detail}; unset it, or set it to egl"
+    if isinstance(error, ImportError | AttributeError | OSError):
+        return f"the GL libraries are missing {detail}"
+    return f"no GL driver or display answers {detail}"

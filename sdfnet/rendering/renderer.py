@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Renderer:
         self._canvas, self.why = _open_canvas(self.size, backend)
         self.backend: Literal["gl", "rays"] = "rays" if self._canvas is None else "gl"
         self._prepared: _Prepared | None = None
-        _LOGGER.info("pictures by %s: %s", self.backend, self.why)
+        _announce(self.backend, self.why)
 
     def __enter__(self) -> Renderer:
         return self
@@ -196,6 +197,12 @@ def _open_canvas(size: tuple[int, int], backend: Backend) -> tuple[GLCanvas | No
             raise
         return None, f"ray casting on the CPU, because: {error}"
     return canvas, f"pyrender on {canvas.driver}"
+
+
+@functools.cache
+def _announce(backend: str, why: str) -> None:
+    """Say once per process, not once per picture, how pictures are drawn and why."""
+    _LOGGER.info("pictures by %s: %s", backend, why)
 
 
 def _listed(drawables: Drawable | Sequence[Drawable]) -> list[Drawable]:

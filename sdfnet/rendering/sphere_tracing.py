@@ -1,0 +1,190 @@
+"""Pictures straight from a field, without a mesh: sphere tracing.
+
+A step as long as the distance cannot pass through a surface if the field is exact or a bound. An approximate field
+promises nothing, so there each step is shortened and limited, and one that lands inside is halved back to the surface.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdfnet.fields.base import Field, check_points, evaluate, normals
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.rendering.camera import Camera, fit_camera
+from sdfnet.rendering.look import Look, shade, to_linear
+from sdfnet.rendering.rays import pixel_directions
+
+_APPROXIMATE_SCALE = 0.7  # share of the value that is trusted as a step, where the field is only approximate
+_APPROXIMATE_STEPS = 48  # such a field is looked at this often, at least, on a ray across its bounds
+_CHUNK = 1 << 15  # rays at a time, so that what they need stays in the cache
+_HALVINGS = 20
+_SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Where rays meet a field.
+
+    Attributes
+    ----------
+    hit : (R,) bool
+    distances : (R,)
+        Along the ray, in the frame's lengths; infinite where nothing was met.
+    points : (R, 3)
+        Where the ray met the surface; for the others, not a number.
+    """
+
+    hit: Tensor
+    distances: Tensor
+    points: Tensor
+
+
+def sphere_trace(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    *,
+    max_distance: float = float("inf"),
+    max_steps: int = 256,
+    tolerance: float = 1e-4,
+) -> Trace:
+    """Return where rays from `origins` (R, 3) along `directions` (R, 3) first come within `tolerance` of the surface.
+
+    Only the part of a ray inside `field.bounds` and nearer than `max_distance` is searched. A ray that starts inside
+    the solid meets it where it starts. Exact where the field is exact or a bound; of an approximate field, parts
+    thinner than 1/48 of the diagonal of its bounds may be missed.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, directions of no length, or no end to a ray: infinite bounds and no `max_distance`.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> trace = sphere_trace(Sphere(1.0), torch.tensor([[0.0, 0, 3], [0, 2, 3]]), torch.tensor([[0.0, 0, -1]] * 2))
+    >>> trace.hit.tolist(), round(trace.distances[0].item(), 4)
+    ([True, False], 2.0)
+    """
+    _check_rays(origins, directions)
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    near, far = _span(field.bounds, origins, directions, max_distance, 2 * tolerance)
+    if bool((torch.isfinite(near) & torch.isposinf(far)).any()):
+        raise ValueError("rays have no end: the field has infinite bounds; give max_distance")
+    longest, scale = float("inf"), 1.0
+    if field.accuracy == "approximate":
+        scale = _APPROXIMATE_SCALE
+        spans = (far - near)[near <= far]
+        longest = max(float(spans.max()) / _APPROXIMATE_STEPS if len(spans) else 0.0, tolerance)
+    march = partial(_march, field, scale=scale, longest=longest, max_steps=max_steps, tolerance=tolerance)
+    chunks = zip(*(values.split(_CHUNK) for values in (origins, directions, near, far)), strict=True)
+    distances = torch.cat([near[:0], *(march(*chunk) for chunk in chunks)])
+    hit = torch.isfinite(distances)
+    return Trace(hit, distances, torch.where(hit[:, None], origins + distances[:, None] * directions, float("nan")))
+
+
+def _march(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    *,
+    scale: float,
+    longest: float,
+    max_steps: int,
+    tolerance: float,
+) -> Tensor:
+    """Return the distance of the first surface on each ray between `near` and `far`, else infinity."""
+    distances = torch.full_like(near, float("inf"))
+    rays = torch.nonzero((near <= far) & torch.isfinite(near))[:, 0]
+    current, before = near[rays], near[rays]
+    for _ in range(max_steps):
+        if not len(rays):
+            break
+        sdf = evaluate(field, origins[rays] + current[:, None] * directions[rays])
+        found = sdf <= tolerance
+        crossed = found & (sdf < -tolerance) & (current > before)
+        met = current.clone()
+        met[crossed] = _halved(
+            field, origins[rays[crossed]], directions[rays[crossed]], before[crossed], current[crossed]
+        )
+        distances[rays[found]] = met[found]
+        step = (scale * sdf).clamp(tolerance, longest)
+        going = ~found & (current + step <= far[rays])
+        rays, before, current = rays[going], current[going], (current + step)[going]
+    return distances
+
+
+def _halved(field: Field, origins: Tensor, directions: Tensor, outside: Tensor, inside: Tensor) -> Tensor:
+    """Return distances of the surface between an `outside` and an `inside` distance on each ray, by bisection."""
+    for _ in range(_HALVINGS if len(origins) else 0):
+        middle = (outside + inside) / 2
+        within = evaluate(field, origins + middle[:, None] * directions) <= 0
+        inside, outside = torch.where(within, middle, inside), torch.where(within, outside, middle)
+    return inside
+
+
+def _span(
+    bounds: Bounds, origins: Tensor, directions: Tensor, max_distance: float, margin: float
+) -> tuple[Tensor, Tensor]:
+    """Return the distances, in [0, max_distance], at which rays enter and leave `bounds`; crossed if they miss it."""
+    lower = origins.new_tensor(bounds.lower - margin)
+    upper = origins.new_tensor(bounds.upper + margin)
+    # A direction that is zero along an axis divides to ±inf, which the comparison wants; 0/0 is on the face: inside.
+    first, second = (lower - origins) / directions, (upper - origins) / directions
+    near = torch.minimum(first, second).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).amax(dim=-1)
+    far = torch.maximum(first, second).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf).amin(dim=-1)
+    return near.clamp_min(0.0), far.clamp_max(max_distance)
+
+
+def render_field(
+    field: Field,
+    *,
+    camera: Camera | None = None,
+    size: tuple[int, int] = (320, 240),
+    look: Look | None = None,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.uint8]:
+    """Return a picture (H, W, 3) uint8 of `field` by sphere tracing, four rays per pixel, without shadows.
+
+    `look.shadows` has no effect here. The camera, fitted to `field.bounds` unless given, is in the field's frame.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> render_field(Sphere(), size=(32, 24)).shape
+    (24, 32, 3)
+    """
+    look = Look() if look is None else look
+    camera = fit_camera(field.bounds, size=size) if camera is None else camera
+    width, height = (length * _SUPERSAMPLING for length in size)
+    directions = pixel_directions(camera, (width, height), np.arange(float(height)), np.arange(float(width))).reshape(
+        -1, 3
+    )
+    ways = torch.from_numpy(directions).to(device)
+    eye = torch.from_numpy(camera.position).to(ways).expand(len(ways), 3)
+    furthest = 1e4 * camera.distance
+    trace = sphere_trace(field, eye, ways, max_distance=furthest, tolerance=2e-4 * camera.distance)
+    facing = normals(field, trace.points[trace.hit]).cpu().numpy().astype(np.float32)
+    hit = trace.hit.cpu().numpy()
+    toward = -directions[hit] / np.linalg.norm(directions[hit], axis=1, keepdims=True)
+    albedo = np.broadcast_to(to_linear(np.array(look.color)), facing.shape)
+    picture = np.broadcast_to(np.array(look.background, dtype=np.float32), directions.shape).copy()
+    picture[hit] = shade(facing, toward, albedo, axes=camera.axes, roughness=look.roughness)
+    blocks = picture.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3)
+    return np.rint(blocks.mean(axis=(1, 3)) * 255).astype(np.uint8)
+
+
+def _check_rays(origins: Tensor, directions: Tensor) -> None:
+    check_points(origins)
+    check_points(directions)
+    if origins.ndim != 2 or origins.shape != directions.shape:
+        raise ValueError(
+            "origins and directions must both have shape (R, 3), "
+            f"got {tuple(origins.shape)} and {tuple(directions.shape)}"
+        )
+    if len(directions) and not bool((directions.norm(dim=-1) > 0).all()):
+        raise ValueError("directions must not be zero")

@@ -1,0 +1,23 @@
+"""Shapes and skips of the tests that draw."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdfnet.fields.primitives import Torus
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.rendering.renderer import choose_backend
+from sdfnet.surfacing.extract import extract_mesh
+
+
+@pytest.fixture(scope="session")
+def ring() -> Mesh:
+    return extract_mesh(Torus(1.0, 0.35), resolution=48)
+
+
+@pytest.fixture(scope="session")
+def need_gl() -> None:
+    """Skip, saying why, where GL does not work."""
+    backend, why = choose_backend()
+    if backend != "gl":
+        pytest.skip(f"no GL here: {why}")
