@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import MeshError, read_mesh
 from sdfnet.geometry.solid import Solid, make_solid
@@ -110,7 +112,8 @@ def inspect_mesh(
     mesh: Mesh | None = None
     try:
         mesh = read_mesh(path)
-        solid = make_solid(mesh, thickness=thickness)
+        with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than silently full of NaN
+            solid = make_solid(mesh, thickness=thickness)
     except MeshError as error:
         return _refuse(name, path, mesh, error.reason), None
     except ValueError as error:

@@ -70,7 +70,8 @@ def triangulate(polygons: PolygonMesh) -> NDArray[np.int64]:
         chosen = np.flatnonzero(counts == count)
         corners = polygons.corners[starts[chosen, None] + np.arange(count)]
         rows = first_triangles[chosen, None] + np.arange(count - 2)
-        faces[rows] = _triangulate_equal(polygons.vertices, corners)
+        with np.errstate(all="ignore"):  # NaN and huge vertices have no area, and are for others to refuse
+            faces[rows] = _triangulate_equal(polygons.vertices, corners)
     return faces
 
 
@@ -94,13 +95,12 @@ def _triangulate_equal(vertices: NDArray[np.float64], corners: NDArray[np.int64]
     if count == 3:
         return fans
     positions = vertices[corners]
-    with np.errstate(all="ignore"):  # NaN vertices are refused later, with a better message
-        arms = positions[:, 1:] - positions[:, :1]
-        crosses = np.cross(arms[:, :-1], arms[:, 1:])
-        areas_3 = crosses.sum(axis=1)
-        areas = np.linalg.norm(areas_3, axis=1)
-        shares = np.einsum("pti,pi->pt", crosses, areas_3) / (areas**2)[:, None]
-        bad = ~(shares > _SLIVER).all(axis=1) & np.isfinite(areas) & (areas > 0)
+    arms = positions[:, 1:] - positions[:, :1]
+    crosses = np.cross(arms[:, :-1], arms[:, 1:])
+    areas_3 = crosses.sum(axis=1)
+    areas = np.linalg.norm(areas_3, axis=1)
+    shares = np.einsum("pti,pi->pt", crosses, areas_3) / (areas**2)[:, None]
+    bad = ~(shares > _SLIVER).all(axis=1) & np.isfinite(areas) & (areas > 0)
     for polygon in np.flatnonzero(bad).tolist():
         local = _triangulate_plane(positions[polygon], areas_3[polygon] / areas[polygon])
         if len(local) == count - 2:

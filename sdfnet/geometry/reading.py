@@ -25,8 +25,8 @@ from sdfnet.geometry.polygons import PolygonMesh, triangulate
 MESH_SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 
 _PARSERS = {".obj": parse_obj, ".ply": parse_ply, ".stl": parse_stl, ".off": parse_off}
-_LARGEST_COORDINATE = 1e100
-"""Beyond it squares and products of coordinates overflow float64."""
+_LARGEST_COORDINATE = 1e30
+"""Beyond it areas and volumes overflow float32 or float64 somewhere."""
 
 _logger = logging.getLogger(__name__)
 
@@ -131,8 +131,9 @@ def read_mesh(path: str | Path) -> Mesh:
 def _parse(path: Path, data: bytes) -> tuple[PolygonMesh, NDArray[np.int64]]:
     suffix = path.suffix.lower()
     try:
-        is_scene = suffix in (".glb", ".gltf")
-        polygons = parse_gltf(data, folder=path.parent) if is_scene else _PARSERS[suffix](data)
+        with np.errstate(all="ignore"):  # odd floats are refused later, with a better message
+            is_scene = suffix in (".glb", ".gltf")
+            polygons = parse_gltf(data, folder=path.parent) if is_scene else _PARSERS[suffix](data)
         return polygons, triangulate(polygons)
     except ValueError as error:
         raise MeshError(path, _with_cure(_one_line(error), suffix)) from error

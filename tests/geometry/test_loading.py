@@ -82,7 +82,7 @@ def test_hash_content_changes_with_all_that_makes_the_shape(tmp_path):
 
 def test_folder_similarities_normalise_each_or_all_together(tmp_path):
     save_mesh(_box([1e6, 0, 0], [1e6 + 1, 1, 1]), tmp_path / "a.ply")
-    save_mesh(_box([1e6 + 3, 0, 0], [1e6 + 5, 1, 1]), tmp_path / "b.ply")
+    save_mesh(_box([1e6 + 3, -2, 0], [1e6 + 5, 3, 1]), tmp_path / "b.ply")
     shapes, _ = load_folder(tmp_path)
     for shape, similarity in zip(shapes, folder_similarities(shapes), strict=True):
         unit = shape.mesh.to_unit(similarity)
@@ -92,7 +92,7 @@ def test_folder_similarities_normalise_each_or_all_together(tmp_path):
     first, second = folder_similarities(shapes, normalize="shared")
     assert (first.center.tolist(), first.scale) == (second.center.tolist(), second.scale)
     assert first.center.tolist() == [1e6 + 2.5, 0.5, 0.5]
-    assert first.scale == pytest.approx(UNIT_RADIUS / np.sqrt(2.5**2 + 0.5))
+    assert first.scale == pytest.approx(UNIT_RADIUS / np.sqrt(2.5**2 + 2.5**2 + 0.5**2))
     with pytest.raises(ValueError, match="normalize must be one of each, shared, got 'both'"):
         folder_similarities(shapes, normalize="both")
     with pytest.raises(ValueError, match="there are no shapes"):

@@ -83,8 +83,9 @@ def _parse_faces(lines: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int6
         if _is_regular(tokens, keyword=b"f", num_lines=len(lines)):
             columns = [parse_ints(tokens[corner::4]) for corner in (1, 2, 3)]
             return np.stack(columns, axis=1).reshape(-1), np.full(len(lines), 3)
-        counts = np.array([len(line.split()) - 1 for line in text.split(b"\n")], dtype=np.int64)
-        return parse_ints(token for token in tokens if token != b"f"), counts
+        rows = [line.split()[1:] for line in text.split(b"\n")]
+        corners = parse_ints(token for row in rows for token in row)
+        return corners, np.array([len(row) for row in rows], dtype=np.int64)
     except (ValueError, OverflowError):
         raise ValueError("a face must have whole numbers such as 'f 1 2 3' or 'f 1/1/1 2/2/2 3/3/3'") from None
 

@@ -92,19 +92,21 @@ def _parse_header(data: bytes) -> tuple[list[_Element], bool, bytes]:
         raise ValueError(f"its format must be ascii, binary_little_endian or binary_big_endian, got {kind!r}")
     elements: list[_Element] = []
     for line in lines:
-        if line[:1] == ["element"]:
-            elements.append(_Element(line[1], int(line[2])))
-        elif line[:1] == ["property"]:
-            elements[-1].properties.append(_parse_property(line, kind))
+        try:
+            if line[:1] == ["element"]:
+                elements.append(_Element(line[1], int(line[2])))
+            elif line[:1] == ["property"]:
+                elements[-1].properties.append(_parse_property(line, kind))
+        except (IndexError, KeyError, ValueError):
+            raise ValueError(f"its header makes no sense at {' '.join(line)[:60]!r}") from None
     return elements, kind == "ascii", data[after:]
 
 
 def _parse_property(line: list[str], kind: str) -> _Property:
     def dtype(word: str) -> np.dtype:
-        if word not in _TYPES:
-            raise ValueError(f"its header has the unknown type {word!r}")
+        code = (">" if kind == "binary_big_endian" else "<") + _TYPES[word]
         # Text numbers are all held as float64, so that one reader serves text and binary.
-        return np.dtype("<f8") if kind == "ascii" else np.dtype((">" if "big" in kind else "<") + _TYPES[word])
+        return np.dtype("<f8" if kind == "ascii" else code)
 
     if line[1] == "list":
         return _Property(line[4], dtype(line[3]), dtype(line[2]))

@@ -34,8 +34,8 @@ def parse_stl(data: bytes) -> PolygonMesh:
         return _parse_text(text)
     if len(data) < _HEADER_BYTES:
         raise ValueError(f"it holds {len(data)} bytes, too few for STL")
-    if len(data) > expected and num_facets > 0:
-        return _from_corners(_facets(data, num_facets))  # some exporters append their own data
+    if expected < len(data) < 2 * expected and num_facets > 0:
+        return _from_corners(_facets(data, num_facets))  # some exporters append data of their own
     complete = (len(data) - _HEADER_BYTES) // _FACET.itemsize
     raise ValueError(f"its header promises {num_facets} triangles, but it ends after {complete}")
 
