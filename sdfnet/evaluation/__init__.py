@@ -1,0 +1,25 @@
+"""How good a result is: metrics between surfaces, the floor that extraction sets, and the report of a run."""
+
+from sdfnet.evaluation.floor import extract_floor as extract_floor
+from sdfnet.evaluation.matching import Surface as Surface
+from sdfnet.evaluation.matching import match_surfaces as match_surfaces
+from sdfnet.evaluation.metrics import SurfaceDistance as SurfaceDistance
+from sdfnet.evaluation.metrics import chamfer_distance as chamfer_distance
+from sdfnet.evaluation.metrics import chamfer_floor as chamfer_floor
+from sdfnet.evaluation.metrics import distances_of as distances_of
+from sdfnet.evaluation.metrics import f_score as f_score
+from sdfnet.evaluation.metrics import normal_consistency as normal_consistency
+from sdfnet.evaluation.metrics import surface_distance as surface_distance
+from sdfnet.evaluation.metrics import volume_iou as volume_iou
+from sdfnet.evaluation.parts import PartError as PartError
+from sdfnet.evaluation.parts import part_errors as part_errors
+from sdfnet.evaluation.quality import EvaluationConfig as EvaluationConfig
+from sdfnet.evaluation.quality import evaluate_shape as evaluate_shape
+from sdfnet.evaluation.quality import measure_mesh as measure_mesh
+from sdfnet.evaluation.report import RunReport as RunReport
+from sdfnet.evaluation.report import ShapeReport as ShapeReport
+from sdfnet.evaluation.report import evaluate_run as evaluate_run
+from sdfnet.evaluation.tables import format_table as format_table
+from sdfnet.evaluation.tables import save_report as save_report
+from sdfnet.evaluation.topology import Topology as Topology
+from sdfnet.evaluation.topology import components_and_genus as components_and_genus

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from sdfnet.evaluation.matching import NUM_POINTS, OneWay, Surface, SurfaceMatch, match_surfaces
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import UNIT_RADIUS
+from sdfnet.geometry.winding import WindingNumber
 from sdfnet.sampling.samplers import sample_surface, sample_volume
 
 F_SCORE_THRESHOLD = 0.01
@@ -144,15 +145,15 @@ def chamfer_floor(source: Mesh, *, num_points: int = NUM_POINTS, generator: torc
     return chamfer_distance(source, source, num_points=num_points, generator=generator)
 
 
-def volume_iou(result: Surface, source: Surface, *, num_points: int, generator: torch.Generator) -> float:
+def volume_iou(result: Mesh, source: Mesh, *, num_points: int, generator: torch.Generator) -> float:
     """Return the volume inside both over the volume inside either, estimated at points uniform in the common box.
 
     Inside is where the winding number exceeds ½; so a mesh turned inside out has no inside. The standard error is
     about sqrt(iou (1 - iou) / the points that fall inside either). 0 if no point falls inside either.
     """
-    box = result.mesh.bounds.union(source.mesh.bounds)
+    box = result.bounds.union(source.bounds)
     points = sample_volume(box, num_points, generator=generator).numpy()
-    inside_a, inside_b = (surface.distance(points).sdf < 0 for surface in (result, source))
+    inside_a, inside_b = (WindingNumber(mesh)(points) > 0.5 for mesh in (result, source))
     either = int((inside_a | inside_b).sum())
     return int((inside_a & inside_b).sum()) / either if either else 0.0
 

@@ -125,7 +125,7 @@ def frame_times(
     >>> frame_times(4, num_keys=2, playback="loop").tolist()
     [0.0, 0.25, 0.5, 0.75]
     """
-    _check_playback(playback)
+    check_playback(playback)
     if num_frames < 2:
         raise ValueError(f"frames must be at least 2, got {num_frames}")
     if num_frames < num_keys:
@@ -142,12 +142,13 @@ def playback_order(num_frames: int, *, playback: Playback) -> list[int]:
     >>> playback_order(4, playback="pingpong")
     [0, 1, 2, 3, 2, 1]
     """
-    _check_playback(playback)
+    check_playback(playback)
     forward = list(range(num_frames))
     return forward + forward[-2:0:-1] if playback == "pingpong" else forward
 
 
-def _check_playback(playback: str) -> None:
+def check_playback(playback: str) -> None:
+    """Raise ValueError unless `playback` is one of Playback."""
     if playback not in get_args(Playback):
         raise ValueError(f"playback must be one of {', '.join(get_args(Playback))}, got {playback!r}")
 

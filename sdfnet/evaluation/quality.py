@@ -1,0 +1,173 @@
+"""All the numbers about one result: a mesh against its source, and a learned shape with the floor beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sdfnet.evaluation.floor import extract_floor
+from sdfnet.evaluation.matching import NUM_POINTS, Surface, match_surfaces
+from sdfnet.evaluation.metrics import (
+    SurfaceDistance,
+    chamfer_floor,
+    chamfer_of,
+    distances_of,
+    f_score,
+    normal_consistency,
+    volume_iou,
+)
+from sdfnet.evaluation.topology import Topology, components_and_genus
+from sdfnet.fields.base import Field
+from sdfnet.geometry.bounds import UNIT_BOUNDS
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.surfacing.extract import extract_mesh
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How results are extracted and measured.
+
+    Attributes
+    ----------
+    resolution : int
+        Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
+    project_steps : int
+        Newton steps that carry the result's vertices onto the zero level; the floor is never projected.
+    num_points : int
+        Surface samples each way, at least 100.
+    num_volume_points : int
+        Points in the common box, for the volume IoU, at least 100.
+    floor : bool
+        Whether to extract and measure the exact field of every source too.
+    seed : int
+        Of all samples. A shape's numbers depend on it and on the shape's name alone, not on the other shapes.
+    """
+
+    resolution: int = 128
+    project_steps: int = 0
+    num_points: int = NUM_POINTS
+    num_volume_points: int = 100_000
+    floor: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("resolution", 8), ("project_steps", 0), ("num_points", 100), ("num_volume_points", 100)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is measured of one mesh against its source.
+
+    Attributes
+    ----------
+    distance : SurfaceDistance
+        Percent of the source's radius.
+    chamfer : float
+        DeepSDF's, squared and summed, unit frame, times 1000.
+    f_score : float
+        Percent, at 1 % of the radius.
+    normal_consistency, iou : float
+        At most 1.
+    topology : Topology
+        Of the mesh.
+    cap_percent : float
+        Share of the mesh's area that closes holes of an open source and is left out of distances, Chamfer, F-score and
+        normals.
+    num_faces : int
+    """
+
+    distance: SurfaceDistance
+    chamfer: float
+    f_score: float
+    normal_consistency: float
+    iou: float
+    topology: Topology
+    cap_percent: float
+    num_faces: int
+
+
+@dataclass(frozen=True)
+class ShapeQuality:
+    """What is measured of one learned shape.
+
+    Attributes
+    ----------
+    result : Quality
+    floor : Quality or None
+        Of the exact field on the same lattice; None if not asked for.
+    chamfer_floor : float
+        Chamfer distance of the source to itself by two samplings.
+    source_topology : Topology
+    """
+
+    result: Quality
+    floor: Quality | None
+    chamfer_floor: float
+    source_topology: Topology
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON document."""
+        return dataclasses.asdict(self)
+
+
+def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, name: str = "") -> Quality:
+    """Measure `result` against `source`, both in one frame (any). The samples depend on the seed and `name`.
+
+    >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    >>> mesh = Mesh(corners, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    >>> quality = measure_mesh(mesh, Surface.of(mesh), config=EvaluationConfig(num_points=100, num_volume_points=100))
+    >>> quality.f_score, quality.iou, quality.topology.num_components
+    (100.0, 1.0, 1)
+    """
+    generator = _generator(config.seed, name)
+    match = match_surfaces(Surface.of(result), source, num_points=config.num_points, generator=generator)
+    return Quality(
+        distance=distances_of(match),
+        chamfer=chamfer_of(match),
+        f_score=f_score(match),
+        normal_consistency=normal_consistency(match),
+        iou=volume_iou(result, source.mesh, num_points=config.num_volume_points, generator=generator),
+        topology=components_and_genus(result),
+        cap_percent=100 * match.cap_share,
+        num_faces=len(result.faces),
+    )
+
+
+def evaluate_shape(
+    field: Field, source: Surface, *, config: EvaluationConfig, name: str = "", device: torch.device | str = "cpu"
+) -> ShapeQuality:
+    """Extract `field` and measure it against `source`, both in the unit frame, with the floor beside it.
+
+    Raises
+    ------
+    ValueError
+        The field has no surface on the lattice.
+    """
+    mesh = extract_mesh(
+        field,
+        resolution=config.resolution,
+        bounds=UNIT_BOUNDS,
+        project_steps=config.project_steps,
+        vertex_normals=False,
+        device=device,
+    )
+    result = measure_mesh(mesh, source, config=config, name=name)
+    floor = None
+    if config.floor:
+        floor = measure_mesh(extract_floor(source, resolution=config.resolution), source, config=config, name=name)
+    return ShapeQuality(
+        result=result,
+        floor=floor,
+        chamfer_floor=chamfer_floor(source.mesh, num_points=config.num_points, generator=_generator(config.seed, name)),
+        source_topology=components_and_genus(source.mesh),
+    )
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))

@@ -1,0 +1,278 @@
+"""A morph as files: a sequence of meshes with a manifest, films from a steady camera, and a contact sheet.
+
+Its ends (and every shape on the way) are the very meshes that extraction gives for those shapes at the same
+resolution. Frames are written one by one, whole, and listed in the manifest, so that an interrupted morph goes on
+where it stopped when it is called again with the same settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sdfnet.evaluation.topology import components_and_genus
+from sdfnet.fields.base import evaluate
+from sdfnet.fields.neural import NeuralField
+from sdfnet.files import ensure_folder
+from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.writing import save_mesh
+from sdfnet.latents.frames import MorphConfig, MorphFrame, morph_keys, plan_frames
+from sdfnet.latents.interpolation import playback_order
+from sdfnet.latents.manifest import MANIFEST_FILE, finished_frames, open_manifest, save_manifest
+from sdfnet.rendering.camera import Camera, fit_camera
+from sdfnet.rendering.films import save_film
+from sdfnet.rendering.images import load_image, save_image
+from sdfnet.rendering.renderer import Image, Renderer
+from sdfnet.rendering.sheets import contact_sheet
+from sdfnet.runs import Run
+from sdfnet.surfacing.extract import extract_mesh
+
+FILM_NAME = "morph"
+SHEET_NAME = "contact_sheet.png"
+PICTURES = "pictures"
+
+_SHEET_FRAMES = 12
+_SHEET_COLUMNS = 4
+_VIEW_FRAMES = 24
+_VIEW_RESOLUTION = 32
+_SAVE_SECONDS = 2.0
+"""A manifest of many frames is long; a kill loses at most the frames of this many seconds."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MorphResult:
+    """Where a morph was written.
+
+    Attributes
+    ----------
+    out, manifest, sheet : Path
+        The folder, its `manifest.json` and `contact_sheet.png`.
+    meshes : tuple of Path
+        The sequence, frame by frame; all formats of a frame in turn.
+    films : tuple of Path
+    num_frames, num_skipped : int
+        Frames in all, and those of them that were there already.
+    """
+
+    out: Path
+    manifest: Path
+    sheet: Path
+    meshes: tuple[Path, ...]
+    films: tuple[Path, ...]
+    num_frames: int
+    num_skipped: int
+
+
+def make_morph(
+    run: Run,
+    shapes: str | Sequence[str],
+    out: str | Path,
+    *,
+    config: MorphConfig | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> MorphResult:
+    """Write a morph of `run` through `shapes` (names or globs, in order) into the folder `out`.
+
+    `frame_0000.obj` and so on are in world units; between shapes of different size and place the world moves along.
+    Small loose pieces are kept, and the manifest counts the components of every frame. Called again with the same
+    settings it makes only what is missing.
+
+    Parameters
+    ----------
+    overwrite : bool
+        Whether to replace another morph in `out`.
+
+    Raises
+    ------
+    ValueError
+        Unknown shapes or fewer than two; fewer frames than shapes; a folder that cannot be written to or holds another
+        morph; a frame without a surface (the message says which; finished frames stay).
+    """
+    config = config or MorphConfig()
+    keys = morph_keys(run.names, shapes)
+    frames = plan_frames(run, keys, config=config)
+    out = ensure_folder(out)
+    manifest = open_manifest(out, _settings(run, keys, config), overwrite=overwrite)
+    manifest |= {"run": str(run.directory), "playback": playback_order(len(frames), playback=config.playback)}
+    finished = finished_frames(out, manifest)
+    num_skipped = len(finished)
+    if num_skipped < len(frames):
+        manifest["complete"] = False
+        _make_frames(run, frames, finished, out, manifest, config, progress=progress)
+    _finish(out, frames, finished, manifest, config, renew=num_skipped < len(frames))
+    meshes = [out / record["meshes"][name] for record in manifest["frames"] for name in config.mesh_formats]
+    return MorphResult(
+        out,
+        out / MANIFEST_FILE,
+        out / SHEET_NAME,
+        tuple(meshes),
+        tuple(out / name for name in manifest["films"]),
+        len(frames),
+        num_skipped,
+    )
+
+
+def _settings(run: Run, keys: Sequence[str], config: MorphConfig) -> dict[str, Any]:
+    """Return what the files depend on: the same settings give the same files."""
+    digest = hashlib.sha256()
+    for name, tensor in [*run.decoder.state_dict().items(), *((key, run.latent(key)) for key in keys)]:
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    similarities = [run.similarity(name).to_dict() for name in keys]
+    return {
+        "shapes": list(keys),
+        **dataclasses.asdict(config),
+        "step": run.step,
+        "weights": digest.hexdigest()[:16],
+        "similarities": similarities,
+    }
+
+
+def _make_frames(
+    run: Run,
+    frames: list[MorphFrame],
+    finished: dict[int, dict[str, Any]],
+    out: Path,
+    manifest: dict[str, Any],
+    config: MorphConfig,
+    *,
+    progress: bool,
+) -> None:
+    """Make every frame that is not `finished`, and add its record there and to the manifest."""
+    view = manifest.get("view")
+    bounds = _view_bounds(run, frames) if view is None else Bounds(view["lower"], view["upper"])
+    manifest["view"] = {"lower": bounds.lower.tolist(), "upper": bounds.upper.tolist()}
+    size = (config.width, config.height)
+    camera = fit_camera(bounds, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
+    missing = [index for index in range(len(frames)) if index not in finished]
+    saved = 0.0
+    try:
+        with Renderer(size=size) as renderer:
+            for index in tqdm(missing, desc="morph", unit="frame", disable=not progress):
+                finished[index] = _make_frame(run, frames, index, out, renderer, camera, config)
+                if time.monotonic() > saved + _SAVE_SECONDS:
+                    _save(out, manifest, finished)
+                    saved = time.monotonic()
+    finally:
+        _save(out, manifest, finished)
+
+
+def _make_frame(
+    run: Run,
+    frames: list[MorphFrame],
+    index: int,
+    out: Path,
+    renderer: Renderer,
+    camera: Camera,
+    config: MorphConfig,
+) -> dict[str, Any]:
+    """Extract, write and draw one frame; return its record."""
+    frame = frames[index]
+    mesh = _extract(run, frame, index, config)
+    topology = components_and_genus(mesh)
+    meshes = {name: f"frame_{index:04d}.{name}" for name in config.mesh_formats}
+    picture = f"{PICTURES}/frame_{index:04d}.png"
+    for name in meshes.values():
+        save_mesh(mesh, out / name)
+    save_image(renderer.render(mesh, camera=camera), out / picture)
+    return {
+        "index": index,
+        "time": frame.time,
+        "shape": frame.shape,
+        "meshes": meshes,
+        "picture": picture,
+        "components": topology.num_components,
+        "genus": topology.genus,
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "similarity": frame.similarity.to_dict(),
+        "latent": frame.latent.tolist(),
+        "files": {name: (out / name).stat().st_size for name in [*meshes.values(), picture]},
+    }
+
+
+def _extract(run: Run, frame: MorphFrame, index: int, config: MorphConfig) -> Mesh:
+    try:
+        return extract_mesh(
+            NeuralField(run.decoder, frame.latent),
+            resolution=config.resolution,
+            similarity=frame.similarity,
+            project_steps=config.project_steps,
+            device=run.latents.device,
+        )
+    except ValueError as error:
+        place = f"the shape {frame.shape}" if frame.shape else f"at time {frame.time:.3f}"
+        raise ValueError(f"frame {index} of the morph ({place}) cannot be extracted: {error}") from error
+
+
+def _view_bounds(run: Run, frames: list[MorphFrame]) -> Bounds:
+    """Return a world box that holds the whole morph, from a coarse look at some of its frames."""
+    lattice = Lattice.over(UNIT_BOUNDS, _VIEW_RESOLUTION)
+    nodes = lattice.slab(0, lattice.shape[0]).reshape(-1, 3)
+    points = torch.from_numpy(nodes).to(run.latents)
+    # Every point of a surface lies within half a cell's diagonal of a node.
+    reach = math.sqrt(3) / 2 * lattice.spacing
+    box = None
+    for index in np.unique(np.linspace(0, len(frames) - 1, _VIEW_FRAMES).round().astype(int)):
+        frame = frames[index]
+        near = evaluate(NeuralField(run.decoder, frame.latent), points).cpu().numpy() < reach
+        corners = nodes[near] if near.any() else nodes
+        held = Bounds.of(corners).intersection(UNIT_BOUNDS)
+        world = Bounds(frame.similarity.to_world(held.lower), frame.similarity.to_world(held.upper))
+        box = world if box is None else box.union(world)
+    assert box is not None
+    return box
+
+
+def _finish(
+    out: Path,
+    frames: list[MorphFrame],
+    finished: dict[int, dict[str, Any]],
+    manifest: dict[str, Any],
+    config: MorphConfig,
+    *,
+    renew: bool,
+) -> None:
+    """Write the films and the contact sheet that are missing, or all if any frame is new."""
+    pictures = [out / finished[index]["picture"] for index in range(len(frames))]
+    films = [f"{FILM_NAME}.{name}" for name in config.film_formats]
+    for name in films:
+        if renew or not (out / name).is_file():
+            save_film(_played(pictures, manifest["playback"]), out / name, fps=config.fps)
+    if renew or not (out / SHEET_NAME).is_file():
+        save_image(_sheet(pictures, frames), out / SHEET_NAME)
+    manifest |= {"films": films, "sheet": SHEET_NAME, "complete": True}
+    _save(out, manifest, finished)
+
+
+def _played(pictures: list[Path], order: list[int]) -> Iterator[Image]:
+    for index in order:
+        yield load_image(pictures[index])
+
+
+def _sheet(pictures: list[Path], frames: list[MorphFrame]) -> Image:
+    """Return a few pictures at even steps, first and last among them, labelled by shape or by time."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
+    labels = [frames[index].shape or f"{frames[index].time:.2f}" for index in chosen]
+    images = [load_image(pictures[index]) for index in chosen]
+    return contact_sheet(images, columns=min(_SHEET_COLUMNS, len(images)), labels=labels)
+
+
+def _save(out: Path, manifest: dict[str, Any], finished: dict[int, dict[str, Any]]) -> None:
+    manifest["frames"] = [finished[index] for index in sorted(finished)]
+    save_manifest(out, manifest)

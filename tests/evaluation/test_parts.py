@@ -1,0 +1,48 @@
+"""Errors by part: a missing leg shows in the leg alone."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from sdfnet.evaluation.parts import part_errors
+from sdfnet.geometry.mesh import Mesh
+
+SEAT = trimesh.creation.box((2, 2, 0.2))
+LEG = trimesh.creation.box((0.1, 0.1, 1)).apply_translation([0.9, 0.9, -0.7])
+
+
+def stool() -> tuple[Mesh, list[str]]:
+    both = trimesh.util.concatenate([SEAT, LEG])
+    labels = ["seat"] * len(SEAT.faces) + ["leg"] * len(LEG.faces)
+    return Mesh(both.vertices, both.faces), labels
+
+
+def errors(result: Mesh, **options):
+    source, labels = stool()
+    return part_errors(result, source, labels, generator=torch.Generator().manual_seed(0), **options)
+
+
+def test_every_part_of_the_source_itself_has_no_error() -> None:
+    found = errors(stool()[0])
+    assert list(found) == ["seat", "leg"]
+    assert max(error.max for error in found.values()) < 1e-9
+
+
+def test_a_missing_leg_shows_in_the_leg_alone_and_in_percent_of_the_whole() -> None:
+    """Its far end is 1 away from the seat; the whole has a box of 2, 2, 1.3 around it."""
+    found = errors(Mesh(SEAT.vertices, SEAT.faces))
+    radius = np.linalg.norm([2, 2, 1.3]) / 2
+    assert found["seat"].max < 1e-9
+    assert found["leg"].max == pytest.approx(100 * 1.1 / radius, rel=0.01)
+    assert found["leg"].p95 == pytest.approx(100 * 1.06 / radius, rel=0.03)
+    assert found["leg"].mean == pytest.approx(100 * 0.61 / radius, rel=0.03)
+
+
+def test_labels_may_be_an_array_and_must_fit_the_faces() -> None:
+    source, labels = stool()
+    numbers = np.array([0 if label == "seat" else 1 for label in labels])
+    generator = torch.Generator().manual_seed(0)
+    assert set(part_errors(source, source, numbers, generator=generator)) == {0, 1}
+    with pytest.raises(ValueError, match="each of the 24 faces, got 3"):
+        part_errors(source, source, ["a", "b", "c"], generator=generator)
