@@ -17,6 +17,9 @@ from sdfnet.geometry.winding import ACCURACY_SCALE, finite_points, igl, mesh_fra
 JUMP_BAND = 0.2
 """Winding numbers this close to ½ away from the surface are those of a hole: see `at_sign_jump`."""
 
+ON_SURFACE = 1e-6
+"""Points this close (share of the radius) are on the surface, where the winding number is anything."""
+
 
 @dataclass(frozen=True, eq=False)
 class Distances:
@@ -47,12 +50,15 @@ class SignedDistances:
     faces : (N,) int64
         The face that holds the closest point; one of them where several share it.
     closest_points : (N, 3) float64, the mesh's frame
+    radius : float
+        Of the mesh: what tolerances are shares of.
     """
 
     sdf: NDArray[np.float64]
     winding: NDArray[np.float64]
     faces: NDArray[np.int64]
     closest_points: NDArray[np.float64]
+    radius: float
 
 
 class MeshDistance:
@@ -100,7 +106,7 @@ class MeshDistance:
         if len(order):
             winding[order] = self._winding_tree.winding_number(sorted_points, ACCURACY_SCALE)
         sdf = np.where(winding > 0.5, -found.distance, found.distance)
-        return SignedDistances(sdf, winding, found.faces, found.closest_points)
+        return SignedDistances(sdf, winding, found.faces, found.closest_points, radius=1 / self._frame.scale)
 
     def unsigned(self, points: ArrayLike) -> Distances:
         """Return the plain distances of `points` ((N, 3), the mesh's frame), in their order; raises as a call does."""
@@ -132,10 +138,12 @@ def at_sign_jump(distances: SignedDistances, *, band: float = JUMP_BAND) -> NDAr
 
     Across a hole the winding number passes ½ smoothly, and there the signed distance leaps from +d to -d. Near the
     middle of a flat hole `2 * abs(winding - ½)` is the share of the distance that a cap over the hole would leave, so
-    inside the default band the value is more than twice what it would be with the hole capped. Always false for
-    a closed mesh, whose winding numbers are whole.
+    inside the default band the value is more than twice what it would be with the hole capped. Never true on the
+    surface itself, nor for a closed mesh, whose winding numbers are whole.
 
-    >>> at_sign_jump(SignedDistances(np.ones(2), np.array([0.45, 1.0]), np.zeros(2, int), np.zeros((2, 3)))).tolist()
+    >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    >>> distance = MeshDistance(Mesh(corners, [[0, 1, 3], [0, 3, 2], [1, 2, 3]]))  # open at the bottom, z = 0
+    >>> at_sign_jump(distance([[0.2, 0.2, 0.0], [0.2, 0.2, 0.4]])).tolist()
     [True, False]
     """
-    return np.abs(distances.winding - 0.5) < band
+    return (np.abs(distances.winding - 0.5) < band) & (np.abs(distances.sdf) > ON_SURFACE * distances.radius)

@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.repair import Edges
+from sdfnet.geometry.repair import Edges, face_patches
 from sdfnet.geometry.winding import WindingNumber, spread_over_surface
 
 NESTING_STEP = 1e-4
@@ -79,16 +79,20 @@ def _paired_half_edges(mesh: Mesh, edges: Edges) -> NDArray[np.int64]:
     starts = np.concatenate([[0], np.cumsum(edges.counts)[:-1]])
     two = order[starts[edges.counts == 2][:, None] + np.arange(2)]
     pairs = [two[edges.forward[two[:, 0]] != edges.forward[two[:, 1]]]]
-    for edge in np.flatnonzero(edges.counts > 2):
+    crowded = np.flatnonzero(edges.counts > 2)
+    patch = face_patches(edges)[1] if len(crowded) else np.zeros(0, dtype=np.int64)
+    for edge in crowded:
         around = order[starts[edge] : starts[edge] + edges.counts[edge]]
-        pairs.append(_pair_around_edge(mesh, around, edges.forward[around]))
+        pairs.append(around[_match_brackets(_turn_about_edge(mesh, around, edges.forward), patch[around // 3])])
     return np.concatenate(pairs)
 
 
-def _pair_around_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Pair the half-edges at one edge as the two sides of wedges of solid, like brackets around a circle.
+def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return rows (number of a half-edge in `around`, 1 if it enters solid and -1 if it leaves it) in their order.
 
-    Going counter-clockwise about the edge, a backward half-edge enters solid and a forward one leaves it.
+    The order is counter-clockwise about their edge, from a place where nothing is entered yet. A backward half-edge
+    enters solid and a forward one leaves it. Where angles are equal, what leaves comes first: parts that touch
+    are apart.
     """
     faces, corners = mesh.faces[around // 3], around % 3
     ends = np.take_along_axis(faces, np.stack([corners, (corners + 1) % 3, (corners + 2) % 3], axis=1), axis=1)
@@ -98,14 +102,21 @@ def _pair_around_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np
     arms = arms - (arms @ axis)[:, None] * axis
     angles = np.arctan2(np.cross(arms[0], arms) @ axis, arms @ arms[0])
     rounded = np.round(np.mod(np.round(angles, 9), 2 * np.pi), 9)
-    order = np.lexsort([~forward, rounded])  # where angles are equal one wedge ends before the next begins
-    depth = np.cumsum(np.where(forward[order], -1, 1))
+    enters = np.where(forward[around], -1, 1)
+    order = np.lexsort([enters, rounded])
+    order = np.roll(order, -int(np.cumsum(enters[order]).argmin()) - 1)
+    return np.column_stack([order, enters[order]])
+
+
+def _match_brackets(turn: NDArray[np.int64], patch: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pair what enters with what leaves, (P, 2): the last entered of the same patch, or else the last entered."""
     pairs, opened = [], []
-    for half in np.roll(order, -int(depth.argmin()) - 1):
-        if not forward[half]:
+    for half, step in turn.tolist():
+        if step > 0:
             opened.append(half)
         elif opened:
-            pairs.append((around[opened.pop()], around[half]))
+            same = [place for place, other in enumerate(opened) if patch[other] == patch[half]]
+            pairs.append((opened.pop(same[-1] if same else -1), half))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 

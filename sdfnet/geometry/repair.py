@@ -116,17 +116,17 @@ def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
     if len(first) == len(mesh.faces):
         return mesh, 0
     keep = np.sort(first)
-    doubled = (counts % 2 == 0)[group.reshape(-1)[keep]]
+    times = counts[group.reshape(-1)[keep]]
+    doubled = (times // 2 if (times % 2 == 0).all() else times) % 2 == 0  # a mesh may be doubled as a whole
     single = Mesh(mesh.vertices, mesh.faces[keep])
     edges = Edges.of(single)
     num_patches, patch = face_patches(edges)
-    border = edges.counts[edges.edge_of] != 2
-    patch_of_half = np.repeat(patch, 3)
-    all_doubled = np.bincount(patch, weights=~doubled, minlength=num_patches) == 0
-    odd = edges.counts[edges.edge_of] % 2 == 1
-    num_border = np.bincount(patch_of_half[border], minlength=num_patches)
-    num_odd = np.bincount(patch_of_half[border & odd & (edges.counts[edges.edge_of] > 2)], minlength=num_patches)
-    is_wall = (all_doubled & (num_border > 0) & (num_odd == num_border))[patch]
+    faces_at = edges.counts[edges.edge_of].reshape(-1, 3)
+    border = (faces_at != 2).any(axis=1)
+    loose = ((faces_at != 2) & ((faces_at % 2 == 0) | (faces_at == 1))).any(axis=1)
+    has_border = np.bincount(patch, weights=border, minlength=num_patches) > 0
+    no_wall = np.bincount(patch, weights=loose | ~doubled, minlength=num_patches) > 0
+    is_wall = (has_border & ~no_wall)[patch]
     return Mesh(mesh.vertices, single.faces[~is_wall]), int(is_wall.sum())
 
 
