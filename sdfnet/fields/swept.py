@@ -64,7 +64,7 @@ class Tube(Field):
         # K axis before xyz: (..., K, 3). Quilez' sdRoundCone in the half plane (radial, along).
         local = points[..., None, :] - points.new_tensor(self._starts)
         directions = points.new_tensor(self._directions)
-        along = (local * directions).sum(dim=-1)
+        along = torch.einsum("...kd,kd->...k", local, directions)
         radial = torch.linalg.vector_norm(local - along[..., None] * directions, dim=-1)
         lengths = points.new_tensor(self._lengths)
         start_radii, end_radii = points.new_tensor(self._start_radii), points.new_tensor(self._end_radii)
@@ -203,14 +203,14 @@ def _to_segments(plane: Tensor, corners: np.ndarray) -> tuple[Tensor, Tensor, Te
 
     The three are the vectors (..., 2) from there, the edges (...) and the shares (...) of them, 0 and 1 at their ends.
     """
-    starts = plane.new_tensor(corners[:-1])
-    edges = plane.new_tensor(np.diff(corners, axis=0))
-    local = plane[..., None, :] - starts
-    shares = ((local * edges).sum(dim=-1) / (edges**2).sum(dim=-1)).clamp(0, 1)
-    offsets = local - shares[..., None] * edges
-    nearest = (offsets**2).sum(dim=-1).argmin(dim=-1, keepdim=True)
-    chosen = nearest[..., None].expand(*nearest.shape, 2)
-    return offsets.gather(-2, chosen).squeeze(-2), nearest.squeeze(-1), shares.gather(-1, nearest).squeeze(-1)
+    starts, edges = plane.new_tensor(corners[:-1]), plane.new_tensor(np.diff(corners, axis=0))
+    # Axis by axis: reductions over an axis of two are slow in torch.
+    x, z = plane[..., None, 0] - starts[:, 0], plane[..., None, 1] - starts[:, 1]
+    shares = ((x * edges[:, 0] + z * edges[:, 1]) / (edges**2).sum(dim=-1)).clamp(0, 1)
+    x, z = x - shares * edges[:, 0], z - shares * edges[:, 1]
+    nearest = (x.detach() ** 2 + z.detach() ** 2).argmin(dim=-1, keepdim=True)
+    chosen = [part.gather(-1, nearest).squeeze(-1) for part in (x, z, shares)]
+    return torch.stack(chosen[:2], dim=-1), nearest.squeeze(-1), chosen[2]
 
 
 def _in_polygon(plane: Tensor, corners: np.ndarray) -> Tensor:
