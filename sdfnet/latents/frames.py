@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from sdfnet.latents.interpolation import (
 from sdfnet.rendering.camera import UpAxis
 from sdfnet.rendering.films import FILM_FORMATS
 from sdfnet.runs import Run, select_shapes
+
+MorphFormat = Literal["obj", "ply", "stl", "glb", "mp4", "gif", "webp"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class MorphConfig:
         Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
     project_steps : int
         Newton steps that carry vertices onto the zero level.
-    formats : tuple of str
+    format : tuple of str
         Mesh formats ("obj", "ply", "stl", "glb") of the sequence and film formats ("mp4", "gif", "webp").
     fps : int
         Frames per second of the films.
@@ -66,7 +68,7 @@ class MorphConfig:
     key_times: tuple[float, ...] | None = None
     resolution: int = 96
     project_steps: int = 0
-    formats: tuple[str, ...] = ("obj", "mp4")
+    format: tuple[MorphFormat, ...] = ("obj", "mp4")
     fps: int = 20
     width: int = 640
     height: int = 480
@@ -85,18 +87,18 @@ class MorphConfig:
             raise ValueError(f"path must be one of {', '.join(get_args(PathKind))}, got {self.path!r}")
         check_playback(self.playback)
         ease(torch.zeros(1).numpy(), easing=self.easing)
-        known = (*MESH_FORMATS, *FILM_FORMATS)
-        unknown = [name for name in self.formats if name not in known]
-        if unknown or not self.formats:
-            raise ValueError(f"formats must be some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+        known = get_args(MorphFormat)
+        unknown = [name for name in self.format if name not in known]
+        if unknown or not self.format:
+            raise ValueError(f"format must be some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
 
     @property
     def mesh_formats(self) -> tuple[str, ...]:
-        return tuple(name for name in dict.fromkeys(self.formats) if name in MESH_FORMATS)
+        return tuple(name for name in dict.fromkeys(self.format) if name in MESH_FORMATS)
 
     @property
     def film_formats(self) -> tuple[str, ...]:
-        return tuple(name for name in dict.fromkeys(self.formats) if name in FILM_FORMATS)
+        return tuple(name for name in dict.fromkeys(self.format) if name in FILM_FORMATS)
 
 
 @dataclass(frozen=True, eq=False)

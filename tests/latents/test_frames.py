@@ -78,8 +78,8 @@ def test_too_few_and_unknown_shapes_are_refused(shapes, message: str) -> None:
         ({"path": "crooked"}, "got 'crooked'"),
         ({"easing": "bounce"}, "got 'bounce'"),
         ({"playback": "never"}, "got 'never'"),
-        ({"formats": ("obj", "avi")}, "formats must be some of .*, got avi"),
-        ({"formats": ()}, "got none"),
+        ({"format": ("obj", "avi")}, "format must be some of .*, got avi"),
+        ({"format": ()}, "got none"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message: str) -> None:

@@ -21,7 +21,7 @@ from sdfnet.rendering.images import load_image
 from sdfnet.runs import Run
 from sdfnet.surfacing.extract import extract_mesh
 
-SMALL = MorphConfig(frames=5, resolution=16, width=64, height=48, formats=("obj",), easing="linear")
+SMALL = MorphConfig(frames=5, resolution=16, width=64, height=48, format=("obj",), easing="linear")
 PLACES = {"small": Similarity([100, 0, 0], 1.0), "large": Similarity([0, 50, 0], 0.01)}
 
 
@@ -35,7 +35,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def test_ends_are_byte_for_byte_what_extraction_writes(run: Run, tmp_path: Path) -> None:
-    config = dataclasses.replace(SMALL, formats=("obj", "ply", "stl", "glb"))
+    config = dataclasses.replace(SMALL, format=("obj", "ply", "stl", "glb"))
     result = make_morph(run, ["small", "large"], tmp_path / "out", config=config)
     assert len(result.meshes) == 5 * 4
     for name, frame in (("small", "frame_0000"), ("large", "frame_0004")):
@@ -72,7 +72,7 @@ def test_manifest_names_every_frame_with_code_place_and_counts(run: Run, tmp_pat
 
 @pytest.mark.render
 def test_films_have_the_frames_of_the_playback(run: Run, tmp_path: Path) -> None:
-    config = dataclasses.replace(SMALL, frames=4, playback="pingpong", formats=("gif", "webp", "mp4"), fps=10)
+    config = dataclasses.replace(SMALL, frames=4, playback="pingpong", format=("gif", "webp", "mp4"), fps=10)
     result = make_morph(run, "all", tmp_path / "out", config=config)
     assert [film.name for film in result.films] == ["morph.gif", "morph.webp", "morph.mp4"]
     assert result.meshes == ()
