@@ -10,6 +10,7 @@ from sdfnet.cli.arguments import FLAGS
 from sdfnet.cli.command import Command
 from sdfnet.cli.documentation import key_meanings
 from sdfnet.cli.schema import MISSING, describe, nested_types
+from sdfnet.cli.wording import format_value
 
 _WIDTH = 110
 _INDENT = 2
@@ -39,7 +40,7 @@ def format_help(
         lines += ["", "Groups: group=NAME chooses an option, group.key=value changes one of its values"]
         lines += _table(
             [
-                (f"{group}={_format_value(chosen.get(group))}", "of " + ", ".join(options))
+                (f"{group}={format_value(chosen.get(group))}", "of " + ", ".join(options))
                 for group, options in groups.items()
             ]
         )
@@ -78,17 +79,9 @@ def _format_keys(config_type: type, values: Mapping[str, Any], *, prefix: str = 
         if isinstance(value, Mapping) or key == "kind":  # The kind is chosen by the group.
             continue
         required = "(required) " if value == MISSING else ""
-        shown = "…" if value == MISSING else _format_value(value)
+        shown = "…" if value == MISSING else format_value(value)
         rows.append((f"{prefix}{key}={shown}", required + (meanings.get(key) or describe(hints[key])).replace("`", "")))
     return _table(rows)
-
-
-def _format_value(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(_format_value(item) for item in value)}]"
-    return str(value)
 
 
 def _type_of(annotation: Any, node: Mapping[str, Any]) -> type:

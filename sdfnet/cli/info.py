@@ -8,6 +8,7 @@ from typing import Any
 
 from sdfnet.cli.command import Command
 from sdfnet.cli.output import say, say_where
+from sdfnet.cli.wording import format_value
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _say_nested(document: dict[str, Any], depth: int = 0) -> None:
             say(f"{'  ' * depth}{key}:")
             _say_nested(value, depth + 1)
         else:
-            say(f"{'  ' * depth}{key}: {value}")
+            say(f"{'  ' * depth}{key}: {format_value(value)}")
 
 
 COMMAND = Command(

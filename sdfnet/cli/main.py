@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that `sdfnet --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,11 @@ from sdfnet.cli.wording import did_you_mean
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code (0 done, 1 failed, 2 wrong command line, 130 interrupted)."""
-    words = list(sys.argv[1:] if words is None else words)
+    if words is None:
+        words = sys.argv[1:]
+        if not sys.stderr.isatty():  # In a log, progress bars speak every ten seconds. Before tqdm is first imported.
+            os.environ.setdefault("TQDM_MININTERVAL", "10")
+    words = list(words)
     first = words[0] if words else "--help"
     try:
         if first in ("-h", "--help", "help"):

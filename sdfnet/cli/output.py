@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,12 +26,32 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class ProgressHandler(logging.Handler):
-    """A log handler that writes to stderr above the progress bar; warnings and worse say so."""
+class ProgressHandler(logging.StreamHandler):
+    """A log handler that writes to stderr, above a progress bar if there is one."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(_Formatter("%(message)s"))
+
+    @property
+    def stream(self) -> Any:
+        """The stderr of the moment, not that of when the handler was made."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: Any) -> None:
+        raise AttributeError("the stream is always sys.stderr")
 
     def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=self.stream)
+
+
+class _Formatter(logging.Formatter):
+    """The message; warnings and worse say so first."""
+
+    def format(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(f"{level}{self.format(record)}", file=sys.stderr)
+        return level + super().format(record)
 
 
 def configure_logging() -> None:

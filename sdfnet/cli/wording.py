@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -25,3 +26,16 @@ def one_line(text: str) -> str:
     'first, second'
     """
     return " ".join(text.split())
+
+
+def format_value(value: Any) -> str:
+    """Return a value as one would write it on the command line.
+
+    >>> format_value([None, True, 1e-4, "a"])
+    '[null,true,0.0001,a]'
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(format_value(item) for item in value)}]"
+    return str(value)
