@@ -127,7 +127,7 @@ def shade(
     for light in LIGHTS:
         direction = (light.unit @ axes).astype(np.float32)
         half = toward + direction
-        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        half /= np.sqrt(np.einsum("ij,ij->i", half, half))[:, None]
         nl = np.clip(normals @ direction, 0.001, 1)
         nh = np.clip(np.einsum("ij,ij->i", normals, half), 0, 1)
         vh = np.clip(np.einsum("ij,ij->i", toward, half), 0, 1)

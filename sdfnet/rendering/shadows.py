@@ -55,7 +55,7 @@ def cast_shadows(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
     """Return how much light reaches what each pixel of a picture of `size` shows. Deterministic."""
     small = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     rows, columns = 2 * np.arange(small[1]) + 0.5, 2 * np.arange(small[0]) + 0.5
-    directions = pixel_directions(camera, size, rows, columns).reshape(-1, 3)
+    directions = pixel_directions(camera, size, rows[:, None], columns[None]).reshape(-1, 3)
     surface, depth = _surface_spots(scene, tracer, camera, directions)
     ground = _ground_spots(camera, directions)
     key = (LIGHTS[0].unit @ camera.axes).astype(np.float32)

@@ -161,9 +161,8 @@ def render_field(
     look = Look() if look is None else look
     camera = fit_camera(field.bounds, size=size) if camera is None else camera
     width, height = (length * _SUPERSAMPLING for length in size)
-    directions = pixel_directions(camera, (width, height), np.arange(float(height)), np.arange(float(width))).reshape(
-        -1, 3
-    )
+    rows, columns = (places.ravel() for places in np.mgrid[: float(height), : float(width)])
+    directions = pixel_directions(camera, (width, height), rows, columns)
     ways = torch.from_numpy(directions).to(device)
     eye = torch.from_numpy(camera.position).to(ways).expand(len(ways), 3)
     furthest = 1e4 * camera.distance
