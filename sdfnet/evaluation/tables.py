@@ -105,15 +105,16 @@ def totals(report: RunReport) -> dict[str, dict[str, float]]:
     return result
 
 
-def save_report(report: RunReport, out: str | Path) -> tuple[Path, Path]:
-    """Write `evaluation.csv` (a line per shape) and `evaluation.json` (everything) into `out`; return their paths.
+def save_report(report: RunReport, out: str | Path) -> tuple[Path, Path, Path]:
+    """Write the table as `evaluation.txt`, `evaluation.csv` (a line per shape) and `evaluation.json` (everything).
 
-    Each is whole or, if the write fails, as it was before.
+    Returns the three paths, in the folder `out`. Each file is whole or, if the write fails, as it was before.
     """
-    path_csv, path_json = Path(out) / "evaluation.csv", Path(out) / "evaluation.json"
+    path_txt, path_csv, path_json = (Path(out) / f"evaluation.{suffix}" for suffix in ("txt", "csv", "json"))
+    write_atomic(path_txt, format_table(report) + "\n")
     write_atomic(path_csv, _csv(report))
     write_json(path_json, {**report.to_dict(), "totals": totals(report)})
-    return path_csv, path_json
+    return path_txt, path_csv, path_json
 
 
 def _quality_numbers(quality: Quality) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def test_totals_take_the_worst_in_the_right_direction(report: RunReport) -> None
 
 
 def test_csv_and_json_hold_every_shape_and_are_whole(mixed_run: Run, report: RunReport, tmp_path: Path) -> None:
-    path_csv, path_json = save_report(report, tmp_path / "out")
+    path_txt, path_csv, path_json = save_report(report, tmp_path / "out")
     rows = list(csv.DictReader(path_csv.read_text(encoding="utf-8").splitlines()))
     assert [row["name"] for row in rows] == list(mixed_run.names)
     wide = rows[1]
@@ -185,7 +185,12 @@ def test_csv_and_json_hold_every_shape_and_are_whole(mixed_run: Run, report: Run
     assert document["shapes"][1]["quality"]["result"]["distance"]["mean"] == float(wide["mean_percent"])
     assert document["config"]["resolution"] == 32
     assert document["totals"]["worst"]["mean_percent"] == float(wide["mean_percent"])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["evaluation.csv", "evaluation.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "evaluation.csv",
+        "evaluation.json",
+        "evaluation.txt",
+    ]
+    assert path_txt.read_text(encoding="utf-8").rstrip() == format_table(report)
 
 
 def test_a_report_without_any_measured_shape_still_writes(mixed_run: Run, tmp_path: Path) -> None:
