@@ -13,6 +13,7 @@ Two measures that do not depend on how finely a mesh is triangulated decide here
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.winding import igl
-from sdfnet.sampling.samplers import check_num_points, draw_by_weight, sample_surface
+from sdfnet.sampling.samplers import add_noise, check_num_points, draw_by_weight, sample_surface
 
 SMALLEST_THICKNESS = 0.01
 """Parts thinner than this (share of the mesh's bounding radius) get no further samples for being thinner still."""
@@ -60,8 +61,7 @@ def sample_features(mesh: Mesh, num_points: int, *, noise_std: float, generator:
     scales = torch.cat(
         [torch.full((num_curved,), noise_std, dtype=torch.float64), (thickness / 2).clamp(max=noise_std)]
     )
-    noise = torch.randn(num_points, 3, dtype=torch.float64, generator=generator)
-    return torch.cat([curved, thin]) + scales[:, None] * noise
+    return add_noise(torch.cat([curved, thin]), scales[:, None], generator=generator)
 
 
 def sample_curvature(mesh: Mesh, num_points: int, *, generator: torch.Generator) -> Tensor:
@@ -69,9 +69,9 @@ def sample_curvature(mesh: Mesh, num_points: int, *, generator: torch.Generator)
 
     Only edges between two faces count; without any curvature the points are uniform by area.
     """
-    edges, angles = dihedral_angles(mesh)
-    starts, ends = mesh.vertices[edges[:, 0]], mesh.vertices[edges[:, 1]]
-    weights = torch.from_numpy(np.linalg.norm(ends - starts, axis=1) * angles)
+    creases = find_creases(mesh)
+    starts, ends = mesh.vertices[creases.edges[:, 0]], mesh.vertices[creases.edges[:, 1]]
+    weights = torch.from_numpy(np.linalg.norm(ends - starts, axis=1) * creases.angles)
     if not float(weights.sum()) > 0:
         return sample_surface(mesh, num_points, generator=generator).points
     chosen = draw_by_weight(weights, num_points, generator=generator)
@@ -94,23 +94,55 @@ def sample_thin(mesh: Mesh, num_points: int, *, generator: torch.Generator) -> t
     return candidates.points[chosen], thickness[chosen]
 
 
-def dihedral_angles(mesh: Mesh) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the edges (E, 2) that two faces share, and the angle (E,) in [0, π] between the normals of those faces.
+@dataclass(frozen=True, eq=False)
+class Creases:
+    """The edges between exactly two faces of a mesh.
 
-    >>> edges, angles = dihedral_angles(Mesh(*_doctest_box()))
-    >>> len(edges), sorted({round(float(angle), 4) for angle in angles})
+    Attributes
+    ----------
+    edges : (E, 2) int64, vertices
+    faces : (E, 2) int64
+    angles : (E,) float64
+        Between the normals of the two faces, in [0, π].
+    """
+
+    edges: NDArray[np.int64]
+    faces: NDArray[np.int64]
+    angles: NDArray[np.float64]
+
+
+def find_creases(mesh: Mesh) -> Creases:
+    """Return the edges that two faces share, and their dihedral angles.
+
+    >>> creases = find_creases(Mesh(*_doctest_box()))
+    >>> len(creases.edges), sorted({round(float(angle), 4) for angle in creases.angles})
     (18, [0.0, 1.5708])
     """
+    edges, faces, first, counts = _group_edges(mesh)
+    first = first[counts == 2]
+    pairs = np.stack([faces[first], faces[first + 1]], axis=1)
+    normals = mesh.face_normals[pairs]
+    sines = np.linalg.norm(np.cross(normals[:, 0], normals[:, 1]), axis=1)
+    return Creases(edges[first], pairs, np.arctan2(sines, np.einsum("ij,ij->i", normals[:, 0], normals[:, 1])))
+
+
+def find_borders(mesh: Mesh) -> NDArray[np.int64]:
+    """Return the edges (E, 2) that only one face has."""
+    edges, _, first, counts = _group_edges(mesh)
+    return edges[first[counts == 1]]
+
+
+def _group_edges(
+    mesh: Mesh,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the edges of all faces sorted (3F, 2), their faces (3F,), and where each group of equal edges starts and
+    how many it has.
+    """
     halves = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    owners = np.repeat(np.arange(len(mesh.faces)), 3)
     codes = halves[:, 0] * len(mesh.vertices) + halves[:, 1]
     order = np.argsort(codes, kind="stable")
     _, first, counts = np.unique(codes[order], return_index=True, return_counts=True)
-    first = first[counts == 2]
-    normals = mesh.face_normals
-    one, other = normals[owners[order[first]]], normals[owners[order[first + 1]]]
-    sines = np.linalg.norm(np.cross(one, other), axis=1)
-    return halves[order[first]], np.arctan2(sines, np.einsum("ij,ij->i", one, other))
+    return halves[order], order // 3, first, counts
 
 
 def _inward_thickness(mesh: Mesh, points: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ folder leave the store; the rows of the others stay where they are.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -118,12 +119,18 @@ def prepare_samples(
         raise ValueError(f"normalize must be one of {', '.join(get_args(Normalize))}, got {normalize!r}")
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
-    if thickness is not None:
-        thickness = float(thickness)
+    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
+        raise ValueError(f"thickness must be positive and finite, got {thickness}")
     paths = find_meshes(meshes)
     wanted = select_shapes(list(paths), shapes)
     request = _Request(
-        Path(meshes), Path(directory), config, normalize, thickness, num_workers or joblib.cpu_count(), progress
+        meshes=Path(meshes),
+        directory=Path(directory),
+        config=config,
+        normalize=normalize,
+        thickness=None if thickness is None else float(thickness),
+        num_workers=num_workers or joblib.cpu_count(),
+        progress=progress,
     )
     ensure_folder(directory)
     try:

@@ -83,7 +83,12 @@ def sample_near_surface(
     points = sample_surface(mesh, num_points, generator=generator).points
     counts = split_by_shares(num_points, [1.0] * len(deviations))
     scales = torch.tensor(deviations, dtype=torch.float64).repeat_interleave(torch.tensor(counts))
-    return points + scales[:, None] * torch.randn(num_points, 3, dtype=torch.float64, generator=generator)
+    return add_noise(points, scales[:, None], generator=generator)
+
+
+def add_noise(points: Tensor, noise_std: float | Tensor, *, generator: torch.Generator) -> Tensor:
+    """Return `points` (N, 3) moved by isotropic Gaussian noise; a tensor of deviations is (N, 1)."""
+    return points + noise_std * torch.randn(points.shape, dtype=points.dtype, generator=generator)
 
 
 def sample_volume(bounds: Bounds, num_points: int, *, generator: torch.Generator) -> Tensor:
