@@ -22,8 +22,7 @@ import torch
 
 from sdfnet.decoders import decoder_config
 from sdfnet.evaluation import EvaluationConfig, components_and_genus, evaluate_run, part_errors
-from sdfnet.geometry.loading import load_shape
-from sdfnet.geometry.reading import find_meshes
+from sdfnet.geometry.reading import find_meshes, read_mesh
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples
 from sdfnet.surfacing import extract_mesh
@@ -66,8 +65,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     plan = run.document["plan"]
     print(f"{arguments.family}: {len(run.names)} shapes, {plan['steps']} steps, {plan['precision']}, {seconds:.0f} s")
     for label, pick in (("result", lambda q: q.result), ("floor", lambda q: q.floor)):
-        mean = np.mean([pick(row).surface_distance_mean for row in rows])
-        p95 = np.mean([pick(row).surface_distance_p95 for row in rows])
+        mean = np.mean([pick(row).distance.mean for row in rows])
+        p95 = np.mean([pick(row).distance.p95 for row in rows])
         print(f"  {label:6s} surface distance at {arguments.resolution}: mean {mean:.4f} %, p95 {p95:.4f} %")
     for failed in report.failed:
         print(f"  failed: {failed}")
@@ -81,8 +80,11 @@ def measure_parts(run: Run, meshes: Path, resolution: int) -> None:
     wrong = []
     for name in run.names:
         result = extract_mesh(run.field(name), resolution=resolution, similarity=run.similarity(name))
-        source = load_shape(meshes / f"{name}.obj").mesh
-        labels = load_labels(meshes / f"{name}.parts.json")
+        source = read_mesh(meshes / f"{name}.obj")
+        parts = json.loads((meshes / f"{name}.parts.json").read_text())
+        labels = np.empty(len(source.faces), dtype=object)
+        for part, (first, stop) in parts.items():
+            labels[first:stop] = part
         errors = part_errors(result, source, labels, generator=torch.Generator().manual_seed(0))
         worst += [(error.p95, f"{name} {part}") for part, error in errors.items()]
         if components_and_genus(result).components != components_and_genus(source).components:

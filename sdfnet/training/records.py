@@ -17,7 +17,7 @@ import torch
 from sdfnet.fields import NeuralField, gradient
 from sdfnet.files import write_atomic
 from sdfnet.geometry.similarity import UNIT_RADIUS
-from sdfnet.rendering import contact_sheet, render_mesh, save_image
+from sdfnet.rendering import Renderer, contact_sheet, save_image
 from sdfnet.sampling import SampleStore
 from sdfnet.surfacing import extract_mesh
 from sdfnet.training.state import TrainingState
@@ -96,15 +96,15 @@ def save_preview(state: TrainingState, names: tuple[str, ...], path: Path) -> No
     """Draw a few of the shapes as they are now; a shape that has no surface yet is left out, and said."""
     training = state.decoder.training
     images, labels = [], []
-    for slot in range(0, len(names), max(1, len(names) // _PREVIEW_SHAPES))[:_PREVIEW_SHAPES]:
-        field = NeuralField(state.decoder, state.latents[slot])
-        try:
-            mesh = extract_mesh(field, resolution=_PREVIEW_RESOLUTION)
-        except ValueError as error:
-            logger.info("no preview of %s yet: %s", names[slot], error)
-            continue
-        images.append(render_mesh(mesh, size=(320, 320)))
-        labels.append(names[slot])
+    with Renderer(size=(320, 320)) as renderer:
+        for slot in range(0, len(names), max(1, len(names) // _PREVIEW_SHAPES))[:_PREVIEW_SHAPES]:
+            try:
+                mesh = extract_mesh(NeuralField(state.decoder, state.latents[slot]), resolution=_PREVIEW_RESOLUTION)
+            except ValueError as error:
+                logger.info("no preview of %s yet: %s", names[slot], error)
+                continue
+            images.append(renderer.render(mesh))
+            labels.append(names[slot])
     state.decoder.train(training)
     if images:
         save_image(contact_sheet(images, columns=len(images), labels=labels), path)
