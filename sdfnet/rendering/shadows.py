@@ -27,6 +27,8 @@ _KEY_STRENGTH = 0.45
 _GROUND_SKY, _GROUND_KEY = 0.55, 0.30
 _GROUND_REACH = 0.75  # distance from the target at which the ground has faded into the background, drawing frame
 
+_BORDER = 0.1  # share of the picture's shorter side over which the ground fades out at the border
+
 
 @dataclass(frozen=True, eq=False)
 class Shadows:
@@ -67,6 +69,7 @@ def cast_shadows(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
 
     sky, lit = _light(tracer, ground, key, small[0])
     fade = np.clip(1 - np.linalg.norm(ground.points, axis=1) / _GROUND_REACH, 0, 1) ** 0.5
+    fade *= _border_fade(ground.pixels, small)
     factor = 1 - fade * (_GROUND_SKY * (1 - sky) + _GROUND_KEY * (1 - lit))
     ground_map = _smoothed(factor, ground.pixels, np.ones(len(factor), dtype=np.float32), small)
     return Shadows(_enlarged(surface_map, size), _enlarged(ground_map, size))
@@ -102,6 +105,15 @@ def _ground_spots(camera: Camera, directions: NDArray[np.float32]) -> _Spots:
     normals = np.zeros_like(points[near])
     normals[:, axis] = 1
     return _Spots(pixels[near], points[near], normals)
+
+
+def _border_fade(pixels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return 1 in the middle of the picture and 0 at its border, so that a shadow is not cut off there."""
+    width, height = size
+    rows, columns = pixels // width, pixels % width
+    room = np.minimum(np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns))
+    share = np.clip(room / (_BORDER * min(size)), 0, 1).astype(np.float32)
+    return share * share * (3 - 2 * share)
 
 
 def _light(
