@@ -35,7 +35,8 @@ def save_image(image: NDArray[np.uint8], path: str | Path) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise ValueError(f"cannot write a picture as {Path(path).name!r}; choose one of {', '.join(IMAGE_SUFFIXES)}")
-    options: dict[str, Any] = {"quality": 92} if suffix in (".jpg", ".jpeg", ".webp") else {"optimize": True}
+    # Pillow's "optimize" makes a PNG 5 % smaller in eight times the time.
+    options: dict[str, Any] = {"quality": 92} if suffix in (".jpg", ".jpeg", ".webp") else {}
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, **options)
 
