@@ -7,12 +7,14 @@ where it stopped when it is called again with the same settings.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import logging
+import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from sdfnet.geometry.writing import save_mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame, morph_keys, plan_frames
 from sdfnet.latents.interpolation import playback_order
 from sdfnet.latents.manifest import MANIFEST_FILE, finished_frames, open_manifest, save_manifest
-from sdfnet.rendering.camera import Camera, fit_camera
+from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.films import save_film
 from sdfnet.rendering.images import load_image, save_image
 from sdfnet.rendering.renderer import Image, Renderer
@@ -49,8 +51,6 @@ _VIEW_FRAMES = 24
 _VIEW_RESOLUTION = 32
 _SAVE_SECONDS = 2.0
 """A manifest of many frames is long; a kill loses at most the frames of this many seconds."""
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,10 @@ def _make_frames(
     missing = [index for index in range(len(frames)) if index not in finished]
     saved = 0.0
     try:
-        with Renderer(size=size) as renderer:
-            for index in tqdm(missing, desc="morph", unit="frame", disable=not progress):
-                finished[index] = _make_frame(run, frames, index, out, renderer, camera, config)
+        with Renderer(size=size) as renderer, contextlib.closing(_extracted(run, frames, missing, config)) as meshes:
+            for index, mesh in tqdm(meshes, total=len(missing), desc="morph", unit="frame", disable=not progress):
+                picture = renderer.render(mesh, camera=camera)
+                finished[index] = _write_frame(out, index, frames[index], mesh, picture, config)
                 if time.monotonic() > saved + _SAVE_SECONDS:
                     _save(out, manifest, finished)
                     saved = time.monotonic()
@@ -172,24 +173,29 @@ def _make_frames(
         _save(out, manifest, finished)
 
 
-def _make_frame(
-    run: Run,
-    frames: list[MorphFrame],
-    index: int,
-    out: Path,
-    renderer: Renderer,
-    camera: Camera,
-    config: MorphConfig,
+def _extracted(
+    run: Run, frames: list[MorphFrame], missing: list[int], config: MorphConfig
+) -> Generator[tuple[int, Mesh]]:
+    """Yield the mesh of each of the `missing` frames in turn; a thread extracts the next one meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = pool.submit(_extract, run, frames[missing[0]], missing[0], config)
+        for index, following in itertools.zip_longest(missing, missing[1:]):
+            mesh = ahead.result()
+            if following is not None:
+                ahead = pool.submit(_extract, run, frames[following], following, config)
+            yield index, mesh
+
+
+def _write_frame(
+    out: Path, index: int, frame: MorphFrame, mesh: Mesh, image: Image, config: MorphConfig
 ) -> dict[str, Any]:
-    """Extract, write and draw one frame; return its record."""
-    frame = frames[index]
-    mesh = _extract(run, frame, index, config)
+    """Write the files of one frame; return its record."""
     topology = components_and_genus(mesh)
     meshes = {name: f"frame_{index:04d}.{name}" for name in config.mesh_formats}
     picture = f"{PICTURES}/frame_{index:04d}.png"
     for name in meshes.values():
         save_mesh(mesh, out / name)
-    save_image(renderer.render(mesh, camera=camera), out / picture)
+    save_image(image, out / picture)
     return {
         "index": index,
         "time": frame.time,
