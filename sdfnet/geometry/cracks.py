@@ -26,7 +26,8 @@ FACING = -0.9
 OVERREACH = 1e-6
 """A filler reaches at least this far into both parts, unit frame: beyond rounding, below the accuracy of distances."""
 
-NUM_PROBES = 400
+NUM_PROBES, MAX_PROBES = 400, 100_000
+"""Probes on each part, and on all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,11 @@ class Crack:
 
 def find_cracks(meshes: list[Mesh]) -> list[Crack]:
     """Find the cracks between closed outward meshes (unit frame), by probes spread over their surfaces."""
-    probes = [spread_over_surface(mesh, NUM_PROBES) for mesh in meshes]
+    num_probes = min(NUM_PROBES, max(1, MAX_PROBES // max(len(meshes), 1)))
+    probes = [spread_over_surface(mesh, num_probes) for mesh in meshes]
     points = np.concatenate([points for points, _ in probes])
     normals = np.concatenate([mesh.face_normals[faces] for mesh, (_, faces) in zip(meshes, probes, strict=True)])
-    owners = np.repeat(np.arange(len(meshes)), NUM_PROBES)
+    owners = np.repeat(np.arange(len(meshes)), num_probes)
     contacts = [np.zeros((0, 6))]
     for number, mesh in enumerate(meshes):
         near = mesh.bounds.grown(CRACK_WIDTH).contains(points) & (owners != number)

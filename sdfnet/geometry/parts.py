@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.repair import Edges, face_patches
+from sdfnet.geometry.repair import Edges, drop_unused_vertices, face_patches
 from sdfnet.geometry.winding import WindingNumber, spread_over_surface
 
 NESTING_STEP = 1e-4
@@ -21,56 +22,85 @@ BOX_MARGIN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """A connected surface cut out of a mesh.
+class Parts:
+    """A mesh cut into P connected surfaces that share no vertex.
 
     Attributes
     ----------
     mesh : Mesh
-    faces : (F,) int64
-        The faces of the whole mesh that the part consists of, in the part's order.
-    closed : bool
+        Its faces are those of the mesh that was cut, in their order.
+    part_of : (F,) int64
+        The part of each face.
+    closed : (P,) bool
         Every edge joins two faces that agree about the winding.
-    volume : float
-        Negative for an inward part.
-    is_turned : bool
-        Whether the winding is the reverse of what it was in the whole mesh.
+    is_turned : (P,) bool
+        Which are wound the other way than in the mesh that was cut.
     """
 
     mesh: Mesh
-    faces: NDArray[np.int64]
-    closed: bool
-    volume: float
-    is_turned: bool = False
+    part_of: NDArray[np.int64]
+    closed: NDArray[np.bool_]
+    is_turned: NDArray[np.bool_]
 
-    def turned(self) -> Part:
-        """Return the part inside out."""
-        mesh = Mesh(self.mesh.vertices, self.mesh.faces[:, ::-1])
-        return Part(mesh, self.faces, self.closed, -self.volume, not self.is_turned)
+    def __len__(self) -> int:
+        return len(self.closed)
+
+    def one(self, part: int) -> Mesh:
+        """Return one part as a mesh of its own."""
+        return drop_unused_vertices(Mesh(self.mesh.vertices, self.mesh.faces[self._face_lists[part]]))
+
+    def some(self, chosen: NDArray[np.bool_]) -> Mesh:
+        """Return the parts `chosen` (P,) as one mesh."""
+        return drop_unused_vertices(Mesh(self.mesh.vertices, self.mesh.faces[chosen[self.part_of]]))
+
+    def turned(self, chosen: NDArray[np.bool_]) -> Parts:
+        """Return the parts, those `chosen` (P,) inside out."""
+        faces = self.mesh.faces.copy()
+        turn = chosen[self.part_of]
+        faces[turn] = faces[turn][:, ::-1]
+        return Parts(Mesh(self.mesh.vertices, faces), self.part_of, self.closed, self.is_turned ^ chosen)
+
+    def volumes(self, groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return the volume of each part (P,), or of each group if `groups` (P,) numbers them; negative if inward.
+
+        That of open ones depends on the point it is measured from: the middle of the group's corners.
+        """
+        group_of = self.part_of if groups is None else groups[self.part_of]
+        corners = self.mesh.triangles
+        counts = np.maximum(np.bincount(group_of), 1)
+        middles = np.stack([np.bincount(group_of, weights=corners[:, :, i].mean(axis=1)) / counts for i in range(3)], 1)
+        corners = corners - middles[group_of][:, None]
+        cones = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+        return np.bincount(group_of, weights=cones).astype(np.float64)
+
+    @functools.cached_property
+    def _face_lists(self) -> list[NDArray[np.int64]]:
+        counts = np.bincount(self.part_of, minlength=len(self))
+        return np.split(np.argsort(self.part_of, kind="stable"), np.cumsum(counts)[:-1])
+
+    def boxes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lower and upper corners of the parts' bounding boxes, each (P, 3)."""
+        order = np.argsort(self.part_of, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(self.part_of, minlength=len(self)))[:-1]])
+        corners = self.mesh.triangles[order]
+        return np.minimum.reduceat(corners.min(axis=1), starts), np.maximum.reduceat(corners.max(axis=1), starts)
 
 
-def split_parts(mesh: Mesh) -> list[Part]:
+def split_parts(mesh: Mesh) -> Parts:
     """Split an oriented mesh into connected parts.
 
     Where more than two faces meet at an edge they are paired as wedges of solid, so that parts that touch come apart
-    and each is a surface without such edges. The parts' faces together are those of `mesh`.
+    and each is a surface without such edges.
     """
     edges = Edges.of(mesh)
     pairs = _paired_half_edges(mesh, edges)
     num_faces = len(mesh.faces)
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0] // 3, pairs[:, 1] // 3)), shape=(num_faces, num_faces))
     count, part_of = connected_components(graph, directed=False)
-    corner_numbers, positions = _split_vertices(mesh, pairs)
     is_paired = np.zeros(3 * num_faces, dtype=bool)
     is_paired[pairs] = True
     num_open = np.bincount(part_of, weights=~is_paired.reshape(-1, 3).all(axis=1), minlength=count)
-    order = np.argsort(part_of, kind="stable")
-    parts = []
-    for faces in np.split(order, np.cumsum(np.bincount(part_of, minlength=count))[:-1]):
-        used, local = np.unique(corner_numbers[faces].reshape(-1), return_inverse=True)
-        part = Mesh(positions[used], local.reshape(-1, 3))
-        parts.append(Part(part, faces, bool(num_open[part_of[faces[0]]] == 0), part.signed_volume))
-    return parts
+    return Parts(_split_vertices(mesh, pairs), part_of.astype(np.int64), num_open == 0, np.zeros(count, dtype=bool))
 
 
 def _paired_half_edges(mesh: Mesh, edges: Edges) -> NDArray[np.int64]:
@@ -120,8 +150,8 @@ def _match_brackets(turn: NDArray[np.int64], patch: NDArray[np.int64]) -> NDArra
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _split_vertices(mesh: Mesh, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Give each fan of faces around a vertex its own vertex: corners (F, 3) and positions."""
+def _split_vertices(mesh: Mesh, pairs: NDArray[np.int64]) -> Mesh:
+    """Give each fan of faces around a vertex a vertex of its own."""
     start_a, start_b = pairs[:, 0], pairs[:, 1]
     stop_a, stop_b = (half // 3 * 3 + (half + 1) % 3 for half in (start_a, start_b))
     one, other = np.concatenate([start_a, stop_a]), np.concatenate([stop_b, start_b])
@@ -129,48 +159,47 @@ def _split_vertices(mesh: Mesh, pairs: NDArray[np.int64]) -> tuple[NDArray[np.in
     graph = coo_matrix((np.ones(len(one)), (one, other)), shape=(size, size))
     _, numbers = connected_components(graph, directed=False)
     _, first = np.unique(numbers, return_index=True)
-    return numbers.reshape(-1, 3).astype(np.int64), mesh.vertices[mesh.faces.reshape(-1)[first]]
+    return Mesh(mesh.vertices[mesh.faces.reshape(-1)[first]], numbers.reshape(-1, 3))
 
 
-def turn_parts(parts: list[Part]) -> list[Part]:
+def turn_parts(parts: Parts) -> Parts:
     """Turn those of `parts` (unit frame) that are inside out as a whole.
 
     Parts whose boxes meet are judged together: if their volume is negative all are turned, cavities with them. Then
     a closed inward part that lies in nothing is turned outward: a cavity needs something around it.
     """
-    clusters = cluster_parts(parts, margin=BOX_MARGIN)
-    volumes = np.zeros(len(parts))
-    for cluster in np.unique(clusters):
-        members = np.flatnonzero(clusters == cluster)
-        volumes[members] = join_meshes([parts[i].mesh for i in members]).signed_volume
-    turned = [part.turned() if volume < 0 else part for part, volume in zip(parts, volumes, strict=True)]
-    inward = [i for i, part in enumerate(turned) if part.closed and part.volume < 0]
-    if not inward:
+    clusters = cluster_boxes(*parts.boxes(), margin=BOX_MARGIN)
+    turned = parts.turned((parts.volumes(clusters) < 0)[clusters])
+    inward = np.flatnonzero(turned.closed & (turned.volumes() < 0))
+    if len(inward) == 0:
         return turned
-    everything = WindingNumber(join_meshes([part.mesh for part in turned]))
-    for i in inward:
-        points, faces = spread_over_surface(turned[i].mesh, 64)
-        step = NESTING_STEP * turned[i].mesh.face_normals[faces]
-        around = (
-            everything(points + step) + everything(points - step)
-        ) / 2 + 0.5  # without the part itself: it gives -½
-        if np.median(around) < 0.5:
-            turned[i] = turned[i].turned()
-    return turned
+    whole = WindingNumber(turned.mesh)
+    alone = np.zeros(len(parts), dtype=bool)
+    for part in inward.tolist():
+        mesh = turned.one(part)
+        points, faces = spread_over_surface(mesh, 64)
+        step = NESTING_STEP * mesh.face_normals[faces]
+        around = (whole(points + step) + whole(points - step)) / 2 + 0.5  # without the part itself, which gives -½
+        alone[part] = np.median(around) < 0.5
+    return turned.turned(alone)
 
 
-def cluster_parts(parts: list[Part], *, margin: float) -> NDArray[np.int64]:
-    """Number the groups of parts whose bounding boxes, grown by `margin`, meet directly or through others, (P,)."""
-    lower = np.array([part.mesh.vertices.min(axis=0) for part in parts]) - margin
-    upper = np.array([part.mesh.vertices.max(axis=0) for part in parts]) + margin
+def cluster_boxes(lower: NDArray[np.float64], upper: NDArray[np.float64], *, margin: float) -> NDArray[np.int64]:
+    """Number the groups of boxes (P, 3) that meet, directly or through others, once grown by `margin`, (P,)."""
+    order = np.argsort(lower[:, 0])
+    low, high = lower[order] - margin, upper[order] + margin
+    last = np.searchsorted(low[:, 0], high[:, 0], side="right")
     rows, columns = [], []
-    for i in range(len(parts)):
-        meets = np.flatnonzero(((lower[i] <= upper[i:]) & (lower[i:] <= upper[i])).all(axis=1)) + i
-        rows.append(np.full(len(meets), i))
-        columns.append(meets)
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    _, labels = connected_components(coo_matrix((np.ones(len(row)), (row, column)), shape=(len(parts),) * 2))
-    return labels.astype(np.int64)
+    for row, stop in enumerate(last):
+        others = slice(row + 1, stop)
+        meets = (low[row, 1:] <= high[others, 1:]).all(axis=1) & (low[others, 1:] <= high[row, 1:]).all(axis=1)
+        columns.append(np.flatnonzero(meets) + row + 1)
+        rows.append(np.full(len(columns[-1]), row))
+    row_all, column_all = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_matrix((np.ones(len(row_all)), (row_all, column_all)), shape=(len(lower),) * 2)
+    labels = np.empty(len(lower), dtype=np.int64)
+    labels[order] = connected_components(graph, directed=False)[1]
+    return labels
 
 
 def join_meshes(meshes: list[Mesh]) -> Mesh:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.parts import Part, join_meshes, split_parts, turn_parts
+from sdfnet.geometry.parts import Parts, join_meshes, split_parts, turn_parts
 from sdfnet.geometry.repair import (
-    Edges,
-    border_holes,
+    Borders,
     drop_degenerate_faces,
     drop_duplicate_faces,
     drop_unused_vertices,
+    measure_borders,
     merge_vertices,
     orient_patches,
     weld_borders,
@@ -109,21 +109,35 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
     clean, notes = _clean(mesh, radius=1 / frame.scale)
     oriented = orient_patches(clean.to_unit(frame))
     parts = turn_parts(split_parts(oriented))
-    turned = Mesh(clean.vertices, _turned_faces(oriented.faces, parts))
-    notes += _winding_notes(clean.faces, turned.faces)
+    turned = _with_winding(clean, oriented, parts)
     union = unite_parts(parts)
-    result = _assemble(mesh, turned, union, frame)
-    sides, closed = probe_sides(result.to_unit(frame)), all(part.closed for part in union.kept)
-    if closed and sides.solid < MIN_INSIDE_SHARE:
-        sides = probe_sides(result.to_unit(frame), step=FINE_STEP)
-    if sides.solid < MIN_INSIDE_SHARE and thickness is None:
+    result = _assemble(mesh, turned, parts, union, frame)
+    sides, closed = _sides(result.to_unit(frame), parts), bool(parts.closed.all())
+    is_sheet = sides.solid < MIN_INSIDE_SHARE
+    if is_sheet and thickness is None:
         raise ValueError(
             f"the mesh is a sheet: {sides.solid:.0%} of its surface has an inside (at least {MIN_INSIDE_SHARE:.0%} "
             "wanted). Give a thickness, or close the mesh."
         )
-    is_sheet = sides.solid < MIN_INSIDE_SHARE
+    notes += _winding_notes(clean, turned)
     notes += _sheet_notes(sides, thickness) if is_sheet else _overlap_notes(union, sides)
-    return _describe(result, union, sides, notes=notes, thickness=thickness if is_sheet else None)
+    num_components = int(union.kept.sum()) + sum(len(split_parts(united)) for united in union.united)
+    if num_components > 1:
+        notes.append(f"{num_components} connected components")
+    borders = measure_borders(parts.some(~parts.closed).to_world(frame))
+    if not closed and not is_sheet:
+        notes.append(_open_note(borders, area=float(result.face_areas.sum())))
+    return Solid(
+        mesh=result,
+        closed=closed and not is_sheet,
+        notes=tuple(notes),
+        num_components=num_components,
+        boundary_edges=borders.num_edges,
+        num_holes=borders.num_holes,
+        hole_area=borders.area,
+        inside_share=sides.solid,
+        thickness=thickness if is_sheet else None,
+    )
 
 
 def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
@@ -144,23 +158,22 @@ def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
     return drop_unused_vertices(clean), notes
 
 
-def _turned_faces(faces: NDArray[np.int64], parts: list[Part]) -> NDArray[np.int64]:
-    """Return `faces` (F, 3) with those of turned parts reversed."""
-    turned = faces.copy()
-    for part in parts:
-        if part.is_turned:
-            turned[part.faces] = faces[part.faces][:, ::-1]
-    return turned
+def _with_winding(clean: Mesh, oriented: Mesh, parts: Parts) -> Mesh:
+    """Return the cleaned mesh, its own coordinates and face order, with the winding that `parts` have."""
+    faces = oriented.faces.copy()
+    turn = parts.is_turned[parts.part_of]
+    faces[turn] = faces[turn][:, ::-1]
+    return Mesh(clean.vertices, faces)
 
 
-def _winding_notes(before: NDArray[np.int64], after: NDArray[np.int64]) -> list[str]:
+def _winding_notes(before: Mesh, after: Mesh) -> list[str]:
     """Say how many faces were turned."""
-    count = int((_from_lowest(before) != _from_lowest(after)).any(axis=1).sum())
+    count = int((_from_lowest(before.faces) != _from_lowest(after.faces)).any(axis=1).sum())
     if count == 0:
         return []
-    if count == len(before):
+    if count == len(before.faces):
         return [f"all {count} faces turned: the winding was inward"]
-    return [f"{count} of {len(before)} faces turned: the winding was not consistent"]
+    return [f"{count} of {len(before.faces)} faces turned: the winding was not consistent"]
 
 
 def _from_lowest(faces: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -168,23 +181,28 @@ def _from_lowest(faces: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
 
 
-def _assemble(given: Mesh, turned: Mesh, union: Union, frame: Similarity) -> Mesh:
+def _assemble(given: Mesh, turned: Mesh, parts: Parts, union: Union, frame: Similarity) -> Mesh:
     """Put together what was kept, with its own coordinates, and what was united; world frame."""
     if not union.united:
         is_given = turned.faces.shape == given.faces.shape and turned.vertices.shape == given.vertices.shape
         return given if is_given and (turned.triangles == given.triangles).all() else turned
-    meshes = [united.to_world(frame) for united in union.united]
-    if union.kept:
-        kept = np.sort(np.concatenate([part.faces for part in union.kept]))
-        meshes.insert(0, drop_unused_vertices(Mesh(turned.vertices, turned.faces[kept])))
-    return join_meshes(meshes)
+    kept = Mesh(turned.vertices, turned.faces[union.kept[parts.part_of]])
+    return join_meshes([drop_unused_vertices(kept), *(united.to_world(frame) for united in union.united)])
+
+
+def _sides(unit_mesh: Mesh, parts: Parts) -> Sides:
+    """Probe both sides of the surface; a closed one that looks like a sheet is probed again from very near."""
+    sides = probe_sides(unit_mesh)
+    is_thin = parts.closed.all() and sides.solid < MIN_INSIDE_SHARE
+    return probe_sides(unit_mesh, step=FINE_STEP) if is_thin else sides
 
 
 def _overlap_notes(union: Union, sides: Sides) -> list[str]:
     """Say what was united and what stayed buried or inside out."""
     notes = []
     if union.united:
-        notes.append(f"{union.num_united} overlapping or touching parts united into {len(union.united)}")
+        cracks = f", {union.num_cracks} cracks between them filled" if union.num_cracks else ""
+        notes.append(f"{(~union.kept).sum()} overlapping or touching parts united into {len(union.united)}{cracks}")
     kept = [*union.failures]
     if sides.buried > MIN_NOTED_SHARE:
         kept.append(f"{sides.buried:.1%} of the surface lies buried and still counts as surface")
@@ -204,29 +222,6 @@ def _sheet_notes(sides: Sides, thickness: float | None) -> list[str]:
     return [f"a sheet ({sides.solid:.0%} of the surface has an inside): taken as all within {thickness:g} of it"]
 
 
-def _describe(mesh: Mesh, union: Union, sides: Sides, *, notes: list[str], thickness: float | None) -> Solid:
-    """Measure components and holes, and add the notes about them."""
-    united = [part for result in union.united for part in split_parts(result)]
-    num_components = len(union.kept) + len(united)
-    num_holes, hole_area = border_holes(mesh)
-    boundary_edges = int((Edges.of(mesh).counts == 1).sum())
-    closed = all(part.closed for part in union.kept)
-    notes = list(notes)
-    if num_components > 1:
-        notes.append(f"{num_components} connected components")
-    if not closed and thickness is None:
-        share = hole_area / float(mesh.face_areas.sum())
-        notes.append(
-            f"open: {boundary_edges} border edges around {num_holes} holes; caps over them add {share:.2%} of area"
-        )
-    return Solid(
-        mesh=mesh,
-        closed=closed,
-        notes=tuple(notes),
-        num_components=num_components,
-        boundary_edges=boundary_edges,
-        num_holes=num_holes,
-        hole_area=hole_area,
-        inside_share=sides.solid,
-        thickness=thickness,
-    )
+def _open_note(borders: Borders, *, area: float) -> str:
+    holes = f"{borders.num_edges} border edges around {borders.num_holes} holes"
+    return f"open: {holes}; caps over them add {borders.area / area:.2%} of area"

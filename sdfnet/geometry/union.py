@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sdfnet.geometry.cracks import CRACK_WIDTH, find_cracks
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.parts import Part, cluster_parts, join_meshes, split_parts
+from sdfnet.geometry.parts import Parts, cluster_boxes, join_meshes
 from sdfnet.geometry.sides import probe_sides
 from sdfnet.geometry.winding import SURFACE_STEP, WindingNumber, spread_over_surface
 
@@ -35,80 +36,101 @@ class Union:
 
     Attributes
     ----------
-    kept : tuple of Part
+    kept : (P,) bool
         Parts that overlap nothing, or could not be united.
     united : tuple of Mesh
-        One for each group of parts that were.
-    num_united : int
-        Parts that went into `united`.
+        One for each group of the other parts, which were united.
+    num_cracks : int
+        Cracks between them that were filled.
     failures : tuple of str
         Why parts were not united, one entry for each group.
     """
 
-    kept: tuple[Part, ...]
+    kept: NDArray[np.bool_]
     united: tuple[Mesh, ...]
-    num_united: int
+    num_cracks: int
     failures: tuple[str, ...]
 
 
-def unite_parts(parts: list[Part]) -> Union:
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """A group of parts united: the mesh, or None if that changed nothing or could not be had, and then why."""
+
+    mesh: Mesh | None = None
+    num_cracks: int = 0
+    failure: str | None = None
+
+
+def unite_parts(parts: Parts) -> Union:
     """Unite the closed ones of `parts` (unit frame) where their boxes meet and the union changes the surface."""
-    closed = [part for part in parts if part.closed]
-    kept = [part for part in parts if not part.closed]
-    united: list[Mesh] = []
-    failures: list[str] = []
-    clusters = cluster_parts(closed, margin=CRACK_WIDTH / 2) if closed else np.zeros(0, dtype=np.int64)
-    for cluster in np.unique(clusters):
-        group = [closed[i] for i in np.flatnonzero(clusters == cluster)]
-        mesh, failure = _unite_group(group) if len(group) > 1 else (None, None)
-        if mesh is None:
-            kept += group
-        else:
-            united.append(mesh)
-        if failure is not None:
-            failures.append(failure)
-    num_united = len(parts) - len(kept)
-    return Union(tuple(kept), tuple(united), num_united, tuple(failures))
+    closed = np.flatnonzero(parts.closed)
+    kept = np.ones(len(parts), dtype=bool)
+    if len(closed) < 2:
+        return Union(kept, (), 0, ())
+    lower, upper = parts.boxes()
+    clusters = cluster_boxes(lower[closed], upper[closed], margin=CRACK_WIDTH / 2)
+    groups = np.split(closed[np.argsort(clusters, kind="stable")], np.cumsum(np.bincount(clusters))[:-1])
+    attempts = []
+    for group in groups:
+        if len(group) > 1:
+            attempts.append(_unite_group([parts.one(part) for part in group]))
+            kept[group] = attempts[-1].mesh is None
+    return Union(
+        kept,
+        tuple(attempt.mesh for attempt in attempts if attempt.mesh is not None),
+        sum(attempt.num_cracks for attempt in attempts),
+        tuple(attempt.failure for attempt in attempts if attempt.failure is not None),
+    )
 
 
-def _unite_group(group: list[Part]) -> tuple[Mesh | None, str | None]:
-    """Return the union of closed parts, or None if it changes nothing or cannot be had, and then why."""
+def _unite_group(group: list[Mesh]) -> _Attempt:
+    """Unite closed parts, and fill the cracks between them if faces lie buried after that."""
     import manifold3d
 
-    solids = [_to_manifold(part.mesh if part.volume > 0 else part.turned().mesh) for part in group]
+    volumes = [mesh.signed_volume for mesh in group]
+    solids = [_to_manifold(mesh, inward=volume < 0) for mesh, volume in zip(group, volumes, strict=True)]
     bad = [str(solid.status()).split(".")[-1] for solid in solids if solid.status() != manifold3d.Error.NoError]
     if bad:
-        return None, f"{len(bad)} of {len(group)} parts are no manifold ({bad[0]})"
-    bodies = _hollow_bodies(group, solids)
-    before = join_meshes([part.mesh for part in group])
+        return _Attempt(failure=f"{len(bad)} of {len(group)} parts are no manifold ({bad[0]})")
+    bodies = _hollow_bodies(group, volumes, solids)
     result = _to_mesh(manifold3d.Manifold.batch_boolean(bodies, manifold3d.OpType.Add))
+    fillers: list[manifold3d.Manifold] = []
     if len(result.faces) and probe_sides(result, num_probes=NUM_PROBES).buried > 0:
-        result = _to_mesh(manifold3d.Manifold.batch_boolean([*bodies, *_fillers(bodies)], manifold3d.OpType.Add))
-        result = _drop_slits(result)
+        fillers = _fillers(bodies)
+        result = _to_mesh(manifold3d.Manifold.batch_boolean([*bodies, *fillers], manifold3d.OpType.Add))
     if len(result.faces) == 0:
-        return None, f"the union of {len(group)} parts came out empty"
+        return _Attempt(failure=f"the union of {len(group)} parts came out empty")
+    before = join_meshes(group)
     if _same_measures(before, result):
-        return None, None
+        return _Attempt()
     disagreement = _disagreement(before, result)
     if disagreement > MAX_DISAGREEMENT:
-        return (
-            None,
-            f"the union of {len(group)} parts differs from their winding number at {disagreement:.1%} of probes",
+        return _Attempt(
+            failure=f"the union of {len(group)} parts differs from their winding number at {disagreement:.1%} of probes"
         )
-    return result, None
+    return _Attempt(result, num_cracks=len(fillers))
 
 
-def _hollow_bodies(group: list[Part], solids: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
+def _hollow_bodies(
+    group: list[Mesh], volumes: list[float], solids: list[manifold3d.Manifold]
+) -> list[manifold3d.Manifold]:
     """Return the outward ones of `solids`, each less the cavities that lie in it."""
     import manifold3d
 
-    outward = [i for i, part in enumerate(group) if part.volume > 0]
-    cavities: dict[int, list[manifold3d.Manifold]] = {i: [] for i in outward}
-    for part, solid in zip(group, solids, strict=True):
-        parent = None if part.volume > 0 else _parent(part, [group[j] for j in outward])
-        if parent is not None:
-            cavities[outward[parent]].append(solid)
-    return [manifold3d.Manifold.batch_boolean([solids[i], *cavities[i]], manifold3d.OpType.Subtract) for i in outward]
+    outward = sorted((i for i, volume in enumerate(volumes) if volume >= 0), key=lambda i: volumes[i])
+    bodies = {i: [solids[i]] for i in outward}
+    for i, volume in enumerate(volumes):
+        if volume < 0:
+            parent = next((j for j in outward if _lies_in(group[i], group[j])), None)
+            if parent is not None:
+                bodies[parent].append(solids[i])
+    return [manifold3d.Manifold.batch_boolean(body, manifold3d.OpType.Subtract) for body in bodies.values()]
+
+
+def _lies_in(cavity: Mesh, body: Mesh) -> bool:
+    """Whether most of the cavity's vertices are inside `body`."""
+    probes = cavity.vertices[:: max(1, len(cavity.vertices) // 32)]
+    return bool(body.bounds.contains(probes).mean() > 0.5 and (WindingNumber(body)(probes) > 0.5).mean() > 0.5)
 
 
 def _fillers(bodies: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
@@ -119,38 +141,16 @@ def _fillers(bodies: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
     ]
 
 
-def _drop_slits(mesh: Mesh) -> Mesh:
-    """Drop the cavities of a closed mesh that are no thicker than a crack: what is left of one in the middle."""
-    parts = split_parts(mesh)
-    kept = [
-        part for part in parts if part.volume > 0 or -2 * part.volume > CRACK_WIDTH * part.mesh.face_areas.sum() / 2
-    ]
-    return mesh if len(kept) == len(parts) else join_meshes([part.mesh for part in kept])
-
-
-def _to_manifold(mesh: Mesh) -> manifold3d.Manifold:
+def _to_manifold(mesh: Mesh, *, inward: bool) -> manifold3d.Manifold:
     import manifold3d
 
-    faces = np.ascontiguousarray(mesh.faces, dtype=np.uint64)
+    faces = np.ascontiguousarray(mesh.faces[:, ::-1] if inward else mesh.faces, dtype=np.uint64)
     return manifold3d.Manifold(manifold3d.Mesh64(vert_properties=mesh.vertices, tri_verts=faces))
 
 
 def _to_mesh(solid: manifold3d.Manifold) -> Mesh:
     raw = solid.to_mesh64()
     return Mesh(np.array(raw.vert_properties)[:, :3], np.array(raw.tri_verts).astype(np.int64))
-
-
-def _parent(cavity: Part, bodies: list[Part]) -> int | None:
-    """Return which of `bodies` is the smallest that holds most of the cavity's vertices."""
-    probes = cavity.mesh.vertices[:: max(1, len(cavity.mesh.vertices) // 32)]
-    best: int | None = None
-    for i, body in enumerate(bodies):
-        if best is not None and body.volume >= bodies[best].volume:
-            continue
-        bounds = body.mesh.bounds
-        if bounds.contains(probes).mean() > 0.5 and (WindingNumber(body.mesh)(probes) > 0.5).mean() > 0.5:
-            best = i
-    return best
 
 
 def _same_measures(before: Mesh, after: Mesh) -> bool:
