@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.distance import MeshDistance, SignedDistances, at_sign_jump
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.sampling.samplers import sample_surface
@@ -50,10 +51,18 @@ class Surface:
 
     @property
     def radius(self) -> float:
-        """Radius of the sphere around the centre of the bounding box: the one that normalisation uses."""
-        used = self.mesh.vertices[np.unique(self.mesh.faces)]
-        center = (used.min(axis=0) + used.max(axis=0)) / 2
-        return float(np.linalg.norm(used - center, axis=1).max())
+        """See `bounding_radius`."""
+        return bounding_radius(self.mesh)
+
+
+def bounding_radius(mesh: Mesh) -> float:
+    """Return the radius of the sphere about the centre of the box of `mesh` that holds it: that of normalisation.
+
+    >>> bounding_radius(Mesh([[0, 0, 0], [6, 0, 0], [0, 8, 0], [99, 0, 0]], [[0, 1, 2]]))
+    5.0
+    """
+    used = mesh.vertices[np.unique(mesh.faces)]
+    return float(np.linalg.norm(used - Bounds.of(used).center, axis=1).max())
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sdfnet.evaluation.matching import NUM_POINTS, OneWay, Surface, SurfaceMatch, match_surfaces
+from sdfnet.evaluation.matching import NUM_POINTS, OneWay, Surface, SurfaceMatch, bounding_radius, match_surfaces
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.geometry.winding import WindingNumber
@@ -137,7 +137,7 @@ def chamfer_distance(result: Mesh, source: Mesh, *, num_points: int = NUM_POINTS
     points_a, points_b = (
         sample_surface(mesh, num_points, generator=generator).points.numpy() for mesh in (result, source)
     )
-    return _chamfer(points_a, points_b, points_b, points_a, Surface.of(source).radius)
+    return _chamfer(points_a, points_b, points_b, points_a, bounding_radius(source))
 
 
 def chamfer_floor(source: Mesh, *, num_points: int = NUM_POINTS, generator: torch.Generator) -> float:

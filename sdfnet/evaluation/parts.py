@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdfnet.evaluation.matching import Surface
+from sdfnet.evaluation.matching import bounding_radius
+from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.sampling.samplers import sample_surface
 
@@ -24,6 +27,30 @@ class PartError:
     mean: float
     p95: float
     max: float
+
+
+def load_labels(path: str | Path) -> list[str]:
+    """Read the label of each face from a `.parts.json` file: a range of faces, first and one after the last, per part.
+
+    Raises
+    ------
+    ValueError
+        The file is missing or damaged, or its ranges do not cover the faces from 0 on without gap or overlap.
+    """
+    path = Path(path)
+    try:
+        ranges = json.loads(path.read_text(encoding="utf-8"))
+        spans = sorted((int(first), int(stop), str(label)) for label, (first, stop) in ranges.items())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"cannot read the part labels {path}: {error}") from error
+    labels: list[str] = []
+    for first, stop, label in spans:
+        if first != len(labels) or stop <= first:
+            raise ValueError(
+                f"the part labels {path} give {label} the faces {first} to {stop}, expected {len(labels)} on"
+            )
+        labels += [label] * (stop - first)
+    return labels
 
 
 def part_errors(
@@ -62,7 +89,7 @@ def part_errors(
     faces_of_part: dict[Hashable, list[int]] = {}
     for face, label in enumerate(values):
         faces_of_part.setdefault(label, []).append(face)
-    target, percent = Surface.of(result).distance, 100 / Surface.of(source).radius
+    target, percent = MeshDistance(result), 100 / bounding_radius(source)
     errors = {}
     for label, faces in faces_of_part.items():
         part = Mesh(source.vertices, source.faces[faces])

@@ -1,11 +1,13 @@
 """Errors by part: a missing leg shows in the leg alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import trimesh
 
-from sdfnet.evaluation.parts import part_errors
+from sdfnet.evaluation.parts import load_labels, part_errors
 from sdfnet.geometry.mesh import Mesh
 
 SEAT = trimesh.creation.box((2, 2, 0.2))
@@ -46,3 +48,26 @@ def test_labels_may_be_an_array_and_must_fit_the_faces() -> None:
     assert set(part_errors(source, source, numbers, generator=generator)) == {0, 1}
     with pytest.raises(ValueError, match="each of the 24 faces, got 3"):
         part_errors(source, source, ["a", "b", "c"], generator=generator)
+
+
+def test_labels_are_read_from_ranges_of_faces(tmp_path: Path) -> None:
+    path = tmp_path / "chair.parts.json"
+    path.write_text('{"legs": [2, 5], "seat": [0, 2]}')
+    assert load_labels(path) == ["seat", "seat", "legs", "legs", "legs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"seat": [0, 2], "legs": [3, 5]}', "legs the faces 3 to 5, expected 2 on"),
+        ('{"seat": [0, 2], "legs": [1, 5]}', "legs the faces 1 to 5, expected 2 on"),
+        ('{"seat": [0]}', "cannot read the part labels .*chair.parts.json"),
+        ("[1, 2]", "cannot read the part labels .*chair.parts.json"),
+        ("{", "cannot read the part labels .*chair.parts.json"),
+    ],
+)
+def test_damaged_labels_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "chair.parts.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_labels(path)
