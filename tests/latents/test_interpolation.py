@@ -20,8 +20,9 @@ def random_keys(num_keys: int = 4, size: int = 8) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("easing", EASINGS)
 @pytest.mark.parametrize("closed", [False, True])
-def test_every_key_is_reached_with_its_very_bits(kind: str, easing: str, closed: bool) -> None:
-    keys = random_keys()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_key_is_reached_with_its_very_bits(kind: str, easing: str, closed: bool, dtype: torch.dtype) -> None:
+    keys = torch.randn(4, 8, generator=torch.Generator().manual_seed(3), dtype=dtype)
     times = frame_times(31, num_keys=4, playback="loop" if closed else "once")
     codes = interpolate(keys, times, kind=kind, easing=easing, closed=closed)
     knots = np.linspace(0, 1, 5 if closed else 4)[:4]
