@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--family", default="blobs")
     parser.add_argument("--counts", type=int, nargs="+", default=[75, 300])
     parser.add_argument("--commands", nargs="+", choices=["sample", "train"], default=["sample", "train"])
+    parser.add_argument("--samples", type=int, default=250_000, help="samples per shape")
     parser.add_argument("--steps", type=int, default=200, help="of training; all shapes are visited if they suffice")
     arguments = parser.parse_args()
     if arguments.data is None:
@@ -50,7 +51,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             meshes = link_meshes(arguments.data / arguments.family, Path(temporary) / "meshes", count)
             for command in ["sample", *(["train"] if "train" in arguments.commands else [])]:
-                usage = measure(command_line(command, meshes, Path(temporary), arguments.steps))
+                usage = measure(command_line(command, meshes, Path(temporary), arguments))
                 if command in arguments.commands:
                     peaks.setdefault(command, []).append(usage.anonymous_mb)
                     print(
@@ -72,9 +73,14 @@ def link_meshes(source: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def command_line(command: str, meshes: Path, folder: Path, steps: int) -> list[str]:
-    arguments = [sys.executable, "-m", "sdfnet", command, f"meshes={meshes}", f"samples={folder / 'samples'}"]
-    return [*arguments, f"run={folder / 'run'}", f"steps={steps}"] if command == "train" else arguments
+def command_line(command: str, meshes: Path, folder: Path, arguments: argparse.Namespace) -> list[str]:
+    line = [
+        *(sys.executable, "-m", "sdfnet", command),
+        f"meshes={meshes}",
+        f"samples={folder / 'samples'}",
+        f"sampler.num_samples={arguments.samples}",
+    ]
+    return [*line, f"run={folder / 'run'}", f"steps={arguments.steps}"] if command == "train" else line
 
 
 def measure(command: list[str]) -> Usage:

@@ -96,6 +96,7 @@ def test_new_changed_and_removed_meshes_are_followed(
     done = prepare(mesh_folder, directory, small_config)
     assert done.names == ("a_new_one", "box_0", "box_1", "box_3", "more/a [1] = b/box")
     assert (done.num_done, done.num_skipped) == (2, 3)
+    assert done.store.names == done.names
     shapes = {shape.name: shape for shape in done.store.shapes}
     assert {name: (shapes[name].shard, shapes[name].row) for name in done.names[1:]} == {
         name: rows[name] for name in done.names[1:]
