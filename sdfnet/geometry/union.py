@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.geometry.cracks import CRACK_WIDTH, find_cracks
+from sdfnet.geometry.cracks import CRACK_WIDTH, OVERREACH, find_cracks
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.parts import Parts, cluster_boxes, join_meshes
+from sdfnet.geometry.parts import Parts, cluster_boxes, join_meshes, split_parts
 from sdfnet.geometry.sides import probe_sides
 from sdfnet.geometry.winding import SURFACE_STEP, WindingNumber, spread_over_surface
 
@@ -98,6 +98,7 @@ def _unite_group(group: list[Mesh]) -> _Attempt:
     if len(result.faces) and probe_sides(result, num_probes=NUM_PROBES).buried > 0:
         fillers = _fillers(bodies)
         result = _to_mesh(manifold3d.Manifold.batch_boolean([*bodies, *fillers], manifold3d.OpType.Add))
+    result = _drop_flakes(result)
     if len(result.faces) == 0:
         return _Attempt(failure=f"the union of {len(group)} parts came out empty")
     before = join_meshes(group)
@@ -139,6 +140,18 @@ def _fillers(bodies: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
         bodies[crack.one].translate(crack.push) ^ bodies[crack.other].translate(-crack.push)
         for crack in find_cracks([_to_mesh(body) for body in bodies])
     ]
+
+
+def _drop_flakes(mesh: Mesh) -> Mesh:
+    """Drop what rounding leaves of coincident walls: specks, parts without thickness, slits no wider than a crack."""
+    parts = split_parts(mesh)
+    if len(parts) < 2:
+        return mesh
+    volumes, (lower, upper) = parts.volumes(), parts.boxes()
+    areas = np.bincount(parts.part_of, weights=parts.mesh.face_areas)
+    is_thin = 2 * np.abs(volumes) <= areas * np.where(volumes < 0, CRACK_WIDTH, OVERREACH)
+    is_speck = (upper - lower).max(axis=1) <= CRACK_WIDTH
+    return parts.some(~is_thin & ~is_speck)
 
 
 def _to_manifold(mesh: Mesh, *, inward: bool) -> manifold3d.Manifold:
