@@ -48,7 +48,7 @@ class DemoConfig:
     """
 
     out: Path = Path("demo")
-    budget: str = "2.5min"
+    budget: str = "2min"
     shapes: str | tuple[str, ...] = "all"
     resolution: int = 128
     frames: int = 48
@@ -109,10 +109,12 @@ def demo(config: DemoConfig) -> None:
 
 
 def _step(name: str, command: Callable[[Any], None], config: Any, line: str) -> None:
-    """Run one command after showing how it is called."""
+    """Run one command after showing how it is called, and say how long it took."""
     say()
     say(f"$ sdfnet {name} {line}")
+    began = time.monotonic()
     command(config)
+    say(f"({time.monotonic() - began:.0f} s)")
 
 
 def _spread(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -249,3 +253,39 @@ def test_a_picture_that_cannot_be_is_refused(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refused(capsys, "render", *words)
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_is_saved_says_how_to_go_on_and_exits_with_130(balls: Path, tmp_path: Path) -> None:
+    words = train_words(balls, tmp_path / "run", "steps=1000000")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sdfnet", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "metrics.csv").is_file() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Repeat the same command to go on." in text
+    assert "Traceback" not in text
+    assert load_run(tmp_path / "run").step > 0
+
+
+@pytest.mark.slow
+def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    words = ["demo", f"out={out}", "budget=4s", "shapes=[chair_00,chair_01,chair_02,chair_03]"]
+    words += ["resolution=48", "frames=4"]
+    assert run(*words) == 0
+    text = capsys.readouterr().out
+    assert text.strip().splitlines()[-1] == f"Results are in {out}"
+    assert "All done in" in text
+    for place in ("run/model.safetensors", "morph/morph.mp4", "morph/contact_sheet.png", "pictures/contact_sheet.png"):
+        assert (out / place).is_file(), place
+    assert len(list((out / "meshes").glob("chair_*.obj"))) == 4
+    assert json.loads((out / "evaluation" / "evaluation.json").read_text())["totals"]["mean"]["mean_percent"] < 5
+    assert run(*words) == 0, "the second time it goes on from what is there"
+    assert "4 were there already" in capsys.readouterr().out
+    assert not list(Path().iterdir())
