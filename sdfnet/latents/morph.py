@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,19 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from sdfnet.evaluation.topology import components_and_genus
-from sdfnet.fields.base import evaluate
 from sdfnet.fields.neural import NeuralField
 from sdfnet.files import ensure_folder
-from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
+from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.writing import save_mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame, morph_keys, plan_frames
 from sdfnet.latents.interpolation import playback_order
 from sdfnet.latents.manifest import MANIFEST_FILE, finished_frames, open_manifest, save_manifest
+from sdfnet.latents.view import view_bounds
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.films import save_film
 from sdfnet.rendering.images import load_image, save_image
@@ -47,8 +45,6 @@ PICTURES = "pictures"
 
 _SHEET_FRAMES = 12
 _SHEET_COLUMNS = 4
-_VIEW_FRAMES = 24
-_VIEW_RESOLUTION = 32
 _SAVE_SECONDS = 2.0
 """A manifest of many frames is long; a kill loses at most the frames of this many seconds."""
 
@@ -155,7 +151,7 @@ def _make_frames(
 ) -> None:
     """Make every frame that is not `finished`, and add its record there and to the manifest."""
     view = manifest.get("view")
-    bounds = _view_bounds(run, frames) if view is None else Bounds(view["lower"], view["upper"])
+    bounds = view_bounds(run, frames) if view is None else Bounds(view["lower"], view["upper"])
     manifest["view"] = {"lower": bounds.lower.tolist(), "upper": bounds.upper.tolist()}
     size = (config.width, config.height)
     camera = fit_camera(bounds, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
@@ -224,25 +220,6 @@ def _extract(run: Run, frame: MorphFrame, index: int, config: MorphConfig) -> Me
     except ValueError as error:
         place = f"the shape {frame.shape}" if frame.shape else f"at time {frame.time:.3f}"
         raise ValueError(f"frame {index} of the morph ({place}) cannot be extracted: {error}") from error
-
-
-def _view_bounds(run: Run, frames: list[MorphFrame]) -> Bounds:
-    """Return a world box that holds the whole morph, from a coarse look at some of its frames."""
-    lattice = Lattice.over(UNIT_BOUNDS, _VIEW_RESOLUTION)
-    nodes = lattice.slab(0, lattice.shape[0]).reshape(-1, 3)
-    points = torch.from_numpy(nodes).to(run.latents)
-    # Every point of a surface lies within half a cell's diagonal of a node.
-    reach = math.sqrt(3) / 2 * lattice.spacing
-    box = None
-    for index in np.unique(np.linspace(0, len(frames) - 1, _VIEW_FRAMES).round().astype(int)):
-        frame = frames[index]
-        near = evaluate(NeuralField(run.decoder, frame.latent), points).cpu().numpy() < reach
-        corners = nodes[near] if near.any() else nodes
-        held = Bounds.of(corners).intersection(UNIT_BOUNDS)
-        world = Bounds(frame.similarity.to_world(held.lower), frame.similarity.to_world(held.upper))
-        box = world if box is None else box.union(world)
-    assert box is not None
-    return box
 
 
 def _finish(
