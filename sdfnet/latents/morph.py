@@ -156,7 +156,8 @@ def _make_frames(
     size = (config.width, config.height)
     camera = fit_camera(bounds, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
     missing = [index for index in range(len(frames)) if index not in finished]
-    saved = 0.0
+    _save(out, manifest, finished)  # before the first frame: a killed morph must know its own files
+    saved = time.monotonic()
     try:
         with Renderer(size=size) as renderer, contextlib.closing(_extracted(run, frames, missing, config)) as meshes:
             for index, mesh in tqdm(meshes, total=len(missing), desc="morph", unit="frame", disable=not progress):

@@ -125,6 +125,21 @@ def test_an_interrupted_morph_goes_on_and_ends_the_same(
     assert folder_bytes(whole.out) == folder_bytes(again.out)
 
 
+def test_the_folder_explains_itself_before_its_first_frame(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill may come at any moment: the frames that it leaves must not look like someone else's."""
+    seen = []
+
+    def looking(mesh, path):
+        seen.append((tmp_path / "out" / "manifest.json").is_file())
+        save_mesh(mesh, path)
+
+    monkeypatch.setattr(morph, "save_mesh", looking)
+    make_morph(run, "all", tmp_path / "out", config=SMALL)
+    assert seen == [True] * 5
+
+
 def test_a_frame_lost_or_cut_after_the_fact_is_made_again(run: Run, tmp_path: Path) -> None:
     first = make_morph(run, "all", tmp_path / "out", config=SMALL)
     before = folder_bytes(first.out)
