@@ -86,14 +86,14 @@ class Parts:
         return np.minimum.reduceat(corners.min(axis=1), starts), np.maximum.reduceat(corners.max(axis=1), starts)
 
 
-def split_parts(mesh: Mesh) -> Parts:
+def split_parts(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> Parts:
     """Split an oriented mesh into connected parts.
 
     Where more than two faces meet at an edge they are paired as wedges of solid, so that parts that touch come apart
-    and each is a surface without such edges.
+    and each is a surface without such edges. `patch` (F,) tells which faces surely belong together.
     """
     edges = Edges.of(mesh)
-    pairs = _paired_half_edges(mesh, edges)
+    pairs = _paired_half_edges(mesh, edges, face_patches(edges)[1] if patch is None else patch)
     num_faces = len(mesh.faces)
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0] // 3, pairs[:, 1] // 3)), shape=(num_faces, num_faces))
     count, part_of = connected_components(graph, directed=False)
@@ -103,17 +103,17 @@ def split_parts(mesh: Mesh) -> Parts:
     return Parts(_split_vertices(mesh, pairs), part_of.astype(np.int64), num_open == 0, np.zeros(count, dtype=bool))
 
 
-def _paired_half_edges(mesh: Mesh, edges: Edges) -> NDArray[np.int64]:
+def _paired_half_edges(mesh: Mesh, edges: Edges, patch: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return pairs (P, 2) of half-edges along which two faces continue each other."""
     order = np.argsort(edges.edge_of, kind="stable")
     starts = np.concatenate([[0], np.cumsum(edges.counts)[:-1]])
     two = order[starts[edges.counts == 2][:, None] + np.arange(2)]
     pairs = [two[edges.forward[two[:, 0]] != edges.forward[two[:, 1]]]]
-    crowded = np.flatnonzero(edges.counts > 2)
-    patch = face_patches(edges)[1] if len(crowded) else np.zeros(0, dtype=np.int64)
-    for edge in crowded:
+    body = list(range(int(patch.max(initial=-1)) + 1))  # union-find: patches that were paired are one body
+    for edge in np.flatnonzero(edges.counts > 2):
         around = order[starts[edge] : starts[edge] + edges.counts[edge]]
-        pairs.append(around[_match_brackets(_turn_about_edge(mesh, around, edges.forward), patch[around // 3])])
+        turn = _turn_about_edge(mesh, around, edges.forward)
+        pairs.append(around[_match_brackets(turn, patch[around // 3].tolist(), body)])
     return np.concatenate(pairs)
 
 
@@ -138,15 +138,27 @@ def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.
     return np.column_stack([order, enters[order]])
 
 
-def _match_brackets(turn: NDArray[np.int64], patch: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pair what enters with what leaves, (P, 2): the last entered of the same patch, or else the last entered."""
+def _match_brackets(turn: NDArray[np.int64], patch: list[int], body: list[int]) -> NDArray[np.int64]:
+    """Pair what enters with what leaves, (P, 2): the last entered of the same body, or else the last entered.
+
+    Joins the bodies that it pairs.
+    """
+
+    def body_of(half: int) -> int:
+        root = patch[half]
+        while body[root] != root:
+            body[root] = root = body[body[root]]
+        return root
+
     pairs, opened = [], []
     for half, step in turn.tolist():
         if step > 0:
             opened.append(half)
         elif opened:
-            same = [place for place, other in enumerate(opened) if patch[other] == patch[half]]
-            pairs.append((opened.pop(same[-1] if same else -1), half))
+            same = [place for place, other in enumerate(opened) if body_of(other) == body_of(half)]
+            partner = opened.pop(same[-1] if same else -1)
+            body[body_of(partner)] = body_of(half)
+            pairs.append((partner, half))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 

@@ -105,29 +105,45 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
 
 
 def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
-    """Keep one of the faces with the same corners whatever their orientation, the first; drop walls altogether.
+    """Keep one of the faces with the same corners, the first, whatever their orientation; except where parts touch.
 
-    A wall is a patch of doubled faces where two closed parts touch: on its rim three faces meet once its double is
-    gone. It is inside the solid, and no surface. Returns the mesh and the number of faces of walls.
+    There a patch is doubled and on its rim an odd number of faces would meet if one copy stayed. Is the winding of
+    the copies opposite, then it is a wall between two parts, inside the solid, and both go. Is it the same, then one
+    part lies in a corner of the other, and both stay: each part needs its own. Returns the mesh and the number of
+    faces of walls.
     """
+    ranks = np.argsort(mesh.faces, axis=1)
     _, first, group, counts = np.unique(
         np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
     )
     if len(first) == len(mesh.faces):
         return mesh, 0
+    is_even = (ranks[:, 1] - ranks[:, 0]) % 3 == 1  # as a permutation of the sorted corners
+    net = np.abs(np.bincount(group.reshape(-1), weights=np.where(is_even, 1, -1)))
     keep = np.sort(first)
-    times = counts[group.reshape(-1)[keep]]
-    doubled = (times // 2 if (times % 2 == 0).all() else times) % 2 == 0  # a mesh may be doubled as a whole
+    times, alike = counts[group.reshape(-1)[keep]], net[group.reshape(-1)[keep]] > 1
     single = Mesh(mesh.vertices, mesh.faces[keep])
-    edges = Edges.of(single)
+    doubled = (times // 2 if (times % 2 == 0).all() else times) % 2 == 0  # a mesh may be doubled as a whole
+    touching, patch = _touching_patches(single, doubled)
+    is_shared = touching & (np.bincount(patch, weights=np.where(alike, 1, -1)) > 0)[patch]
+    is_wall = touching & ~is_shared
+    return Mesh(mesh.vertices, np.concatenate([single.faces[~is_wall], single.faces[is_shared]])), int(is_wall.sum())
+
+
+def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which faces are in patches where parts touch, (F,), and the patch of each face; no face comes twice.
+
+    All faces of such a patch were `doubled`, it has a rim, and on all of that an odd number of faces meet, three or
+    more.
+    """
+    edges = Edges.of(mesh)
     num_patches, patch = face_patches(edges)
     faces_at = edges.counts[edges.edge_of].reshape(-1, 3)
-    border = (faces_at != 2).any(axis=1)
+    rim = (faces_at != 2).any(axis=1)
     loose = ((faces_at != 2) & ((faces_at % 2 == 0) | (faces_at == 1))).any(axis=1)
-    has_border = np.bincount(patch, weights=border, minlength=num_patches) > 0
-    no_wall = np.bincount(patch, weights=loose | ~doubled, minlength=num_patches) > 0
-    is_wall = (has_border & ~no_wall)[patch]
-    return Mesh(mesh.vertices, single.faces[~is_wall]), int(is_wall.sum())
+    has_rim = np.bincount(patch, weights=rim, minlength=num_patches) > 0
+    is_loose = np.bincount(patch, weights=loose | ~doubled, minlength=num_patches) > 0
+    return (has_rim & ~is_loose)[patch], patch
 
 
 def face_patches(edges: Edges) -> tuple[int, NDArray[np.int64]]:
@@ -140,18 +156,23 @@ def face_patches(edges: Edges) -> tuple[int, NDArray[np.int64]]:
     return int(count), labels.astype(np.int64)
 
 
-def orient_patches(mesh: Mesh) -> Mesh:
+def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
     """Turn the faces of each patch one way round: the way that most of the patch's area had already.
 
-    The majority keeps cavities, which a rule such as "every part outward" would fill.
+    The majority keeps cavities, which a rule such as "every part outward" would fill. Returns the mesh and the
+    patch of each face (F,). Faces that come twice are turned alike, and their copies are patches of their own.
     """
-    oriented, patch = igl.bfs_orient(mesh.faces)
-    areas = mesh.face_areas
-    kept = (oriented == mesh.faces).all(axis=1)
+    _, first, group = np.unique(np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True)
+    group, is_copy = group.reshape(-1), np.ones(len(mesh.faces), dtype=bool)
+    is_copy[first] = False
+    single = Mesh(mesh.vertices, mesh.faces[first])
+    oriented, patch = igl.bfs_orient(single.faces)
+    areas = single.face_areas
+    kept = (oriented == single.faces).all(axis=1)
     votes = np.bincount(patch, weights=np.where(kept, areas, -areas))
     turn = (votes < 0)[patch]
     oriented[turn] = oriented[turn][:, ::-1]
-    return Mesh(mesh.vertices, oriented)
+    return Mesh(mesh.vertices, oriented[group]), patch[group] + is_copy * len(votes)
 
 
 @dataclass(frozen=True)
