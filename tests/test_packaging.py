@@ -51,7 +51,7 @@ def used_conf(packages: Path, elsewhere: Path) -> Path:
     elsewhere.mkdir()
     prelude = (
         "import site, sys; from pathlib import Path\n"
-        "sys.path[:] = [place for place in sys.path if not (Path(place) / 'sdfnet').is_dir()]\n"
+        "sys.path[:] = [place for place in sys.path if not (Path(place) / 'sdfnet' / '__init__.py').is_file()]\n"
         f"site.addsitedir({str(packages)!r})\n"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
