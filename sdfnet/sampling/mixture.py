@@ -18,21 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.geometry.bounds import LATTICE_MARGIN, Bounds
-from sdfnet.geometry.distance import MeshDistance, at_sign_jump
 from sdfnet.geometry.loading import SourceShape
-from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.sampling.features import sample_features
-from sdfnet.sampling.samplers import (
-    SurfaceSamples,
-    add_noise,
-    sample_ball,
-    sample_near_surface,
-    sample_surface,
-    sample_volume,
-    split_by_shares,
-)
-from sdfnet.sampling.sheets import sample_sheet_surface
+from sdfnet.sampling.samplers import add_noise, sample_ball, sample_volume, split_by_shares
+from sdfnet.sampling.target import Target, target_of
 
 Volume = Literal["cube", "ball"]
 """Where the uniform points lie: the cube of the shared lattice, [-1.05, 1.05]³, or the unit ball."""
@@ -172,7 +161,7 @@ def sample_shape(shape: SourceShape, similarity: Similarity, config: SamplerConf
         Nearly all points of one kind lie at the sign jump, as with a mesh that has no inside.
     """
     generator = shape_generator(shape.content_hash, config.seed)
-    target = _target_of(shape, similarity, generator)
+    target = target_of(shape, similarity, generator)
     sdf = _draw_sdf(target, config, generator)
     surface = target.draw_surface(config.num_surface + config.num_heldout)
     oriented = torch.cat([surface.points, surface.normals], dim=1).to(torch.float32).numpy()
@@ -190,58 +179,7 @@ def shape_generator(content_hash: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Target:
-    """What the mixture needs to know of one shape, unit frame.
-
-    Attributes
-    ----------
-    measure
-        From points (N, 3) to their signed distances (N,) and whether each may be used (N,).
-    draw_surface
-        From a number of points to that many on the surface.
-    draw_features
-        From a number of points and a standard deviation to that many about curved places and in thin parts.
-    """
-
-    measure: Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.bool_]]]
-    draw_surface: Callable[[int], SurfaceSamples]
-    draw_features: Callable[[int, float], Tensor]
-
-
-def _target_of(shape: SourceShape, similarity: Similarity, generator: torch.Generator) -> _Target:
-    mesh = shape.mesh.to_unit(similarity)
-    distance = MeshDistance(mesh)
-    if shape.thickness is not None:
-        return _sheet_target(mesh, distance, shape.thickness * similarity.scale, generator)
-
-    def measure(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        found = distance(points)
-        return found.sdf, np.ones(len(points), dtype=bool) if shape.closed else ~at_sign_jump(found)
-
-    return _Target(
-        measure,
-        lambda num: sample_surface(mesh, num, generator=generator),
-        lambda num, noise_std: sample_features(mesh, num, noise_std=noise_std, generator=generator),
-    )
-
-
-def _sheet_target(mesh: Mesh, distance: MeshDistance, thickness: float, generator: torch.Generator) -> _Target:
-    """Return the solid of all points within `thickness` of a sheet: thin everywhere, so all of it is a feature."""
-
-    def measure(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        return distance.unsigned(points).distance - thickness, np.ones(len(points), dtype=bool)
-
-    def draw_surface(num: int) -> SurfaceSamples:
-        return sample_sheet_surface(mesh, num, thickness=thickness, distance=distance, generator=generator)
-
-    def draw_features(num: int, noise_std: float) -> Tensor:
-        return sample_near_surface(mesh, num, noise_std=min(noise_std, thickness), generator=generator)
-
-    return _Target(measure, draw_surface, draw_features)
-
-
-def _draw_sdf(target: _Target, config: SamplerConfig, generator: torch.Generator) -> NDArray[np.float32]:
+def _draw_sdf(target: Target, config: SamplerConfig, generator: torch.Generator) -> NDArray[np.float32]:
     """Draw all components, measure, redraw what may not be used component by component, and shuffle: (N, 4)."""
     samplers = _component_samplers(target, config, generator)
     wanted = split_by_shares(config.num_samples, config.shares)
@@ -267,7 +205,7 @@ def _draw_sdf(target: _Target, config: SamplerConfig, generator: torch.Generator
 
 
 def _component_samplers(
-    target: _Target, config: SamplerConfig, generator: torch.Generator
+    target: Target, config: SamplerConfig, generator: torch.Generator
 ) -> list[Callable[[int], Tensor]]:
     """Return one sampler for each of `config.shares`, in that order."""
 
