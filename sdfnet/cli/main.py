@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import sdfnet
 from sdfnet.cli.catalogue import COMMANDS
 from sdfnet.cli.wording import did_you_mean
 
@@ -27,7 +28,8 @@ def main(words: Sequence[str] | None = None) -> int:
                 return main([words[1], "--help"])
             return _print_commands()
         if first == "--version":
-            return _print_version()
+            print(f"sdfnet {sdfnet.__version__}")
+            return 0
         if first in ("-sc", "--shell-completion"):
             from sdfnet.cli.completion import complete_shell
 
@@ -46,16 +48,6 @@ def _print_commands() -> int:
     from sdfnet.cli.help import format_commands
 
     print(format_commands(COMMANDS))
-    return 0
-
-
-def _print_version() -> int:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        print(f"sdfnet {version('sdfnet')}")
-    except PackageNotFoundError:
-        print("sdfnet, not installed")
     return 0
 
 

@@ -1,8 +1,8 @@
 """Sweeps (`-m`): where each job writes, and where Hydra's note of the sweep goes.
 
 Hydra wants a folder for a sweep and writes `multirun.yaml` into it. Given `run=runs/lr -m training.lr=1e-3,3e-3`, that
-folder is `runs/lr` and the jobs are `runs/lr/training.lr=1e-3` and so on. Where the results' key is itself swept, each
-job has its folder already and the note goes nowhere.
+folder is `runs/lr` and the jobs are `runs/lr/training.lr=1e-3` and so on. Where the results' key is itself swept, or
+written with what is swept (`run=runs/seed${seed}`), each job has its folder already and the note goes nowhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def sweep_overrides(overrides: Sequence[str], output_key: str | None) -> Iterato
     given = {str(override.key_or_group): override for override in parsed}
     swept = [key for key, override in given.items() if override.is_sweep_override()]
     # Without a place to be shared there is nothing to keep apart: each job's place is swept, or inside its own run.
-    apart = output_key in swept or (output_key not in given and ("run" in swept or "run" not in given))
+    place = (given[output_key].input_line or "").partition("=")[2] if output_key in given else ""
+    apart = output_key in swept or "${" in place or (output_key not in given and ("run" in swept or "run" not in given))
     if any(key.startswith("hydra.sweep.") for key in given):
         yield []
     elif output_key is None or apart:
@@ -43,7 +44,7 @@ def sweep_overrides(overrides: Sequence[str], output_key: str | None) -> Iterato
         slashes = any("/" in alternative for alternative in alternatives)
         others = [key for key in given if key not in swept]
         yield [
-            f"hydra.sweep.dir={given[output_key].get_value_element_as_str()}",
+            f"hydra.sweep.dir={place}",
             "hydra.sweep.subdir=" + ("${hydra.job.num}" if slashes else "${hydra.job.override_dirname}"),
             f"hydra.job.config.override_dirname.exclude_keys=[{','.join(others)}]",
             f"{output_key}='${{hydra:sweep.dir}}/${{hydra:sweep.subdir}}'",

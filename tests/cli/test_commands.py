@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from balls import BALLS, radii_of
 
+import sdfnet
 from sdfnet.cli.catalogue import COMMANDS, load_command
 from sdfnet.cli.main import main
 from sdfnet.geometry.reading import read_mesh
@@ -60,6 +61,11 @@ def test_the_help_of_a_command_says_what_every_key_means(name: str, capsys: pyte
     listed = text.partition("\nFlags")[0]
     assert not re.findall(r"^  \S+=\S*$(?!\n {10})", listed, flags=re.MULTILINE), "a key without a word"
     assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"sdfnet {sdfnet.__version__}\n"
 
 
 def test_an_unknown_command_names_the_close_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,6 +176,13 @@ def test_a_sweep_over_places_writes_just_there(tiny_run: Path, tmp_path: Path) -
     assert run("extract", f"run={tiny_run}", "shapes=plain", "resolution=12", f"out={places[0]},{places[1]}", "-m") == 0
     assert [[path.name for path in place.iterdir()] for place in places] == [["plain.obj"]] * 2
     assert not list(Path().iterdir())
+
+
+def test_a_sweep_whose_place_is_written_with_what_is_swept_writes_just_there(tiny_run: Path, tmp_path: Path) -> None:
+    place = f"out={tmp_path}/at${{resolution}}"
+    assert run("extract", f"run={tiny_run}", "shapes=plain", "-m", "resolution=12,16", place) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["at12", "at16", "here"]
+    assert [path.name for path in (tmp_path / "at12").iterdir()] == ["plain.obj"]
 
 
 def test_a_sweep_whose_jobs_would_overwrite_each_other_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
