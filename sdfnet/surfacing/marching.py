@@ -17,8 +17,15 @@ _SMALLEST = 1e-3
 """Values closer to zero than this share of a spacing are moved away from it before marching cubes, so that every vertex
 lies clearly on one lattice edge; its true place on that edge is computed afterwards from the true values."""
 
+_LARGEST = 8.0
+"""Values farther from zero than this many spacings are brought nearer. Only a field whose slope is beyond 4 has such
+values in a cell that the surface crosses; its vertices could be too near a sample for float32 to tell."""
+
 _SNAP = 1e-4
 """Vertices closer than this (in spacings) to a lattice sample are put on it, and merged if they touch there."""
+
+_INNER = 3
+"""The `axis` of a vertex inside a cell (Lewiner's twelfth kind), which lies on no lattice edge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +43,27 @@ class LatticeMesh:
     faces: NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class LatticePieces:
+    """Faces as marching cubes makes them, before vertices at one place are merged.
+
+    Attributes
+    ----------
+    starts : (V, 3) int64
+        The lower end of the lattice edge that a vertex lies on, or the lowest corner of the cell it lies in.
+    axes : (V,) int64
+        The direction of that edge, or 3 for a vertex inside a cell. `starts` and `axes` name a vertex.
+    shares : (2, V, 3) float64
+        Its place from `starts` in spacings: where marching cubes puts it, never at a sample; and where it belongs.
+    faces : (F, 3) int64
+    """
+
+    starts: NDArray[np.int64]
+    axes: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    faces: NDArray[np.int64]
+
+
 def march(values: NDArray[np.float32], *, spacing: float) -> LatticeMesh:
     """Extract the zero level of `values` (X, Y, Z), negative inside, as a mesh without faces of zero area.
 
@@ -48,38 +76,77 @@ def march(values: NDArray[np.float32], *, spacing: float) -> LatticeMesh:
     >>> len(mesh.vertices), len(mesh.faces)
     (6, 8)
     """
+    return merge_vertices(march_cells(values, spacing=spacing))
+
+
+def march_cells(
+    values: NDArray[np.float32], *, spacing: float, cells: NDArray[np.bool_] | None = None
+) -> LatticePieces:
+    """Run marching cubes over the cells of `values` (X, Y, Z), or over those that `cells` (X-1, Y-1, Z-1) names.
+
+    What comes of a cell depends on its own eight values only, not on where in the array it lies. Some cell must be
+    crossed by the surface.
+    """
     from skimage.measure import marching_cubes
 
-    # Zero counts as inside: the union of two touching solids is zero where they meet and must not be cut there.
-    smallest = np.float32(_SMALLEST * spacing)
-    clear = np.where(np.abs(values) >= smallest, values, np.where(values > 0, smallest, -smallest))
+    clear = _clear_of_zero(values, spacing)
+    mask = None
+    if cells is not None:
+        mask = np.zeros(values.shape, dtype=bool)
+        mask[1:, 1:, 1:] = cells  # scikit-image asks the far corner of a cell whether to visit it
     # The normals that come back point inward for a negative-inside field; they are not used.
-    rough, faces, _, _ = marching_cubes(clear, level=0.0, gradient_direction="descent", allow_degenerate=True)
-    vertices = _placed(rough.astype(np.float64), values)
-    return _merged(rough.astype(np.float64), vertices, faces.astype(np.int64))
+    rough, faces, _, _ = marching_cubes(
+        clear, level=0.0, gradient_direction="descent", allow_degenerate=True, mask=mask
+    )
+    starts, axes = _named(rough)
+    return LatticePieces(starts, axes, _shares(starts, axes, values, clear), faces.astype(np.int64))
 
 
-def _placed(rough: NDArray[np.float64], values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return each vertex at the zero of its lattice edge; vertices inside a cell (Lewiner's twelfth kind) stay."""
-    tolerance = _SMALLEST / 5
-    axis = np.abs(rough - np.rint(rough)).argmax(axis=1)
-    rows = np.arange(len(rough))
-    start = np.rint(rough).astype(np.int64)
-    start[rows, axis] = np.floor(rough[rows, axis]).astype(np.int64)
-    across = np.abs(rough - start)
-    across[rows, axis] = 0.0
-    along = rough[rows, axis] - start[rows, axis]
-    on_edge = (across.max(axis=1) < tolerance) & (along > tolerance) & (along < 1 - tolerance)
-    start, axis = start[on_edge], axis[on_edge]
-    stop = start.copy()
-    stop[np.arange(len(start)), axis] += 1
-    first = values[tuple(start.T)].astype(np.float64)
-    last = values[tuple(stop.T)].astype(np.float64)
-    share = first / np.where(first == last, 1.0, first - last)
-    share = np.where(share < _SNAP, 0.0, np.where(share > 1 - _SNAP, 1.0, share))
-    placed = rough.copy()
-    placed[on_edge] = start + share[:, None] * (stop - start)
-    return placed
+def _clear_of_zero(values: NDArray[np.float32], spacing: float) -> NDArray[np.float32]:
+    """Return `values` with magnitudes that keep every vertex clearly inside its edge, and the same signs."""
+    # Zero counts as inside: the union of two touching solids is zero where they meet and must not be cut there.
+    magnitude = np.clip(np.abs(values), np.float32(_SMALLEST * spacing), np.float32(_LARGEST * spacing))
+    return np.where(values > 0, magnitude, -magnitude)
+
+
+def _named(rough: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each vertex of marching cubes the start of its lattice edge, (V, 3), and the edge's axis, (V,)."""
+    whole = rough == np.rint(rough)
+    axes = np.where(whole.sum(axis=1) == 2, whole.argmin(axis=1), _INNER)
+    return np.floor(rough).astype(np.int64), axes.astype(np.int64)
+
+
+def _shares(
+    starts: NDArray[np.int64], axes: NDArray[np.int64], values: NDArray[np.float32], clear: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return how far from its start each vertex lies, (2, V, 3): by marching cubes' own rule, and truly.
+
+    scikit-image's float32 positions would depend on where in an array a cell lies, so its rule (each corner weighs by
+    1 / |value|) is repeated in float64. A vertex inside a cell has no better place than that.
+    """
+    shares = np.zeros((2, len(starts), 3))
+    edge = np.flatnonzero(axes != _INNER)
+    first, last = starts[edge], starts[edge] + np.eye(3, dtype=np.int64)[axes[edge]]
+    weights = _weights(clear[tuple(first.T)]), _weights(clear[tuple(last.T)])
+    shares[0, edge, axes[edge]] = weights[1] / (weights[0] + weights[1])
+    start, stop = values[tuple(first.T)].astype(np.float64), values[tuple(last.T)].astype(np.float64)
+    share = start / np.where(start == stop, 1.0, start - stop)
+    shares[1, edge, axes[edge]] = np.where(share < _SNAP, 0.0, np.where(share > 1 - _SNAP, 1.0, share))
+    inner = np.flatnonzero(axes == _INNER)
+    corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
+    weight = _weights(clear[tuple(np.moveaxis(starts[inner][:, None] + corners, -1, 0))])
+    shares[:, inner] = weight @ corners / weight.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _weights(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    return 1 / (np.finfo(np.float32).eps + np.abs(values.astype(np.float64)))
+
+
+def merge_vertices(pieces: LatticePieces) -> LatticeMesh:
+    """Return the mesh in which vertices at one place that an edge joins are one, where that leaves it closed."""
+    rough, vertices = pieces.starts + pieces.shares
+    return _merged(rough, vertices, pieces.faces)
 
 
 def _merged(rough: NDArray[np.float64], vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> LatticeMesh:
