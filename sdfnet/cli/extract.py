@@ -8,8 +8,10 @@ from typing import Literal
 
 from sdfnet.cli.command import Command
 from sdfnet.cli.devices import check_device_name, find_device
-from sdfnet.cli.output import complain, say, say_where
-from sdfnet.cli.wording import one_line
+from sdfnet.cli.output import say, say_where
+
+_TOLD = 3
+"""Failed shapes whose reason an error gives; of many, the reason is the same."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def extract(config: ExtractConfig) -> None:
     run = load_run(config.run, device=find_device(config.device))
     names = select_shapes(run.names, config.shapes)
     ensure_folder(config.folder)
-    failed = []
+    failures = {}
     for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False):
         try:
             mesh = extract_mesh(
@@ -78,14 +80,14 @@ def extract(config: ExtractConfig) -> None:
                 project_steps=config.project_steps,
             )
         except ValueError as error:
-            complain(f"{name}: {one_line(str(error))}")
-            failed.append(name)
+            failures[name] = str(error)
             continue
         for suffix in config.format:
             save_mesh(mesh, config.folder / f"{name}.{suffix}")
-    if failed:
-        named = ", ".join(failed)
-        raise ValueError(f"{len(failed)} of {len(names)} shapes have no mesh: {named}. The rest is in {config.folder}")
+    if failures:
+        told = "; ".join(f"{name}: {message}" for name, message in list(failures.items())[:_TOLD])
+        rest = f" The others are in {config.folder}." if len(failures) < len(names) else ""
+        raise ValueError(f"{len(failures)} of {len(names)} shapes have no mesh. {told}.{rest}")
     say(f"{len(names)} shapes at resolution {config.resolution} as {', '.join(config.format)}")
     say_where(config.folder)
 

@@ -17,6 +17,7 @@ import sdfnet
 from sdfnet.cli.catalogue import COMMANDS, load_command
 from sdfnet.cli.main import main
 from sdfnet.geometry.reading import read_mesh
+from sdfnet.runs import load_tensors, save_tensors
 
 STORE = ("meshes=a", "samples=b")
 
@@ -210,6 +211,17 @@ def test_extract_says_in_one_line_what_is_wrong(
     code, line = refuse(capsys, "extract", *(word.format(run=tiny_run) for word in words))
     assert code == 1
     assert message in line
+
+
+def test_a_shape_without_a_surface_is_an_error_that_says_what_values_it_had(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "empty")
+    tensors, metadata = load_tensors(tmp_path / "empty" / "model.safetensors")
+    tensors["decoder.head.bias"] = tensors["decoder.head.bias"] + 9
+    save_tensors(tmp_path / "empty" / "model.safetensors", tensors, metadata=metadata)
+    line = refuse(capsys, "extract", f"run={tmp_path / 'empty'}", "resolution=12")[1]
+    assert re.search(r"3 of 3 shapes have no mesh. a=b \[1\]: no surface at level 0: field is in \[\d", line)
 
 
 def test_a_truncated_checkpoint_is_refused(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
