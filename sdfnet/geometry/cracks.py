@@ -88,3 +88,20 @@ def _cracks_of_pair(contacts: NDArray[np.float64]) -> list[Crack]:
         cracks.append(Crack(one, other, reach * mean / np.linalg.norm(mean)))
         contacts = contacts[~same]
     return cracks
+
+
+def inflate(mesh: Mesh, amount: float) -> Mesh:
+    """Return a closed outward mesh with every face moved outward by `amount`, as far as its vertices allow.
+
+    A vertex goes where the moved planes of its faces meet, in the least-squares sense, but not beyond three times as
+    far. Meant for amounts below any detail of the mesh.
+    """
+    corners = mesh.faces.reshape(-1)
+    normals = np.repeat(mesh.face_normals, 3, axis=0)
+    products = (normals[:, :, None] * normals[:, None, :]).reshape(-1, 9)
+    count = len(mesh.vertices)
+    matrices = np.stack([np.bincount(corners, weights=products[:, i], minlength=count) for i in range(9)], axis=1)
+    sums = np.stack([np.bincount(corners, weights=normals[:, i], minlength=count) for i in range(3)], axis=1)
+    moves = np.linalg.solve(matrices.reshape(-1, 3, 3) + 1e-6 * np.eye(3), sums[..., None])[..., 0]
+    lengths = np.linalg.norm(moves, axis=1, keepdims=True)
+    return Mesh(mesh.vertices + amount * moves * np.minimum(1, 3 / np.maximum(lengths, 1e-9)), mesh.faces)

@@ -53,14 +53,29 @@ class Edges:
 def merge_vertices(mesh: Mesh) -> Mesh:
     """Merge vertices at the same place, and drop those that no face uses. Vertex normals are dropped.
 
+    But parts that are closed without it stay apart, even where they touch: the file says what belongs together.
+
     >>> merge_vertices(Mesh([[0, 0, 0], [1, 0, 0], [0, 0, 0], [9, 9, 9]], [[0, 1, 2]])).faces.tolist()
     [[0, 1, 0]]
     """
     used = drop_unused_vertices(mesh)
-    vertices, _, numbers = igl.remove_duplicate_vertices(
-        used.vertices + 0.0, 0.0
-    )  # adding zero makes -0.0 equal to 0.0
-    return Mesh(vertices, numbers[used.faces])
+    start, stop = used.faces[:, :2].reshape(-1), used.faces[:, 1:].reshape(-1)
+    graph = coo_matrix((np.ones(len(start)), (start, stop)), shape=(len(used.vertices),) * 2)
+    count, part_of = connected_components(graph, directed=False)
+    if count > 1:
+        apart = _merge_within(used, part_of)
+        edges = Edges.of(apart)
+        is_torn = (edges.counts != 2)[edges.edge_of].reshape(-1, 3).any(axis=1)
+        is_open = np.bincount(part_of[used.faces[:, 0]], weights=is_torn, minlength=count) > 0
+        part_of = np.where(is_open[part_of], -1, part_of)
+    return _merge_within(used, part_of)
+
+
+def _merge_within(mesh: Mesh, part_of: NDArray[np.integer]) -> Mesh:
+    """Merge vertices at the same place and of the same part."""
+    keys = np.column_stack([mesh.vertices + 0.0, part_of])  # adding zero makes -0.0 equal to 0.0
+    merged, _, numbers = igl.remove_duplicate_vertices(keys, 0.0)
+    return Mesh(merged[:, :3], numbers[mesh.faces])
 
 
 def drop_unused_vertices(mesh: Mesh) -> Mesh:

@@ -201,8 +201,8 @@ def _overlap_notes(union: Union, sides: Sides) -> list[str]:
     """Say what was united and what stayed buried or inside out."""
     notes = []
     if union.united:
-        cracks = f", {union.num_cracks} cracks between them filled" if union.num_cracks else ""
-        notes.append(f"{(~union.kept).sum()} overlapping or touching parts united into {len(union.united)}{cracks}")
+        seams = f", {union.num_seams} seams between them closed" if union.num_seams else ""
+        notes.append(f"{(~union.kept).sum()} overlapping or touching parts united into {len(union.united)}{seams}")
     kept = [*union.failures]
     if sides.buried > MIN_NOTED_SHARE:
         kept.append(f"{sides.buried:.1%} of the surface lies buried and still counts as surface")
