@@ -23,7 +23,7 @@ from sdfnet.cli.command import Command, UsageError
 from sdfnet.cli.composing import check_complete, compose, explained, hydra_for, to_document
 from sdfnet.cli.help import format_help
 from sdfnet.cli.output import complain, configure_logging, say
-from sdfnet.cli.schema import build, text_keys
+from sdfnet.cli.schema import check_values, text_keys
 from sdfnet.cli.sweeping import sweep_overrides
 from sdfnet.cli.wording import one_line
 
@@ -120,9 +120,9 @@ def _help(command: Command, hydra: Hydra, config: DictConfig) -> int:
 
 
 def _show(command: Command, config: DictConfig, line: Line) -> int:
-    """Print the configuration, refusing what a run would refuse, but for values that are still to be given."""
+    """Print the configuration, refusing unknown keys and wrong types, but not values that are still to be given."""
     HydraConfig.instance().set_config(config)
-    build(command.config, to_document(config))
+    check_values(command.config, to_document(config))
     shown: Any = config
     if line.flags.cfg == "job":
         OmegaConf.set_struct(config, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,13 @@ class CheckConfig:
     out: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.thickness is not None and not self.thickness > 0:
-            raise ValueError(f"thickness must be above 0 or null, got {self.thickness}")
+        check_thickness(self.thickness)
+
+
+def check_thickness(thickness: float | None) -> None:
+    """Refuse a wall that is no wall."""
+    if thickness is not None and not 0 < thickness < math.inf:
+        raise ValueError(f"thickness must be above 0 or null, got {thickness}")
 
 
 def check(config: CheckConfig) -> None:

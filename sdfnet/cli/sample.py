@@ -6,21 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sdfnet.cli.check import check_thickness
 from sdfnet.cli.command import Command
 from sdfnet.cli.output import say, say_where
-from sdfnet.sampling.mixture import SamplerConfig
+from sdfnet.geometry.checking import format_reports
+from sdfnet.sampling import PrepareReport, SamplerConfig, prepare_samples
 
 
-@dataclass(frozen=True)
-class SampleConfig:
-    """What to sample.
+@dataclass(frozen=True, kw_only=True)
+class SamplingKeys:
+    """How a folder of meshes is sampled: the keys of every command that does it.
 
     Attributes
     ----------
-    meshes : path
-        The folder of meshes, searched recursively.
-    samples : path
-        The sample store: made, or completed if it is there.
     shapes : names
         all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
     normalize : each or shared
@@ -28,13 +26,11 @@ class SampleConfig:
     thickness : number
         Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
     num_workers : whole number
-        Processes; null takes one for each core.
+        Processes for sampling; null takes one for each core.
     seed : whole number
         All randomness.
     """
 
-    meshes: Path
-    samples: Path
     shapes: str | tuple[str, ...] = "all"
     normalize: Literal["each", "shared"] = "each"
     thickness: float | None = None
@@ -43,33 +39,50 @@ class SampleConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
-        if self.thickness is not None and not self.thickness > 0:
-            raise ValueError(f"thickness must be above 0 or null, got {self.thickness}")
+        check_thickness(self.thickness)
         if self.num_workers is not None and self.num_workers < 1:
             raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(SamplingKeys):
+    """What to sample.
+
+    Attributes
+    ----------
+    meshes : path
+        The folder of meshes, searched recursively.
+    samples : path
+        The sample store: made, or completed if it is there.
+    """
+
+    meshes: Path
+    samples: Path
+
+
 def sample(config: SampleConfig) -> None:
     """Prepare the store and print what became of every mesh."""
-    from sdfnet.geometry.checking import format_reports
-    from sdfnet.sampling.prepare import prepare_samples
-
-    done = prepare_samples(
-        config.meshes,
-        config.samples,
-        config=config.sampler,
-        normalize=config.normalize,
-        thickness=config.thickness,
-        shapes=config.shapes,
-        num_workers=config.num_workers,
-        progress=True,
-    )
+    done = prepare(config, config.meshes, config.samples)
     say(format_reports(done.reports))
     say(
         f"{done.num_done} shapes sampled, {done.num_skipped} were there already; "
-        f"{config.sampler.num_samples:,} samples per shape, {done.bytes_on_disk / 1e6:,.1f} MB on disk"
+        f"{done.store.num_samples:,} samples per shape, {done.bytes_on_disk / 1e6:,.1f} MB on disk"
     )
     say_where(config.samples)
+
+
+def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
+    """Sample what the store in `samples` does not hold yet, with a progress bar."""
+    return prepare_samples(
+        meshes,
+        samples,
+        config=keys.sampler,
+        normalize=keys.normalize,
+        thickness=keys.thickness,
+        shapes=keys.shapes,
+        num_workers=keys.num_workers,
+        progress=True,
+    )
 
 
 COMMAND = Command(

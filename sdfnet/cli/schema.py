@@ -29,6 +29,8 @@ INCOMPLETE = object()
 def default_values(config_type: type) -> dict[str, Any]:
     """Return the defaults of a dataclass as plain values (lists, strings, numbers), `???` where there is none.
 
+    A class's own fields come before those it inherits: they are what a user asks for first.
+
     >>> @dataclasses.dataclass(frozen=True)
     ... class Options:
     ...     run: Path
@@ -38,7 +40,9 @@ def default_values(config_type: type) -> dict[str, Any]:
     """
     hints = get_type_hints(config_type)
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(config_type):
+    inherited = [field for field in dataclasses.fields(config_type) if field.name not in config_type.__annotations__]
+    own = [field for field in dataclasses.fields(config_type) if field not in inherited]
+    for field in (*own, *inherited):
         nested = nested_types(hints[field.name])
         if len(nested) > 1:  # A group's option decides which one; see conf/.
             values[field.name] = MISSING
@@ -91,15 +95,7 @@ def build(config_type: type, document: Mapping[str, Any], where: str = "") -> An
     ...
     sdfnet.cli.command.UsageError: resolution must be a whole number, got 'many'
     """
-    hints = get_type_hints(config_type)
-    names = [field.name for field in dataclasses.fields(config_type) if field.init]
-    for key in document:
-        if key not in names:
-            raise unknown_key(key, names, where)
-    values = {
-        key: INCOMPLETE if value == MISSING else convert(hints[key], value, f"{where}{key}")
-        for key, value in document.items()
-    }
+    values = check_values(config_type, document, where)
     if any(value is INCOMPLETE for value in values.values()):
         return INCOMPLETE
     try:
@@ -108,6 +104,19 @@ def build(config_type: type, document: Mapping[str, Any], where: str = "") -> An
         raise
     except (ValueError, TypeError) as error:
         raise UsageError(f"{where.rstrip('.')}: {error}" if where else str(error)) from error
+
+
+def check_values(config_type: type, document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return the values as the annotated types, INCOMPLETE where one is still to be given; refuse unknown keys."""
+    hints = get_type_hints(config_type)
+    names = [field.name for field in dataclasses.fields(config_type) if field.init]
+    for key in document:
+        if key not in names:
+            raise unknown_key(key, names, where)
+    return {
+        key: INCOMPLETE if value == MISSING else convert(hints[key], value, f"{where}{key}")
+        for key, value in document.items()
+    }
 
 
 def component_options(config: Any, component: type[Component]) -> Component:

@@ -8,21 +8,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sdfnet
 from sdfnet.cli.command import Command, UsageError
 from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import say, say_where
+from sdfnet.cli.sample import SamplingKeys, prepare
 from sdfnet.decoders import DECODER_CONFIGS, DeepSDFConfig, FourierConfig, SirenConfig, VolumeConfig
 from sdfnet.geometry.checking import format_reports
-from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
+from sdfnet.sampling import SampleStore
 from sdfnet.training import TrainingConfig
 from sdfnet.training import train as train_run
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(SamplingKeys):
     """What to learn, and how.
 
     Attributes
@@ -34,53 +35,34 @@ class TrainConfig:
         what samples holds.
     samples : path
         The sample store; null is samples/ inside the run.
-    shapes : names
-        all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
     holdout : names
         Names and globs of shapes that are sampled but not learned.
     init : path
         A run to start from: its network, and its codes for shapes of the same name. New shapes may come.
-    normalize : each or shared
-        each shape fills the unit frame; or one similarity for the whole folder keeps relative size and position.
-    thickness : number
-        Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
     budget : time
         Time for training, such as 90s, 5min or 2h: a few steps are timed, then the number of steps is fixed.
     steps : whole number
         The number of steps, instead of a budget.
-    num_workers : whole number
-        Processes for sampling; null takes one for each core.
     device : text
         auto, cpu, cuda, cuda:1 or mps.
-    seed : whole number
-        All randomness.
     """
 
     run: Path
     meshes: Path | None = None
     samples: Path | None = None
-    shapes: str | tuple[str, ...] = "all"
     holdout: tuple[str, ...] = ()
     init: Path | None = None
-    normalize: Literal["each", "shared"] = "each"
-    thickness: float | None = None
     budget: str | None = "5min"
     steps: int | None = None
-    num_workers: int | None = None
     device: str = "auto"
-    seed: int = 0
     decoder: VolumeConfig | DeepSDFConfig | FourierConfig | SirenConfig = field(default_factory=VolumeConfig)
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_device_name(self.device)
         if self.meshes is None and self.samples is None:
             raise UsageError("meshes=DIR must be given, or samples=DIR with what `sdfnet sample` prepared")
-        if self.thickness is not None and not self.thickness > 0:
-            raise ValueError(f"thickness must be above 0 or null, got {self.thickness}")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
 
     @property
     def store(self) -> Path:
@@ -110,15 +92,7 @@ def _prepare(config: TrainConfig) -> tuple[SampleStore, str | Sequence[str]]:
     """Return the sample store, and which of its shapes are meant."""
     if config.meshes is None:
         return SampleStore(config.store), config.shapes
-    done = prepare_samples(
-        config.meshes,
-        config.store,
-        config=config.sampler,
-        normalize=config.normalize,
-        thickness=config.thickness,
-        shapes=config.shapes,
-        num_workers=config.num_workers,
-    )
+    done = prepare(config, config.meshes, config.store)
     if any(report.status != "used" for report in done.reports):
         say(format_reports(done.reports))
     say(

@@ -125,6 +125,12 @@ def test_cfg_prints_the_configuration_of_the_job(capsys: pytest.CaptureFixture[s
     assert "hydra" not in text
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_cfg_needs_no_values(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--cfg", "job") == 0
+    assert "hydra" not in capsys.readouterr().out
+
+
 def test_a_configuration_of_ones_own_is_found_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "fine.yaml").write_text("defaults: [extract, _self_]\nresolution: 300\n")
     (tmp_path / "wrong.yaml").write_text("defaults: [extract, _self_]\nresolutionn: 300\n")
