@@ -70,7 +70,9 @@ def ensure_folder(folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot make the folder {folder}: {error.strerror or error}. Choose another place.") from error
+        raise ValueError(
+            f"cannot make the folder {folder}: {error.strerror or error}. Choose another place."
+        ) from error
     if not os.access(folder, os.W_OK):
         raise ValueError(f"cannot write to the folder {folder}: permission denied. Choose another place.")
     return folder

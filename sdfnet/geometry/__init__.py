@@ -1,1 +1,1 @@
-"""Boxes and grids, the world-unit similarity, reading, checking and writing meshes, exact distance to them. No learning."""
+"""Boxes and grids, the map to the unit frame, reading, checking and writing meshes, exact distances. No learning."""

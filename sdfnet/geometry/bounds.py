@@ -88,7 +88,7 @@ class Bounds:
 
     def contains(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return which of `points` (..., 3) lie inside or on the box, shape (...)."""
-        return np.logical_and(points >= self.lower, points <= self.upper).all(axis=-1)
+        return np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=-1))
 
 
 UNIT_BOUNDS = Bounds.cube(1.0)

@@ -36,7 +36,7 @@ class Similarity:
     def __init__(self, center: ArrayLike, scale: float) -> None:
         center_3 = np.array(center, dtype=np.float64)
         if center_3.shape != (3,) or not np.isfinite(center_3).all():
-            raise ValueError(f"center must be three finite numbers, got {center}")
+            raise ValueError(f"center must be three finite numbers, got {center!r}")
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(f"scale must be positive and finite, got {scale}")
         center_3.flags.writeable = False
@@ -49,7 +49,7 @@ class Similarity:
 
     @classmethod
     def normalizing(cls, vertices: NDArray[np.floating]) -> Similarity:
-        """Return the map that centres the bounding box of `vertices` ((V, 3), world) and brings the farthest to UNIT_RADIUS."""
+        """Return the map that centres the box of `vertices` (V, 3) and brings the farthest to UNIT_RADIUS."""
         vertices_64 = np.asarray(vertices, dtype=np.float64)
         center = Bounds.of(vertices_64).center
         radius = float(np.linalg.norm(vertices_64 - center, axis=1).max())
