@@ -59,6 +59,9 @@ class MorphConfig:
         Of the camera, degrees.
     up_axis : str
         "x", "y" or "z".
+    follow : bool
+        Whether the camera moves along over the ground, so that in the film shapes from different places turn into each
+        other on the spot. The meshes stay in the world either way.
     """
 
     frames: int = 60
@@ -75,6 +78,7 @@ class MorphConfig:
     azimuth: float = 30.0
     elevation: float = 20.0
     up_axis: UpAxis = "y"
+    follow: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("frames", 2), ("resolution", 8), ("project_steps", 0), ("fps", 1)):

@@ -25,12 +25,12 @@ from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.fields.neural import NeuralField
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.mesh import Mesh, replace_vertices
 from sdfnet.geometry.writing import save_mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame, morph_keys, plan_frames
 from sdfnet.latents.interpolation import playback_order
 from sdfnet.latents.manifest import MANIFEST_FILE, finished_frames, open_manifest, save_manifest
-from sdfnet.latents.view import view_bounds
+from sdfnet.latents.view import ground_travel, view_bounds
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.films import save_film
 from sdfnet.rendering.images import load_image, save_image
@@ -151,7 +151,7 @@ def _make_frames(
 ) -> None:
     """Make every frame that is not `finished`, and add its record there and to the manifest."""
     view = manifest.get("view")
-    bounds = view_bounds(run, frames) if view is None else Bounds(view["lower"], view["upper"])
+    bounds = view_bounds(run, frames, config=config) if view is None else Bounds(view["lower"], view["upper"])
     manifest["view"] = {"lower": bounds.lower.tolist(), "upper": bounds.upper.tolist()}
     size = (config.width, config.height)
     camera = fit_camera(bounds, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
@@ -161,7 +161,8 @@ def _make_frames(
     try:
         with Renderer(size=size) as renderer, contextlib.closing(_extracted(run, frames, missing, config)) as meshes:
             for index, mesh in tqdm(meshes, total=len(missing), desc="morph", unit="frame", disable=not progress):
-                picture = renderer.render(mesh, camera=camera)
+                travel = ground_travel(frames, index, config=config)
+                picture = renderer.render(replace_vertices(mesh, mesh.vertices - travel), camera=camera)
                 finished[index] = _write_frame(out, index, frames[index], mesh, picture, config)
                 if time.monotonic() > saved + _SAVE_SECONDS:
                     _save(out, manifest, finished)

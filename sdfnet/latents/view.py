@@ -13,7 +13,7 @@ from torch import Tensor
 from sdfnet.fields.base import evaluate
 from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
-from sdfnet.latents.frames import MorphFrame
+from sdfnet.latents.frames import MorphConfig, MorphFrame
 from sdfnet.runs import Run
 from sdfnet.surfacing.projection import project_to_level
 
@@ -24,8 +24,15 @@ _ON_SURFACE = 0.1
 """A projected point counts if its value is below this share of the coarse spacing."""
 
 
-def view_bounds(run: Run, frames: Sequence[MorphFrame]) -> Bounds:
-    """Return a world box around the surfaces of `frames`, from a coarse look at up to 24 of them, ends included.
+def ground_travel(frames: Sequence[MorphFrame], index: int, *, config: MorphConfig) -> NDArray[np.float64]:
+    """Return how far frame `index` has gone over the ground since the first, (3,) world; 0 unless followed."""
+    travel = frames[index].similarity.center - frames[0].similarity.center
+    travel["xyz".index(config.up_axis)] = 0.0
+    return travel if config.follow else np.zeros(3)
+
+
+def view_bounds(run: Run, frames: Sequence[MorphFrame], *, config: MorphConfig) -> Bounds:
+    """Return a box around the surfaces of `frames` as the camera sees them, from up to 24 of them, ends included.
 
     The points of a coarse lattice near a surface are projected onto it, so the box is short of it only by the bulge
     of the surface between two of them; the ground, drawn at its lower side, lies at the feet.
@@ -36,7 +43,8 @@ def view_bounds(run: Run, frames: Sequence[MorphFrame]) -> Bounds:
     for index in np.unique(np.linspace(0, len(frames) - 1, _NUM_FRAMES).round().astype(int)):
         frame = frames[index]
         held = Bounds.of(_on_surface(NeuralField(run.decoder, frame.latent), nodes, lattice.spacing))
-        world = Bounds(frame.similarity.to_world(held.lower), frame.similarity.to_world(held.upper))
+        travel = ground_travel(frames, int(index), config=config)
+        world = Bounds(frame.similarity.to_world(held.lower) - travel, frame.similarity.to_world(held.upper) - travel)
         box = world if box is None else box.union(world)
     assert box is not None
     return box
