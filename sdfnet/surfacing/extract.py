@@ -1,11 +1,14 @@
-"""From a field to a triangle mesh: dense marching cubes over a regular lattice.
+"""From a field to a triangle mesh: marching cubes over a regular lattice.
 
-Every sample of the lattice is visited, slab by slab. Only the zero set of the field is needed, so any accuracy will do.
+By default only the part of the lattice that can hold the surface is visited; the mesh is the one that all of it gives.
+Only the zero set of the field is needed, so any accuracy will do.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,8 +19,10 @@ from sdfnet.fields.base import Field, evaluate, normals
 from sdfnet.geometry.bounds import Bounds, Lattice
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.surfacing.marching import march
+from sdfnet.surfacing.blocks import Sample
+from sdfnet.surfacing.marching import LatticeMesh, march
 from sdfnet.surfacing.projection import project_to_level
+from sdfnet.surfacing.sparse import march_sparse
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -27,6 +32,15 @@ large for the allocator to keep; far smaller chunks starve the threads."""
 
 _DEVICE_CHUNK = 1 << 19
 """Points per call on an accelerator, which wants few large calls."""
+
+_EVEN = 256
+"""Points are padded to a multiple of this. Matrix products round the last few rows of a batch otherwise than the rest,
+and a value that is zero to rounding would have a sign that depends on the points evaluated with it."""
+
+_FEW = 32768
+"""A lattice of at most so many points is not worth choosing from."""
+
+_LEAVES = "the surface leaves the lattice and is left open at its border; enlarge bounds to close it"
 
 
 def extract_mesh(
@@ -38,6 +52,7 @@ def extract_mesh(
     level: float = 0.0,
     project_steps: int = 0,
     vertex_normals: bool = True,
+    sparse: bool = True,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: bool = False,
@@ -59,6 +74,11 @@ def extract_mesh(
         Newton steps that carry the vertices onto the level, at most one spacing away.
     vertex_normals : bool
         Whether to take a normal for each vertex from the field's gradient.
+    sparse : bool
+        Whether to visit only those parts of the lattice that can hold the surface. What is skipped is proven empty
+        where the field's accuracy is exact or bound. Where it is approximate, it is judged by the slopes seen, and a
+        hundredth of what is skipped is audited; if the audit finds a sign that was missed, all is visited and a warning
+        logged. The mesh is the same as without, but for the order of its vertices and faces.
     device, dtype
         Where the field lives, and the precision of its points.
     progress : bool
@@ -76,12 +96,11 @@ def extract_mesh(
     (True, 1.0)
     """
     lattice = Lattice.over(field.bounds if bounds is None else bounds, resolution)
-    values = _lattice_values(field, lattice, device=torch.device(device), dtype=dtype, progress=progress)
-    values -= np.float32(level)
-    _check_values(values, level)
-    marched = march(values, spacing=lattice.spacing)
-    if not len(marched.faces):
-        raise ValueError(_no_surface(values, level, "; it only touches the level; raise the resolution"))
+    with tqdm(unit="points", unit_scale=True, desc="evaluate", disable=not progress) as bar:
+        sample = _make_sample(field, lattice, level=level, device=torch.device(device), dtype=dtype, bar=bar)
+        marched = _march_sparse(sample, lattice, field, dtype=dtype) if sparse else None
+        if marched is None:
+            marched = _march_dense(sample, lattice, level=level, bar=bar)
     vertices = lattice.origin + lattice.spacing * marched.vertices
     faces = marched.faces
     if project_steps:
@@ -92,20 +111,76 @@ def extract_mesh(
     return mesh if similarity is None else mesh.to_world(similarity)
 
 
-def _lattice_values(
-    field: Field, lattice: Lattice, *, device: torch.device, dtype: torch.dtype, progress: bool
-) -> NDArray[np.float32]:
-    """Return the field on the whole lattice, (X, Y, Z); only a slab's points exist at a time."""
+def _make_sample(
+    field: Field, lattice: Lattice, *, level: float, device: torch.device, dtype: torch.dtype, bar: tqdm
+) -> Sample:
+    """Return the function from lattice coordinates to values relative to `level`; values need not be finite."""
     chunk_size = _CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK
+
+    def sample(positions: NDArray[np.number]) -> NDArray[np.float32]:
+        values = np.empty(len(positions), dtype=np.float32)
+        for first in range(0, len(positions), 4 * chunk_size):  # Only so many points exist at a time.
+            part = positions[first : first + 4 * chunk_size].astype(np.float64)
+            padded = np.concatenate([part, np.repeat(part[-1:], -len(part) % _EVEN, axis=0)])
+            points = torch.from_numpy(lattice.origin + lattice.spacing * padded).to(device=device, dtype=dtype)
+            sdf = evaluate(field, points, chunk_size=chunk_size)[: len(part)]
+            values[first : first + len(part)] = sdf.float().cpu().numpy()
+            bar.update(len(part))
+        values -= np.float32(level)
+        return values
+
+    return sample
+
+
+def _march_sparse(sample: Sample, lattice: Lattice, field: Field, *, dtype: torch.dtype) -> LatticeMesh | None:
+    """Return the mesh in lattice coordinates, or None where all of the lattice must be visited."""
+    if math.prod(lattice.shape) <= _FEW:
+        return None
+    size = np.abs([lattice.origin, lattice.origin + lattice.spacing * np.array(lattice.shape)]).max()
+    surface = march_sparse(
+        _all_finite(sample),
+        lattice.shape,
+        spacing=lattice.spacing,
+        proven=field.accuracy != "approximate",
+        slack=64 * torch.finfo(dtype).eps * float(size),
+    )
+    if surface is None:
+        return None
+    if surface.leaves_lattice:
+        _LOGGER.warning(_LEAVES)
+    return surface.mesh
+
+
+def _all_finite(sample: Sample) -> Sample:
+    def checked(positions: NDArray[np.number]) -> NDArray[np.float32]:
+        values = sample(positions)
+        num_bad = int(values.size - np.isfinite(values).sum())
+        if num_bad:
+            raise ValueError(f"the field is not finite at {num_bad} of {values.size} points; check its parameters")
+        return values
+
+    return checked
+
+
+def _march_dense(sample: Sample, lattice: Lattice, *, level: float, bar: tqdm) -> LatticeMesh:
+    """Return the mesh in lattice coordinates from all points of the lattice."""
     values = np.empty(lattice.shape, dtype=np.float32)
-    layers = max(1, 4 * chunk_size // (lattice.shape[1] * lattice.shape[2]))
-    with tqdm(total=values.size, unit="points", unit_scale=True, desc="evaluate", disable=not progress) as bar:
-        for first in range(0, lattice.shape[0], layers):
-            stop = min(first + layers, lattice.shape[0])
-            points = torch.from_numpy(lattice.slab(first, stop)).to(device=device, dtype=dtype)
-            sdf = evaluate(field, points, chunk_size=chunk_size, progress=bar.update)
-            values[first:stop] = sdf.float().cpu().numpy()
-    return values
+    bar.reset(total=values.size)
+    for first, stop in _slabs(lattice.shape):
+        indices = np.indices((stop - first, *lattice.shape[1:]), dtype=np.int32).reshape(3, -1).T
+        values[first:stop] = sample(indices + np.array([first, 0, 0])).reshape(values[first:stop].shape)
+    _check_values(values, level)
+    marched = march(values, spacing=lattice.spacing)
+    if not len(marched.faces):
+        raise ValueError(_no_surface(values, level, "; it only touches the level; raise the resolution"))
+    return marched
+
+
+def _slabs(shape: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last (exclusive) layers of slabs of about a million points."""
+    layers = max(1, (1 << 20) // (shape[1] * shape[2]))
+    for first in range(0, shape[0], layers):
+        yield first, min(first + layers, shape[0])
 
 
 def _check_values(values: NDArray[np.float32], level: float) -> None:
@@ -117,7 +192,7 @@ def _check_values(values: NDArray[np.float32], level: float) -> None:
         raise ValueError(_no_surface(values, level, "; enlarge bounds, raise the resolution or check the sign"))
     sides = [np.take(values, index, axis=axis) for axis in range(3) for index in (0, -1)]
     if min(float(side.min()) for side in sides) <= 0:
-        _LOGGER.warning("the surface leaves the lattice and is left open at its border; enlarge bounds to close it")
+        _LOGGER.warning(_LEAVES)
 
 
 def _no_surface(values: NDArray[np.float32], level: float, cure: str) -> str:

@@ -1,0 +1,166 @@
+"""Coarse to fine: which blocks of a lattice can hold the surface, and an audit of those that were skipped.
+
+A block is a cube of 2, 4, 8, … cells, named by its place (3,) among the blocks of its size. It is skipped where the
+field's value at its centre is larger than the field can change on the way to its corners. How much that is, is proven
+for an exact or bound field (by as much as the way is long); for an approximate one it is taken from the slopes seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FINEST = 2
+"""Cells along a side of the blocks that are visited in full. One cell would ask for more centres than it saves."""
+
+_COARSEST_COUNT = 32
+"""Blocks along the longest axis to begin with. On [-1.05, 1.05] their half diagonal is 0.057, well below the distance
+(0.1) from which on a network that learned clamped distances says no more than 'far'."""
+
+_SLOPE_QUANTILE = 0.99
+_SLOPE_SAFETY = 1.25
+"""An approximate field is trusted to change no faster than this many times what it does in all but the steepest of the
+groups of eight blocks seen, or in the block's own group if that is steeper."""
+
+_PROVEN_SAFETY = 1.001
+"""For the rounding of positions and values where the slope is proven."""
+
+_AUDIT_SHARE = 0.01
+_AUDIT_STEPS = 4
+"""An audited block is looked at in 5³ of its lattice points, or all if it has fewer."""
+
+Sample = Callable[[NDArray[np.number]], NDArray[np.float32]]
+"""From positions (N, 3) in lattice coordinates to values relative to the level, (N,), all finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class SkippedBlocks:
+    """Blocks of one size without surface: places (N, 3) int32 and whether the centre is inside, (N,) bool."""
+
+    side: int
+    places: NDArray[np.int32]
+    inside: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockChoice:
+    """What to visit and what not.
+
+    Attributes
+    ----------
+    visited : (N, 3) int32
+        Places of the blocks of FINEST cells that may hold the surface.
+    skipped : tuple of SkippedBlocks
+        All the rest, the coarsest first.
+    lowest, highest : float
+        The values seen at centres.
+    """
+
+    visited: NDArray[np.int32]
+    skipped: tuple[SkippedBlocks, ...]
+    lowest: float
+    highest: float
+
+
+def choose_blocks(
+    sample: Sample, shape: tuple[int, int, int], *, spacing: float, proven: bool, slack: float
+) -> BlockChoice:
+    """Choose the blocks of a lattice of `shape` points that can hold the surface.
+
+    `proven` says that the field is 1-Lipschitz. `slack` is how far rounding may move a value.
+    """
+    side = _coarsest_side(shape)
+    parents = _all_places(shape, 2 * side)
+    slope, lowest, highest = 0.0, np.inf, -np.inf
+    skipped: list[SkippedBlocks] = []
+    while True:
+        places = (2 * parents[:, None] + _offsets(2)).astype(np.int32)  # (P, 8, 3)
+        lower, upper = block_extent(places, side, shape)
+        values = sample(((lower + upper) / np.float32(2)).reshape(-1, 3)).reshape(places.shape[:2])
+        lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
+        reach = spacing * np.linalg.norm(upper - lower, axis=-1) / 2
+        if proven:
+            margin = _PROVEN_SAFETY * reach + slack
+        else:
+            seen = _slopes(values, lower + upper, spacing)
+            slope = max(slope, _usual_slope(seen, values, reach))
+            margin = _SLOPE_SAFETY * np.maximum(slope, seen)[:, None] * reach + slack
+        within = (upper > lower).all(axis=-1)  # The last parents reach beyond the lattice.
+        kept = np.abs(values) <= margin
+        away = within & ~kept
+        skipped.append(SkippedBlocks(side, places[away], values[away] <= 0))
+        parents = places[within & kept]
+        if side == FINEST:
+            return BlockChoice(parents, tuple(skipped), lowest, highest)
+        side //= 2
+
+
+def block_extent(
+    places: NDArray[np.int32], side: int, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the lowest and highest lattice points of blocks (..., 3), as far as they lie in the lattice."""
+    last = np.array(shape, dtype=np.int32) - 1
+    return np.minimum(places * np.int32(side), last), np.minimum((places + 1) * np.int32(side), last)
+
+
+def count_sign_changes(sample: Sample, skipped: tuple[SkippedBlocks, ...], shape: tuple[int, int, int]) -> int:
+    """Return how many of a hundredth of the skipped blocks, drawn with a fixed seed, hold both signs after all."""
+    random = np.random.default_rng(0)
+    changed = 0
+    for level in skipped:
+        num_audited = -(-len(level.places) * _AUDIT_SHARE // 1)
+        drawn = random.choice(len(level.places), size=int(num_audited), replace=False)
+        lower, upper = block_extent(level.places[drawn], level.side, shape)
+        steps = min(level.side, _AUDIT_STEPS)
+        offsets = _offsets(steps + 1) * (level.side // steps)
+        points = np.minimum(lower[:, None] + offsets, upper[:, None])
+        inside = (sample(points.reshape(-1, 3)) <= 0).reshape(points.shape[:2])
+        changed += int((inside != level.inside[drawn, None]).any(axis=1).sum())
+    return changed
+
+
+def inside_reaches_border(skipped: tuple[SkippedBlocks, ...], shape: tuple[int, int, int]) -> bool:
+    """Whether a skipped block of the inside lies at the border of the lattice."""
+    for level in skipped:
+        lower, upper = block_extent(level.places[level.inside], level.side, shape)
+        if (lower == 0).any() or (upper == np.array(shape) - 1).any():
+            return True
+    return False
+
+
+def _coarsest_side(shape: tuple[int, int, int]) -> int:
+    side = FINEST
+    while 2 * side * _COARSEST_COUNT <= max(shape):
+        side *= 2
+    return side
+
+
+def _all_places(shape: tuple[int, int, int], side: int) -> NDArray[np.int32]:
+    counts = [-(-(points - 1) // side) for points in shape]
+    return np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3).astype(np.int32)
+
+
+def _offsets(count: int) -> NDArray[np.int32]:
+    """Return (i, j, k) for all i, j, k below `count`, (count³, 3)."""
+    return np.indices((count, count, count), dtype=np.int32).reshape(3, -1).T
+
+
+def _slopes(values: NDArray[np.float32], doubled_centers: NDArray[np.int32], spacing: float) -> NDArray[np.float32]:
+    """Return for each group of eight (P, 8) the length of the steepest differences along the axes, (P,)."""
+    cubes, centers = values.reshape(-1, 2, 2, 2), doubled_centers.reshape(-1, 2, 2, 2, 3)
+    squares = np.zeros(len(cubes), dtype=np.float32)
+    for axis in range(3):
+        steps = np.abs(np.diff(cubes, axis=axis + 1)).reshape(-1, 4)
+        ways = np.diff(centers[..., axis], axis=axis + 1).reshape(-1, 4) * np.float32(spacing / 2)
+        squares += np.divide(steps, ways, out=np.zeros_like(steps), where=ways > 0).max(axis=1) ** 2
+    return np.sqrt(squares)
+
+
+def _usual_slope(slopes: NDArray[np.float32], values: NDArray[np.float32], reach: NDArray[np.float64]) -> float:
+    """Return the slope that all but the steepest groups keep to, of all groups or of those near the surface."""
+    near = (np.abs(values) <= reach).any(axis=1)
+    everywhere = float(np.quantile(slopes, _SLOPE_QUANTILE)) if len(slopes) else 0.0
+    return max(everywhere, float(np.quantile(slopes[near], _SLOPE_QUANTILE)) if near.any() else 0.0)
