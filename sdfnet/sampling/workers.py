@@ -7,8 +7,11 @@ its process again is the culprit.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -23,6 +26,7 @@ STARTED_SUFFIX = ".started"
 """Of the empty file that says that a job is being worked on."""
 
 _PARENT = os.getppid()
+_WATCH_SECONDS = 0.5
 
 _logger = logging.getLogger(__name__)
 
@@ -86,12 +90,25 @@ def _run_one(work: Work, job: Job, parent: int) -> None:
         # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
         os.environ["IGL_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
-        if os.getppid() != _PARENT:
-            # The command was killed. Going on would only compete with its successor, which does the work again.
-            os._exit(1)
+        _watch_parent()
     _mark(job).touch()
     work(job)
     _mark(job).unlink(missing_ok=True)
+
+
+@functools.cache
+def _watch_parent() -> None:
+    """End this process soon after the one that started it is gone; once for each process.
+
+    The workers of a killed command would go on beside those of its successor, and then hold their memory for minutes.
+    """
+
+    def watch() -> None:
+        while os.getppid() == _PARENT:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _mark(job: Job) -> Path:

@@ -192,8 +192,8 @@ class Kill(BaseException):
     [
         ("fresh", 7),
         ("changed", 5),
-        pytest.param("fresh", 1, marks=pytest.mark.slow),
-        pytest.param("changed", 1, marks=pytest.mark.slow),
+        pytest.param("fresh", 2, marks=pytest.mark.slow),
+        pytest.param("changed", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_at_any_write_and_the_same_command_end_with_the_same_bytes(

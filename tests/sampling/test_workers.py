@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,44 @@ def test_a_crashed_worker_costs_only_the_job_that_crashed_it(tmp_path: Path) -> 
     assert results.pop("crash") == "crashed"
     assert results == {name: f"{name} done; IGL_NUM_THREADS=1" for name in "abcde"}
     assert not list(tmp_path.glob("*.started"))
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = {path!r}
+from sdfnet.sampling.parts import Job
+from sdfnet.sampling.workers import run_jobs
+
+folder = Path(sys.argv[1])
+
+def work(job):
+    import os
+    (folder / f"{{job.name}}.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+jobs = [Job(name, "", "", "", folder / name, folder / f"{{name}}.part") for name in "ab"]
+run_jobs(work, jobs, num_workers=2, on_crash=print, progress=print)
+"""
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        time.sleep(0.1)
+    return condition()
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_killed_command_end_too(tmp_path: Path) -> None:
+    command = subprocess.Popen([sys.executable, "-c", PROGRAM.format(path=sys.path), str(tmp_path)])
+    try:
+        assert wait_until(lambda: all((tmp_path / f"{name}.pid").exists() for name in "ab"), seconds=120)
+    finally:
+        command.kill()
+        command.wait()
+    workers = [Path("/proc", path.read_text()) for path in tmp_path.glob("*.pid")]
+    assert wait_until(lambda: not any(worker.exists() for worker in workers), seconds=20)
 
 
 @pytest.mark.slow
