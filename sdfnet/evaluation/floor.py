@@ -34,7 +34,10 @@ def extract_floor(source: Surface, *, resolution: int) -> Mesh:
         The lattice misses the surface: parts thinner than its spacing and nothing else.
     """
     field = _SourceField(source, resolution=resolution)
-    return extract_mesh(field, resolution=resolution, vertex_normals=False, dtype=torch.float64)
+    # The sign of an open source jumps where no value says that it is near.
+    return extract_mesh(
+        field, resolution=resolution, vertex_normals=False, dtype=torch.float64, sparse=source.is_closed
+    )
 
 
 class _SourceField(Field):

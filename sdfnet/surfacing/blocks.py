@@ -22,8 +22,10 @@ _COARSEST_COUNT = 32
 
 _SLOPE_QUANTILE = 0.99
 _SLOPE_SAFETY = 1.25
+_FINEST_SAFETY = 1.1
 """An approximate field is trusted to change no faster than this many times what it does in all but the steepest of the
-groups of eight blocks seen, or in the block's own group if that is steeper."""
+groups of eight blocks seen of that size, or in the block's own group if that is steeper. A mistake at the finest size
+weighs less: the surface is followed into blocks that were skipped, so only pieces smaller than two cells are lost."""
 
 _PROVEN_SAFETY = 1.001
 """For the rounding of positions and values where the slope is proven."""
@@ -74,7 +76,7 @@ def choose_blocks(
     """
     side = _coarsest_side(shape)
     parents = _all_places(shape, 2 * side)
-    slope, lowest, highest = 0.0, np.inf, -np.inf
+    lowest, highest = np.inf, -np.inf
     skipped: list[SkippedBlocks] = []
     while True:
         places = (2 * parents[:, None] + _offsets(2)).astype(np.int32)  # (P, 8, 3)
@@ -86,8 +88,8 @@ def choose_blocks(
             margin = _PROVEN_SAFETY * reach + slack
         else:
             seen = _slopes(values, lower + upper, spacing)
-            slope = max(slope, _usual_slope(seen, values, reach))
-            margin = _SLOPE_SAFETY * np.maximum(slope, seen)[:, None] * reach + slack
+            safety = _FINEST_SAFETY if side == FINEST else _SLOPE_SAFETY
+            margin = safety * np.maximum(seen, _usual_slope(seen, values, reach))[:, None] * reach + slack
         within = (upper > lower).all(axis=-1)  # The last parents reach beyond the lattice.
         kept = np.abs(values) <= margin
         away = within & ~kept

@@ -42,7 +42,12 @@ def bowl() -> Mesh:
 def test_floor_equals_the_dense_extraction_of_the_exact_field(mesh: Mesh, is_closed: bool, resolution: int) -> None:
     floor = extract_floor(Surface.of(mesh, is_closed=is_closed), resolution=resolution)
     dense = extract_mesh(
-        MeshField(mesh), resolution=resolution, bounds=UNIT_BOUNDS, vertex_normals=False, dtype=torch.float64
+        MeshField(mesh, closed=is_closed),
+        resolution=resolution,
+        bounds=UNIT_BOUNDS,
+        vertex_normals=False,
+        dtype=torch.float64,
+        sparse=is_closed,  # for the same order of vertices and faces; that they are those of dense is tested elsewhere
     )
     assert np.array_equal(floor.faces, dense.faces)
     assert np.array_equal(floor.vertices, dense.vertices)
