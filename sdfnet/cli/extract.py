@@ -30,6 +30,8 @@ class ExtractConfig:
         One or more of obj, ply, stl, glb.
     project_steps : whole number
         Newton steps that pull the vertices onto the zero level; 0 leaves them where marching cubes puts them.
+    sparse : true or false
+        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     out : path
         Where the meshes go; null is meshes/ inside the run.
     device : text
@@ -41,6 +43,7 @@ class ExtractConfig:
     resolution: int = 128
     format: tuple[Literal["obj", "ply", "stl", "glb"], ...] = ("obj",)
     project_steps: int = 0
+    sparse: bool = True
     out: Path | None = None
     device: str = "auto"
 
@@ -78,6 +81,7 @@ def extract(config: ExtractConfig) -> None:
                 resolution=config.resolution,
                 similarity=run.similarity(name),
                 project_steps=config.project_steps,
+                sparse=config.sparse,
             )
         except ValueError as error:
             failures[name] = str(error)

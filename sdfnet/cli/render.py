@@ -42,6 +42,8 @@ class RenderConfig:
         png for a picture of each shape and a contact sheet; mp4, gif or webp for a turntable film of each.
     resolution : whole number
         Of the extraction: samples along each axis of the lattice.
+    sparse : true or false
+        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     width, height : whole number
         Pixels, even, at least 16.
     azimuth, elevation : number
@@ -64,6 +66,7 @@ class RenderConfig:
     out: Path | None = None
     format: tuple[Literal["png", "mp4", "gif", "webp"], ...] = ("png",)
     resolution: int = 128
+    sparse: bool = True
     width: int = 640
     height: int = 480
     azimuth: float = 30.0
@@ -121,7 +124,8 @@ def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
     run = load_run(config.run, device=find_device(config.device))
 
     def extracted(name: str) -> Mesh:
-        return extract_mesh(run.field(name), resolution=config.resolution, similarity=run.similarity(name))
+        field, similarity = run.field(name), run.similarity(name)
+        return extract_mesh(field, resolution=config.resolution, similarity=similarity, sparse=config.sparse)
 
     return select_shapes(run.names, config.shapes), extracted
 

@@ -37,6 +37,8 @@ class EvaluationConfig:
         Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
     project_steps : int
         Newton steps that carry the result's vertices onto the zero level; the floor is never projected.
+    sparse : bool
+        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     num_points : int
         Surface samples each way, at least 100.
     num_volume_points : int
@@ -49,6 +51,7 @@ class EvaluationConfig:
 
     resolution: int = 128
     project_steps: int = 0
+    sparse: bool = True
     num_points: int = NUM_POINTS
     num_volume_points: int = 100_000
     floor: bool = True
@@ -154,13 +157,15 @@ def evaluate_shape(
         resolution=config.resolution,
         bounds=UNIT_BOUNDS,
         project_steps=config.project_steps,
+        sparse=config.sparse,
         vertex_normals=False,
         device=device,
     )
     result = measure_mesh(mesh, source, config=config, name=name)
     floor = None
     if config.floor:
-        floor = measure_mesh(extract_floor(source, resolution=config.resolution), source, config=config, name=name)
+        lowest = extract_floor(source, resolution=config.resolution, sparse=config.sparse)
+        floor = measure_mesh(lowest, source, config=config, name=name)
     return ShapeQuality(
         result=result,
         floor=floor,

@@ -49,6 +49,8 @@ class MorphConfig:
         Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
     project_steps : int
         Newton steps that carry vertices onto the zero level.
+    sparse : bool
+        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     format : tuple of str
         Mesh formats ("obj", "ply", "stl", "glb") of the sequence and film formats ("mp4", "gif", "webp").
     fps : int
@@ -71,6 +73,7 @@ class MorphConfig:
     key_times: tuple[float, ...] | None = None
     resolution: int = 96
     project_steps: int = 0
+    sparse: bool = True
     format: tuple[MorphFormat, ...] = ("obj", "mp4")
     fps: int = 20
     width: int = 640

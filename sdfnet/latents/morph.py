@@ -217,6 +217,7 @@ def _extract(run: Run, frame: MorphFrame, index: int, config: MorphConfig) -> Me
             resolution=config.resolution,
             similarity=frame.similarity,
             project_steps=config.project_steps,
+            sparse=config.sparse,
             device=run.latents.device,
         )
     except ValueError as error:

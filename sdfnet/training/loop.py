@@ -24,6 +24,7 @@ from sdfnet.decoders import DecoderConfig, build_decoder
 from sdfnet.files import ensure_folder
 from sdfnet.runs import Run, RunShape, load_run, save_model, select_shapes
 from sdfnet.sampling import SampleStore
+from sdfnet.training.allocator import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates
 from sdfnet.training.manifest import continue_or_begin, run_config
@@ -99,6 +100,7 @@ def train(
     names = _trained_names(store, shapes, holdout)
     document_config = run_config(store, decoder, config, names=names, holdout=holdout, init=init)
     torch_device = torch.device(device)
+    keep_freed_memory()
     with torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         network = build_decoder(decoder)

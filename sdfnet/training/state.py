@@ -127,9 +127,10 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
         state.latents.copy_(tensors["latents"])
     for number, parameter in enumerate(_parameters(state)):
         if f"optimizer.{number}.step" in tensors:
-            device = parameter.device
-            state.optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{number}.{key}"].to(device) for key in _MOMENTS
+            # In the parameter's own memory format, as Adam makes them: it runs over the memory of both side by side.
+            moments = {key: torch.empty_like(parameter) for key in _MOMENTS[1:]}
+            state.optimizer.state[parameter] = {"step": tensors[f"optimizer.{number}.step"].to(parameter.device)} | {
+                key: moment.copy_(tensors[f"optimizer.{number}.{key}"]) for key, moment in moments.items()
             }
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and state.latents.is_cuda:
