@@ -49,9 +49,8 @@ def main() -> None:
     run = load_run(arguments.run)
     names = select_shapes(run.names, arguments.shapes) if arguments.shapes else list(run.names[:2])
     extract_mesh(run.field(names[0]), resolution=48)  # imports and first calls
-    print(
-        f"{'shape':24} {'resolution':>10} {'evaluated':>9} {'dense':>8} {'sparse':>8} {'ratio':>6} {'with normals':>12}  same"
-    )
+    heads = f"{'evaluated':>9} {'dense':>8} {'sparse':>8} {'ratio':>6} {'with normals':>12}"
+    print(f"{'shape':24} {'resolution':>10} {heads}  same")
     for resolution in arguments.resolutions:
         for name in names:
             compare(name, run.field(name), resolution)
