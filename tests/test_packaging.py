@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -133,3 +136,36 @@ def test_the_constraints_pin_every_dependency_exactly_once() -> None:
     assert len(set(names)) == len(names)
     assert "torch==2.13.0" in lines
     assert not {"pip", "sdfnet"} & set(names)
+
+
+IMPORT_NAMES = {
+    "scikit-image": "skimage",
+    "libigl": "igl",
+    "hydra-core": "hydra",
+    "pillow": "PIL",
+    "imageio-ffmpeg": "imageio_ffmpeg",
+    "scikit-robot-pyrender": "pyrender",
+    "pyopengl": "OpenGL",
+}
+"""What a distribution is imported as, where the names differ."""
+
+
+def declared(section: list[str]) -> set[str]:
+    return {re.split("[<>=!~ ]", requirement, maxsplit=1)[0] for requirement in section}
+
+
+def test_the_package_imports_what_it_depends_on_and_nothing_else() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    imported = set()
+    for path in (CHECKOUT / "sdfnet").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+    if "torch.utils.tensorboard" in imported:  # part of torch, but useless without the other
+        imported.add("tensorboard")
+    others = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"sdfnet"}
+    assert others == {IMPORT_NAMES.get(name, name) for name in declared(project["dependencies"])}
+    pinned = {line.partition("==")[0] for line in (CHECKOUT / "constraints.txt").read_text().splitlines()}
+    assert declared(project["dependencies"]) | declared(project["optional-dependencies"]["dev"]) <= pinned
