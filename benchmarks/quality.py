@@ -87,7 +87,7 @@ def measure_parts(run: Run, meshes: Path, resolution: int) -> None:
             labels[first:stop] = part
         errors = part_errors(result, source, labels, generator=torch.Generator().manual_seed(0))
         worst += [(error.p95, f"{name} {part}") for part, error in errors.items()]
-        if components_and_genus(result).components != components_and_genus(source).components:
+        if components_and_genus(result).num_components != components_and_genus(source).num_components:
             wrong.append(name)
     worst.sort(reverse=True)
     print(f"  worst parts (p95, %): {', '.join(f'{value:.2f} {what}' for value, what in worst[:5])}")

@@ -115,7 +115,7 @@ def test_training_leaves_the_callers_generator_alone(store, tmp_path):
 def test_another_configuration_is_refused_by_naming_the_difference(store, tmp_path):
     train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
     changed = TrainingConfig(**{**vars(FAST), "clamp_distance": 0.2})
-    with pytest.raises(ValueError, match=r"training\.clamp_distance was 0\.1, now 0\.2"):
+    with pytest.raises(ValueError, match=r"training\.clamp_distance was 0\.05, now 0\.2"):
         train(tmp_path, store, decoder=DECODER, config=changed, progress=False)
     with pytest.raises(ValueError, match=r"shapes was \['ball', 'box', 'pea'\], now \['ball', 'box'\]"):
         train(tmp_path, store, decoder=DECODER, config=FAST, holdout=["pea"], progress=False)
