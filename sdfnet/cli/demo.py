@@ -48,7 +48,7 @@ class DemoConfig:
     """
 
     out: Path = Path("demo")
-    budget: str = "2min"
+    budget: str = "2.5min"
     shapes: str | tuple[str, ...] = "all"
     resolution: int = 128
     frames: int = 48
