@@ -15,7 +15,7 @@ from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.checking import MeshReport, inspect_mesh
 from sdfnet.geometry.formats.gltf import external_files
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.reading import MeshError, find_meshes
+from sdfnet.geometry.reading import MeshError, find_meshes, read_file
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 
 Normalize = Literal["each", "shared"]
@@ -128,10 +128,7 @@ def hash_content(path: str | Path, *, thickness: float | None = None) -> str:
         The file cannot be read.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MeshError(path, f"cannot read it ({error.strerror or error}); check its permissions") from error
+    data = read_file(path)
     digest = hashlib.sha256(data)
     if path.suffix.lower() in (".gltf", ".glb"):
         with contextlib.suppress(Exception):  # of a damaged file the bytes alone count

@@ -52,7 +52,8 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     """Find the mesh files in `folder` and below, sorted by name.
 
     A mesh's name is its path below `folder` without its suffix, with "/" on every system; files that would share a name
-    (`a.obj`, `a.ply`) keep their suffix in it. Hidden files and folders are skipped; links are followed.
+    (`a.obj`, `a.ply`) keep their suffix in it. Hidden files and folders are skipped; links are followed, and those that
+    lead nowhere are found too, so that the report on a folder speaks of them.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def _walk(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [path for name in names if not name.startswith(".") and (path := Path(current, name)).is_file()]
+        files += [Path(current, name) for name in names if not name.startswith(".")]
     return files
 
 
@@ -112,12 +113,7 @@ def read_mesh(path: str | Path) -> Mesh:
     if suffix not in MESH_SUFFIXES:
         found = suffix or "a file without suffix"
         raise MeshError(path, f"cannot read {found}; give one of {', '.join(MESH_SUFFIXES)}")
-    if not path.is_file():
-        raise MeshError(path, "there is no such file")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MeshError(path, f"cannot read it ({error.strerror or error}); check its permissions") from error
+    data = read_file(path)
     if not data.strip():
         raise MeshError(path, "the file is empty; export it again")
     polygons, faces = _parse(path, data)
@@ -126,6 +122,19 @@ def read_mesh(path: str | Path) -> Mesh:
     mesh = _without_unused(polygons.vertices, faces)
     _check_vertices(path, mesh)
     return mesh
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file, or raise MeshError; pipes and devices, which may never end, are not touched."""
+    if not path.is_file():
+        if path.is_symlink() and not path.exists():
+            raise MeshError(path, "a link that leads nowhere; mend or remove it")
+        found = "it is not a file; give a file" if path.exists() else "there is no such file"
+        raise MeshError(path, found)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MeshError(path, f"cannot read it ({error.strerror or error}); check its permissions") from error
 
 
 def _parse(path: Path, data: bytes) -> tuple[PolygonMesh, NDArray[np.int64]]:

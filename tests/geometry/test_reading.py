@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 
+from sdfnet.geometry.loading import hash_content
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import MeshError, find_meshes, read_mesh
 
@@ -318,9 +319,20 @@ def test_read_mesh_refuses_with_one_line_that_names_the_file(tmp_path, name):
 
 def test_read_mesh_refuses_what_is_not_a_file(tmp_path):
     (tmp_path / "folder.obj").mkdir()
-    for name in ("folder.obj", "nothing.obj"):
-        with pytest.raises(MeshError, match=f"{re.escape(name)}: there is no such file"):
-            read_mesh(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.obj")  # reading it would wait for ever
+    os.symlink("nowhere.obj", tmp_path / "link.obj")
+    os.symlink("circle.obj", tmp_path / "circle.obj")
+    for name, reason in (
+        ("folder.obj", "it is not a file"),
+        ("pipe.obj", "it is not a file"),
+        ("nothing.obj", "there is no such file"),
+        ("link.obj", "a link that leads nowhere"),
+        ("circle.obj", "a link that leads nowhere"),
+    ):
+        for read in (read_mesh, hash_content):
+            with pytest.raises(MeshError, match=f"{re.escape(name)}: {reason}"):
+                read(tmp_path / name)
+    assert list(find_meshes(tmp_path)) == ["circle", "link", "pipe"]
 
 
 def _samples():
