@@ -127,8 +127,10 @@ def _explain_composition(error: ConfigCompositionException) -> str:
     cause = error.__cause__
     node = getattr(cause, "parent_node", None)
     if isinstance(node, DictConfig):
-        where, dot, leaf = key.rpartition(".")
-        return str(unknown_key(leaf, [f"{name!s}" for name in node if name != "hydra"], where + dot))
+        where = node._get_full_key(None)  # The part of the key that is known.
+        where = f"{where}." if where else ""
+        leaf = key.removeprefix(where).split(".")[0]
+        return str(unknown_key(leaf, [f"{name!s}" for name in node if name != "hydra"], where))
     return f"unknown key {key}. Keys are listed by --help"
 
 

@@ -17,6 +17,8 @@ from sdfnet.cli.output import say, say_where
 from sdfnet.cli.sample import SamplingKeys, prepare
 from sdfnet.decoders import DECODER_CONFIGS, DeepSDFConfig, FourierConfig, SirenConfig, VolumeConfig
 from sdfnet.geometry.checking import format_reports
+from sdfnet.geometry.reading import find_meshes
+from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SampleStore
 from sdfnet.training import TrainingConfig
 from sdfnet.training import train as train_run
@@ -72,6 +74,8 @@ class TrainConfig(SamplingKeys):
 def train(config: TrainConfig) -> None:
     """Sample what is missing, then train, and say how well the shapes were learned."""
     device = find_device(config.device)
+    if config.init is not None and not (config.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
+        load_document(config.init)
     store, names = _prepare(config)
     run = train_run(
         config.run,
@@ -92,6 +96,8 @@ def _prepare(config: TrainConfig) -> tuple[SampleStore, str | Sequence[str]]:
     """Return the sample store, and which of its shapes are meant."""
     if config.meshes is None:
         return SampleStore(config.store), config.shapes
+    if config.holdout:  # What is misspelt is said before hours of sampling, not after.
+        select_shapes(list(find_meshes(config.meshes)), config.holdout)
     done = prepare(config, config.meshes, config.store)
     if any(report.status != "used" for report in done.reports):
         say(format_reports(done.reports))

@@ -161,8 +161,11 @@ def load_run(directory: str | Path, *, device: str | torch.device = "cpu") -> Ru
     if not (directory / MODEL_FILE).is_file():
         raise ValueError(f"the run at {directory} has no weights yet; repeat its `sdfnet train` command to continue it")
     tensors, metadata = load_tensors(directory / MODEL_FILE, device=device)
-    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
-        decoder = build_decoder(decoder_config(document["config"]["decoder"]))
+    try:
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
+            decoder = build_decoder(decoder_config(document["config"]["decoder"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{directory / RUN_FILE} names a decoder that this sdfnet cannot build: {error}") from error
     latents = tensors.pop("latents", None)
     state = {name.removeprefix("decoder."): tensor for name, tensor in tensors.items()}
     expected = {name: tensor.shape for name, tensor in decoder.state_dict().items()}

@@ -27,9 +27,9 @@ from sdfnet.sampling import SampleStore
 from sdfnet.training.allocator import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates
-from sdfnet.training.manifest import continue_or_begin, run_config
+from sdfnet.training.manifest import changed_versions, continue_or_begin, run_config
 from sdfnet.training.plan import Plan, make_plan
-from sdfnet.training.records import Recorder, save_preview, surface_error
+from sdfnet.training.records import SURFACE_ERROR, Recorder, save_preview, surface_error
 from sdfnet.training.state import (
     STATE_FILE,
     TrainingState,
@@ -105,7 +105,7 @@ def train(
         torch.manual_seed(config.seed)
         network = build_decoder(decoder)
         latents = first_latents(len(names), decoder.latent_size, config)
-        if init is not None:
+        if init is not None and not (directory / STATE_FILE).is_file():  # A saved state needs no start any more.
             latents = start_from(load_run(init), names, latents, network)
         num_surface = config.gradient_points if config.normal_weight > 0 else 0
         indices = tuple(store.index_of(name) for name in names)
@@ -147,6 +147,8 @@ def _run_steps(training: _Training, state: TrainingState, *, progress: bool) -> 
         return
     if state.step:
         logger.info("continuing %s at step %d of %d", directory, state.step, plan.steps)
+        for change in changed_versions(directory):
+            logger.warning("%s: the result will not be to the bit what one undisturbed run gives", change)
     recorder = Recorder(directory, step=state.step)
     bar = tqdm(total=plan.steps, initial=state.step, desc="training", unit="step", disable=not progress, smoothing=0.05)
     saved = time.monotonic()
@@ -189,10 +191,10 @@ def _record(
             f"Lower training.learning_rate (it is {training.rates.decoder:g}) and choose a new run=DIR."
         )
     if measured:
-        error = surface_error(state, training.schedule.store, training.schedule.indices)
-        values["surface_error_percent"] = error
-        bar.set_postfix_str(f"loss {values['sdf']:.5f}, surface error {error:.3f} %")
+        values[SURFACE_ERROR] = surface_error(state, training.schedule.store, training.schedule.indices)
     recorder.write(step, values)
+    measured_so_far = "" if recorder.surface_error is None else f", surface error {recorder.surface_error:.3f} %"
+    bar.set_postfix_str(f"loss {values['sdf']:.5f}{measured_so_far}", refresh=False)
     if config.previews and _is_due(step, steps, config.previews):
         path = training.directory / "previews" / f"step_{step:07d}.png"
         save_preview(state, tuple(shape.name for shape in training.shapes), path)

@@ -71,10 +71,19 @@ def continue_or_begin(
             )
         return Plan(**document["plan"]), known
     plan = make_plan()
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    content = {"config": config, "plan": plan.to_dict(), "versions": versions, **provenance}
+    content = {"config": config, "plan": plan.to_dict(), "versions": _versions(), **provenance}
     save_document(directory, content, shapes)
     return plan, shapes
+
+
+def changed_versions(directory: Path) -> list[str]:
+    """Return what a result to the bit depends on and has changed since the run began, as `torch was A, is B`."""
+    began, now = load_document(directory)[0].get("versions", {}), _versions()
+    return [f"{key} was {began[key]}, is {now[key]}" for key in now if began.get(key, now[key]) != now[key]]
+
+
+def _versions() -> dict[str, Any]:
+    return {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _run_shape(store: SampleStore, name: str) -> RunShape:

@@ -25,20 +25,29 @@ from sdfnet.training.state import TrainingState
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.csv"
-COLUMNS = ("step", "loss", "sdf", "prior", "eikonal", "normal", "learning_rate", "surface_error_percent")
+SURFACE_ERROR = "surface_error_percent"
+COLUMNS = ("step", "loss", "sdf", "prior", "eikonal", "normal", "learning_rate", SURFACE_ERROR)
 _MEASURED_SHAPES = 24
 _PREVIEW_SHAPES = 4
 _PREVIEW_RESOLUTION = 64
 
 
 class Recorder:
-    """Writes `metrics.csv` and `tensorboard/` of one run, from `step` on; later rows of an earlier process go."""
+    """Writes `metrics.csv` and `tensorboard/` of one run, from `step` on; later rows of an earlier process go.
+
+    Attributes
+    ----------
+    surface_error : float or None
+        The last one written, also by an earlier process.
+    """
 
     def __init__(self, directory: Path, *, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         path = directory / METRICS_FILE
         kept = _rows_up_to(path, step)
+        errors = [float(row[-1]) for row in kept if row[-1]]
+        self.surface_error = errors[-1] if errors else None
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -51,6 +60,7 @@ class Recorder:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Record `values` (a subset of COLUMNS) after `step` steps."""
         self._csv.writerow([step, *(f"{values[name]:.6g}" if name in values else "" for name in COLUMNS[1:])])
+        self.surface_error = values.get(SURFACE_ERROR, self.surface_error)
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 

@@ -103,6 +103,7 @@ def test_a_key_in_front_of_the_command_is_explained(capsys: pytest.CaptureFixtur
             ["sample", *STORE, "sampler.num_samples=-1"],
             "sampler: num_samples must be 1 or more, got -1",
         ),
+        (["sample", *STORE, "sampelr.num_samples=9"], "unknown key sampelr; did you mean sampler or samples?"),
         (["sample", *STORE, "normalize=no"], "normalize must be one of 'each', 'shared', got 'no'"),
         (["check", "meshes=x", "--cfg", "job", "thickness=[1]"], "thickness must be a number or null, got [1]"),
     ],
@@ -274,6 +275,42 @@ def test_info_says_what_a_run_holds(tiny_run: Path, capsys: pytest.CaptureFixtur
     assert all(name in text for name in BALLS)
     assert "VolumeDecoder" in text
     assert "200 steps" in text
+    assert re.search(r"plain +9\.\d+ at \(1000, -20, 3\)", text), "radius and centre of a ball in its world"
+
+
+def test_info_says_how_far_and_how_well_a_run_has_learned(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "half"
+    shutil.copytree(tiny_run, place)
+    document = json.loads((place / "run.json").read_text())
+    document |= {"plan": {"steps": 900}, "command": "sdfnet train run=half"}
+    (place / "run.json").write_text(json.dumps(document))
+    (place / "metrics.csv").write_text("step,surface_error_percent\n100,0.7\n150,0.25\n200,\n")
+    total = {"mean": {"mean_percent": 0.5}, "worst": {"mean_percent": 0.9}}
+    report = {"totals": total, "shapes": [1, 2], "step": 180, "config": {"resolution": 64}}
+    (place / "evaluation").mkdir()
+    (place / "evaluation" / "evaluation.json").write_text(json.dumps(report))
+    assert run("info", f"run={place}") == 0
+    text = capsys.readouterr().out
+    assert "200 of 900 planned steps; its command goes on: sdfnet train run=half" in text
+    assert "surface error 0.25 % at step 150" in text
+    assert "surface distance 0.500 % in the mean, 0.900 % of the worst of 2 shapes, at step 180" in text
+    (place / "model.safetensors").unlink()
+    assert run("info", f"run={place}") == 0
+    assert "0 of 900 planned steps" in capsys.readouterr().out
+
+
+def test_a_decoder_that_nobody_knows_is_refused_by_the_name_of_the_file(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "other")
+    document = json.loads((tmp_path / "other" / "run.json").read_text())
+    document["config"]["decoder"]["kind"] = "nerf"
+    (tmp_path / "other" / "run.json").write_text(json.dumps(document))
+    line = refuse(capsys, "extract", f"run={tmp_path / 'other'}")[1]
+    assert "run.json names a decoder that this sdfnet cannot build" in line
+    assert "got 'nerf'" in line
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(

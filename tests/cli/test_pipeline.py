@@ -145,6 +145,14 @@ def test_train_keeps_out_what_holdout_names(balls: Path, tmp_path: Path) -> None
     assert load_run(tmp_path / "run").names == ("a=b [1]",)
 
 
+def test_train_names_a_wrong_holdout_and_a_missing_start_before_it_samples(
+    balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no shape is named 'plian'" in refused(capsys, *train_words(balls, tmp_path / "run", "holdout=plian"))
+    assert "no run at nowhere" in refused(capsys, *train_words(balls, tmp_path / "run", "init=nowhere"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_sweep_of_trainings_gives_runs_of_their_own(balls: Path, tmp_path: Path) -> None:
     sweep = [f"samples={tmp_path / 'store'}", "-m", "training.learning_rate=1e-3,2e-3"]
     assert run(*train_words(balls, tmp_path / "rates", *sweep)) == 0

@@ -158,6 +158,20 @@ def test_init_starts_from_another_run_and_adds_shapes(store, tmp_path):
         train(tmp_path / "other", store, decoder=other, config=FAST, init=tmp_path / "two", progress=False)
 
 
+def test_a_saved_state_needs_the_run_it_started_from_no_more_and_other_versions_are_said(store, tmp_path, caplog):
+    train(tmp_path / "first", store, decoder=DECODER, config=FAST, progress=False)
+    options = {"decoder": DECODER, "config": FAST, "init": tmp_path / "first", "progress": False}
+    train(tmp_path / "next", store, **options)
+    document = json.loads((tmp_path / "next" / "run.json").read_text())
+    document["plan"]["steps"] += 2
+    document["versions"]["threads"] = 777
+    (tmp_path / "next" / "run.json").write_text(json.dumps(document))
+    (tmp_path / "first").rename(tmp_path / "gone")
+    run = train(tmp_path / "next", store, **options)
+    assert run.step == 32
+    assert f"threads was 777, is {torch.get_num_threads()}" in caplog.text
+
+
 def test_gradient_terms_lower_what_they_measure(store, tmp_path):
     def gradient_errors(name, **weights):
         config = TrainingConfig(**{**vars(FAST), "steps": 200, "gradient_points": 128, **weights})
