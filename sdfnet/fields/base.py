@@ -93,8 +93,8 @@ def gradient(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor
     flat = points.reshape(-1, 3)
     parts = []
     for start in range(0, len(flat), chunk_size):
-        with torch.enable_grad():
-            part = flat[start : start + chunk_size].detach().requires_grad_(True)
+        with torch.inference_mode(False), torch.enable_grad():  # also where the caller has switched gradients off
+            part = flat[start : start + chunk_size].detach().clone().requires_grad_(True)
             sdf = field(part)
             (slope,) = torch.autograd.grad(sdf.sum(), part)
         parts.append(slope)

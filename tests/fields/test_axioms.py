@@ -85,6 +85,31 @@ def test_dtype_is_kept(example, generator):
     torch.testing.assert_close(field(points.float()).double(), field(points), rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_points_give_half_precision_distances(example, generator, dtype):
+    field = example.make()
+    points = random_points(field, 50, generator).to(dtype)
+    assert field(points).dtype == gradient(field, points).dtype == dtype
+    assert field(points[:0]).dtype == dtype
+
+
+def test_device_is_that_of_the_points(example):
+    if example.name in ("mesh", "neural"):
+        pytest.skip("meta tensors hold no data to search a mesh or ask a network with; the rest need not look at it")
+    field = example.make()
+    assert field(torch.zeros(4, 3, device="meta")).device.type == "meta"  # stands for any but the processor
+    assert field(torch.zeros(0, 3, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
+def test_gradient_needs_no_gradients_switched_on(example, generator, switched_off):
+    field = example.make()
+    points = random_points(field, 20, generator)
+    expected = gradient(field, points)
+    with switched_off():
+        assert torch.equal(gradient(field, points * 1), expected)
+
+
 def test_gradient_is_finite_at_centres_edges_and_corners(example):
     field = example.make()
     box = region(field) if not field.bounds.is_finite else field.bounds
