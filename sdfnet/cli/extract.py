@@ -9,6 +9,7 @@ from typing import Literal
 from sdfnet.cli.command import Command
 from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import say, say_where
+from sdfnet.geometry.bounds import check_resolution
 
 _TOLD = 3
 """Failed shapes whose reason an error gives; of many, the reason is the same."""
@@ -49,8 +50,7 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
-        if self.resolution < 2:
-            raise ValueError(f"resolution must be 2 or more, got {self.resolution}")
+        check_resolution(self.resolution)
         if self.project_steps < 0:
             raise ValueError(f"project_steps must be 0 or more, got {self.project_steps}")
         if not self.format:

@@ -15,6 +15,7 @@ from sdfnet.cli.command import Command, UsageError
 from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import say, say_where
 from sdfnet.files import ensure_folder
+from sdfnet.geometry.bounds import check_resolution
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import find_meshes, read_mesh
 from sdfnet.rendering import Renderer, contact_sheet, fit_camera, render_turntable, save_film, save_image
@@ -85,7 +86,8 @@ class RenderConfig:
             raise UsageError("out=DIR must be given with meshes=DIR")
         if not self.format:
             raise ValueError("format must name at least one of png, mp4, gif, webp, got an empty list")
-        for name, least in (("resolution", 8), ("width", 16), ("height", 16), ("frames", 2), ("fps", 1)):
+        check_resolution(self.resolution, least=8)
+        for name, least in (("width", 16), ("height", 16), ("frames", 2), ("fps", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
         for name in ("width", "height"):

@@ -22,7 +22,7 @@ from sdfnet.evaluation.metrics import (
 )
 from sdfnet.evaluation.topology import Topology, components_and_genus
 from sdfnet.fields.base import Field
-from sdfnet.geometry.bounds import UNIT_BOUNDS
+from sdfnet.geometry.bounds import UNIT_BOUNDS, check_resolution
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing.extract import extract_mesh
 
@@ -58,7 +58,8 @@ class EvaluationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("resolution", 8), ("project_steps", 0), ("num_points", 100), ("num_volume_points", 100)):
+        check_resolution(self.resolution, least=8)
+        for name, least in (("project_steps", 0), ("num_points", 100), ("num_volume_points", 100)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 

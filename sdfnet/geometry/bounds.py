@@ -91,6 +91,27 @@ class Bounds:
         return np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=-1))
 
 
+MAX_RESOLUTION = 4096
+"""Samples along an axis: beyond it even the cells that a surface crosses fill a large machine's memory."""
+
+
+def check_resolution(resolution: int, *, least: int = 2) -> None:
+    """Refuse a number of samples along an axis that makes no lattice.
+
+    Raises
+    ------
+    ValueError
+        Below `least` or above MAX_RESOLUTION.
+
+    >>> check_resolution(1)
+    Traceback (most recent call last):
+    ...
+    ValueError: resolution must be from 2 to 4096, got 1
+    """
+    if not least <= resolution <= MAX_RESOLUTION:
+        raise ValueError(f"resolution must be from {least} to {MAX_RESOLUTION}, got {resolution}")
+
+
 UNIT_BOUNDS = Bounds.cube(1.0)
 """The box of every learned shape, unit frame; its lattice is the one on [-1.05, 1.05]³."""
 
@@ -119,14 +140,13 @@ class Lattice:
         Raises
         ------
         ValueError
-            `resolution` below 2; infinite or empty bounds.
+            `resolution` below 2 or above MAX_RESOLUTION; infinite or empty bounds.
 
         >>> lattice = Lattice.over(UNIT_BOUNDS, 3)
         >>> lattice.origin.tolist(), lattice.spacing, lattice.shape
         ([-1.05, -1.05, -1.05], 1.05, (3, 3, 3))
         """
-        if resolution < 2:
-            raise ValueError(f"resolution must be at least 2, got {resolution}")
+        check_resolution(resolution)
         if not bounds.is_finite:
             raise ValueError("cannot lay a lattice over infinite bounds; give bounds that contain the surface")
         longest = float(bounds.extent.max())

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from sdfnet.geometry.bounds import check_resolution
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.geometry.writing import MESH_FORMATS
 from sdfnet.latents.interpolation import (
@@ -84,9 +85,10 @@ class MorphConfig:
     follow: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("frames", 2), ("resolution", 8), ("project_steps", 0), ("fps", 1)):
+        for name, least in (("frames", 2), ("project_steps", 0), ("fps", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_resolution(self.resolution, least=8)
         for name in ("width", "height"):
             if getattr(self, name) < 16 or getattr(self, name) % 2:
                 raise ValueError(f"{name} must be even and at least 16, got {getattr(self, name)}")

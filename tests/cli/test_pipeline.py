@@ -213,7 +213,7 @@ def test_morph_writes_a_sequence_that_it_does_not_make_twice(
     ("word", "message"),
     [
         ("frames=0", "frames must be at least 2, got 0"),
-        ("resolution=1", "resolution must be at least 8, got 1"),
+        ("resolution=1", "resolution must be from 8 to 4096, got 1"),
         ("path=zigzag", "path must be one of 'linear', 'spherical'"),
         ("format=avi", "format must be one of 'obj', 'ply'"),
         ("shapes=plain", "two"),

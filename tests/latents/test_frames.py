@@ -72,7 +72,7 @@ def test_too_few_and_unknown_shapes_are_refused(shapes, message: str) -> None:
     [
         ({"frames": 0}, "frames must be at least 2, got 0"),
         ({"frames": 1}, "frames must be at least 2, got 1"),
-        ({"resolution": 1}, "resolution must be at least 8, got 1"),
+        ({"resolution": 1}, "resolution must be from 8 to 4096, got 1"),
         ({"fps": 0}, "fps must be at least 1, got 0"),
         ({"width": 641}, "width must be even and at least 16, got 641"),
         ({"path": "crooked"}, "got 'crooked'"),

@@ -105,7 +105,7 @@ def test_no_surface_is_an_error_that_gives_the_range_of_values() -> None:
 
 
 def test_resolution_one_and_infinite_bounds_are_refused() -> None:
-    with pytest.raises(ValueError, match="resolution must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="resolution must be from 2 to 4096, got 1"):
         extract_mesh(Sphere(1.0), resolution=1)
     with pytest.raises(ValueError, match="infinite bounds"):
         extract_mesh(HalfSpace([0, 1, 0]))
