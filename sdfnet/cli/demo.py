@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from sdfnet.cli.render import RenderConfig, render
 from sdfnet.cli.resources import meshes_folder
 from sdfnet.cli.train import TrainConfig, train
 from sdfnet.files import ensure_folder
-from sdfnet.runs import load_run
+from sdfnet.runs import Run, load_run
 from sdfnet.sampling import SamplerConfig
 from sdfnet.training import TrainingConfig, parse_duration
 
 _NUM_KEYS = 4
+_COARSE = 32
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def demo(config: DemoConfig) -> None:
         training=TrainingConfig(budget=config.budget, seed=config.seed),
     )
     _step("train", train, training, f"meshes={meshes_folder()} run={run} budget={config.budget}")
-    keys = _spread(load_run(run).names)
+    keys = _alike(load_run(run), _NUM_KEYS)
     shared: dict[str, Any] = {"run": run, "device": config.device, "resolution": config.resolution}
     _step("extract", extract, ExtractConfig(**shared, out=out / "meshes"), f"run={run} out={out / 'meshes'}")
     _step(
@@ -117,10 +119,29 @@ def _step(name: str, command: Callable[[Any], None], config: Any, line: str) -> 
     say(f"({time.monotonic() - began:.0f} s)")
 
 
-def _spread(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return four names evenly spread over all (or all, where there are fewer)."""
-    num_keys = min(_NUM_KEYS, len(names))
-    return tuple(names[k * (len(names) - 1) // max(1, num_keys - 1)] for k in range(num_keys))
+def _alike(run: Run, count: int) -> tuple[str, ...]:
+    """Return a chain of shapes, each near the one before: a morph between alike ones holds together half-way.
+
+    Nearness is the mean difference of the fields on a coarse lattice. Of the greedy chains from every shape, the one
+    with the shortest longest step is taken.
+    """
+    import torch
+
+    from sdfnet.fields import evaluate
+    from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
+
+    lattice = Lattice.over(UNIT_BOUNDS, _COARSE)
+    points = torch.from_numpy(lattice.slab(0, _COARSE).reshape(-1, 3)).to(run.latents)
+    values = torch.stack([evaluate(run.field(name), points) for name in run.names]).clamp(-0.05, 0.05)
+    apart = torch.cdist(values, values, p=1)
+    chains = []
+    for start in range(len(run.names)):
+        chain = [start]
+        while len(chain) < min(count, len(run.names)):
+            chain.append(min(set(range(len(run.names))) - set(chain), key=lambda other: float(apart[chain[-1], other])))
+        longest = max((float(apart[a, b]) for a, b in itertools.pairwise(chain)), default=0.0)
+        chains.append((longest, chain))
+    return tuple(run.names[k] for k in min(chains)[1])
 
 
 COMMAND = Command(
