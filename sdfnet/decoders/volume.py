@@ -85,8 +85,9 @@ class VolumeDecoder(Decoder):
 
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
         base = self.expand(latents_BL).unflatten(1, self._base)
-        # Look-ups run in float32: bfloat16 weights of a trilinear blend would move the surface by half a percent.
-        return (self.generator(base).float(),)
+        # Look-ups run in float32 at least: bfloat16 weights of a blend would move the surface by half a percent.
+        volume = self.generator(base)
+        return (volume.to(torch.promote_types(volume.dtype, torch.float32)),)
 
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
         (volume_BCRRR,) = conditioned

@@ -61,6 +61,14 @@ def test_points_do_not_mix_and_conditioned_tensors_lead_with_the_batch(decoder):
     assert all(part.shape[0] == 3 for part in decoder.condition(latents))
 
 
+def test_double_precision_is_kept_and_agrees(decoder):
+    points, latents = _draw()
+    single = decoder(points, latents)
+    double = decoder.double()(points.double(), latents.double())
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), single, rtol=1e-3, atol=1e-5)
+
+
 def test_gradients_reach_points_codes_and_every_weight(decoder):
     points, latents = _draw()
     points.requires_grad_(True)
