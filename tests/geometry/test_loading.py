@@ -76,7 +76,7 @@ def test_hash_content_changes_with_all_that_makes_the_shape(tmp_path):
     path.write_text("damaged")
     hashes.append(hash_content(path))
     assert len(set(hashes)) == len(hashes)
-    with pytest.raises(MeshError, match=r"gone\.obj: cannot read it"):
+    with pytest.raises(MeshError, match=r"gone\.obj: there is no such file"):
         hash_content(tmp_path / "gone.obj")
 
 
