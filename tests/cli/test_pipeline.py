@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,8 +179,14 @@ def test_evaluate_prints_the_table_and_writes_csv_and_json(
     quick = ["resolution=24", "num_points=300", "num_volume_points=300", "floor=false"]
     assert run("evaluate", f"run={tiny_run}", f"meshes={balls}", f"out={tmp_path / 'report'}", *quick) == 0
     assert last_line(capsys) == f"Results are in {tmp_path / 'report'}"
+    assert "num_workers must be 1 or more" in refused(capsys, "evaluate", "run=r", "num_workers=0")
     with open(tmp_path / "report" / "evaluation.csv", encoding="utf-8") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
+    again = tmp_path / "again"
+    assert run("evaluate", f"run={tiny_run}", f"meshes={balls}", f"out={again}", *quick, "num_workers=1") == 0
+    with open(again / "evaluation.csv", encoding="utf-8") as file:
+        alone = [{**row, "seconds": ""} for row in csv.DictReader(file)]
+    assert alone == [{**row, "seconds": ""} for row in rows.values()], "threads change no number"
     assert set(rows) == set(BALLS)
     assert all(0 < float(row["mean_percent"]) < 3 for row in rows.values())
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text())["config"]["resolution"] == 24
@@ -189,6 +196,18 @@ def test_evaluate_without_a_source_fails_and_says_where_it_looked(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "no mesh" in refused(capsys, "evaluate", f"run={tiny_run}", f"meshes={tmp_path}", f"out={tmp_path / 'o'}")
+
+
+def test_evaluate_measures_the_others_when_a_source_is_gone_and_fails_all_the_same(
+    tiny_run: Path, balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(balls / "plain.obj", tmp_path / "plain.obj")
+    quick = ["resolution=24", "num_points=300", "num_volume_points=300", "floor=false"]
+    line = refused(capsys, "evaluate", f"run={tiny_run}", f"meshes={tmp_path}", f"out={tmp_path / 'o'}", *quick)
+    assert f"only 1 of the 3 shapes could be measured; the reasons stand above. The table is in {tmp_path}" in line
+    table = (tmp_path / "o" / "evaluation.txt").read_text()
+    assert "not measured: a=b [1]: its source" in table
+    assert "\nplain " in table
 
 
 def test_morph_writes_a_sequence_that_it_does_not_make_twice(
