@@ -36,7 +36,7 @@ class DemoConfig:
     out : path
         Where everything goes. The same command goes on where it was interrupted.
     budget : time
-        Time for training, such as 2min; all the rest takes about two minutes more on two cores.
+        Time for training, such as 2min; all the rest takes about a minute and a half more on two cores.
     shapes : names
         all, or a list of names and globs of the shipped shapes.
     resolution : whole number
@@ -50,7 +50,7 @@ class DemoConfig:
     """
 
     out: Path = Path("demo")
-    budget: str = "2.5min"
+    budget: str = "3min"
     shapes: str | tuple[str, ...] = "all"
     resolution: int = 128
     frames: int = 48
