@@ -1,6 +1,6 @@
 """The space of latent codes: paths through it, and morphs written as files."""
 
-from sdfnet.latents.frames import MorphConfig as MorphConfig
+from sdfnet.latents.config import MorphConfig as MorphConfig
 from sdfnet.latents.frames import plan_frames as plan_frames
 from sdfnet.latents.interpolation import Easing as Easing
 from sdfnet.latents.interpolation import PathKind as PathKind

@@ -47,6 +47,14 @@ def test_place_and_code_keep_the_same_pace() -> None:
         assert math.log(frame.similarity.scale) / math.log(0.01) == pytest.approx(share_code, abs=1e-6)
 
 
+def test_in_the_unit_frame_nothing_but_the_code_moves() -> None:
+    run = run_of_three()
+    frames = plan_frames(run, ["a", "b", "c"], config=MorphConfig(frames=9, frame="unit"))
+    assert {str(frame.similarity.to_dict()) for frame in frames} == {str(Similarity.identity().to_dict())}
+    assert [frame.shape for frame in frames if frame.shape] == ["a", "b", "c"]
+    assert torch.equal(frames[4].latent, run.latent("b"))
+
+
 def test_keys_keep_their_order_and_may_repeat_or_be_globs() -> None:
     names = ["chair_1", "chair_2", "table"]
     assert morph_keys(names, ["table", "chair_*", "table"]) == ["table", "chair_1", "chair_2", "table"]
@@ -76,6 +84,7 @@ def test_too_few_and_unknown_shapes_are_refused(shapes, message: str) -> None:
         ({"fps": 0}, "fps must be at least 1, got 0"),
         ({"width": 641}, "width must be even and at least 16, got 641"),
         ({"path": "crooked"}, "got 'crooked'"),
+        ({"frame": "picture"}, "frame must be one of world, unit, got 'picture'"),
         ({"easing": "bounce"}, "got 'bounce'"),
         ({"playback": "never"}, "got 'never'"),
         ({"format": ("obj", "avi")}, "format must be some of .*, got avi"),

@@ -1,0 +1,103 @@
+"""The options of a morph: what moves and how, and what is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from sdfnet.geometry.bounds import check_resolution
+from sdfnet.geometry.writing import MESH_FORMATS
+from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
+from sdfnet.rendering.camera import UpAxis
+from sdfnet.rendering.films import FILM_FORMATS
+
+Frame = Literal["world", "unit"]
+"""Where meshes lie: in the units and at the places of their sources, or all in the network's own frame."""
+
+MorphFormat = Literal["obj", "ply", "stl", "glb", "mp4", "gif", "webp"]
+
+
+@dataclass(frozen=True)
+class MorphConfig:
+    """How a morph moves and what is written.
+
+    Attributes
+    ----------
+    frames : int
+        At least 2, and one for each shape; each shape falls exactly on a frame.
+    path : PathKind
+        "linear", "spherical", "spline" (Catmull-Rom) or "natural" (cubic spline).
+    frame : Frame
+        "world", where size and place are interpolated too, or "unit".
+    easing : Easing
+        Between each two shapes: "linear", "smooth", "smoother", "ease-in" or "ease-out".
+    playback : Playback
+        "once"; "loop", on from the last shape to the first without a seam; "pingpong", a film that plays back again.
+    key_times : tuple of float or None
+        When each shape is reached, increasing from 0 to 1 (a loop has one more, its return); evenly by default.
+    resolution : int
+        Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
+    project_steps : int
+        Newton steps that carry vertices onto the zero level.
+    sparse : bool
+        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
+    format : tuple of str
+        Mesh formats ("obj", "ply", "stl", "glb") of the sequence and film formats ("mp4", "gif", "webp").
+    fps : int
+        Frames per second of the films.
+    width, height : int
+        Of the pictures, pixels, even.
+    azimuth, elevation : float
+        Of the camera, degrees.
+    up_axis : str
+        "x", "y" or "z".
+    follow : bool
+        Whether the camera moves along over the ground, so that in the film shapes from different places turn into each
+        other on the spot. The meshes stay in the world either way.
+    """
+
+    frames: int = 60
+    path: PathKind = "linear"
+    frame: Frame = "world"
+    easing: Easing = "smooth"
+    playback: Playback = "once"
+    key_times: tuple[float, ...] | None = None
+    resolution: int = 96
+    project_steps: int = 0
+    sparse: bool = True
+    format: tuple[MorphFormat, ...] = ("obj", "mp4")
+    fps: int = 20
+    width: int = 640
+    height: int = 480
+    azimuth: float = 30.0
+    elevation: float = 20.0
+    up_axis: UpAxis = "y"
+    follow: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("frames", 2), ("project_steps", 0), ("fps", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_resolution(self.resolution, least=8)
+        for name in ("width", "height"):
+            if getattr(self, name) < 16 or getattr(self, name) % 2:
+                raise ValueError(f"{name} must be even and at least 16, got {getattr(self, name)}")
+        for name, allowed in (("path", PathKind), ("frame", Frame)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
+        check_playback(self.playback)
+        ease(np.zeros(1), easing=self.easing)
+        known = get_args(MorphFormat)
+        unknown = [name for name in self.format if name not in known]
+        if unknown or not self.format:
+            raise ValueError(f"format must be some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+
+    @property
+    def mesh_formats(self) -> tuple[str, ...]:
+        return tuple(name for name in dict.fromkeys(self.format) if name in MESH_FORMATS)
+
+    @property
+    def film_formats(self) -> tuple[str, ...]:
+        return tuple(name for name in dict.fromkeys(self.format) if name in FILM_FORMATS)
