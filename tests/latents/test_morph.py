@@ -14,7 +14,7 @@ from PIL import Image
 from sdfnet.geometry.reading import read_mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.geometry.writing import save_mesh
-from sdfnet.latents import morph
+from sdfnet.latents import extraction, writers
 from sdfnet.latents.frames import MorphConfig
 from sdfnet.latents.morph import make_morph
 from sdfnet.rendering.images import load_image
@@ -112,11 +112,11 @@ def test_an_interrupted_morph_goes_on_and_ends_the_same(
         calls.append(args)
         return extract_mesh(*args, **kwargs)
 
-    monkeypatch.setattr(morph, "extract_mesh", stopping)
+    monkeypatch.setattr(extraction, "extract_mesh", stopping)
     with pytest.raises(KeyboardInterrupt):
         make_morph(run, "all", tmp_path / "out", config=SMALL)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["complete"] is False
-    monkeypatch.setattr(morph, "extract_mesh", extract_mesh)
+    monkeypatch.setattr(extraction, "extract_mesh", extract_mesh)
     resumed = make_morph(run, "all", tmp_path / "out", config=SMALL)
     assert (whole.num_skipped, resumed.num_skipped) == (0, 3)
     assert folder_bytes(whole.out) == folder_bytes(resumed.out)
@@ -135,7 +135,7 @@ def test_the_folder_explains_itself_before_its_first_frame(
         seen.append((tmp_path / "out" / "manifest.json").is_file())
         save_mesh(mesh, path)
 
-    monkeypatch.setattr(morph, "save_mesh", looking)
+    monkeypatch.setattr(writers, "save_mesh", looking)
     make_morph(run, "all", tmp_path / "out", config=SMALL)
     assert seen == [True] * 5
 

@@ -1,0 +1,89 @@
+"""What lies between the frames of a morph and the files made of them: one made frame, and the whole sequence.
+
+Whatever makes the surfaces (extraction frame by frame, or one mesh carried along) gives `MadeFrame`s; whatever writes a
+whole morph (a film, one animated file) is given a `MorphSequence`, which holds no mesh but reads them one at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdfnet.files import atomic_path
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.latents.frames import MorphConfig, MorphFrame
+from sdfnet.rendering.images import load_image
+from sdfnet.rendering.renderer import Image
+
+
+@dataclass(frozen=True, eq=False)
+class MadeFrame:
+    """The surface of one frame.
+
+    Attributes
+    ----------
+    index : int
+        Which frame.
+    mesh : Mesh
+        World frame.
+    piece : int or None
+        Frames of the same number share their faces, and vertex k is the same place in all of them; None where every
+        frame has faces of its own.
+    """
+
+    index: int
+    mesh: Mesh
+    piece: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MorphSequence:
+    """A whole morph as the writers of films and animated files see it.
+
+    Attributes
+    ----------
+    out : Path
+    config : MorphConfig
+    frames : tuple of MorphFrame
+    records : tuple of dict
+        One for each frame, as the manifest has it: `piece`, `picture`, `stored` (its mesh; only where some writer of
+        the morph reads meshes).
+    playback : tuple of int
+        Frame numbers in the order in which a film shows them.
+    """
+
+    out: Path
+    config: MorphConfig
+    frames: tuple[MorphFrame, ...]
+    records: tuple[dict[str, Any], ...]
+    playback: tuple[int, ...]
+
+    def mesh(self, index: int) -> Mesh:
+        """Return the mesh of frame `index`, world frame, bit for bit as it was made."""
+        return load_stored(self.out / self.records[index]["stored"])
+
+    def picture(self, index: int) -> Image:
+        return load_image(self.out / self.records[index]["picture"])
+
+    def piece(self, index: int) -> int | None:
+        """Return the tracked piece that frame `index` belongs to; None where its faces are its own."""
+        piece = self.records[index]["piece"]
+        return None if piece is None else int(piece)
+
+
+def save_stored(mesh: Mesh, path: Path) -> None:
+    """Write `mesh` so that it comes back bit for bit, normals and all."""
+    arrays: dict[str, Any] = {"vertices": mesh.vertices, "faces": mesh.faces.astype(np.int32)}
+    if mesh.vertex_normals is not None:
+        arrays["normals"] = mesh.vertex_normals
+    with atomic_path(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def load_stored(path: Path) -> Mesh:
+    """Read what `save_stored` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Mesh(arrays["vertices"], arrays["faces"], arrays.get("normals"))
