@@ -8,6 +8,7 @@ a comma separates alternatives, nothing is touched.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -101,7 +102,9 @@ def quote_texts(overrides: Iterable[str], texts: Mapping[str, bool]) -> list[str
 def _quote(value: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    kept = value in ("", "null") or "${" in value or (len(value) > 1 and value[0] in "'\"" and value[-1] == value[0])
+    # One quotation, not two with something in between: "a b" + "c d" is a text that holds quotes.
+    quoted = re.fullmatch(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", value) is not None
+    kept = value in ("", "null") or "${" in value or quoted
     return value if kept else QuotedString(text=value, quote=Quote.single).with_quotes()
 
 

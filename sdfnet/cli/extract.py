@@ -24,7 +24,7 @@ class ExtractConfig:
     run : path
         A run directory, as train writes it.
     shapes : names
-        all, one name, or a list of names and globs.
+        all, one name, or a list of names, globs and mixes such as 0.5*a + 0.5*b.
     resolution : whole number
         Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame.
     format : list
@@ -67,11 +67,13 @@ def extract(config: ExtractConfig) -> None:
 
     from sdfnet.files import ensure_folder
     from sdfnet.geometry.writing import save_mesh
-    from sdfnet.runs import load_run, select_shapes
+    from sdfnet.latents.mixing import add_mixes
+    from sdfnet.runs import load_run
     from sdfnet.surfacing import extract_mesh
 
     run = load_run(config.run, device=find_device(config.device))
-    names = select_shapes(run.names, config.shapes)
+    run, chosen = add_mixes(run, config.shapes)
+    names = list(dict.fromkeys(chosen))
     ensure_folder(config.folder)
     failures = {}
     for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False):
@@ -105,6 +107,7 @@ COMMAND = Command(
     examples=(
         "sdfnet extract run=runs/chairs",
         "sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes",
+        "sdfnet extract run=runs/chairs 'shapes=[0.5*chair_01 + 0.5*chair_07, chair_01 - chair_02 + chair_03]'",
         """sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'""",
     ),
 )

@@ -23,7 +23,7 @@ class MorphKeys(MorphConfig):
     run : path
         A run directory, as train writes it.
     shapes : names
-        The shapes to pass through, in order: a list of two or more names and globs.
+        The shapes to pass through, in order: a list of two or more names, globs and mixes such as a - b + c.
     out : path
         Where the sequence, manifest.json, films and contact_sheet.png go; null is morph/ inside the run.
     overwrite : true or false

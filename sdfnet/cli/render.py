@@ -18,6 +18,7 @@ from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import find_meshes, read_mesh
+from sdfnet.latents.mixing import add_mixes
 from sdfnet.rendering import Renderer, contact_sheet, fit_camera, render_turntable, save_film, save_image
 from sdfnet.runs import load_run, select_shapes
 from sdfnet.surfacing import extract_mesh
@@ -36,7 +37,7 @@ class RenderConfig:
     meshes : path
         A folder of mesh files that are drawn as they are.
     shapes : names
-        all, one name, or a list of names and globs.
+        all, one name, or a list of names, globs and (of a run) mixes such as 0.5*a + 0.5*b.
     out : path
         Where the pictures go; null is pictures/ inside the run.
     format : list
@@ -123,13 +124,13 @@ def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
         paths = find_meshes(config.meshes)
         return select_shapes(list(paths), config.shapes), lambda name: read_mesh(paths[name])
     assert config.run is not None
-    run = load_run(config.run, device=find_device(config.device))
+    run, chosen = add_mixes(load_run(config.run, device=find_device(config.device)), config.shapes)
 
     def extracted(name: str) -> Mesh:
         field, similarity = run.field(name), run.similarity(name)
         return extract_mesh(field, resolution=config.resolution, similarity=similarity, sparse=config.sparse)
 
-    return select_shapes(run.names, config.shapes), extracted
+    return list(dict.fromkeys(chosen)), extracted
 
 
 def _draw(mesh: Mesh, name: str, renderer: Renderer, config: RenderConfig) -> NDArray[np.uint8]:

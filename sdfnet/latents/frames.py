@@ -55,7 +55,7 @@ def morph_keys(names: Sequence[str], shapes: str | Sequence[str]) -> list[str]:
     return keys
 
 
-def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig) -> list[MorphFrame]:
+def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress: bool = False) -> list[MorphFrame]:
     """Return the frames of a morph of `run` through the shapes `keys`.
 
     The codes follow `config.path`. In the world, centres move along the same kind of path (straight where codes go on

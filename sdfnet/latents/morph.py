@@ -25,6 +25,7 @@ from sdfnet.latents.extraction import extracted_frames
 from sdfnet.latents.frames import MorphConfig, MorphFrame, morph_keys, plan_frames
 from sdfnet.latents.interpolation import playback_order
 from sdfnet.latents.manifest import MANIFEST_FILE, finished_frames, open_manifest, save_manifest
+from sdfnet.latents.mixing import add_mixes
 from sdfnet.latents.sequence import MadeFrame, MorphSequence
 from sdfnet.latents.view import ground_travel, view_bounds
 from sdfnet.latents.writers import SHEET_NAME, frame_formats, write_frame, write_sequence
@@ -70,7 +71,7 @@ def make_morph(
     overwrite: bool = False,
     progress: bool = False,
 ) -> MorphResult:
-    """Write a morph of `run` through `shapes` (names or globs, in order) into the folder `out`.
+    """Write a morph of `run` through `shapes` (names, globs or mixes, in order) into the folder `out`.
 
     `frame_0000.obj` and so on are in world units; between shapes of different size and place the world moves along.
     Small loose pieces are kept, and the manifest counts the components of every frame. Called again with the same
@@ -88,8 +89,9 @@ def make_morph(
         morph; a frame without a surface (the message says which; finished frames stay).
     """
     config = config or MorphConfig()
-    keys = morph_keys(run.names, shapes)
-    frames = plan_frames(run, keys, config=config)
+    run, keys = add_mixes(run, shapes)
+    keys = morph_keys(run.names, keys)
+    frames = plan_frames(run, keys, config=config, progress=progress)
     out = ensure_folder(out)
     manifest = open_manifest(out, _settings(run, keys, config), overwrite=overwrite)
     manifest |= {"run": str(run.directory), "playback": playback_order(len(frames), playback=config.playback)}

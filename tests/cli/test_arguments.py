@@ -81,6 +81,8 @@ def test_a_text_reaches_hydra_to_the_letter(text: str) -> None:
         ("['x',\"y\"]", ["x", "y"]),
         ("[chair_*,?x]", ["chair_*", "?x"]),
         ("[001,1e3]", ["001", "1e3"]),
+        ('["a b" - "c d" + e,x]', ['"a b" - "c d" + e', "x"]),
+        ('["a, b" + "c d",a - b + c]', ['"a, b" + "c d"', "a - b + c"]),
         ("[]", []),
     ],
 )

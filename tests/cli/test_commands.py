@@ -186,6 +186,8 @@ def test_sparse_is_the_default_of_extract_and_false_asks_for_the_whole_lattice(
         ("round/*", ["round/ball two"]),
         ("round/ball two", ["round/ball two"]),
         ("[pl*,round/ball two]", ["plain", "round/ball two"]),
+        ("[0.5*a=b [1] + 0.5*round/ball two,plain]", ["0.5a=b__1_+0.5round_ball_two", "plain"]),
+        ('"plain" - 0.1*"plain" + 0.1*"a=b [1]"', ["0.9plain+0.1a=b__1_"]),
     ],
 )
 def test_shapes_are_chosen_by_name_list_and_glob(
@@ -233,6 +235,8 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(tiny_run: Path, tmp_p
         (["run=nowhere"], "no run at nowhere: it is not a folder"),
         (["run={run}", "shapes=plian"], "no shape is named 'plian'. Did you mean plain?"),
         (["run={run}", "shapes=[]"], "shapes is an empty list"),
+        (["run={run}", "shapes=[0.5*plain + 0.5*roundball]"], "no shape is named 'roundball'. Did you mean round/ball"),
+        (["run={run}", "shapes=plain + a=b [1]"], "those of 'plain + a=b [1]' sum to 2 (divide them by 2 for a mean)"),
         (["run={run}", "out={run}/run.json/x"], "cannot make the folder"),
         (["run={run}", "device=cuda:77"], "device=cuda:77 is not here"),
     ],

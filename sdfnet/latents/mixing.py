@@ -1,0 +1,251 @@
+"""Mixes of learned shapes by name: `0.5*a + 0.5*b`, `a - b + c`, `a + 0.3*(b - c)`.
+
+A mix is a sum of shapes with weights that sum to 1. Its code is that sum of their codes; in the world its centre is the
+same sum of their centres, and its scale of the logarithms of their scales. Names are written as they are, whatever
+they hold: at each place the longest known name that ends before a blank, an operator or the end is meant, so where
+`a-b` is a shape, `a-b` is that shape and `a - b` a difference. A name in quotes is meant to the letter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.runs import Run, RunShape, select_shapes
+
+_LOGGER = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_ENDS = " \t+-*)"
+"""What may follow a name that is not in quotes."""
+
+_SIGNS = "+-*()'\""
+"""A text without any of them is no mix."""
+
+_ROUNDING = 0.02
+"""Weights that sum to 1 but for so much were rounded by hand (0.33 three times) and are scaled to sum to 1."""
+
+_EPSILON = 1e-9
+
+_FAR = 1.5
+"""A mix is called far when it is so many times farther from the mean code than the farthest shape of the run."""
+
+_LONGEST_NAME = 80
+
+
+def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
+    """Return `run` with the mixes among `shapes` added as shapes of it, and the names of the selected shapes.
+
+    What is a name or a glob that matches is left to `select_shapes`; anything else that holds an operator is read as a
+    mix. A mix is named by its weights (`0.5a+0.5b`), with nothing in it that a file name cannot hold, and has no
+    source. The names come in order; a shape may come more than once, as the key shapes of a morph do.
+
+    Raises
+    ------
+    ValueError
+        Unknown names, a mix that cannot be read or whose weights do not sum to 1. The message names the piece.
+    """
+    if isinstance(shapes, str) and shapes == "all":
+        return run, select_shapes(run.names, shapes)
+    chosen: list[str] = []
+    mixes: dict[str, dict[str, float]] = {}
+    for pattern in [shapes] if isinstance(shapes, str) else shapes:
+        weights = _read_mix(pattern, run.names)
+        if weights is None:
+            chosen += select_shapes(run.names, pattern)
+            continue
+        name = next(iter(weights)) if len(weights) == 1 else mix_name(weights, taken=run.names)
+        if mixes.get(name, weights) != weights:
+            name = mix_name(weights, taken=mixes)
+        if len(weights) > 1:
+            mixes[name] = weights
+        chosen.append(name)
+    extended = run
+    for name, weights in mixes.items():
+        extended = _extend(extended, name, weights)
+    return extended, chosen if chosen else select_shapes(run.names, shapes)
+
+
+def parse_mix(text: str, names: Sequence[str]) -> dict[str, float]:
+    """Return the weight of each shape in the mix `text`, in order of appearance; they sum to 1.
+
+    Raises
+    ------
+    ValueError
+        A piece that is neither a known name, a number nor an operator; weights that do not sum to 1.
+
+    >>> parse_mix("a - b + 0.5*(c + 'd e')", ["a", "b", "c", "d e"])
+    {'a': 1.0, 'b': -1.0, 'c': 0.5, 'd e': 0.5}
+    """
+    reader = _Reader(text, tuple(sorted(names, key=len, reverse=True)))
+    weights, end = _read_sum(reader, 0)
+    if end < len(text):
+        raise reader.error(end, "expected + or - before it")
+    total = sum(weights.values())
+    if abs(total - 1) > _ROUNDING:
+        cure = f" (divide them by {total:g} for a mean)" if total > 0 else " (add the shape that the difference is for)"
+        raise ValueError(f"the weights of a mix must sum to 1, those of {text!r} sum to {total:g}{cure}")
+    scale = total if abs(total - 1) > _EPSILON else 1.0  # What is only the sum's own rounding changes no weight.
+    return {name: weight / scale for name, weight in weights.items() if abs(weight) > _EPSILON}
+
+
+def mix_name(weights: Mapping[str, float], *, taken: Collection[str] = ()) -> str:
+    """Return a name for a mix that can be a file name and is not among `taken`.
+
+    >>> mix_name({"a": 0.5, "set/b": 0.5}), mix_name({"a": 1.0, "b": -1.0, "c": 1.0})
+    ('0.5a+0.5set_b', 'a-b+c')
+    """
+    factors = {1.0: "+", -1.0: "-"}
+    terms = [factors.get(weight, f"{weight:+.4g}") + name for name, weight in weights.items()]
+    spelled = "".join(terms).removeprefix("+")
+    plain = re.sub(r"[^\w.+=@-]", "_", spelled)
+    if plain in taken or len(plain) > _LONGEST_NAME:
+        digest = hashlib.sha256(repr(sorted(weights.items())).encode()).hexdigest()[:8]
+        plain = f"{plain[:_LONGEST_NAME]}_{digest}"
+    return plain
+
+
+def mix_similarities(similarities: Sequence[Similarity], weights: Sequence[float]) -> Similarity:
+    """Return the similarity whose centre and log scale are weighted sums; `weights` sum to 1.
+
+    >>> mix_similarities([Similarity([0, 0, 0], 1.0), Similarity([4, 0, 0], 0.25)], [0.5, 0.5])
+    Similarity(center=array([2., 0., 0.]), scale=0.5)
+    """
+    center = sum(weight * each.center for weight, each in zip(weights, similarities, strict=True))
+    log_scale = sum(weight * math.log(each.scale) for weight, each in zip(weights, similarities, strict=True))
+    return Similarity(np.asarray(center), math.exp(log_scale))
+
+
+def _read_mix(pattern: str, names: Sequence[str]) -> dict[str, float] | None:
+    """Return the weights of a mix; None where `pattern` is for `select_shapes`: it matches, or is no sum of names."""
+    if pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names):
+        return None
+    if not any(sign in pattern for sign in _SIGNS) or not any(name in pattern for name in names):
+        return None
+    try:
+        return parse_mix(pattern, names)
+    except ValueError:
+        if any(sign in pattern for sign in _SIGNS.replace("-", "")):
+            raise
+        return None  # Most names with a dash are just names: let a wrong one be told as such.
+
+
+def _extend(run: Run, name: str, weights: Mapping[str, float]) -> Run:
+    """Return `run` with one more shape."""
+    latent = _weighted_sum(torch.stack([run.latent(each) for each in weights]), list(weights.values()))
+    _warn_if_far(run, name, latent)
+    shape = RunShape(
+        name,
+        mix_similarities([run.similarity(each) for each in weights], list(weights.values())),
+        source="",
+        content_hash="",
+        closed=all(run.shape(each).closed for each in weights),
+    )
+    return dataclasses.replace(run, latents=torch.cat([run.latents, latent[None]]), shapes=(*run.shapes, shape))
+
+
+def _weighted_sum(latents: Tensor, weights: Sequence[float]) -> Tensor:
+    factors = torch.tensor(weights, dtype=torch.float64, device=latents.device)
+    return (factors[:, None] * latents.double()).sum(dim=0).to(latents)
+
+
+def _warn_if_far(run: Run, name: str, latent: Tensor) -> None:
+    mean = run.latents.mean(dim=0)
+    farthest = float((run.latents - mean).norm(dim=1).max())
+    distance = float((latent - mean).norm())
+    if distance > _FAR * farthest:
+        _LOGGER.warning(
+            "the mix %s is %.1f times farther from the mean code than any shape of the run; it may not look like one",
+            name,
+            distance / farthest if farthest else math.inf,
+        )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A text and the known names, the longest first."""
+
+    text: str
+    names: tuple[str, ...]
+
+    def skip(self, start: int) -> int:
+        while start < len(self.text) and self.text[start].isspace():
+            start += 1
+        return start
+
+    def error(self, start: int, reason: str) -> ValueError:
+        piece = re.match(r"[^\s+*()]*[^\s]?", self.text[start:])
+        what = repr(piece.group()) if piece and piece.group() else "the end"
+        return ValueError(f"cannot read the mix {self.text!r} at {what}: {reason}")
+
+
+def _read_sum(reader: _Reader, start: int) -> tuple[dict[str, float], int]:
+    """Read terms joined by + and -, up to a closing bracket or the end; return the weights and where it stopped."""
+    weights: dict[str, float] = {}
+    sign, at = 1.0, reader.skip(start)
+    if reader.text[at : at + 1] in ("+", "-"):
+        sign, at = (-1.0 if reader.text[at] == "-" else 1.0), reader.skip(at + 1)
+    while True:
+        term, at = _read_term(reader, at)
+        for name, weight in term.items():
+            weights[name] = weights.get(name, 0.0) + sign * weight
+        at = reader.skip(at)
+        operator = reader.text[at : at + 1]
+        if operator not in ("+", "-") or not operator:
+            return weights, at
+        sign, at = (-1.0 if operator == "-" else 1.0), reader.skip(at + 1)
+
+
+def _read_term(reader: _Reader, start: int) -> tuple[dict[str, float], int]:
+    """Read `NAME`, `NUMBER*TERM` or `(SUM)`."""
+    text = reader.text
+    number = _NUMBER.match(text, start)
+    if number and text[reader.skip(number.end()) : reader.skip(number.end()) + 1] == "*":
+        term, at = _read_term(reader, reader.skip(reader.skip(number.end()) + 1))
+        return {name: float(number.group()) * weight for name, weight in term.items()}, at
+    name = _name_at(reader, start)
+    if name is not None:
+        return {name: 1.0}, start + len(name)
+    if text[start : start + 1] in ("'", '"') and start + 1 < len(text):
+        end = text.find(text[start], start + 1)
+        quoted = text[start + 1 : end] if end > 0 else text[start + 1 :]
+        if end < 0 or quoted not in reader.names:
+            raise reader.error(start, "the quote has no end" if end < 0 else _unknown(reader, quoted))
+        return {quoted: 1.0}, end + 1
+    if text[start : start + 1] == "(":
+        inner, at = _read_sum(reader, start + 1)
+        if text[at : at + 1] != ")":
+            raise reader.error(at, "expected the closing bracket")
+        return inner, at + 1
+    if number:
+        raise reader.error(start, f"a weight is written {number.group()}*NAME")
+    wanted = re.split(r"\s[-+]|[-+]\s|[+*()]", text[start:])[0].strip()
+    raise reader.error(start, _unknown(reader, wanted) if wanted else "expected the name of a shape")
+
+
+def _name_at(reader: _Reader, start: int) -> str | None:
+    """Return the longest known name that stands at `start` and ends there."""
+    for name in reader.names:
+        end = start + len(name)
+        if reader.text.startswith(name, start) and (end == len(reader.text) or reader.text[end] in _ENDS):
+            return name
+    return None
+
+
+def _unknown(reader: _Reader, wanted: str) -> str:
+    try:
+        select_shapes(reader.names, [wanted])
+    except ValueError as error:
+        return str(error)
+    return f"{wanted!r} is a pattern; a mix takes names"
