@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.mesh import Mesh
 
-_FLOAT, _UINT = 5126, 5125
-_ARRAY_BUFFER, _ELEMENT_BUFFER = 34962, 34963
-_MATERIAL = {
+_COMPONENTS = {"float32": 5126, "uint32": 5125, "uint16": 5123}
+ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
+MATERIAL = {
     "doubleSided": True,
     "pbrMetallicRoughness": {"baseColorFactor": [0.8, 0.8, 0.8, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6},
 }
@@ -30,14 +30,14 @@ class GlbBuffer:
         self._size = 0
 
     def add(self, items: NDArray, *, target: int | None, with_range: bool = False) -> int:
-        """Append `items` ((N,) or (N, 3); float32 or uint32) and return the index of their accessor."""
+        """Append `items` ((N,) or (N, 3); float32, uint32 or uint16) and return the index of their accessor."""
         data = np.ascontiguousarray(items).tobytes()
         view: dict[str, Any] = {"buffer": 0, "byteOffset": self._size, "byteLength": len(data)}
         if target is not None:
             view["target"] = target
         accessor: dict[str, Any] = {
             "bufferView": len(self.views),
-            "componentType": _FLOAT if items.dtype == np.float32 else _UINT,
+            "componentType": _COMPONENTS[items.dtype.name],
             "count": len(items),
             "type": "SCALAR" if items.ndim == 1 else "VEC3",
         }
@@ -46,7 +46,8 @@ class GlbBuffer:
             accessor["max"] = np.atleast_1d(items.max(axis=0)).tolist()
         self.views.append(view)
         self.accessors.append(accessor)
-        self._parts.append(data)  # four-byte items, so each view starts at a multiple of four as section 3.6.2.4 asks
+        data += b"\0" * (-len(data) % 4)  # each view starts at a multiple of four, as section 3.6.2.4 asks
+        self._parts.append(data)
         self._size += len(data)
         return len(self.accessors) - 1
 
@@ -65,10 +66,10 @@ def format_glb(mesh: Mesh, *, translation: NDArray[np.float64] | None = None) ->
     buffer = GlbBuffer()
     shift = np.zeros(3) if translation is None else translation
     positions = (mesh.vertices - shift).astype("<f4")
-    attributes = {"POSITION": buffer.add(positions, target=_ARRAY_BUFFER, with_range=True)}
+    attributes = {"POSITION": buffer.add(positions, target=ARRAY_BUFFER, with_range=True)}
     if mesh.vertex_normals is not None:
-        attributes["NORMAL"] = buffer.add(_unit_normals(mesh.vertex_normals), target=_ARRAY_BUFFER)
-    indices = buffer.add(mesh.faces.astype("<u4").reshape(-1), target=_ELEMENT_BUFFER)
+        attributes["NORMAL"] = buffer.add(unit_normals(mesh.vertex_normals), target=ARRAY_BUFFER)
+    indices = buffer.add(mesh.faces.astype("<u4").reshape(-1), target=ELEMENT_BUFFER)
     node: dict[str, Any] = {"mesh": 0}
     if translation is not None:
         node["translation"] = translation.tolist()
@@ -77,7 +78,7 @@ def format_glb(mesh: Mesh, *, translation: NDArray[np.float64] | None = None) ->
         "scenes": [{"nodes": [0]}],
         "nodes": [node],
         "meshes": [{"primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
-        "materials": [_MATERIAL],
+        "materials": [MATERIAL],
     }
     return pack_glb(document, buffer)
 
@@ -100,7 +101,7 @@ def pack_glb(document: dict[str, Any], buffer: GlbBuffer) -> bytes:
     return header + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
 
 
-def _unit_normals(normals: NDArray[np.float64]) -> NDArray[np.float32]:
+def unit_normals(normals: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return normals that the format allows: unit length, and upward where there is none."""
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(lengths > 0, normals / np.where(lengths > 0, lengths, 1.0), [0.0, 0.0, 1.0]).astype("<f4")

@@ -126,6 +126,8 @@ class _Scene:
             seen.add(index)
             node = nodes[index]
             transform = parent @ _node_transform(node)
+            if not transform[:3, :3].any():
+                continue  # section 3.5.3: a scale of zero hides a node, as those of an animated morph
             if "mesh" in node:
                 for primitive in document["meshes"][node["mesh"]]["primitives"]:
                     vertices, faces = self._primitive(primitive)
