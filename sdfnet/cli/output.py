@@ -1,18 +1,28 @@
-"""What a command prints: results on stdout, everything else on stderr, and nothing across a progress bar."""
+"""What a command prints: results on stdout, everything else on stderr, and nothing across a progress bar.
+
+Under torchrun only the first process speaks; once they have joined, they agree on who reports a failure.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+_RANK = os.environ.get("RANK", "0")
+"""Of this process among those that torchrun started."""
+
+_complains = _RANK == "0"
+
 
 def say(text: str = "") -> None:
     """Print a result."""
-    print(text, flush=True)
+    if _RANK == "0":
+        print(text, flush=True)
 
 
 def say_where(path: str | Path) -> None:
@@ -22,8 +32,15 @@ def say_where(path: str | Path) -> None:
 
 def complain(text: str) -> None:
     """Print an error."""
-    sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+    if _complains:
+        sys.stdout.flush()
+        print(text, file=sys.stderr, flush=True)
+
+
+def let_complain() -> None:
+    """Let this process print its errors, whichever its rank: it raises only those that no other one has reported."""
+    global _complains
+    _complains = True
 
 
 class ProgressHandler(logging.StreamHandler):
@@ -59,5 +76,6 @@ def configure_logging() -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, ProgressHandler) for handler in root.handlers):
         root.addHandler(ProgressHandler())
-    logging.getLogger("sdfnet").setLevel(logging.INFO)
-    logging.getLogger("hydra").setLevel(logging.INFO)
+    level = logging.INFO if _RANK == "0" else logging.CRITICAL
+    logging.getLogger("sdfnet").setLevel(level)
+    logging.getLogger("hydra").setLevel(level)

@@ -13,14 +13,14 @@ from typing import Any
 import sdfnet
 from sdfnet.cli.command import Command, UsageError
 from sdfnet.cli.devices import check_device_name, find_device
-from sdfnet.cli.output import say, say_where
+from sdfnet.cli.output import let_complain, say, say_where
 from sdfnet.cli.sample import SamplingKeys, prepare
 from sdfnet.decoders import DECODER_CONFIGS, DeepSDFConfig, FourierConfig, SirenConfig, VolumeConfig
 from sdfnet.geometry.checking import format_reports
 from sdfnet.geometry.reading import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SampleStore
-from sdfnet.training import TrainingConfig
+from sdfnet.training import Processes, TrainingConfig, do_first, join_processes
 from sdfnet.training import train as train_run
 
 
@@ -73,10 +73,17 @@ class TrainConfig(SamplingKeys):
 
 def train(config: TrainConfig) -> None:
     """Sample what is missing, then train, and say how well the shapes were learned."""
-    device = find_device(config.device)
+    with join_processes() as processes:
+        let_complain()
+        _train(config, processes)
+
+
+def _train(config: TrainConfig, processes: Processes) -> None:
+    device = find_device(config.device, processes_here=processes.count_here, number_here=processes.number_here)
     if config.init is not None and not (config.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
         load_document(config.init)
-    store, names = _prepare(config)
+    names = do_first(processes, lambda: _prepare(config))
+    store = SampleStore(config.store, verify=processes.is_first and config.meshes is None)
     run = train_run(
         config.run,
         store,
@@ -87,15 +94,16 @@ def train(config: TrainConfig) -> None:
         init=config.init,
         device=device,
         provenance=provenance(),
+        processes=processes,
     )
     say(f"{len(run.shapes)} shapes learned in {run.step:,} steps")
     say_where(config.run)
 
 
-def _prepare(config: TrainConfig) -> tuple[SampleStore, str | Sequence[str]]:
-    """Return the sample store, and which of its shapes are meant."""
+def _prepare(config: TrainConfig) -> str | Sequence[str]:
+    """Complete the sample store and return which of its shapes are meant."""
     if config.meshes is None:
-        return SampleStore(config.store), config.shapes
+        return config.shapes
     if config.holdout:  # What is misspelt is said before hours of sampling, not after.
         select_shapes(list(find_meshes(config.meshes)), config.holdout)
     done = prepare(config, config.meshes, config.store)
@@ -105,7 +113,7 @@ def _prepare(config: TrainConfig) -> tuple[SampleStore, str | Sequence[str]]:
         f"samples: {done.num_done} shapes drawn now, {done.num_skipped} were there; "
         f"{done.store.num_samples:,} per shape, {done.bytes_on_disk / 1e6:,.1f} MB"
     )
-    return done.store, done.names
+    return done.names
 
 
 def provenance() -> dict[str, Any]:
@@ -133,6 +141,7 @@ COMMAND = Command(
         "sdfnet train meshes=chairs run=runs/chairs",
         "sdfnet train meshes=chairs run=runs/chairs budget=30min 'holdout=[chair_1*]'",
         "sdfnet train meshes=chairs run=runs/deepsdf experiment=deepsdf device=cuda",
+        "torchrun --nproc-per-node 4 -m sdfnet train meshes=chairs run=runs/large training.strata=4",
         "sdfnet train meshes=chairs run=runs/rates samples=samples -m training.learning_rate=2e-3,5e-3",
     ),
 )

@@ -1,7 +1,11 @@
 """Which shapes and samples each step sees: a pure function of seed and step, so that a resumed run needs no cursor.
 
 Shapes come in permutations, one after the other; the k-th visit of a shape reads the k-th contiguous slice of its
-samples, round and round. Samples are stored shuffled, so a slice is a fair draw.
+samples, round and round. Samples are stored shuffled, so a slice is a fair draw. With K strata there are K such
+permutations, of the shapes k, k + K, k + 2 K, … each, and every step takes equally many places from each.
+
+Of several processes each reads the places of the batch whose shapes it owns. Together that is the batch of one process,
+whatever their number; where it divides the strata, all have equally many places in every step.
 Legend: B shapes in a batch, N points per shape.
 """
 
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.sampling import SampleStore
+from sdfnet.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,16 +31,20 @@ class Batch:
     Attributes
     ----------
     slots : (B,) int64
-        Rows of the table of codes.
+        Rows of the table of codes that this process owns.
     points_BN3, sdf_BN : (B, N, 3) and (B, N)
     surface_BM6 : (B, M, 6) or None
         Points on the surface and outward normals; only where a loss asks for them.
+    weight : float
+        B as a share of the shapes that all processes together see in this step. Where this process owns none of them,
+        it reads one shape in their stead, with weight 0.
     """
 
     slots: Tensor
     points_BN3: Tensor
     sdf_BN: Tensor
     surface_BM6: Tensor | None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +55,12 @@ class BatchSchedule:
     ----------
     indices : tuple of int
         The store's number of each trained shape; the position is the row of its code.
+    batch_shapes, batch_points : int
+        Shapes per step over all processes, and points per shape.
     num_surface : int
         Surface points per shape and step; 0 reads none.
+    strata : int
+        Divides `batch_shapes`, and is at most the number of shapes.
     """
 
     store: SampleStore
@@ -56,28 +69,37 @@ class BatchSchedule:
     batch_points: int
     num_surface: int
     seed: int
+    strata: int = 1
+    processes: Processes = ALONE
 
     def slots(self, step: int) -> list[tuple[int, int]]:
-        """Return for each place in the batch of `step` the row of the code and how often it was visited before."""
-        places = range(step * self.batch_shapes, (step + 1) * self.batch_shapes)
-        count = len(self.indices)
-        return [
-            (int(_permutation(self.seed, place // count, count)[place % count]), place // count) for place in places
-        ]
+        """Return for each place in the batch of `step` its shape (0 to S - 1) and how often it was visited before."""
+        each = self.batch_shapes // self.strata
+        places = range(step * each, (step + 1) * each)
+        chosen = []
+        for stratum in range(self.strata):
+            count = len(range(stratum, len(self.indices), self.strata))
+            for place in places:
+                order = _permutation(self.seed, place // count, count, stratum)
+                chosen.append((stratum + self.strata * int(order[place % count]), place // count))
+        return chosen
 
     def batch(self, step: int, *, device: torch.device) -> Batch:
-        """Read the batch of `step`."""
-        chosen = self.slots(step)
+        """Read this process's part of the batch of `step`."""
+        rank, count = self.processes.rank, self.processes.count
+        own = [(slot, visit) for slot, visit in self.slots(step) if slot % count == rank]
+        chosen = own or [(rank, 0)]
         samples = np.empty((len(chosen), self.batch_points, 4), dtype=np.float32)
         for row, (slot, visit) in zip(samples, chosen, strict=True):
             start = visit * self.batch_points % self.store.num_samples
             self.store.read(self.indices[slot], start, self.batch_points, out=row)
         samples_BN4 = torch.from_numpy(samples).to(device)
         return Batch(
-            slots=torch.tensor([slot for slot, _ in chosen], device=device),
+            slots=torch.tensor([slot // count for slot, _ in chosen], device=device),
             points_BN3=samples_BN4[..., :3].contiguous(),
             sdf_BN=samples_BN4[..., 3].contiguous(),
             surface_BM6=self._surface(chosen, device) if self.num_surface else None,
+            weight=len(own) / self.batch_shapes,
         )
 
     def _surface(self, chosen: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
@@ -88,6 +110,7 @@ class BatchSchedule:
         return torch.from_numpy(np.stack(rows)).to(device)
 
 
-@lru_cache(maxsize=8)
-def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+@lru_cache(maxsize=128)
+def _permutation(seed: int, epoch: int, count: int, stratum: int) -> NDArray[np.int64]:
+    # The first stratum's seed has no third number: the only one's order stays what it was before there were strata.
+    return np.random.default_rng([seed, epoch, stratum] if stratum else [seed, epoch]).permutation(count)

@@ -48,6 +48,8 @@ class TrainingConfig:
     """Whether tolerance falls and hard samples gain weight over time (Curriculum DeepSDF)."""
     precision: Precision = "auto"
     """auto takes bfloat16 where the processor multiplies it fast."""
+    strata: int = 1
+    """Groups of shapes that every step takes equally many from: divides batch_shapes. See docs/scaling.md."""
     evaluations: int = 20
     """How often the surface error on held-out points is measured."""
     previews: int = 4
@@ -64,7 +66,7 @@ class TrainingConfig:
             parse_duration(self.budget)
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
-        for name in ("batch_shapes", "batch_points", "gradient_points", "evaluations"):
+        for name in ("batch_shapes", "batch_points", "gradient_points", "evaluations", "strata"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "latent_learning_rate", "clamp_distance", "latent_std", "checkpoint_seconds"):
@@ -77,6 +79,10 @@ class TrainingConfig:
         for name in ("warmup_share", "prior_warmup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.batch_shapes % self.strata:
+            raise ValueError(
+                f"strata must divide batch_shapes, got strata={self.strata} and batch_shapes={self.batch_shapes}"
+            )
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,15 @@ from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates
 from sdfnet.training.manifest import changed_versions, continue_or_begin, run_config
 from sdfnet.training.plan import Plan, make_plan
+from sdfnet.training.processes import (
+    ALONE,
+    Processes,
+    TrainingInterrupted,
+    any_of,
+    do_first,
+    set_random_state,
+    wait_for_all,
+)
 from sdfnet.training.records import SURFACE_ERROR, Recorder, save_preview, surface_error
 from sdfnet.training.state import (
     STATE_FILE,
@@ -38,16 +46,14 @@ from sdfnet.training.state import (
     make_state,
     save_state,
     start_from,
+    whole_latents,
 )
 from sdfnet.training.step import train_step
+from sdfnet.training.stopping import stop_requests
 
 logger = logging.getLogger(__name__)
 
 _MAX_ROWS = 500
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C or a termination signal came; the state is saved and the message says how to go on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,10 @@ class _Training:
     plan: Plan
     device: torch.device
 
+    @property
+    def processes(self) -> Processes:
+        return self.schedule.processes
+
 
 def train(
     directory: str | Path,
@@ -75,10 +85,12 @@ def train(
     device: str = "cpu",
     provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
+    processes: Processes = ALONE,
 ) -> Run:
     """Train on the samples of `store` into the run `directory`, or continue the training that is there.
 
-    Deterministic given the samples, the options, the machine, the library versions and the number of threads.
+    Deterministic given the samples, the options, the machine, the library versions and the number of threads. With
+    several processes (all call this, see `join_processes`) the same up to rounding, but for decoders with dropout.
 
     Parameters
     ----------
@@ -92,12 +104,14 @@ def train(
     Raises
     ------
     ValueError
-        Nothing left to train on; the directory holds a run with another configuration; damaged files.
+        Nothing left to train on; the directory holds a run with another configuration; damaged files; fewer shapes
+        than strata, or fewer shapes, in all or per step, than processes.
     TrainingInterrupted
         Ctrl-C; everything is saved.
     """
     directory = ensure_folder(directory)
     names = _trained_names(store, shapes, holdout)
+    _check_shares(len(names), config, processes)
     document_config = run_config(store, decoder, config, names=names, holdout=holdout, init=init)
     torch_device = torch.device(device)
     keep_freed_memory()
@@ -105,11 +119,14 @@ def train(
         torch.manual_seed(config.seed)
         network = build_decoder(decoder)
         latents = first_latents(len(names), decoder.latent_size, config)
-        if init is not None and not (directory / STATE_FILE).is_file():  # A saved state needs no start any more.
+        resumes = do_first(processes, (directory / STATE_FILE).is_file)
+        if init is not None and not resumes:  # A saved state needs no start any more.
             latents = start_from(load_run(init), names, latents, network)
         num_surface = config.gradient_points if config.normal_weight > 0 else 0
         indices = tuple(store.index_of(name) for name in names)
-        schedule = BatchSchedule(store, indices, config.batch_shapes, config.batch_points, num_surface, config.seed)
+        schedule = BatchSchedule(
+            store, indices, config.batch_shapes, config.batch_points, num_surface, config.seed, config.strata, processes
+        )
         before = torch.get_rng_state()
         plan, run_shapes = continue_or_begin(
             directory,
@@ -118,14 +135,16 @@ def train(
             names=names,
             provenance=provenance or {},
             make_plan=lambda: make_plan(network, latents, schedule, config, kind=decoder.kind, device=torch_device),
+            processes=processes,
         )
         torch.set_rng_state(before)  # timing the plan may have drawn
-        state = make_state(network, latents, device=torch_device)
-        if (directory / STATE_FILE).is_file():
+        state = make_state(network, latents, device=torch_device, processes=processes)
+        if resumes:
             load_state(directory, state)
         rates = learning_rates(config, decoder.kind)
         training = _Training(directory, run_shapes, schedule, config, rates, plan, torch_device)
-        _run_steps(training, state, progress=progress)
+        _run_steps(training, state, progress=progress and processes.is_first)
+    wait_for_all(processes)  # The first has saved.
     return load_run(directory, device=device)
 
 
@@ -138,6 +157,17 @@ def _trained_names(store: SampleStore, shapes: str | Sequence[str], holdout: Seq
     return names
 
 
+def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes) -> None:
+    """Refuse strata without a shape, and processes that would own none or hardly ever see one."""
+    if config.strata > num_shapes:
+        raise ValueError(f"training.strata={config.strata} is more than there are shapes ({num_shapes})")
+    if processes.count > min(num_shapes, config.batch_shapes):
+        raise ValueError(
+            f"{processes.count} processes cannot share {num_shapes} shapes, {config.batch_shapes} in each step: every "
+            "process needs one of them. Start fewer processes or raise training.batch_shapes"
+        )
+
+
 def _run_steps(training: _Training, state: TrainingState, *, progress: bool) -> None:
     """Take the steps that remain, recording and saving on the way."""
     plan, directory = training.plan, training.directory
@@ -147,14 +177,16 @@ def _run_steps(training: _Training, state: TrainingState, *, progress: bool) -> 
         return
     if state.step:
         logger.info("continuing %s at step %d of %d", directory, state.step, plan.steps)
-        for change in changed_versions(directory):
+        for change in changed_versions(directory, training.processes):
             logger.warning("%s: the result will not be to the bit what one undisturbed run gives", change)
-    recorder = Recorder(directory, step=state.step)
+    processes = training.processes
+    recorder = Recorder(directory, step=state.step) if processes.is_first else None
     bar = tqdm(total=plan.steps, initial=state.step, desc="training", unit="step", disable=not progress, smoothing=0.05)
     saved = time.monotonic()
-    with contextlib.closing(recorder), bar, logging_redirect_tqdm(), _stop_requests() as stop:
+    with recorder or contextlib.nullcontext(), bar, logging_redirect_tqdm(), stop_requests() as received:
         state.decoder.train()
         while state.step < plan.steps:
+            set_random_state(processes, seed=training.config.seed, step=state.step, device=training.device)
             batch = training.schedule.batch(state.step, device=training.device)
             losses = train_step(
                 state, batch, training.config,
@@ -164,8 +196,11 @@ def _run_steps(training: _Training, state: TrainingState, *, progress: bool) -> 
             _record(training, state, losses, recorder, bar)
             bar.update()
             last = state.step == plan.steps
-            if last or stop or time.monotonic() - saved > training.config.checkpoint_seconds:
-                recorder.flush()
+            is_time = processes.is_first and time.monotonic() - saved > training.config.checkpoint_seconds
+            stop, save = any_of(processes, bool(received), is_time)
+            if last or stop or save:
+                if recorder is not None:
+                    recorder.flush()
                 _save(training, state)
                 saved = time.monotonic()
             if stop and not last:
@@ -176,9 +211,9 @@ def _run_steps(training: _Training, state: TrainingState, *, progress: bool) -> 
 
 
 def _record(
-    training: _Training, state: TrainingState, losses: Mapping[str, torch.Tensor], recorder: Recorder, bar: tqdm
+    training: _Training, state: TrainingState, losses: Mapping[str, torch.Tensor], recorder: Recorder | None, bar: tqdm
 ) -> None:
-    """Write a row, measure and draw where this step is due."""
+    """Write a row, measure and draw where this step is due: the first process does, all give it their codes."""
     steps, config, step = training.plan.steps, training.config, state.step
     measured = _is_due(step, steps, config.evaluations)
     if not (measured or _is_due(step, steps, _MAX_ROWS)):
@@ -190,14 +225,21 @@ def _record(
             f"the loss is {values['loss']} at step {step}: the training has diverged. "
             f"Lower training.learning_rate (it is {training.rates.decoder:g}) and choose a new run=DIR."
         )
+    drawn = bool(config.previews) and _is_due(step, steps, config.previews)
+    latents = whole_latents(state) if measured or drawn else None
+    if recorder is None:
+        return
     if measured:
-        values[SURFACE_ERROR] = surface_error(state, training.schedule.store, training.schedule.indices)
+        assert latents is not None
+        schedule = training.schedule
+        values[SURFACE_ERROR] = surface_error(state.decoder, latents, schedule.store, schedule.indices)
     recorder.write(step, values)
     measured_so_far = "" if recorder.surface_error is None else f", surface error {recorder.surface_error:.3f} %"
     bar.set_postfix_str(f"loss {values['sdf']:.5f}{measured_so_far}", refresh=False)
-    if config.previews and _is_due(step, steps, config.previews):
+    if drawn:
+        assert latents is not None
         path = training.directory / "previews" / f"step_{step:07d}.png"
-        save_preview(state, tuple(shape.name for shape in training.shapes), path)
+        save_preview(state.decoder, latents, tuple(shape.name for shape in training.shapes), path)
 
 
 def _is_due(step: int, steps: int, times: int) -> bool:
@@ -206,26 +248,7 @@ def _is_due(step: int, steps: int, times: int) -> bool:
 
 
 def _save(training: _Training, state: TrainingState) -> None:
-    save_state(training.directory, state)
-    save_model(training.directory, decoder_state=state.decoder.state_dict(), latents=state.latents, step=state.step)
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the yielded list, so that a step is never torn; a second one acts at once."""
-    received: list[int] = []
-    previous = {}
-
-    def note(number: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    with contextlib.suppress(ValueError):  # handlers can be set in the main thread only; elsewhere nothing to catch
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    latents = whole_latents(state)
+    save_state(training.directory, state, latents=latents)
+    if latents is not None:
+        save_model(training.directory, decoder_state=state.decoder.state_dict(), latents=latents, step=state.step)

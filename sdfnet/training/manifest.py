@@ -16,9 +16,13 @@ from sdfnet.runs import RUN_FILE, RunShape, load_document, save_document
 from sdfnet.sampling import SampleStore
 from sdfnet.training.config import TrainingConfig
 from sdfnet.training.plan import Plan
+from sdfnet.training.processes import ALONE, Processes, do_first
 
 _FREE = ("training.checkpoint_seconds", "training.previews", "training.evaluations")
 """Options that do not influence the result and may differ on resuming."""
+
+_ADDED = {"training.strata": 1}
+"""Options that runs of earlier versions do not name, and what those did."""
 
 
 def run_config(
@@ -48,8 +52,11 @@ def continue_or_begin(
     names: Sequence[str],
     provenance: Mapping[str, Any],
     make_plan: Callable[[], Plan],
+    processes: Processes = ALONE,
 ) -> tuple[Plan, tuple[RunShape, ...]]:
     """Return plan and shapes of the run that is in `directory`, or write those of a new one.
+
+    `make_plan` is called in all of `processes`; the first one's plan holds.
 
     Raises
     ------
@@ -57,7 +64,7 @@ def continue_or_begin(
         The run there has another configuration or was trained on other meshes; the message names the difference.
     """
     shapes = tuple(_run_shape(store, name) for name in names)
-    if (directory / RUN_FILE).is_file():
+    if do_first(processes, (directory / RUN_FILE).is_file):
         document, known = load_document(directory)
         differences = _differences(document["config"], config)
         differences += [
@@ -71,19 +78,28 @@ def continue_or_begin(
             )
         return Plan(**document["plan"]), known
     plan = make_plan()
-    content = {"config": config, "plan": plan.to_dict(), "versions": _versions(), **provenance}
-    save_document(directory, content, shapes)
-    return plan, shapes
+
+    def begin() -> dict[str, Any]:
+        content = {"config": config, "plan": plan.to_dict(), "versions": _versions(processes), **provenance}
+        save_document(directory, content, shapes)
+        return plan.to_dict()
+
+    return Plan(**do_first(processes, begin)), shapes
 
 
-def changed_versions(directory: Path) -> list[str]:
+def changed_versions(directory: Path, processes: Processes = ALONE) -> list[str]:
     """Return what a result to the bit depends on and has changed since the run began, as `torch was A, is B`."""
-    began, now = load_document(directory)[0].get("versions", {}), _versions()
+    began, now = load_document(directory)[0].get("versions", {}), _versions(processes)
     return [f"{key} was {began[key]}, is {now[key]}" for key in now if began.get(key, now[key]) != now[key]]
 
 
-def _versions() -> dict[str, Any]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+def _versions(processes: Processes) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processes": processes.count,
+    }
 
 
 def _run_shape(store: SampleStore, name: str) -> RunShape:
@@ -97,7 +113,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = ""
     found: list[str] = []
     for key in dict.fromkeys([*old, *new]):
         name = f"{where}{key}"
-        before, after = old.get(key), new.get(key)
+        before, after = old.get(key, _ADDED.get(name)), new.get(key)
         if name in _FREE or before == after or name in ("samples", "meshes"):
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):

@@ -17,6 +17,7 @@ import torch
 from sdfnet.decoders import Decoder
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.config import TrainingConfig, learning_rates, parse_duration
+from sdfnet.training.processes import any_of
 from sdfnet.training.state import make_state
 from sdfnet.training.step import train_step
 
@@ -79,8 +80,9 @@ def _time_step(
     decoder: Decoder, latents: torch.Tensor, schedule: BatchSchedule, config: TrainingConfig, *,
     kind: str, precision: str, device: torch.device,
 ) -> float:  # fmt: skip
-    """Return the median seconds of a step after two that warm up."""
-    state = make_state(copy.deepcopy(decoder), latents, device=device)
+    """Return the median seconds of a step after two that warm up; all processes of the training take it together."""
+    processes = schedule.processes
+    state = make_state(copy.deepcopy(decoder), latents, device=device, processes=processes)
     dtype = Plan(1, precision, None).dtype
     rates = learning_rates(config, kind)
     times: list[float] = []
@@ -92,6 +94,6 @@ def _time_step(
         )
         losses["loss"].item()  # waits for the device
         times.append(time.perf_counter() - start)
-        if step >= 3 and time.perf_counter() - began > _TIMED_SECONDS:
+        if step >= 3 and any(any_of(processes, time.perf_counter() - began > _TIMED_SECONDS)):
             break
     return statistics.median(times[2:])

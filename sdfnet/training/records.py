@@ -11,16 +11,18 @@ import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import Tensor
 
+from sdfnet.decoders import Decoder
 from sdfnet.fields import NeuralField, gradient
 from sdfnet.files import write_atomic
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.rendering import Renderer, contact_sheet, save_image
 from sdfnet.sampling import SampleStore
 from sdfnet.surfacing import extract_mesh
-from sdfnet.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,12 @@ class Recorder:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def flush(self) -> None:
         self._file.flush()
         self._board.flush()
@@ -81,40 +89,41 @@ def _rows_up_to(path: Path, step: int) -> list[list[str]]:
     return [row for row in rows if len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= step]
 
 
-def surface_error(state: TrainingState, store: SampleStore, indices: tuple[int, ...]) -> float:
+def surface_error(decoder: Decoder, latents: Tensor, store: SampleStore, indices: tuple[int, ...]) -> float:
     """Return the mean of |f| / |gradient f| over held-out points of the true surface, in percent of the shape's radius.
 
     A first-order estimate of the distance from the true surface to the learned one, over at most 24 shapes evenly
     spread over the trained ones. Cheap; `evaluate` measures both ways on meshes.
     """
     chosen = range(0, len(indices), -(-len(indices) // _MEASURED_SHAPES))
-    training = state.decoder.training
+    training = decoder.training
     errors = []
     for slot in chosen:
-        field = NeuralField(state.decoder, state.latents[slot])
-        points = torch.from_numpy(store.heldout(indices[slot])[:, :3]).to(state.latents.device)
+        field = NeuralField(decoder, latents[slot])
+        points = torch.from_numpy(store.heldout(indices[slot])[:, :3]).to(latents.device)
         if len(points) == 0:
             continue
         slope = gradient(field, points).norm(dim=-1).clamp(min=0.1)
         with torch.inference_mode():
             errors.append((field(points).abs() / slope).mean())
-    state.decoder.train(training)
+    decoder.train(training)
     return float(torch.stack(errors).mean()) * 100 / UNIT_RADIUS if errors else float("nan")
 
 
-def save_preview(state: TrainingState, names: tuple[str, ...], path: Path) -> None:
+def save_preview(decoder: Decoder, latents: Tensor, names: tuple[str, ...], path: Path) -> None:
     """Draw a few of the shapes as they are now; a shape that has no surface yet is left out, and said."""
-    training = state.decoder.training
+    training = decoder.training
     images, labels = [], []
     with Renderer(size=(320, 320)) as renderer:
         for slot in range(0, len(names), max(1, len(names) // _PREVIEW_SHAPES))[:_PREVIEW_SHAPES]:
             try:
-                mesh = extract_mesh(NeuralField(state.decoder, state.latents[slot]), resolution=_PREVIEW_RESOLUTION)
+                field = NeuralField(decoder, latents[slot])
+                mesh = extract_mesh(field, resolution=_PREVIEW_RESOLUTION, device=latents.device)
             except ValueError as error:
                 logger.info("no preview of %s yet: %s", names[slot], error)
                 continue
             images.append(renderer.render(mesh))
             labels.append(names[slot])
-    state.decoder.train(training)
+    decoder.train(training)
     if images:
         save_image(contact_sheet(images, columns=len(images), labels=labels), path)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sdfnet.decoders import Decoder
 from sdfnet.runs import Run, load_tensors, save_tensors
 from sdfnet.training.config import LearningRates, TrainingConfig
+from sdfnet.training.processes import ALONE, Processes, gather_rows
 
 STATE_FILE = "state.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -29,9 +30,11 @@ class TrainingState:
     Attributes
     ----------
     decoder : Decoder
-    latents : (S, L) float32 parameter
-        One code per trained shape.
+    latents : (S', L) float32 parameter
+        The codes of the shapes that this process owns: all S of them where it is the only one.
     optimizer : Adam over both, the decoder's group first.
+    num_shapes : int
+        S, over all processes.
     step : int
         Steps done.
     """
@@ -39,18 +42,27 @@ class TrainingState:
     decoder: Decoder
     latents: nn.Parameter
     optimizer: torch.optim.Adam
+    num_shapes: int
+    processes: Processes = ALONE
     step: int = 0
 
 
-def make_state(decoder: Decoder, latents: Tensor, *, device: torch.device) -> TrainingState:
-    """Put `decoder` and `latents` (S, L) under one Adam on `device`."""
+def make_state(
+    decoder: Decoder, latents: Tensor, *, device: torch.device, processes: Processes = ALONE
+) -> TrainingState:
+    """Put `decoder` and those of `latents` (S, L) that this process owns under one Adam on `device`."""
     decoder.to(device)
-    parameter = nn.Parameter(latents.detach().clone().to(device))
+    parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
     # Moments forget within a hundred steps: a code is seen only every few steps, and the rate falls steadily.
     optimizer = torch.optim.Adam(
         [{"params": list(decoder.parameters())}, {"params": [parameter]}], betas=(0.9, 0.99), fused=True
     )
-    return TrainingState(decoder, parameter, optimizer)
+    return TrainingState(decoder, parameter, optimizer, len(latents), processes)
+
+
+def whole_latents(state: TrainingState) -> Tensor | None:
+    """Return the codes of all shapes, (S, L), in the first process, None in others: all must ask for them together."""
+    return gather_rows(state.processes, state.latents, state.num_shapes)
 
 
 def first_latents(num_shapes: int, latent_size: int, config: TrainingConfig) -> Tensor:
@@ -89,17 +101,29 @@ def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: flo
         group["lr"] = peak * factor
 
 
-def save_state(directory: Path, state: TrainingState) -> None:
-    """Write `state.safetensors` in `directory`, whole or not at all."""
+def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None) -> None:
+    """Write `state.safetensors` in `directory`, whole or not at all.
+
+    The first process does it, with the codes of all shapes in `latents`; the others send it what Adam keeps for theirs.
+    The file is the same for any number of processes.
+    """
+    moments = {
+        key: gather_rows(state.processes, moment, state.num_shapes)
+        for key, moment in state.optimizer.state.get(state.latents, {}).items()
+        if key != "step"
+    }
+    if latents is None:
+        return
     tensors: dict[str, Tensor] = {f"decoder.{name}": tensor for name, tensor in state.decoder.state_dict().items()}
-    tensors["latents"] = state.latents
+    tensors["latents"] = latents
     tensors["random.cpu"] = torch.get_rng_state()
     if state.latents.is_cuda:
         tensors["random.cuda"] = torch.cuda.get_rng_state(state.latents.device)
     for number, parameter in enumerate(_parameters(state)):
         for key in _MOMENTS:
             if parameter in state.optimizer.state:
-                tensors[f"optimizer.{number}.{key}"] = state.optimizer.state[parameter][key]
+                whole = moments.get(key) if parameter is state.latents else None
+                tensors[f"optimizer.{number}.{key}"] = state.optimizer.state[parameter][key] if whole is None else whole
     save_tensors(directory / STATE_FILE, tensors, metadata={"step": str(state.step)})
 
 
@@ -121,20 +145,30 @@ def load_state(directory: Path, state: TrainingState) -> None:
 
 
 def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
+    if len(tensors["latents"]) != state.num_shapes:
+        raise ValueError(f"it has {len(tensors['latents'])} codes, expected {state.num_shapes}")
+    own = state.processes.own
     weights = {name.removeprefix("decoder."): t for name, t in tensors.items() if name.startswith("decoder.")}
     state.decoder.load_state_dict(weights)
     with torch.no_grad():
-        state.latents.copy_(tensors["latents"])
+        state.latents.copy_(tensors["latents"][own])
     for number, parameter in enumerate(_parameters(state)):
         if f"optimizer.{number}.step" in tensors:
             # In the parameter's own memory format, as Adam makes them: it runs over the memory of both side by side.
             moments = {key: torch.empty_like(parameter) for key in _MOMENTS[1:]}
             state.optimizer.state[parameter] = {"step": tensors[f"optimizer.{number}.step"].to(parameter.device)} | {
-                key: moment.copy_(tensors[f"optimizer.{number}.{key}"]) for key, moment in moments.items()
+                key: moment.copy_(
+                    _rows(tensors[f"optimizer.{number}.{key}"], own if parameter is state.latents else None)
+                )
+                for key, moment in moments.items()
             }
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and state.latents.is_cuda:
         torch.cuda.set_rng_state(tensors["random.cuda"], state.latents.device)
+
+
+def _rows(tensor: Tensor, own: slice | None) -> Tensor:
+    return tensor if own is None else tensor[own]
 
 
 def _parameters(state: TrainingState) -> list[Tensor]:

@@ -18,6 +18,7 @@ from sdfnet.training.losses import (
     latent_prior,
     normal_loss,
 )
+from sdfnet.training.processes import sum_in_place
 from sdfnet.training.state import TrainingState, set_learning_rates
 
 
@@ -31,6 +32,10 @@ def train_step(
     precision: torch.dtype,
 ) -> dict[str, Tensor]:
     """Take one step in place and return its losses by name, as scalars still on the device.
+
+    Every loss is a mean over shapes with equally many samples each, so the loss over the batch of all processes is the
+    sum of theirs, each times its share of the shapes; and so is the gradient of the decoder. Codes are each process's
+    own: their gradients stay.
 
     Parameters
     ----------
@@ -48,9 +53,22 @@ def train_step(
     }
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
     state.optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    found = {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
+    if state.processes.count == 1:
+        total.backward()
+    else:
+        (total * batch.weight).backward()
+        found = _add_up(state, found, batch.weight)
     state.optimizer.step()
-    return {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
+    return found
+
+
+def _add_up(state: TrainingState, losses: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Sum the decoder's gradients and the weighted `losses` over the processes; return the sums of the losses."""
+    sums = torch.stack(list(losses.values())) * weight
+    gradients = [parameter.grad for parameter in state.decoder.parameters() if parameter.grad is not None]
+    sum_in_place(state.processes, [*gradients, sums])
+    return dict(zip(losses, sums, strict=True))
 
 
 def compute_losses(

@@ -1,0 +1,199 @@
+"""Several processes that train together: who owns which code, and how they agree. torchrun starts them.
+
+Every process holds the whole decoder and the codes of its own shapes: the code in row s of the table belongs to process
+s mod count, as its row s // count. Codes and what Adam keeps for them never travel but to be saved. All that is said
+here of processes holds for one, too, where nothing is sent.
+
+Two ways of talking: collectives (sums of gradients, flags, gathering of codes) for what happens in every step, and the
+launcher's key-value store for what happens once. Waiting on the store is a loop in Python, so that a signal is heard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_PATIENCE = datetime.timedelta(days=1)
+"""How long a process waits for another one; that one has ended is noticed at once."""
+
+_POLL_SECONDS = 0.1
+_FAILED = "failed"
+_joins = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Processes:
+    """The processes of one training, from the side of one of them.
+
+    Attributes
+    ----------
+    rank : int
+        The number of this process; the first, 0, writes the run.
+    count : int
+    store : torch.distributed.Store or None
+        Shared by all; None where there is but one.
+    """
+
+    rank: int = 0
+    count: int = 1
+    store: dist.Store | None = None
+    _calls: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def number_here(self) -> int:
+        """The number of this process among those on this machine."""
+        return int(os.environ.get("LOCAL_RANK", "0")) if self.count > 1 else 0
+
+    @property
+    def count_here(self) -> int:
+        """How many of the processes are on this machine."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
+
+    @property
+    def own(self) -> slice:
+        """The rows of the table of codes that this process owns."""
+        return slice(self.rank, None, self.count)
+
+
+ALONE = Processes()
+"""A training by one process."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C or a termination signal came; the state is saved and the message says how to go on.
+
+    All processes stop together after the same step.
+    """
+
+
+@contextlib.contextmanager
+def join_processes() -> Iterator[Processes]:
+    """Yield the processes that torchrun started, or ALONE; leave the group at the end of the block.
+
+    Where the block raises in several of them (a wrong option does in all; the end of one breaks the others' next
+    collective), the first to fail lets its exception through, and the others end with SystemExit, without a word.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield ALONE
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    store, rank, count = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
+    store = dist.PrefixStore(f"training/{next(_joins)}", store)  # A sweep joins once for each of its jobs.
+    dist.init_process_group(
+        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count, timeout=_PATIENCE
+    )
+    processes = Processes(rank, count, dist.PrefixStore("words", store))
+    try:
+        yield processes
+    except BaseException as error:
+        if not _speaks_for_all(processes, error):
+            raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+        if _is_lost_peer(error):
+            raise ValueError(
+                "another process of this training ended unexpectedly. Repeat the same command to go on from the last "
+                "save"
+            ) from error
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _speaks_for_all(processes: Processes, error: BaseException) -> bool:
+    """Tell whether this process is the first that failed."""
+    if isinstance(error, TrainingInterrupted):
+        return processes.is_first
+    assert processes.store is not None
+    try:
+        return processes.store.compare_set(_FAILED, "", str(processes.rank)).decode() == str(processes.rank)
+    except RuntimeError:  # The launcher that kept the store has gone.
+        return processes.is_first
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("onnection", "gloo", "NCCL"))
+
+
+def do_first(processes: Processes, work: Callable[[], Any]) -> Any:
+    """Let the first process do `work`, the others wait for it; return the result (JSON) in all.
+
+    Where the first process fails, the others end with SystemExit.
+    """
+    if processes.store is None:
+        return work()
+    key = f"first/{next(processes._calls)}"
+    if processes.is_first:
+        result = work()
+        processes.store.set(key, json.dumps(result))
+        return result
+    while not processes.store.check([key]):
+        if processes.store.check([_FAILED]):
+            raise SystemExit(1)
+        time.sleep(_POLL_SECONDS)
+    return json.loads(processes.store.get(key))
+
+
+def any_of(processes: Processes, *flags: bool) -> tuple[bool, ...]:
+    """Return for each flag whether it is set in any process: a question that all of them ask at the same point."""
+    if processes.count == 1:
+        return flags
+    tensor = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tuple(bool(flag) for flag in tensor.tolist())
+
+
+def wait_for_all(processes: Processes) -> None:
+    """Return when every process has come here."""
+    any_of(processes, False)
+
+
+def sum_in_place(processes: Processes, tensors: Sequence[Tensor]) -> None:
+    """Replace each of `tensors` by its sum over the processes: one message for all of them."""
+    if processes.count == 1:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(total.view(tensor.shape))
+
+
+def gather_rows(processes: Processes, rows: Tensor, num_rows: int) -> Tensor | None:
+    """Return the whole table, (num_rows, ...), whose rows the processes own; None but in the first process."""
+    if processes.count == 1:
+        return rows
+    longest = -(-num_rows // processes.count)
+    padded = torch.zeros(longest, *rows.shape[1:], dtype=rows.dtype)
+    padded[: len(rows)] = rows.detach().cpu()
+    parts = [torch.empty_like(padded) for _ in range(processes.count)] if processes.is_first else None
+    dist.gather(padded, parts, dst=0)
+    if parts is None:
+        return None
+    return torch.stack(parts, dim=1).flatten(0, 1)[:num_rows].to(rows.device)
+
+
+def set_random_state(processes: Processes, *, seed: int, step: int, device: torch.device) -> None:
+    """Give all processes but the first random numbers of their own in this step, as seed and step fix them.
+
+    What drops out of a decoder is then not the same in all. The first goes on with the state that checkpoints keep.
+    """
+    if processes.is_first:
+        return
+    number = (seed * 2**40 + step) * processes.count + processes.rank
+    torch.set_rng_state(torch.Generator().manual_seed(number % 2**63).get_state())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(torch.Generator(device).manual_seed(number % 2**63).get_state(), device)
