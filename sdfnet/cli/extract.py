@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sdfnet.cli.command import Command
 from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import say, say_where
 from sdfnet.geometry.bounds import check_resolution
+from sdfnet.geometry.loose import MIN_PIECE, check_min_piece
+
+if TYPE_CHECKING:
+    from sdfnet.geometry.loose import CleanMesh
 
 _TOLD = 3
 """Failed shapes whose reason an error gives; of many, the reason is the same."""
+
+_SUMMARY = "extract.json"
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,10 @@ class ExtractConfig:
         Newton steps that pull the vertices onto the zero level; 0 leaves them where marching cubes puts them.
     sparse : true or false
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
+    min_piece : number
+        Loose pieces and cavities below this share of the shape's volume are left out and reported; 0 keeps all.
     out : path
-        Where the meshes go; null is meshes/ inside the run.
+        Where the meshes and extract.json go; null is meshes/ inside the run.
     device : text
         auto, cpu, cuda, cuda:1 or mps.
     """
@@ -45,12 +55,14 @@ class ExtractConfig:
     format: tuple[Literal["obj", "ply", "stl", "glb"], ...] = ("obj",)
     project_steps: int = 0
     sparse: bool = True
+    min_piece: float = MIN_PIECE
     out: Path | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
         check_resolution(self.resolution)
+        check_min_piece(self.min_piece)
         if self.project_steps < 0:
             raise ValueError(f"project_steps must be 0 or more, got {self.project_steps}")
         if not self.format:
@@ -62,10 +74,11 @@ class ExtractConfig:
 
 
 def extract(config: ExtractConfig) -> None:
-    """Write one file per shape and format; a shape that fails does not stop the others."""
+    """Write one file per shape and format, and what was left out; a shape that fails does not stop the others."""
     from tqdm import tqdm
 
     from sdfnet.files import ensure_folder
+    from sdfnet.geometry.loose import drop_loose_pieces
     from sdfnet.geometry.writing import save_mesh
     from sdfnet.latents.mixing import add_mixes
     from sdfnet.runs import load_run
@@ -75,7 +88,7 @@ def extract(config: ExtractConfig) -> None:
     run, chosen = add_mixes(run, config.shapes)
     names = list(dict.fromkeys(chosen))
     ensure_folder(config.folder)
-    failures = {}
+    failures, cleaned = {}, {}
     for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False):
         try:
             mesh = extract_mesh(
@@ -88,14 +101,60 @@ def extract(config: ExtractConfig) -> None:
         except ValueError as error:
             failures[name] = str(error)
             continue
+        clean = drop_loose_pieces(mesh, min_share=config.min_piece)
         for suffix in config.format:
-            save_mesh(mesh, config.folder / f"{name}.{suffix}")
+            save_mesh(clean.mesh, config.folder / f"{name}.{suffix}")
+        cleaned[name] = _summary(clean)
+    _save_summary(config, cleaned)
     if failures:
-        told = "; ".join(f"{name}: {message}" for name, message in list(failures.items())[:_TOLD])
-        rest = f" The others are in {config.folder}." if len(failures) < len(names) else ""
-        raise ValueError(f"{len(failures)} of {len(names)} shapes have no mesh. {told}.{rest}")
-    say(f"{len(names)} shapes at resolution {config.resolution} as {', '.join(config.format)}")
+        raise ValueError(_told(failures, len(names), config.folder))
+    say(f"{len(names)} shapes at resolution {config.resolution} as {', '.join(config.format)}{_left_out(cleaned)}")
     say_where(config.folder)
+
+
+def _told(failures: dict[str, str], num_shapes: int, folder: Path) -> str:
+    told = "; ".join(f"{name}: {message}" for name, message in list(failures.items())[:_TOLD])
+    rest = f" The others are in {folder}." if len(failures) < num_shapes else ""
+    return f"{len(failures)} of {num_shapes} shapes have no mesh. {told}.{rest}"
+
+
+def _summary(clean: CleanMesh) -> dict[str, Any]:
+    """Return what `extract.json` says of one shape; `removed` has the largest first."""
+    return {
+        "pieces": clean.num_pieces,
+        "cavities": clean.num_cavities,
+        "vertices": len(clean.mesh.vertices),
+        "faces": len(clean.mesh.faces),
+        "removed": [dataclasses.asdict(piece) for piece in clean.removed],
+    }
+
+
+def _save_summary(config: ExtractConfig, cleaned: dict[str, dict[str, Any]]) -> None:
+    """Write `extract.json`; it keeps what it says of shapes that an earlier call has put into the same folder."""
+    from sdfnet.files import write_json
+
+    path = config.folder / _SUMMARY
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))["shapes"]
+        document = {"shapes": {**earlier, **cleaned}}
+    except (OSError, ValueError, KeyError, TypeError):
+        document = {"shapes": cleaned}  # nothing there, or not what this command writes: it is written anew
+    write_json(path, document)
+
+
+def _left_out(cleaned: dict[str, dict[str, Any]]) -> str:
+    """Say how much was left out of how many shapes; empty if nothing was."""
+    shares = {name: [piece["share"] for piece in summary["removed"]] for name, summary in cleaned.items()}
+    dirty = {name: found for name, found in shares.items() if found}
+    if not dirty:
+        return ""
+    number = sum(map(len, dirty.values()))
+    worst = max(dirty, key=lambda name: dirty[name][0])
+    pieces, shapes = f"loose piece{'s' * (number > 1)}", f"shape{'s' * (len(dirty) > 1)}"
+    return (
+        f"; {number} {pieces} left out of {len(dirty)} {shapes}, the largest "
+        f"{100 * dirty[worst][0]:.2g} % of the volume of {worst} ({_SUMMARY})"
+    )
 
 
 COMMAND = Command(

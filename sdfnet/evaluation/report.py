@@ -160,12 +160,12 @@ def _measure(run: Run, name: str, path: Path, config: EvaluationConfig) -> Shape
         notes.append(f"a sheet: measured against all within {source.thickness:g} of it, meshed at {_SHEET_RESOLUTION}")
     elif not source.closed:
         notes.append("an open source: what closes its holes is left out of the result (cap)")
-    surface = _surface(source, shape.similarity)
+    surface = source_surface(source, shape.similarity)
     quality = evaluate_shape(run.field(name), surface, config=config, name=name, device=run.latents.device)
     return ShapeReport(name, str(path), quality, "", tuple(notes), surface.radius / shape.similarity.scale)
 
 
-def _surface(source: SourceShape, similarity: Similarity) -> Surface:
+def source_surface(source: SourceShape, similarity: Similarity) -> Surface:
     """Return the surface to measure against, unit frame; that of a sheet is the boundary of its thickness."""
     mesh = source.mesh.to_unit(similarity)
     if source.thickness is None:

@@ -8,13 +8,20 @@ from typing import Literal, get_args
 import numpy as np
 
 from sdfnet.geometry.bounds import check_resolution
+from sdfnet.geometry.loose import MIN_PIECE, check_min_piece
 from sdfnet.geometry.writing import MESH_FORMATS
 from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
 from sdfnet.rendering.camera import UpAxis
 from sdfnet.rendering.films import FILM_FORMATS
 
+Pace = Literal["code", "surface"]
+"""Whose steps from frame to frame are even: the code's, or the surface's in the mean."""
+
 Frame = Literal["world", "unit"]
 """Where meshes lie: in the units and at the places of their sources, or all in the network's own frame."""
+
+MorphColor = Literal["none", "travel"]
+"""What the colour of the surface shows: nothing, or how far it has moved from the first frame."""
 
 MorphFormat = Literal["obj", "ply", "stl", "glb", "mp4", "gif", "webp"]
 
@@ -29,6 +36,9 @@ class MorphConfig:
         At least 2, and one for each shape; each shape falls exactly on a frame.
     path : PathKind
         "linear", "spherical", "spline" (Catmull-Rom) or "natural" (cubic spline).
+    pace : Pace
+        "code", or "surface": from frame to frame the surface travels the same mean distance, but for the easing, and
+        frames are shared out between the shapes by travel where no `key_times` are given.
     frame : Frame
         "world", where size and place are interpolated too, or "unit".
     easing : Easing
@@ -43,14 +53,23 @@ class MorphConfig:
         Newton steps that carry vertices onto the zero level.
     sparse : bool
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
+    min_piece : float
+        Pieces and cavities below this share of the volume are left out, and between shapes also larger ones (up to 5 %)
+        beyond as many as the two shapes have; 0 keeps all. What was left out is in the report.
     format : tuple of str
         Mesh formats ("obj", "ply", "stl", "glb") of the sequence and film formats ("mp4", "gif", "webp").
     fps : int
         Frames per second of the films.
     width, height : int
         Of the pictures, pixels, even.
+    color : MorphColor
+        "travel" colours the surface by how far it lies outside (warm) or inside (cold) the first frame's; "none".
+    overlay : bool
+        Whether the shapes before and after are drawn as ghosts around each frame.
     azimuth, elevation : float
         Of the camera, degrees.
+    turntable : float
+        Degrees that the camera turns from the first frame to the last.
     up_axis : str
         "x", "y" or "z".
     follow : bool
@@ -60,6 +79,7 @@ class MorphConfig:
 
     frames: int = 60
     path: PathKind = "linear"
+    pace: Pace = "code"
     frame: Frame = "world"
     easing: Easing = "smooth"
     playback: Playback = "once"
@@ -67,12 +87,16 @@ class MorphConfig:
     resolution: int = 96
     project_steps: int = 0
     sparse: bool = True
+    min_piece: float = MIN_PIECE
     format: tuple[MorphFormat, ...] = ("obj", "mp4")
     fps: int = 20
     width: int = 640
     height: int = 480
+    color: MorphColor = "none"
+    overlay: bool = False
     azimuth: float = 30.0
     elevation: float = 20.0
+    turntable: float = 0.0
     up_axis: UpAxis = "y"
     follow: bool = True
 
@@ -84,7 +108,10 @@ class MorphConfig:
         for name in ("width", "height"):
             if getattr(self, name) < 16 or getattr(self, name) % 2:
                 raise ValueError(f"{name} must be even and at least 16, got {getattr(self, name)}")
-        for name, allowed in (("path", PathKind), ("frame", Frame)):
+        check_min_piece(self.min_piece)
+        if not np.isfinite(self.turntable):
+            raise ValueError(f"turntable must be a finite number of degrees, got {self.turntable}")
+        for name, allowed in (("path", PathKind), ("pace", Pace), ("frame", Frame), ("color", MorphColor)):
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
         check_playback(self.playback)

@@ -1,17 +1,32 @@
-"""The surfaces of a morph's frames, extracted one by one: each frame has faces of its own."""
+"""The surfaces of a morph's frames, extracted one by one and cleaned: each frame has faces of its own.
+
+A frame that is a shape is what extracting that shape gives, without the specks that `min_piece` tells. Between shapes
+a learned surface also has loose pieces that are no specks (bits of a spindle that fades): there as many pieces stay as
+the shapes before and after have, whichever has more, and besides only what is too large to be called loose.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from sdfnet.fields.neural import NeuralField
+from sdfnet.geometry.loose import drop_loose_pieces
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame
-from sdfnet.latents.sequence import MadeFrame
+from sdfnet.latents.sequence import MadeFrame, shapes_around
 from sdfnet.runs import Run
 from sdfnet.surfacing.extract import extract_mesh
+
+
+@dataclass(frozen=True)
+class PieceCounts:
+    """How many pieces and cavities a frame may have."""
+
+    pieces: int
+    cavities: int
 
 
 def extracted_frames(
@@ -24,17 +39,69 @@ def extracted_frames(
     ValueError
         A frame without a surface; the message says which.
     """
+    counts_of = piece_counter(run, frames, config=config)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = pool.submit(extract_frame, run, frames[missing[0]], missing[0], config=config)
-        for index, following in itertools.zip_longest(missing, missing[1:]):
-            mesh = ahead.result()
+
+        def start(index: int) -> Future[MadeFrame]:
+            return pool.submit(lambda: extract_frame(run, frames, index, config=config, allowed=counts_of(index)))
+
+        ahead = start(missing[0])
+        for following in [*missing[1:], None]:
+            made = ahead.result()
             if following is not None:
-                ahead = pool.submit(extract_frame, run, frames[following], following, config=config)
-            yield MadeFrame(index, mesh)
+                ahead = start(following)
+            yield made
 
 
-def extract_frame(run: Run, frame: MorphFrame, index: int, *, config: MorphConfig) -> Mesh:
-    """Return the surface of one frame, world frame: where the frame is a shape, what extracting that shape gives."""
+def piece_counter(
+    run: Run, frames: Sequence[MorphFrame], *, config: MorphConfig
+) -> Callable[[int], PieceCounts | None]:
+    """Return a function from a frame's index to what that frame may have; None for a shape, which has what it has.
+
+    Each shape is extracted for it once, when first asked for.
+    """
+
+    @functools.cache
+    def of_shape(index: int) -> PieceCounts:
+        made = extract_frame(run, frames, index, config=config)
+        return PieceCounts(made.num_pieces, made.num_cavities)
+
+    def of_frame(index: int) -> PieceCounts | None:
+        if frames[index].shape or config.min_piece == 0:
+            return None
+        before, after = (of_shape(shape) for shape in shapes_around(frames, index))
+        return PieceCounts(max(before.pieces, after.pieces), max(before.cavities, after.cavities))
+
+    return of_frame
+
+
+def extract_frame(
+    run: Run, frames: Sequence[MorphFrame], index: int, *, config: MorphConfig, allowed: PieceCounts | None = None
+) -> MadeFrame:
+    """Return the surface of one frame without its loose pieces, world frame.
+
+    Parameters
+    ----------
+    allowed : PieceCounts, optional
+        Of what is loose, only so much stays. Without it only what is below `config.min_piece` goes.
+    """
+    clean = drop_loose_pieces(
+        _extract(run, frames[index], index, config),
+        min_share=config.min_piece,
+        num_pieces=None if allowed is None else allowed.pieces,
+        num_cavities=None if allowed is None else allowed.cavities,
+    )
+    return MadeFrame(
+        index,
+        clean.mesh,
+        removed=clean.removed,
+        num_pieces=clean.num_pieces,
+        num_cavities=clean.num_cavities,
+        num_extra=0 if allowed is None else max(0, clean.num_pieces - allowed.pieces),
+    )
+
+
+def _extract(run: Run, frame: MorphFrame, index: int, config: MorphConfig) -> Mesh:
     try:
         return extract_mesh(
             NeuralField(run.decoder, frame.latent),

@@ -6,6 +6,7 @@ whole morph (a film, one animated file) is given a `MorphSequence`, which holds 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sdfnet.files import atomic_path
+from sdfnet.geometry.loose import RemovedPiece
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame
 from sdfnet.rendering.images import load_image
@@ -32,11 +34,21 @@ class MadeFrame:
     piece : int or None
         Frames of the same number share their faces, and vertex k is the same place in all of them; None where every
         frame has faces of its own.
+    removed : tuple of RemovedPiece
+        What was taken away from the surface, the largest first.
+    num_pieces, num_cavities : int
+        What is left.
+    num_extra : int
+        Pieces more than the shapes before and after have: too large to be called loose.
     """
 
     index: int
     mesh: Mesh
     piece: int | None = None
+    removed: tuple[RemovedPiece, ...] = ()
+    num_pieces: int = 1
+    num_cavities: int = 0
+    num_extra: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +84,17 @@ class MorphSequence:
         """Return the tracked piece that frame `index` belongs to; None where its faces are its own."""
         piece = self.records[index]["piece"]
         return None if piece is None else int(piece)
+
+
+def shapes_around(frames: Sequence[MorphFrame], index: int) -> tuple[int, int]:
+    """Return the frames at which the shapes before and after frame `index` are; a shape is its own neighbour.
+
+    After the last shape of a loop comes the first.
+    """
+    at_shape = [number for number, frame in enumerate(frames) if frame.shape]
+    before = max((number for number in at_shape if number <= index), default=at_shape[-1])
+    after = min((number for number in at_shape if number >= index), default=at_shape[0])
+    return before, after
 
 
 def save_stored(mesh: Mesh, path: Path) -> None:

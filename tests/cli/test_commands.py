@@ -209,7 +209,7 @@ def test_a_sweep_gives_every_job_a_folder_of_its_own(tiny_run: Path, tmp_path: P
 def test_a_sweep_over_places_writes_just_there(tiny_run: Path, tmp_path: Path) -> None:
     places = [tmp_path / "a", tmp_path / "b"]
     assert run("extract", f"run={tiny_run}", "shapes=plain", "resolution=12", f"out={places[0]},{places[1]}", "-m") == 0
-    assert [[path.name for path in place.iterdir()] for place in places] == [["plain.obj"]] * 2
+    assert [sorted(path.name for path in place.iterdir()) for place in places] == [["extract.json", "plain.obj"]] * 2
     assert not list(Path().iterdir())
 
 
@@ -217,7 +217,7 @@ def test_a_sweep_whose_place_is_written_with_what_is_swept_writes_just_there(tin
     place = f"out={tmp_path}/at${{resolution}}"
     assert run("extract", f"run={tiny_run}", "shapes=plain", "-m", "resolution=12,16", place) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at12", "at16", "here"]
-    assert [path.name for path in (tmp_path / "at12").iterdir()] == ["plain.obj"]
+    assert sorted(path.name for path in (tmp_path / "at12").iterdir()) == ["extract.json", "plain.obj"]
 
 
 def test_a_sweep_whose_jobs_would_overwrite_each_other_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_an_interrupted_morph_goes_on_and_ends_the_same(
     calls = []
 
     def stopping(*args, **kwargs):
-        if len(calls) == 3:
+        if len(calls) == 5:  # three frames, and each of the two shapes once more for its number of pieces
             raise KeyboardInterrupt
         calls.append(args)
         return extract_mesh(*args, **kwargs)
@@ -177,10 +177,13 @@ def test_a_foreign_or_damaged_folder_is_refused(run: Run, tmp_path: Path) -> Non
 
 def test_a_frame_without_surface_is_named_and_finished_frames_stay(tmp_path: Path) -> None:
     run = sphere_run({"ball": 0.5, "nothing": -0.5})
+    every_piece = dataclasses.replace(SMALL, min_piece=0)
     with pytest.raises(ValueError, match=r"frame 2 of the morph \(at time 0.500\) cannot be .*no surface at level 0"):
-        make_morph(run, "all", tmp_path / "out", config=SMALL)
+        make_morph(run, "all", tmp_path / "out", config=every_piece)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert [frame["index"] for frame in manifest["frames"]] == [0, 1]
+    with pytest.raises(ValueError, match=r"frame 4 of the morph \(the shape nothing\) cannot be .*no surface"):
+        make_morph(run, "all", tmp_path / "early", config=SMALL)
 
 
 def test_names_with_slashes_and_brackets_work(tmp_path: Path) -> None:

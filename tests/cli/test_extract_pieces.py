@@ -1,0 +1,70 @@
+"""What `sdfnet extract` leaves out, and how it says so."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sdfnet.surfacing
+from sdfnet.cli.main import main
+from sdfnet.fields import Sphere
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.parts import join_meshes
+from sdfnet.geometry.reading import read_mesh
+from sdfnet.surfacing import extract_mesh
+
+RESULT = extract_mesh
+
+
+@pytest.fixture
+def specked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every extracted shape but `plain` have a speck beside it, of (1/30)³ of its volume."""
+
+    def with_speck(field, *, similarity, **options):
+        mesh = RESULT(field, similarity=similarity, **options)
+        speck = extract_mesh(Sphere(1.0), resolution=8)
+        size = np.cbrt(mesh.signed_volume / speck.signed_volume) / 30
+        place = mesh.bounds.upper + 5 * size
+        return Mesh(*_arrays(join_meshes([mesh, Mesh(size * speck.vertices + place, speck.faces)])))
+
+    monkeypatch.setattr(sdfnet.surfacing, "extract_mesh", with_speck)
+
+
+def _arrays(mesh: Mesh):
+    return mesh.vertices, mesh.faces
+
+
+def extract(run: Path, out: Path, *words: str) -> dict:
+    assert main(["extract", f"run={run}", f"out={out}", "resolution=20", *words]) == 0
+    return json.loads((out / "extract.json").read_text(encoding="utf-8"))["shapes"]
+
+
+@pytest.mark.usefixtures("specked")
+def test_specks_are_left_out_and_told(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = extract(tiny_run, tmp_path / "out", "shapes=[plain,round/*]")
+    lines = capsys.readouterr().out.splitlines()
+    assert "2 shapes at resolution 20 as obj; 2 loose pieces left out of 2 shapes, the largest 0.0037 % of" in lines[-2]
+    assert set(told) == {"plain", "round/ball two"}
+    (removed,) = told["plain"]["removed"]
+    assert removed["share"] == pytest.approx(30**-3, rel=1e-3)
+    assert (told["plain"]["pieces"], removed["is_cavity"]) == (1, False)
+    mesh = read_mesh(tmp_path / "out" / "plain.obj")
+    assert len(mesh.faces) == told["plain"]["faces"]
+    assert (np.array(removed["center"]) > mesh.bounds.upper).all()
+
+
+@pytest.mark.usefixtures("specked")
+def test_min_piece_0_keeps_all_and_the_summary_of_other_shapes_stays(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract(tiny_run, tmp_path / "out", "shapes=round/*")
+    told = extract(tiny_run, tmp_path / "out", "shapes=plain", "min_piece=0")
+    assert "loose" not in capsys.readouterr().out.splitlines()[-2]
+    assert (told["plain"]["pieces"], told["plain"]["removed"]) == (2, [])
+    assert len(told["round/ball two"]["removed"]) == 1
+
+
+def test_a_bound_that_cannot_be_is_refused(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extract", f"run={tiny_run}", "min_piece=0.5"]) != 0
+    assert "min_piece must be a share of the volume from 0 (keep all) to 0.05, got 0.5" in capsys.readouterr().err
