@@ -4,6 +4,7 @@ from sdfnet.rendering.camera import Camera as Camera
 from sdfnet.rendering.camera import fit_camera as fit_camera
 from sdfnet.rendering.films import FILM_FORMATS as FILM_FORMATS
 from sdfnet.rendering.films import save_film as save_film
+from sdfnet.rendering.ghosts import Ghost as Ghost
 from sdfnet.rendering.gl import GLUnavailableError as GLUnavailableError
 from sdfnet.rendering.images import load_image as load_image
 from sdfnet.rendering.images import save_image as save_image

@@ -57,9 +57,10 @@ class GLCanvas:
         """Draw `scene` with four samples per pixel."""
         self._renderer.viewport_width, self._renderer.viewport_height = size
         flags = self._pyrender.RenderFlags.RGBA
-        image, _ = self._renderer.render(self._stage(scene, camera, size, roughness), flags=flags)
+        image, depth = self._renderer.render(self._stage(scene, camera, size, roughness), flags=flags)
         image = image.astype(np.float32) / 255
-        return Layer(np.ascontiguousarray(image[..., :3]), np.ascontiguousarray(image[..., 3]))
+        far = np.where(depth > 0, depth, np.inf).astype(np.float32)  # pyrender says 0 where there is nothing
+        return Layer(np.ascontiguousarray(image[..., :3]), np.ascontiguousarray(image[..., 3]), far)
 
     def close(self) -> None:
         """Delete the context. Closing twice does nothing."""

@@ -37,10 +37,13 @@ class Layer:
         Stored colour times coverage.
     coverage : (H, W) float32
         Share of each pixel that a surface covers.
+    depth : (H, W) float32
+        Of the surface in the middle of each pixel along the view, in the drawing frame; infinite where there is none.
     """
 
     color: NDArray[np.float32]
     coverage: NDArray[np.float32]
+    depth: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,7 @@ def draw_by_rays(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
         color[part][seen.rays] = _shaded(seen, camera, roughness)
         shown[part][seen.rays] = np.hstack([seen.normals, 5 / seen.distances[:, None]])
     coverage = (shown[:, 3] > 0).astype(np.float32)
+    depth = np.divide(5, shown[:, 3], out=np.full(height * width, np.inf, np.float32), where=shown[:, 3] > 0)
     edges = np.flatnonzero(_is_edge(shown.reshape(height, width, 4)))
     color[edges] = coverage[edges] = 0
     for part in _parts(len(edges)):
@@ -123,7 +127,7 @@ def draw_by_rays(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
             seen = _look_along(scene, tracer, camera, directions)
             color[pixels[seen.rays]] += _shaded(seen, camera, roughness) / np.float32(len(_SAMPLES))
             coverage[pixels[seen.rays]] += 1 / len(_SAMPLES)
-    return Layer(color.reshape(height, width, 3), coverage.reshape(height, width))
+    return Layer(color.reshape(height, width, 3), coverage.reshape(height, width), depth.reshape(height, width))
 
 
 def _parts(count: int) -> list[slice]:

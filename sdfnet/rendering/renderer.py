@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.rendering.camera import Camera, UpAxis, fit_camera
+from sdfnet.rendering.ghosts import Ghost, veil
 from sdfnet.rendering.gl import GLCanvas, GLUnavailableError
 from sdfnet.rendering.look import Look
 from sdfnet.rendering.rays import Layer, RayTracer, draw_by_rays
@@ -70,6 +71,7 @@ class Renderer:
         self._canvas, self.why = _open_canvas(self.size, backend)
         self.backend: Literal["gl", "rays"] = "rays" if self._canvas is None else "gl"
         self._prepared: _Prepared | None = None
+        self._ghosts: list[tuple[tuple[float, ...], Ghost, Callable[[], Layer]]] = []
         _announce(self.backend, self.why)
 
     def __enter__(self) -> Renderer:
@@ -85,18 +87,46 @@ class Renderer:
         if self._canvas is not None:
             self._canvas.close()
 
-    def render(self, drawables: Drawable | Sequence[Drawable], *, camera: Camera | None = None) -> Image:
+    def render(
+        self, drawables: Drawable | Sequence[Drawable], *, camera: Camera | None = None, ghosts: Sequence[Ghost] = ()
+    ) -> Image:
         """Return a picture (H, W, 3) of one or more meshes, from a `camera` fitted to them unless one is given."""
+        return self.begin(drawables, camera=camera, ghosts=ghosts)()
+
+    def begin(
+        self, drawables: Drawable | Sequence[Drawable], *, camera: Camera | None = None, ghosts: Sequence[Ghost] = ()
+    ) -> Callable[[], Image]:
+        """Do what of a picture needs this thread (GL), and return what does the rest, in any thread.
+
+        The rest (shadows, and without GL all of it) is the larger part, so a film gains from several threads.
+        """
         listed = _listed(drawables)
         if camera is None:
             camera = fit_camera(_meshes(listed), size=self.size)
         prepared = self._prepare(listed, camera)
-        scene, tracer = prepared.scene, prepared.tracer
+        layer = self._draw(prepared.scene, prepared.tracer, camera)
+        layers = [self._draw_ghost(ghost, camera) for ghost in ghosts]
+        return lambda: self._composed(layer(), [ghost() for ghost in layers], prepared, camera)
+
+    def _draw(self, scene: Scene, tracer: RayTracer, camera: Camera) -> Callable[[], Layer]:
+        """Return what gives the drawn `scene`: drawn already where GL draws."""
         if self._canvas is None:
-            layer = draw_by_rays(scene, tracer, camera, self.size, roughness=self.look.roughness)
-        else:
-            layer = self._canvas.draw(scene, camera, self.size, roughness=self.look.roughness)
-        return self._composed(layer, scene, tracer, camera)
+            return lambda: draw_by_rays(scene, tracer, camera, self.size, roughness=self.look.roughness)
+        layer = self._canvas.draw(scene, camera, self.size, roughness=self.look.roughness)
+        return lambda: layer
+
+    def _draw_ghost(self, ghost: Ghost, camera: Camera) -> Callable[[], Layer]:
+        """Return what gives a ghost; what was drawn last is drawn once for as long as the camera stands still."""
+        key = (camera.azimuth, camera.elevation, camera.distance, *camera.target.tolist())
+        kept = [(at, old, layer) for at, old, layer in self._ghosts if at == key]
+        for _, old, layer in kept:
+            if old.drawable is ghost.drawable and old.tint == ghost.tint:
+                return layer
+        mesh = ghost.drawable.mesh if isinstance(ghost.drawable, PaintedMesh) else ghost.drawable
+        scene = make_scene([PaintedMesh(mesh, color=ghost.tint)], camera, color=self.look.color)
+        layer = functools.cache(self._draw(scene, RayTracer(scene), camera))
+        self._ghosts = [*kept[-3:], (key, ghost, layer)]
+        return layer
 
     def _prepare(self, drawables: list[Drawable], camera: Camera) -> _Prepared:
         """Return scene and search tree, those of the last picture if only the camera's angles have changed."""
@@ -107,15 +137,18 @@ class Renderer:
             self._prepared = last
         return last
 
-    def _composed(self, layer: Layer, scene: Scene, tracer: RayTracer, camera: Camera) -> Image:
+    def _composed(self, layer: Layer, ghosts: list[Layer], prepared: _Prepared, camera: Camera) -> Image:
         background = np.array(self.look.background, dtype=np.float32)
         behind = (1 - layer.coverage)[..., None] * background
         color = layer.color
         if self.look.shadows:
-            shadows = cast_shadows(scene, tracer, camera, self.size)
+            shadows = cast_shadows(prepared.scene, prepared.tracer, camera, self.size)
             color = color * shadows.surface[..., None]
             behind = behind * shadows.ground[..., None]
-        return np.rint(np.clip(color + behind, 0, 1) * 255).astype(np.uint8)
+        image = color + behind
+        for ghost in ghosts:
+            image = veil(image, layer, ghost)
+        return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
