@@ -51,7 +51,8 @@ try {
     for (const step of job.steps ?? []) {
       const value = await page.evaluate(step.script ?? "null");
       if (step.press) await page.keyboard.press(step.press);
-      if (step.until) await page.waitForFunction(step.until, null, { timeout: 120000 });
+      // The page's own policy forbids what waitForFunction would do with a text.
+      while (step.until && !(await page.evaluate(step.until))) await page.waitForTimeout(50);
       if (step.wait) await page.waitForTimeout(step.wait);
       if (step.drag) {
         await page.mouse.move(...step.drag[0]);
