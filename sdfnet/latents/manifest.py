@@ -13,7 +13,7 @@ from typing import Any
 from sdfnet.files import write_json
 
 MANIFEST_FILE = "manifest.json"
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 
 def open_manifest(out: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
@@ -37,9 +37,11 @@ def open_manifest(out: Path, settings: dict[str, Any], *, overwrite: bool) -> di
         return earlier
     if not overwrite:
         raise ValueError(f"{out} holds another morph: {difference}. Choose another out, or overwrite=true")
-    for record in earlier.get("frames", []):
-        for name in record.get("files", {}):
-            (out / name).unlink(missing_ok=True)
+    for name in [
+        *earlier.get("films", []),
+        *(name for record in earlier.get("frames", []) for name in record["files"]),
+    ]:
+        (out / name).unlink(missing_ok=True)
     return fresh
 
 

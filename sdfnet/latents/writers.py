@@ -14,6 +14,7 @@ import numpy as np
 
 from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.geometry.writing import save_mesh
+from sdfnet.latents.animated import write_animated_glb, write_player
 from sdfnet.latents.frames import MorphConfig, MorphFrame
 from sdfnet.latents.sequence import MadeFrame, MorphSequence, save_stored
 from sdfnet.rendering.films import save_film
@@ -39,10 +40,12 @@ SEQUENCE_WRITERS: dict[str, Callable[[MorphSequence, Path], None]] = {
     "mp4": write_film,
     "gif": write_film,
     "webp": write_film,
+    "glb": write_animated_glb,
+    "html": write_player,
 }
 """By format, what writes a whole morph to a path whose suffix is the format."""
 
-READS_MESHES: frozenset[str] = frozenset()
+READS_MESHES: frozenset[str] = frozenset({"glb", "html"})
 """Those formats of SEQUENCE_WRITERS whose writers read meshes; for them each frame's mesh is kept in `frames/`."""
 
 

@@ -1,0 +1,135 @@
+"""Morphs of known spheres as one animated GLB and one HTML page: the right meshes, after a kill too."""
+
+import dataclasses
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exact_spheres import sphere_run
+
+from sdfnet.geometry.reading import read_mesh
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.latents import writers
+from sdfnet.latents.animated import write_animated_glb, write_player
+from sdfnet.latents.config import MorphConfig
+from sdfnet.latents.frames import plan_frames
+from sdfnet.latents.morph import make_morph
+from sdfnet.latents.sequence import MadeFrame, MorphSequence, save_stored
+from sdfnet.runs import Run
+from sdfnet.surfacing.extract import extract_mesh
+
+SMALL = MorphConfig(frames=4, resolution=16, width=64, height=48, format=("glb", "html"), fps=10)
+PLACES = {"small": Similarity([100, 0, 0], 1.0), "large": Similarity([0, 50, 0], 0.5)}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return sphere_run({"small": 0.4, "large": 0.8}, directory=tmp_path / "run", similarities=PLACES)
+
+
+def document(path: Path) -> dict:
+    data = path.read_bytes()
+    return json.loads(data[20 : 20 + struct.unpack_from("<I", data, 12)[0]])
+
+
+def meta(path: Path) -> dict:
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text.partition('<script id="meta" type="application/json">')[2].partition("</script>")[0])
+
+
+@pytest.fixture
+def tracked(run: Run, tmp_path: Path) -> MorphSequence:
+    """Two tracked pieces of two frames and one frame of its own, as a tracker would make them."""
+    config = dataclasses.replace(SMALL, frames=5, playback="pingpong")
+    frames = plan_frames(run, ["small", "large"], config=config)
+    records = []
+    for index, (frame, piece) in enumerate(zip(frames, [0, 0, 1, 1, None], strict=True)):
+        mesh = extract_mesh(run.field("large"), resolution=(16, 16, 20, 20, 24)[index], similarity=frame.similarity)
+        save_stored(mesh, tmp_path / f"{index}.npz")
+        records.append({"piece": piece, "stored": f"{index}.npz"})
+    return MorphSequence(tmp_path, config, tuple(frames), tuple(records), (0, 1, 2, 3, 4, 3, 2, 1))
+
+
+def test_every_frame_of_an_extracted_morph_is_in_the_glb_in_the_world(run: Run, tmp_path: Path) -> None:
+    result = make_morph(run, ["small", "large"], tmp_path / "out", config=SMALL)
+    assert [path.name for path in result.films] == ["morph.glb", "morph.html"]
+    assert result.meshes == ()
+    told = document(tmp_path / "out" / "morph.glb")
+    assert len(told["meshes"]) == 4
+    assert told["nodes"][0]["extras"]["key_names"] == ["small", "large"]
+    assert told["nodes"][0]["extras"]["key_times"] == [0, 0.3]
+    first = extract_mesh(run.field("small"), resolution=16, similarity=run.similarity("small"))
+    seen = read_mesh(tmp_path / "out" / "morph.glb")  # shows the first frame only
+    assert np.abs(seen.vertices - first.vertices).max() < 1e-5
+    assert (seen.faces == first.faces).all()
+
+
+def test_tracked_frames_become_targets_of_one_mesh(tracked: MorphSequence, tmp_path: Path) -> None:
+    write_animated_glb(tracked, tmp_path / "a.glb")
+    told = document(tmp_path / "a.glb")
+    assert [len(mesh["primitives"][0].get("targets", [])) for mesh in told["meshes"]] == [1, 1, 0]
+    times = [accessor["max"][0] for accessor in told["accessors"] if accessor["type"] == "SCALAR" and "max" in accessor]
+    assert max(times) == pytest.approx(0.8)
+    write_player(tracked, tmp_path / "a.html")
+    page = meta(tmp_path / "a.html")
+    assert [piece["count"] for piece in page["pieces"]] == [2, 2, 1]
+    assert (page["playback"], page["fps"], page["size"]) == ("pingpong", 10, [64, 48])
+    assert page["keys"] == [{"frame": 0, "name": "small"}, {"frame": 4, "name": "large"}]
+
+
+def test_the_page_follows_over_the_ground_as_the_films_do(run: Run, tmp_path: Path) -> None:
+    middle = {}
+    for follow in (True, False):
+        config = dataclasses.replace(SMALL, follow=follow, format=("html",))
+        make_morph(run, ["small", "large"], tmp_path / str(follow), config=config)
+        pieces = meta(tmp_path / str(follow) / "morph.html")["pieces"]
+        middle[follow] = np.array([np.array(piece["lower"]) + np.array(piece["extent"]) / 2 for piece in pieces])
+    assert np.ptp(middle[True][:, 0]) < 1e-6
+    assert np.ptp(middle[False][:, 0]) > 0.3
+    assert np.ptp(middle[True][:, 1]) > 0.1  # what rises still rises
+
+
+def test_a_killed_morph_ends_with_the_same_bytes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_morph(run, ["small", "large"], tmp_path / "whole", config=SMALL)
+
+    def killed(sequence: MorphSequence, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    def out_of_frames(out: Path, made: MadeFrame, *rest: object, **options: object) -> dict:
+        if made.index == 2:
+            raise KeyboardInterrupt
+        return write_frame(out, made, *rest, **options)
+
+    write_frame = writers.write_frame
+    monkeypatch.setattr("sdfnet.latents.morph.write_frame", out_of_frames)
+    with pytest.raises(KeyboardInterrupt):
+        make_morph(run, ["small", "large"], tmp_path / "killed", config=SMALL)
+    monkeypatch.undo()
+    monkeypatch.setitem(writers.SEQUENCE_WRITERS, "html", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_morph(run, ["small", "large"], tmp_path / "killed", config=SMALL)
+    monkeypatch.undo()
+    again = make_morph(run, ["small", "large"], tmp_path / "killed", config=SMALL)
+    assert again.num_skipped == 4
+    for before, after in zip(whole.films, again.films, strict=True):
+        assert before.read_bytes() == after.read_bytes()
+
+
+def test_another_morph_in_the_same_place_leaves_nothing_of_the_first(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_morph(run, ["small", "large"], tmp_path / "out", config=SMALL)
+    first = (tmp_path / "out" / "morph.html").read_bytes()
+
+    def killed(sequence: MorphSequence, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(writers.SEQUENCE_WRITERS, "glb", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_morph(run, ["large", "small"], tmp_path / "out", config=SMALL, overwrite=True)
+    monkeypatch.undo()
+    make_morph(run, ["large", "small"], tmp_path / "out", config=SMALL)
+    assert (tmp_path / "out" / "morph.html").read_bytes() != first
+    assert meta(tmp_path / "out" / "morph.html")["keys"][0]["name"] == "large"
