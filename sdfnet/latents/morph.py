@@ -7,34 +7,29 @@ where it stopped when it is called again with the same settings.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import hashlib
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from sdfnet.files import ensure_folder
-from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.mesh import replace_vertices
-from sdfnet.latents.extraction import extracted_frames
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.latents.extraction import extract_frame, extracted_frames, piece_counter
+from sdfnet.latents.filming import Filming, Staging, legend_of, plan_staging
 from sdfnet.latents.frames import MorphConfig, MorphFrame, morph_keys, plan_frames
 from sdfnet.latents.interpolation import playback_order
 from sdfnet.latents.manifest import MANIFEST_FILE, finished_frames, open_manifest, save_manifest
 from sdfnet.latents.mixing import add_mixes
-from sdfnet.latents.sequence import MadeFrame, MorphSequence
-from sdfnet.latents.view import ground_travel, view_bounds
-from sdfnet.latents.writers import SHEET_NAME, frame_formats, write_frame, write_sequence
-from sdfnet.rendering.camera import fit_camera
+from sdfnet.latents.plot import PLOT_FILE, save_plot
+from sdfnet.latents.production import produce
+from sdfnet.latents.report import REPORT_FILE, make_report, save_report
+from sdfnet.latents.sequence import MadeFrame, MorphSequence, load_stored
+from sdfnet.latents.writers import SHEET_NAME, frame_formats, write_sequence
 from sdfnet.rendering.renderer import Renderer
 from sdfnet.runs import Run
-
-_SAVE_SECONDS = 2.0
-"""A manifest of many frames is long; a kill loses at most the frames of this many seconds."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,8 @@ class MorphResult:
     ----------
     out, manifest, sheet : Path
         The folder, its `manifest.json` and `contact_sheet.png`.
+    report, plot : Path
+        `morph.json`, what was measured, and `morph.png`, the same as curves.
     meshes : tuple of Path
         The sequence, frame by frame; all formats of a frame in turn.
     films : tuple of Path
@@ -56,6 +53,8 @@ class MorphResult:
     out: Path
     manifest: Path
     sheet: Path
+    report: Path
+    plot: Path
     meshes: tuple[Path, ...]
     films: tuple[Path, ...]
     num_frames: int
@@ -74,8 +73,9 @@ def make_morph(
     """Write a morph of `run` through `shapes` (names, globs or mixes, in order) into the folder `out`.
 
     `frame_0000.obj` and so on are in world units; between shapes of different size and place the world moves along.
-    Small loose pieces are kept, and the manifest counts the components of every frame. Called again with the same
-    settings it makes only what is missing.
+    Loose pieces are left out (`config.min_piece`); the report says what was, and how even the pace, how good the
+    triangles and how near the ends to their sources are. Called again with the same settings it makes only what is
+    missing.
 
     Parameters
     ----------
@@ -97,15 +97,18 @@ def make_morph(
     manifest |= {"run": str(run.directory), "playback": playback_order(len(frames), playback=config.playback)}
     finished = finished_frames(out, manifest)
     num_skipped = len(finished)
+    mesh_of = _mesh_finder(run, frames, finished, out, config)
     if num_skipped < len(frames):
         manifest["complete"] = False
-        _make_frames(run, frames, finished, out, manifest, config, progress=progress)
-    _finish(out, frames, finished, manifest, config, renew=num_skipped < len(frames))
+        _make_frames(run, frames, finished, out, manifest, mesh_of, config, progress=progress)
+    _finish(run, frames, finished, out, manifest, mesh_of, config, renew=num_skipped < len(frames))
     meshes = [out / record["meshes"][name] for record in manifest["frames"] for name in frame_formats(config)]
     return MorphResult(
         out,
         out / MANIFEST_FILE,
         out / SHEET_NAME,
+        out / REPORT_FILE,
+        out / PLOT_FILE,
         tuple(meshes),
         tuple(out / name for name in manifest["films"]),
         len(frames),
@@ -129,39 +132,53 @@ def _settings(run: Run, keys: Sequence[str], config: MorphConfig) -> dict[str, A
     }
 
 
+def _mesh_finder(
+    run: Run, frames: list[MorphFrame], finished: dict[int, dict[str, Any]], out: Path, config: MorphConfig
+) -> Callable[[int], Mesh]:
+    """Return a function from a frame's number to its mesh: as it was kept, or made again."""
+    counts_of = piece_counter(run, frames, config=config)
+
+    @functools.lru_cache(maxsize=4)
+    def mesh_of(index: int) -> Mesh:
+        if "stored" in finished.get(index, {}):
+            return load_stored(out / finished[index]["stored"])
+        return extract_frame(run, frames, index, config=config, allowed=counts_of(index)).mesh
+
+    return mesh_of
+
+
 def _make_frames(
     run: Run,
     frames: list[MorphFrame],
     finished: dict[int, dict[str, Any]],
     out: Path,
     manifest: dict[str, Any],
+    mesh_of: Callable[[int], Mesh],
     config: MorphConfig,
     *,
     progress: bool,
 ) -> None:
     """Make every frame that is not `finished`, and add its record there and to the manifest."""
-    view = manifest.get("view")
-    bounds = view_bounds(run, frames, config=config) if view is None else Bounds(view["lower"], view["upper"])
-    manifest["view"] = {"lower": bounds.lower.tolist(), "upper": bounds.upper.tolist()}
-    size = (config.width, config.height)
-    camera = fit_camera(bounds, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
+    if "view" not in manifest:
+        manifest["view"] = plan_staging(run, frames, mesh_of, config=config).to_dict()
     missing = [index for index in range(len(frames)) if index not in finished]
     _save(out, manifest, finished)  # before the first frame: a killed morph must know its own files
-    saved = time.monotonic()
-    try:
-        with (
-            Renderer(size=size) as renderer,
-            contextlib.closing(_surfaces(run, frames, missing, config)) as made_frames,
-        ):
-            for made in tqdm(made_frames, total=len(missing), desc="morph", unit="frame", disable=not progress):
-                travel = ground_travel(frames, made.index, config=config)
-                picture = renderer.render(replace_vertices(made.mesh, made.mesh.vertices - travel), camera=camera)
-                finished[made.index] = write_frame(out, made, frames[made.index], picture, config=config)
-                if time.monotonic() > saved + _SAVE_SECONDS:
-                    _save(out, manifest, finished)
-                    saved = time.monotonic()
-    finally:
-        _save(out, manifest, finished)
+    with Renderer(size=(config.width, config.height)) as renderer:
+        staging = Staging.from_dict(manifest["view"])
+        filming = Filming(staging, frames, mesh_of, renderer, config=config)
+        surfaces = _surfaces(run, frames, missing, config)
+        produce(
+            surfaces,
+            frames,
+            finished,
+            out,
+            config=config,
+            filming=filming,
+            mesh_of=mesh_of,
+            save=lambda: _save(out, manifest, finished),
+            num_missing=len(missing),
+            progress=progress,
+        )
 
 
 def _surfaces(run: Run, frames: list[MorphFrame], missing: list[int], config: MorphConfig) -> Generator[MadeFrame]:
@@ -170,10 +187,12 @@ def _surfaces(run: Run, frames: list[MorphFrame], missing: list[int], config: Mo
 
 
 def _finish(
-    out: Path,
+    run: Run,
     frames: list[MorphFrame],
     finished: dict[int, dict[str, Any]],
+    out: Path,
     manifest: dict[str, Any],
+    mesh_of: Callable[[int], Mesh],
     config: MorphConfig,
     *,
     renew: bool,
@@ -181,7 +200,14 @@ def _finish(
     """Write the files of the whole morph that are missing, or all if any frame is new."""
     records = tuple(finished[index] for index in range(len(frames)))
     sequence = MorphSequence(out, config, tuple(frames), records, tuple(manifest["playback"]))
-    manifest |= {"films": write_sequence(sequence, renew=renew), "sheet": SHEET_NAME, "complete": True}
+    staging = Staging.from_dict(manifest["view"])
+    legend = functools.partial(legend_of, staging, config=config)
+    manifest |= {"films": write_sequence(sequence, legend=legend, renew=renew), "sheet": SHEET_NAME}
+    if renew or not all((out / name).is_file() for name in (REPORT_FILE, PLOT_FILE)):
+        report = make_report(run, sequence, mesh_of)
+        save_report(report, out)
+        save_plot(report, out)
+    manifest |= {"report": REPORT_FILE, "plot": PLOT_FILE, "complete": True}
     _save(out, manifest, finished)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sdfnet.evaluation.topology import components_and_genus
+from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.writing import save_mesh
 from sdfnet.latents.animated import write_animated_glb, write_player
 from sdfnet.latents.frames import MorphConfig, MorphFrame
+from sdfnet.latents.measures import measure_frame
 from sdfnet.latents.sequence import MadeFrame, MorphSequence, save_stored
 from sdfnet.rendering.films import save_film
 from sdfnet.rendering.images import save_image
@@ -57,14 +58,25 @@ def frame_formats(config: MorphConfig) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(config.format) if name not in SEQUENCE_WRITERS)
 
 
-def write_frame(out: Path, made: MadeFrame, frame: MorphFrame, image: Image, *, config: MorphConfig) -> dict[str, Any]:
-    """Write the files of one frame into `out`; return its record for the manifest."""
-    mesh, topology = made.mesh, components_and_genus(made.mesh)
+def write_frame(
+    out: Path,
+    made: MadeFrame,
+    frame: MorphFrame,
+    picture_of: Callable[[], Image],
+    *,
+    before: Mesh | None,
+    config: MorphConfig,
+) -> dict[str, Any]:
+    """Measure one frame and write its files into `out`; return its record for the manifest.
+
+    `picture_of` gives its picture, `before` is the mesh of the frame before it.
+    """
+    mesh = made.mesh
     meshes = {name: f"frame_{made.index:04d}.{name}" for name in frame_formats(config)}
     picture = f"{PICTURES}/frame_{made.index:04d}.png"
     for name in meshes.values():
         save_mesh(mesh, out / name)
-    save_image(image, out / picture)
+    save_image(picture_of(), out / picture)
     files = [*meshes.values(), picture]
     record: dict[str, Any] = {
         "index": made.index,
@@ -79,24 +91,25 @@ def write_frame(out: Path, made: MadeFrame, frame: MorphFrame, image: Image, *, 
         save_stored(mesh, out / record["stored"])
         files.append(record["stored"])
     return record | {
-        "components": topology.num_components,
-        "genus": topology.genus,
-        "vertices": len(mesh.vertices),
-        "faces": len(mesh.faces),
+        "measures": measure_frame(made, before),
         "similarity": frame.similarity.to_dict(),
         "latent": frame.latent.tolist(),
         "files": {name: (out / name).stat().st_size for name in files},
     }
 
 
-def write_sequence(sequence: MorphSequence, *, renew: bool) -> list[str]:
-    """Write the files of the whole morph that are missing, or all if `renew`; return the names of all but the sheet."""
+def write_sequence(sequence: MorphSequence, *, legend: Callable[[int], list[Image]], renew: bool) -> list[str]:
+    """Write the files of the whole morph that are missing, or all if `renew`; return the names of all but the sheet.
+
+    `legend` gives the strips, of a width in pixels, that stand below the pictures of the contact sheet.
+    """
     names = {name: f"{SEQUENCE_NAME}.{name}" for name in sequence_formats(sequence.config)}
     for name, file in names.items():
         if renew or not (sequence.out / file).is_file():
             SEQUENCE_WRITERS[name](sequence, sequence.out / file)
     if renew or not (sequence.out / SHEET_NAME).is_file():
-        save_image(_sheet(sequence), sequence.out / SHEET_NAME)
+        sheet = _sheet(sequence)
+        save_image(np.concatenate([sheet, *legend(sheet.shape[1])]), sequence.out / SHEET_NAME)
     return list(names.values())
 
 

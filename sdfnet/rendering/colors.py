@@ -42,8 +42,9 @@ def color_bar(width: int, *, low: str, middle: str, high: str, title: str) -> ND
     strip = _Strip(width, 5 * letters)
     left = (width - length) // 2
     strip.pixels[2 * letters : 3 * letters, left : left + length] = scale
-    words = [(width / 2, letters, title)]
-    words += [(left, 4 * letters, low), (width / 2, 4 * letters, middle), (left + length, 4 * letters, high)]
+    words = [(width / 2, letters, title, "mm")]
+    for across, text in ((left, low), (width / 2, middle), (left + length, high)):
+        words.append((across, 4 * letters, text, "mm"))
     return strip.written(words, letters)
 
 
@@ -54,10 +55,9 @@ def swatches(width: int, named: Sequence[tuple[Color, str]]) -> NDArray[np.uint8
     words = []
     for number, (color, name) in enumerate(named):
         middle = round(width * (number + 0.5) / len(named))
-        strip.pixels[letters : 2 * letters, middle - 8 * letters : middle - 6 * letters] = np.rint(
-            255 * np.array(color)
-        )
-        words.append((middle, 1.5 * letters, name))
+        patch = strip.pixels[letters : 2 * letters, max(0, middle - 5 * letters) : middle - 3 * letters]
+        patch[:] = np.rint(255 * np.array(color))
+        words.append((middle - 2 * letters, 1.5 * letters, name, "lm"))
     return strip.written(words, letters)
 
 
@@ -68,14 +68,14 @@ class _Strip:
         background = np.rint(255 * np.array(Look().background)).astype(np.uint8)
         self.pixels = np.broadcast_to(background, (height, width, 3)).copy()
 
-    def written(self, words: Sequence[tuple[float, float, str]], letters: int) -> NDArray[np.uint8]:
-        """Return the strip with each of the words centred at its place."""
+    def written(self, words: Sequence[tuple[float, float, str, str]], letters: int) -> NDArray[np.uint8]:
+        """Return the strip with each of the words at its place, anchored there as Pillow names it."""
         from PIL import Image, ImageDraw, ImageFont
 
         image = Image.fromarray(self.pixels)
         pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=letters)
-        for across, down, text in words:
-            pen.text((across, down), text, fill=_INK, font=font, anchor="mm")
+        for across, down, text, anchor in words:
+            pen.text((across, down), text, fill=_INK, font=font, anchor=anchor)
         return np.asarray(image).copy()
 
 

@@ -64,9 +64,9 @@ def test_manifest_names_every_frame_with_code_place_and_counts(run: Run, tmp_pat
     last = manifest["frames"][-1]
     assert torch.equal(torch.tensor(last["latent"]), run.latent("large"))
     assert last["similarity"] == run.similarity("large").to_dict()
-    assert (last["components"], last["genus"]) == (1, 0)
+    assert (last["measures"]["components"], last["measures"]["genus"]) == (1, 0)
     mesh = read_mesh(result.out / last["meshes"]["obj"])
-    assert (last["vertices"], last["faces"]) == (len(mesh.vertices), len(mesh.faces))
+    assert (last["measures"]["vertices"], last["measures"]["faces"]) == (len(mesh.vertices), len(mesh.faces))
     assert result.sheet.is_file()
 
 
