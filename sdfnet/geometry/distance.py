@@ -17,6 +17,12 @@ from sdfnet.geometry.winding import ACCURACY_SCALE, finite_points, igl, mesh_fra
 JUMP_BAND = 0.2
 """Winding numbers this close to ½ away from the surface are those of a hole: see `at_sign_jump`."""
 
+COARSE_SCALE = 1.1
+"""Accuracy of the first look at a winding number (see `ACCURACY_SCALE`): a third of the time, errors up to 0.17 seen."""
+
+UNSURE_BAND = 0.4
+"""First looks this close to ½ are repeated accurately: no error seen comes near to a sign or to `JUMP_BAND` from here."""
+
 ON_SURFACE = 1e-6
 """Points this close (share of the radius) are on the surface, where the winding number is anything."""
 
@@ -47,6 +53,7 @@ class SignedDistances:
     sdf : (N,) float64, the mesh's unit of length
         Negative inside, that is where the winding number exceeds ½.
     winding : (N,) float64
+        Within about 10⁻³ where it is nearer to ½ than about a fifth; only within 0.2 where it is farther.
     faces : (N,) int64
         The face that holds the closest point; one of them where several share it.
     closest_points : (N, 3) float64, the mesh's frame
@@ -104,7 +111,7 @@ class MeshDistance:
         found = self._search(sorted_points, order)
         winding = np.empty(len(order))
         if len(order):
-            winding[order] = self._winding_tree.winding_number(sorted_points, ACCURACY_SCALE)
+            winding[order] = self._winding(sorted_points)
         sdf = np.where(winding > 0.5, -found.distance, found.distance)
         return SignedDistances(sdf, winding, found.faces, found.closest_points, radius=1 / self._frame.scale)
 
@@ -116,6 +123,14 @@ class MeshDistance:
         points_unit = self._frame.to_unit(finite_points(points))
         order = morton_order(points_unit)
         return points_unit[order], order
+
+    def _winding(self, sorted_points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return winding numbers, accurate where the sign or a jump hangs on them: elsewhere a coarse sum is enough."""
+        winding = self._winding_tree.winding_number(sorted_points, COARSE_SCALE)
+        unsure = np.flatnonzero(np.abs(winding - 0.5) < UNSURE_BAND)
+        if len(unsure):
+            winding[unsure] = self._winding_tree.winding_number(sorted_points[unsure], ACCURACY_SCALE)
+        return winding
 
     def _search(self, sorted_points: NDArray[np.float64], order: NDArray[np.int64]) -> Distances:
         """Ask the tree in Morton order, and put the answers into the caller's order and frame."""

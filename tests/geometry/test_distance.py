@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sdfnet.geometry.distance import MeshDistance, SignedDistances, at_sign_jump
+from sdfnet.geometry.distance import JUMP_BAND, MeshDistance, SignedDistances, at_sign_jump
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.winding import WindingNumber, morton_order, spread_over_surface
 
@@ -220,3 +220,22 @@ def test_native_threads_are_capped_and_the_users_number_is_kept(given: str | Non
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert printed == (kept or "32")
+
+
+def test_signs_and_jumps_are_those_of_accurate_winding_numbers() -> None:
+    generator = np.random.default_rng(2)
+    angles = np.linspace(0, 2 * np.pi, 160, endpoint=False)
+    ring = np.stack([np.cos(angles), 0.15 * np.sin(angles)], axis=1)  # a flat tube, on which coarse sums are worst
+    vertices = np.concatenate([np.column_stack([ring, np.full(160, z)]) for z in np.linspace(-1, 1, 80)])
+    corner = (np.arange(79)[:, None] * 160 + np.arange(160)).ravel()
+    right = corner - corner % 160 + (corner + 1) % 160
+    faces = np.concatenate(
+        [np.stack([corner, right, right + 160], axis=1), np.stack([corner, right + 160, corner + 160], axis=1)]
+    )
+    mesh = Mesh(vertices, faces)  # open at both ends
+    points = spread_over_surface(mesh, 20_000)[0] + generator.normal(scale=0.1, size=(20_000, 3))
+    found, accurate = MeshDistance(mesh)(points), WindingNumber(mesh)(points)
+    np.testing.assert_array_equal(found.sdf < 0, accurate > 0.5)
+    at_hole = np.abs(accurate - 0.5) < JUMP_BAND
+    assert at_hole.sum() > 100
+    np.testing.assert_array_equal(at_sign_jump(found), at_hole)
