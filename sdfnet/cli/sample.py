@@ -10,7 +10,7 @@ from sdfnet.cli.check import check_thickness
 from sdfnet.cli.command import Command
 from sdfnet.cli.output import say, say_where
 from sdfnet.geometry.checking import format_reports
-from sdfnet.sampling import PrepareReport, SamplerConfig, prepare_samples
+from sdfnet.sampling import PrepareReport, SamplerConfig, WorkersConfig, prepare_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class SamplingKeys:
     thickness : number
         Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
     num_workers : whole number
-        Processes for sampling; null takes one for each core.
+        Processes for sampling; null takes one for each core. A cluster elsewhere has its own.
     seed : whole number
         All randomness.
     """
@@ -37,6 +37,7 @@ class SamplingKeys:
     num_workers: int | None = None
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
         check_thickness(self.thickness)
@@ -81,6 +82,7 @@ def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
         thickness=keys.thickness,
         shapes=keys.shapes,
         num_workers=keys.num_workers,
+        workers=keys.workers,
         progress=True,
     )
 
@@ -90,10 +92,11 @@ COMMAND = Command(
     config=SampleConfig,
     run=sample,
     output_key="samples",
-    groups=("sampler",),
+    groups=("sampler", "workers"),
     interrupted=lambda config: f"Finished shapes are kept in {config.samples}; the same command goes on.",
     examples=(
         "sdfnet sample meshes=chairs samples=samples",
         "sdfnet sample meshes=chairs samples=paper sampler=deepsdf",
+        "sdfnet sample meshes=chairs samples=shared/samples workers=dask workers.scheduler=tcp://host:8786",
     ),
 )

@@ -1,5 +1,6 @@
 """Random points with signed distances, drawn from meshes, kept in a store and read back in slices."""
 
+from sdfnet.sampling.clusters import WorkersConfig as WorkersConfig
 from sdfnet.sampling.features import sample_features as sample_features
 from sdfnet.sampling.index import StoredShape as StoredShape
 from sdfnet.sampling.mixture import PRESETS as PRESETS

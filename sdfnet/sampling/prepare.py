@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from sdfnet.geometry.loading import Normalize
 from sdfnet.geometry.reading import find_meshes
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs.selection import select_shapes
+from sdfnet.sampling.clusters import WorkersConfig, open_cluster
 from sdfnet.sampling.frame import leave_outline, save_outline, shared_similarity
 from sdfnet.sampling.index import StoreIndex, save_index
 from sdfnet.sampling.mixture import SamplerConfig
@@ -43,7 +44,7 @@ from sdfnet.sampling.plan import (
 )
 from sdfnet.sampling.shards import drop_shapes, place_parts, prune_shards, remove_unused_shards, with_refused
 from sdfnet.sampling.store import SampleStore, find_damage
-from sdfnet.sampling.workers import run_jobs
+from sdfnet.sampling.workers import Work, run_jobs
 
 _logger = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class _Request:
     normalize: Normalize
     thickness: float | None
     num_workers: int
+    workers: WorkersConfig
     progress: bool
 
 
@@ -96,6 +98,7 @@ def prepare_samples(
     thickness: float | None = None,
     shapes: str | Sequence[str] = "all",
     num_workers: int | None = None,
+    workers: WorkersConfig | None = None,
     progress: bool = True,
 ) -> PrepareReport:
     """Sample every mesh of a folder into the store in `directory`, as far as that is not done yet.
@@ -108,6 +111,8 @@ def prepare_samples(
         Names or globs of those to prepare. What the store holds already stays in it.
     num_workers
         Processes; 1 works in this one, where a crash of native code would end the program. All cores by default.
+    workers
+        Processes of this machine by default, or a cluster.
 
     Raises
     ------
@@ -119,6 +124,9 @@ def prepare_samples(
         raise ValueError(f"normalize must be one of {', '.join(get_args(Normalize))}, got {normalize!r}")
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
+    workers = workers or WorkersConfig()
+    if num_workers is not None and workers.scheduler is not None:
+        raise ValueError(f"num_workers={num_workers} is given, but the cluster at {workers.scheduler} has its workers")
     if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
         raise ValueError(f"thickness must be positive and finite, got {thickness}")
     paths = find_meshes(meshes)
@@ -130,6 +138,7 @@ def prepare_samples(
         normalize=normalize,
         thickness=None if thickness is None else float(thickness),
         num_workers=num_workers or joblib.cpu_count(),
+        workers=workers,
         progress=progress,
     )
     ensure_folder(directory)
@@ -178,10 +187,10 @@ def _find_frame(
         return index, old
     left = [job for job in outlines if not job.part.exists()]
     with tqdm(total=len(left), desc="measuring", unit="mesh", disable=not request.progress) as bar:
-        run_jobs(
+        _run(
+            request,
             partial(leave_outline, thickness=request.thickness),
             left,
-            num_workers=request.num_workers,
             on_crash=lambda job: save_outline(job, np.zeros((0, 4))),
             progress=bar.update,
         )
@@ -214,13 +223,27 @@ def _sample(request: _Request, todo: Sequence[Job]) -> None:
         job.part.unlink(missing_ok=True)
     bar = tqdm(total=len(todo), initial=len(finished), desc="sampling", unit="shape", disable=not request.progress)
     with bar:
-        run_jobs(
+        _run(
+            request,
             partial(leave_samples, config=request.config, thickness=request.thickness),
             left,
-            num_workers=request.num_workers,
             on_crash=_report_crash,
             progress=bar.update,
         )
+
+
+def _run(
+    request: _Request,
+    work: Work,
+    jobs: Sequence[Job],
+    *,
+    on_crash: Callable[[Job], None],
+    progress: Callable[[int], object],
+) -> None:
+    """Have the jobs done by whoever is asked for; nobody is asked where there are none."""
+    if jobs:
+        with open_cluster(request.workers, num_workers=request.num_workers) as cluster:
+            run_jobs(work, jobs, num_workers=request.num_workers, on_crash=on_crash, progress=progress, cluster=cluster)
 
 
 def _report_crash(job: Job) -> None:

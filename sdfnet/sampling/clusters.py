@@ -1,0 +1,157 @@
+"""Where jobs are worked on: processes of this machine, or a cluster of Dask or Ray, which joblib's backends reach.
+
+A cluster's workers need this package and a file system shared with this process: they read the meshes from it and
+leave their parts in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import joblib
+
+Backend = Literal["loky", "dask", "ray"]
+
+_CONNECT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who samples the meshes."""
+
+    backend: Backend = "loky"
+    """loky takes processes of this machine, dask and ray a cluster."""
+    scheduler: str | None = None
+    """Where the cluster is: tcp://HOST:8786 for dask, ray://HOST:10001 or HOST:6379 for ray; null starts one here."""
+
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {self.backend!r}")
+        if self.scheduler is not None and self.backend == "loky":
+            raise ValueError(
+                f"scheduler={self.scheduler} is given, but backend=loky works on this machine. "
+                "Choose backend=dask or ray"
+            )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What takes the jobs at the moment.
+
+    Attributes
+    ----------
+    crashes : tuple of exception types
+        What joblib raises when a worker process ends.
+    is_remote : bool
+        Whether workers may be on other machines, and paths must mean the same there.
+    """
+
+    crashes: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    is_remote: bool = False
+
+
+HERE = Cluster()
+"""Processes of this machine."""
+
+
+@contextlib.contextmanager
+def open_cluster(config: WorkersConfig, *, num_workers: int) -> Iterator[Cluster]:
+    """Make joblib use what `config` names inside the block; a cluster started here, of `num_workers`, ends with it.
+
+    Raises
+    ------
+    ValueError
+        The package is not installed, or nobody answers at the scheduler's address.
+    """
+    if config.backend == "loky":
+        yield HERE
+        return
+    opened = _open_dask if config.backend == "dask" else _open_ray
+    backend = _register_dask() if config.backend == "dask" else config.backend
+    with opened(config.scheduler, num_workers) as cluster, joblib.parallel_config(backend=backend):
+        yield cluster
+
+
+@contextlib.contextmanager
+def _open_dask(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise _not_installed("dask", "distributed", error) from error
+    # A mesh that crashes its worker is found by us; the memory is that of any other process.
+    ours = {"n_workers": num_workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "error"}
+    with contextlib.ExitStack() as stack:
+        try:
+            if scheduler is None:
+                stack.enter_context(dask.config.set(settings))
+                place: Any = stack.enter_context(
+                    distributed.LocalCluster(**ours, silence_logs=logging.CRITICAL, processes=True)
+                )
+            else:
+                place = scheduler
+            stack.enter_context(distributed.Client(place, timeout=_CONNECT_SECONDS))
+        except (OSError, ValueError, TimeoutError) as error:
+            raise _no_answer("dask", scheduler, error) from error
+        yield Cluster((distributed.KilledWorker,), is_remote=True)
+
+
+def _register_dask() -> str:
+    """Register joblib's backend for Dask, mended, and return its name.
+
+    joblib 1.6 does not tell a generator of results that a worker was lost (its `_collect` calls back only where all
+    went well), so the generator would wait for ever.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class TellingBackend(DaskDistributedBackend):
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+            if callback is not None:
+                future.add_done_callback(lambda done: callback(done) if done.exception() is not None else None)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            return out.result() if isinstance(out, Future) else super().retrieve_result_callback(out)
+
+        def __reduce__(self) -> Any:
+            return DaskDistributedBackend, ()
+
+    joblib.register_parallel_backend("sdfnet-dask", TellingBackend)
+    return "sdfnet-dask"
+
+
+@contextlib.contextmanager
+def _open_ray(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise _not_installed("ray", "ray", error) from error
+    ours: dict[str, Any] = {"num_cpus": num_workers, "include_dashboard": False} if scheduler is None else {}
+    try:
+        ray.init(address=scheduler or "local", log_to_driver=False, logging_level=logging.ERROR, **ours)
+    except (OSError, ValueError, ConnectionError, RuntimeError) as error:
+        raise _no_answer("ray", scheduler, error) from error
+    try:
+        register_ray()
+        yield Cluster((ray.exceptions.RayError,), is_remote=True)
+    finally:
+        ray.shutdown()
+
+
+def _not_installed(backend: str, package: str, error: ImportError) -> ValueError:
+    extra = "'sdfnet[cluster]'" if backend == "dask" else package
+    return ValueError(f"workers={backend} needs the package {package} ({error}). Install it: pip install {extra}")
+
+
+def _no_answer(backend: str, scheduler: str | None, error: Exception) -> ValueError:
+    where = "here" if scheduler is None else f"at {scheduler}"
+    return ValueError(f"no {backend} cluster {where}: {str(error).splitlines()[0] if str(error) else error!r}")
