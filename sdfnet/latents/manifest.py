@@ -37,10 +37,10 @@ def open_manifest(out: Path, settings: dict[str, Any], *, overwrite: bool) -> di
         return earlier
     if not overwrite:
         raise ValueError(f"{out} holds another morph: {difference}. Choose another out, or overwrite=true")
-    for name in [
-        *earlier.get("films", []),
-        *(name for record in earlier.get("frames", []) for name in record["files"]),
-    ]:
+    names = list(earlier.get("films", []))
+    for record in earlier.get("frames", []):
+        names += record.get("files", {})
+    for name in names:
         (out / name).unlink(missing_ok=True)
     return fresh
 
