@@ -13,9 +13,13 @@ from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import say, say_where
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.geometry.loose import MIN_PIECE, check_min_piece
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.simplifying import check_max_faces, simplify_mesh
 
 if TYPE_CHECKING:
+    from sdfnet.fields import Field
     from sdfnet.geometry.loose import CleanMesh
+    from sdfnet.geometry.similarity import Similarity
 
 _TOLD = 3
 """Failed shapes whose reason an error gives; of many, the reason is the same."""
@@ -39,6 +43,10 @@ class ExtractConfig:
         One or more of obj, ply, stl, glb.
     project_steps : whole number
         Newton steps that pull the vertices onto the zero level; 0 leaves them where marching cubes puts them.
+    sharp : true or false
+        Whether to put sharp edges and corners back, where the learned shape has them; marching cubes cuts them off.
+    max_faces : whole number or null
+        Simplify each mesh to at most so many faces, after loose pieces are left out; null keeps all.
     sparse : true or false
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     min_piece : number
@@ -54,6 +62,8 @@ class ExtractConfig:
     resolution: int = 128
     format: tuple[Literal["obj", "ply", "stl", "glb"], ...] = ("obj",)
     project_steps: int = 0
+    sharp: bool = False
+    max_faces: int | None = None
     sparse: bool = True
     min_piece: float = MIN_PIECE
     out: Path | None = None
@@ -65,6 +75,8 @@ class ExtractConfig:
         check_min_piece(self.min_piece)
         if self.project_steps < 0:
             raise ValueError(f"project_steps must be 0 or more, got {self.project_steps}")
+        if self.max_faces is not None:
+            check_max_faces(self.max_faces)
         if not self.format:
             raise ValueError("format must name at least one of obj, ply, stl, glb, got an empty list")
 
@@ -78,38 +90,51 @@ def extract(config: ExtractConfig) -> None:
     from tqdm import tqdm
 
     from sdfnet.files import ensure_folder
-    from sdfnet.geometry.loose import drop_loose_pieces
     from sdfnet.geometry.writing import save_mesh
     from sdfnet.latents.mixing import add_mixes
     from sdfnet.runs import load_run
-    from sdfnet.surfacing import extract_mesh
 
     run = load_run(config.run, device=find_device(config.device))
     run, chosen = add_mixes(run, config.shapes)
     names = list(dict.fromkeys(chosen))
     ensure_folder(config.folder)
-    failures, cleaned = {}, {}
+    failures, summaries = {}, {}
     for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False):
         try:
-            mesh = extract_mesh(
-                run.field(name),
-                resolution=config.resolution,
-                similarity=run.similarity(name),
-                project_steps=config.project_steps,
-                sparse=config.sparse,
-            )
+            mesh, summary = _extract_one(config, run.field(name), run.similarity(name))
         except ValueError as error:
             failures[name] = str(error)
             continue
-        clean = drop_loose_pieces(mesh, min_share=config.min_piece)
         for suffix in config.format:
-            save_mesh(clean.mesh, config.folder / f"{name}.{suffix}")
-        cleaned[name] = _summary(clean)
-    _save_summary(config, cleaned)
+            save_mesh(mesh, config.folder / f"{name}.{suffix}")
+        summaries[name] = summary
+    _save_summary(config, summaries)
     if failures:
         raise ValueError(_told(failures, len(names), config.folder))
-    say(f"{len(names)} shapes at resolution {config.resolution} as {', '.join(config.format)}{_left_out(cleaned)}")
+    formats = ", ".join(config.format)
+    say(f"{len(names)} shapes at resolution {config.resolution} as {formats}{_left_out(summaries)}{_far(summaries)}")
     say_where(config.folder)
+
+
+def _extract_one(config: ExtractConfig, field: Field, similarity: Similarity) -> tuple[Mesh, dict[str, Any]]:
+    """Return the mesh of one shape in world units, and what `extract.json` says of it."""
+    from sdfnet.geometry.loose import drop_loose_pieces
+    from sdfnet.surfacing import extract_mesh
+
+    mesh = extract_mesh(
+        field,
+        resolution=config.resolution,
+        similarity=similarity,
+        project_steps=config.project_steps,
+        sharp=config.sharp,
+        sparse=config.sparse,
+    )
+    clean = drop_loose_pieces(mesh, min_share=config.min_piece)
+    summary = _summary(clean)
+    if config.max_faces is None:
+        return clean.mesh, summary
+    mesh, told = _simplified(clean.mesh, config.max_faces, field, similarity)
+    return mesh, summary | told
 
 
 def _told(failures: dict[str, str], num_shapes: int, folder: Path) -> str:
@@ -127,6 +152,36 @@ def _summary(clean: CleanMesh) -> dict[str, Any]:
         "faces": len(clean.mesh.faces),
         "removed": [dataclasses.asdict(piece) for piece in clean.removed],
     }
+
+
+def _simplified(mesh: Mesh, max_faces: int, field: Field, similarity: Similarity) -> tuple[Mesh, dict[str, Any]]:
+    """Return a mesh (world units) with fewer faces and the field's normals, and what `extract.json` says of that."""
+    from sdfnet.surfacing import with_field_normals
+
+    found = simplify_mesh(mesh, max_faces=max_faces)
+    normals = with_field_normals(found.mesh.to_unit(similarity), field, may_crease=True).vertex_normals
+    told = {
+        "vertices": len(found.mesh.vertices),
+        "faces": len(found.mesh.faces),
+        "simplified": {
+            "faces_before": found.num_faces_before,
+            "distance": found.distance,
+            "distance_unit": found.distance * similarity.scale,
+        },
+    }
+    return Mesh(found.mesh.vertices, found.mesh.faces, normals), told
+
+
+def _far(summaries: dict[str, dict[str, Any]]) -> str:
+    """Say how far simplification has moved a surface at most; empty if nothing was simplified."""
+    far = {
+        name: summary["simplified"]["distance_unit"] for name, summary in summaries.items() if "simplified" in summary
+    }
+    if not far:
+        return ""
+    worst = max(far, key=lambda name: far[name])
+    faces = max(summary["faces"] for summary in summaries.values())
+    return f"; simplified to at most {faces:,} faces, {100 * far[worst]:.2g} % of the radius away at most ({worst})"
 
 
 def _save_summary(config: ExtractConfig, cleaned: dict[str, dict[str, Any]]) -> None:
@@ -167,6 +222,7 @@ COMMAND = Command(
         "sdfnet extract run=runs/chairs",
         "sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes",
         "sdfnet extract run=runs/chairs 'shapes=[0.5*chair_01 + 0.5*chair_07, chair_01 - chair_02 + chair_03]'",
+        "sdfnet extract run=runs/parts sharp=true max_faces=20000 project_steps=2",
         """sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'""",
     ),
 )

@@ -15,13 +15,17 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sdfnet.fields.base import Field, evaluate, normals
+from sdfnet.fields.base import Field, evaluate, gradient
 from sdfnet.geometry.bounds import Bounds, Lattice
+from sdfnet.geometry.closed import check_closed
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.surfacing.blocks import Sample
 from sdfnet.surfacing.marching import LatticeMesh, march
-from sdfnet.surfacing.projection import project_to_level
+from sdfnet.surfacing.projection import move_without_flips, project_to_level
+from sdfnet.surfacing.shading import with_field_normals
+from sdfnet.surfacing.sharpening import SharpMesh, sharpen
+from sdfnet.surfacing.sharpening.features import Slope
 from sdfnet.surfacing.sparse import march_sparse
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,6 +44,9 @@ and a value that is zero to rounding would have a sign that depends on the point
 _FEW = 32768
 """A lattice of at most so many points is not worth choosing from."""
 
+_REACH = 0.5
+"""Spacings that Newton steps may carry a vertex: as far as the surface can be from one on a lattice edge."""
+
 _LEAVES = "the surface leaves the lattice and is left open at its border; enlarge bounds to close it"
 
 
@@ -51,6 +58,7 @@ def extract_mesh(
     similarity: Similarity | None = None,
     level: float = 0.0,
     project_steps: int = 0,
+    sharp: bool = False,
     vertex_normals: bool = True,
     sparse: bool = True,
     device: torch.device | str = "cpu",
@@ -60,7 +68,8 @@ def extract_mesh(
     """Extract the surface where `field` equals `level` as a triangle mesh with outward faces.
 
     The mesh is watertight where the surface stays inside the lattice; a surface that leaves it is left open, and a
-    warning is logged. On a sphere the error of a vertex falls as the square of the spacing; sharp edges are cut.
+    warning is logged. On a sphere the error of a vertex falls as the square of the spacing; sharp edges are cut unless
+    `sharp` asks for them.
 
     Parameters
     ----------
@@ -71,7 +80,11 @@ def extract_mesh(
     similarity : Similarity, optional
         If given, the field is in the unit frame and the mesh comes back in world units, float64 to the end.
     project_steps : int
-        Newton steps that carry the vertices onto the level, at most one spacing away.
+        Newton steps that carry the vertices onto the level, at most half a spacing away. A vertex stays where it is if
+        its way would turn a face over.
+    sharp : bool
+        Whether to put the surface's sharp edges and corners back, which marching cubes cuts off: see `sharp`. Where
+        there are none, the mesh is the same. That the result is as closed as without is checked; a warning says if not.
     vertex_normals : bool
         Whether to take a normal for each vertex from the field's gradient.
     sparse : bool
@@ -96,18 +109,21 @@ def extract_mesh(
     (True, 1.0)
     """
     lattice = Lattice.over(field.bounds if bounds is None else bounds, resolution)
+    sharpened = None
     with tqdm(unit="points", unit_scale=True, desc="evaluate", disable=not progress) as bar:
         sample = _make_sample(field, lattice, level=level, device=torch.device(device), dtype=dtype, bar=bar)
         marched = _march_sparse(sample, lattice, field, dtype=dtype) if sparse else None
         if marched is None:
             marched = _march_dense(sample, lattice, level=level, bar=bar)
-    vertices = lattice.origin + lattice.spacing * marched.vertices
-    faces = marched.faces
+        if sharp:
+            sharpened = _sharpened(marched, sample, _make_slope(field, lattice, device=device, dtype=dtype))
+            marched = sharpened.mesh
+    mesh = Mesh(lattice.origin + lattice.spacing * marched.vertices, marched.faces)
     if project_steps:
-        vertices = _project(field, vertices, project_steps, lattice.spacing, level, device=device, dtype=dtype)
-    mesh = Mesh(vertices, faces)
+        mesh = _projected(mesh, field, project_steps, lattice.spacing, level, device=device, dtype=dtype)
     if vertex_normals:
-        mesh = Mesh(vertices, faces, _normals(field, mesh, device=device, dtype=dtype))
+        is_feature = False if sharpened is None else sharpened.is_feature
+        mesh = with_field_normals(mesh, field, device=device, dtype=dtype, may_crease=is_feature)
     return mesh if similarity is None else mesh.to_world(similarity)
 
 
@@ -200,29 +216,39 @@ def _no_surface(values: NDArray[np.float32], level: float, cure: str) -> str:
     return f"no surface at level {level:g}: field is in [{low:.4g}, {high:.4g}] on the grid{cure}"
 
 
-def _project(
+def _make_slope(field: Field, lattice: Lattice, *, device: torch.device | str, dtype: torch.dtype) -> Slope:
+    """Return the function from lattice coordinates to the gradient by them; not finite ones are zero."""
+
+    def slope(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        points = torch.from_numpy(lattice.origin + lattice.spacing * positions).to(device=device, dtype=dtype)
+        slopes = gradient(field, points, chunk_size=_CPU_CHUNK).detach().double().cpu().numpy()
+        return np.nan_to_num(lattice.spacing * slopes, posinf=0.0, neginf=0.0)
+
+    return slope
+
+
+def _projected(
+    mesh: Mesh,
     field: Field,
-    vertices: NDArray[np.float64],
     steps: int,
     spacing: float,
     level: float,
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-) -> NDArray[np.float64]:
-    points = torch.from_numpy(vertices).to(device=device, dtype=dtype)
-    moved = project_to_level(field, points, steps=steps, reach=spacing, level=level)
-    # Only the displacement passes through the lower precision.
-    return vertices + (moved - points).double().cpu().numpy()
-
-
-def _normals(field: Field, mesh: Mesh, *, device: torch.device | str, dtype: torch.dtype) -> NDArray[np.float64]:
-    """Return unit normals from the field's gradient, and from the faces where the gradient vanishes."""
+) -> Mesh:
     points = torch.from_numpy(mesh.vertices).to(device=device, dtype=dtype)
-    directions = normals(field, points, chunk_size=_CPU_CHUNK).detach().double().cpu().numpy()
-    lost = ~(np.linalg.norm(directions, axis=1) > 0.5)
-    if lost.any():
-        summed = np.zeros_like(directions)
-        np.add.at(summed, mesh.faces.ravel(), np.repeat(mesh.face_crosses, 3, axis=0))
-        directions[lost] = summed[lost] / np.maximum(np.linalg.norm(summed[lost], axis=1, keepdims=True), 1e-300)
-    return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
+    moved = project_to_level(field, points, steps=steps, reach=_REACH * spacing, level=level)
+    # Only the displacement passes through the lower precision.
+    vertices = mesh.vertices + (moved - points).double().cpu().numpy()
+    return Mesh(move_without_flips(mesh.vertices, vertices, mesh.faces), mesh.faces)
+
+
+def _sharpened(marched: LatticeMesh, sample: Sample, slope: Slope) -> SharpMesh:
+    """Return the mesh with its sharp edges, and warn if it is less sound than without."""
+    found = sharpen(marched, sample, slope)
+    if found.is_feature.any():
+        damage = check_closed(Mesh(found.mesh.vertices, found.mesh.faces))
+        if not damage.is_clean and damage != check_closed(Mesh(marched.vertices, marched.faces)):
+            _LOGGER.warning("the mesh with its sharp edges has %s; extract without them", damage)
+    return found

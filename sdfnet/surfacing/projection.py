@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.fields.base import Field, check_points, gradient
@@ -54,3 +56,43 @@ def _project_chunk(field: Field, points: Tensor, *, steps: int, reach: float, le
             better = (error < best_error) & ((current - points).norm(dim=-1) <= reach)
             best[better], best_error[better] = current[better], error[better]
     return best
+
+
+_LEAST_AREA = 0.02
+"""What must be left of a triangle, as a share of its area, seen along its normal before the move."""
+
+
+def move_without_flips(
+    vertices: NDArray[np.float64], moved: NDArray[np.float64], faces: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return `moved` (V, 3) instead of `vertices`, but where that would turn a face over or crush it, they stay.
+
+    Faces without area to begin with are left out of account.
+
+    >>> triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    >>> over = np.array([[0.0, 0, 0], [1, 0, 0], [0, -1, 0]])
+    >>> bool((move_without_flips(triangle, over, np.array([[0, 1, 2]])) == triangle).all())
+    True
+    """
+    before = _crosses(vertices, faces)
+    squares = np.einsum("ij,ij->i", before, before)
+    watched = squares > 0
+    result = moved.copy()
+    watch = np.flatnonzero(watched)
+    while len(watch):  # A vertex that stays can spoil a face that was good; each round some more stay.
+        after = _crosses(result, faces[watch])
+        bad = np.einsum("ij,ij->i", before[watch], after) < _LEAST_AREA * squares[watch]
+        stay = np.unique(faces[watch[bad]])
+        stay = stay[(result[stay] != vertices[stay]).any(axis=1)]
+        if not len(stay):
+            break
+        result[stay] = vertices[stay]
+        touched = np.zeros(len(vertices), dtype=bool)
+        touched[stay] = True
+        watch = np.flatnonzero(watched & touched[faces].any(axis=1))
+    return result
+
+
+def _crosses(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    first, second, third = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
+    return np.cross(second - first, third - first)
