@@ -1,7 +1,8 @@
 """The pieces of an extracted surface, and removing those too small to be meant.
 
-A piece is a closed surface that points outward, with the cavities inside it; its volume is what is between. What is
-connected is told by shared vertices, so the mesh must be welded, as extraction gives it. Surfaces with an open border
+A piece is a closed surface that points outward, with the cavities inside it; its volume is what is between. Faces are
+connected across shared edges, so the mesh must be welded, as extraction gives it; pieces that touch in a vertex (it
+lies on the lattice, where marching cubes makes one of it) are apart. Surfaces with an open border
 have no volume: they are pieces that are never removed.
 """
 
@@ -115,12 +116,12 @@ def split_pieces(mesh: Mesh) -> Pieces:
     >>> split_pieces(tetrahedron).num_pieces
     1
     """
-    surface_of, count = _surfaces(mesh)
+    surface_of, closed = _surfaces(mesh)
+    count = len(closed)
     corners = mesh.triangles
     starts = corners[np.unique(surface_of, return_index=True)[1], 0] if count else np.zeros((0, 3))
     corners = corners - starts[surface_of][:, None]
     cones = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
-    closed = _closed(mesh, surface_of, count)
     volumes = np.where(closed, np.bincount(surface_of, weights=cones, minlength=count), 0.0)
     return Pieces(surface_of, volumes, closed, _hosts(mesh, surface_of, volumes, closed))
 
@@ -183,24 +184,23 @@ def describe_removed(removed: tuple[RemovedPiece, ...]) -> str:
     return f"{len(removed)} loose piece{plural}, the largest {100 * removed[0].share:.2g} % of the volume"
 
 
-def _surfaces(mesh: Mesh) -> tuple[NDArray[np.int64], int]:
-    """Return the surface of each face and how many there are, numbered without gaps."""
-    faces, num_vertices = mesh.faces, len(mesh.vertices)
-    ends = (faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel())
-    graph = coo_matrix((np.ones(len(ends[0]), dtype=bool), ends), shape=(num_vertices, num_vertices))
-    _, label = connected_components(graph, directed=False)
-    names, surface_of = np.unique(label[faces[:, 0]], return_inverse=True)
-    return surface_of.astype(np.int64), len(names)
+def _surfaces(mesh: Mesh) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the surface of each face, (F,), numbered without gaps, and which surfaces are closed, (C,).
 
-
-def _closed(mesh: Mesh, surface_of: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """Return which surfaces have at every edge as many faces running along it one way as the other, (C,)."""
+    At every edge of a closed surface as many faces run along it one way as the other.
+    """
     starts, stops = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
     keys = np.minimum(starts, stops) * np.int64(len(mesh.vertices)) + np.maximum(starts, stops)
-    _, first, edge_of = np.unique(keys, return_index=True, return_inverse=True)
-    balance = np.bincount(edge_of, weights=np.where(starts < stops, 1, -1))
-    open_edges = np.bincount(surface_of[first // 3], weights=balance != 0, minlength=count)
-    return np.asarray(open_edges == 0)
+    order = np.argsort(keys)
+    same = keys[order[:-1]] == keys[order[1:]]
+    links = (order[:-1][same] // 3, order[1:][same] // 3)
+    size = len(mesh.faces)
+    graph = coo_matrix((np.ones(len(links[0]), dtype=bool), links), shape=(size, size))
+    count, surface_of = connected_components(graph, directed=False)
+    first = np.flatnonzero(np.concatenate([[True], ~same])) if size else np.zeros(0, dtype=np.int64)
+    balance = np.add.reduceat(np.where(starts < stops, 1, -1)[order], first) if size else first
+    open_edges = np.bincount(surface_of[order[first] // 3], weights=balance != 0, minlength=count)
+    return surface_of.astype(np.int64), np.asarray(open_edges == 0)
 
 
 def _hosts(

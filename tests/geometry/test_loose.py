@@ -122,3 +122,22 @@ def test_extracted_specks_go_and_the_rest_is_what_extraction_gives_without_them(
 def test_a_bound_that_cannot_be_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=rf"min_piece must be .* got {share}"):
         drop_loose_pieces(ball(1.0), min_share=share)
+
+
+def test_pieces_that_touch_in_a_vertex_are_apart() -> None:
+    """Two octahedra with one corner in common; the small one goes, the corner stays."""
+    corners = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=float)
+    faces = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]])
+    small = corners / 50 + np.array([1.02, 0, 0])
+    touching = np.where(faces == 1, 0, faces + 6)  # its corner 1 is the large one's corner 0
+    mesh = Mesh(np.concatenate([corners, small]), np.concatenate([faces, touching]))
+    pieces = split_pieces(mesh)
+    assert pieces.closed.tolist() == [True, True]
+    assert pieces.shares == pytest.approx([1 / (1 + 50**-3), 50**-3 / (1 + 50**-3)])
+    clean = drop_loose_pieces(mesh)
+    assert (clean.mesh.vertices == corners).all()
+    assert (clean.mesh.faces == faces).all()
+
+
+def test_a_mesh_without_faces_has_no_pieces() -> None:
+    assert drop_loose_pieces(Mesh(np.zeros((0, 3)), np.zeros((0, 3)))).num_pieces == 0
