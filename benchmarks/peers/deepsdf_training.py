@@ -277,9 +277,18 @@ def imported(checkout: Path, *names: str) -> Iterator[list[types.ModuleType]]:
         stack.enter_context(mock.patch.object(torch.Tensor, "cuda", here))
         stack.enter_context(mock.patch.object(torch.nn.Module, "cuda", here))
         stack.enter_context(mock.patch.object(sys, "path", [str(checkout), *sys.path]))
-        stack.enter_context(mock.patch.dict(sys.modules))
+        stack.callback(_forget, checkout, frozenset(sys.modules))
         stack.enter_context(warnings.catch_warnings(action="ignore", category=FutureWarning))
         with contextlib.suppress(ImportError):
             importlib.import_module("plyfile")
-        sys.modules.setdefault("plyfile", types.ModuleType("plyfile"))  # It only writes meshes, which is not asked for.
+        if "plyfile" not in sys.modules:  # It only writes meshes, which is not asked for.
+            sys.modules["plyfile"] = types.ModuleType("plyfile")
+            stack.callback(sys.modules.pop, "plyfile")
         yield [importlib.import_module(name) for name in names]
+
+
+def _forget(checkout: Path, known: frozenset[str]) -> None:
+    """Drop the modules of the checkout; those of other libraries stay, because native ones load only once."""
+    for name in sorted(set(sys.modules) - known):
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(checkout)):
+            del sys.modules[name]

@@ -141,6 +141,7 @@ def warp(vertices: Array, faces: Array, threads: int) -> Query:
 
 PEERS: dict[str, tuple[Callable[[Array, Array, int], Query], str]] = {
     "sdfnet": (sdfnet, ""),
+    "sdfnet, sorted queries": (sdfnet, ""),
     "sdfnet, repaired first": (sdfnet_repaired, ""),
     "Open3D": (open3d, "open3d"),
     "Open3D, sorted queries": (open3d, "open3d"),

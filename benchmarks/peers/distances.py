@@ -35,11 +35,12 @@ from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.winding import igl, mesh_frame, morton_order
 
 CLOSED, OPEN = "lucy_100k.ply", "bunny_original_open.ply"
-OWN = ("sdfnet", "sdfnet, repaired first")
-SORTED = ("Open3D, sorted queries",)
+OWN = ("sdfnet", "sdfnet, sorted queries", "sdfnet, repaired first")
+SORTED = ("sdfnet, sorted queries", "Open3D, sorted queries")
 SLOW = ("trimesh", "mesh_to_sdf, scans", "mesh_to_sdf, samples")
 SLOW_SHARE = 10
 NUM_BRUTE = 200
+HEAD = ("| | version | build s | query s | × ours | together s | largest error | wrong signs |", "|---" * 8 + "|")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +83,31 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> None:
+    """Measure the chosen peers and print all that is known: what earlier calls left in the folder stays there."""
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = [name for name in PEERS if any(part in name for part in arguments.only)]
-    lines = [
-        f"{processor()}, {arguments.threads} threads; {versions(['numpy', 'libigl'])}; {arguments.points:,} points"
-    ]
+    path = folder / f"rows_{arguments.points}_{arguments.threads}.json"
+    known: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in arguments.cases:
         case = make_case(name, arguments, folder)
-        lines += ["", f"**{name}** ({len(case.mesh.faces):,} faces)", ""]
-        lines += [
-            "| | version | build s | query s | together | × ours | largest error | wrong signs |",
-            "|---" * 8 + "|",
-        ]
-        print("\n".join(lines[-5:]), flush=True)
-        own_seconds = None
-        for peer in chosen:
-            row = ask(peer, case, arguments, folder)
-            if peer == "sdfnet" and "failed" not in row:
-                own_seconds = row["build"] + row["query"]
-            lines.append(format_row(peer, row, own_seconds))
-            print(lines[-1], flush=True)
-    write_atomic(folder / "distances.md", "\n".join(lines) + "\n")
+        known.setdefault(name, {"faces": len(case.mesh.faces), "rows": {}})
+        for peer in PEERS:
+            if any(part in peer for part in arguments.only):
+                known[name]["rows"][peer] = row = ask(peer, case, arguments, folder)
+                print(f"{name}: {peer}: {row}", file=sys.stderr, flush=True)
+                write_atomic(path, json.dumps(known, indent=1))
+    machine = (
+        f"{processor()}, {arguments.threads} threads; {versions(['numpy', 'libigl'])}; {arguments.points:,} points."
+    )
+    text = "\n".join([machine, *(format_case(name, found) for name, found in known.items())])
+    write_atomic(folder / "distances.md", text)
+    print(text)
+
+
+def format_case(name: str, found: dict[str, Any]) -> str:
+    """Return a Markdown table of one case."""
+    own = found["rows"].get("sdfnet", {}).get("query")
+    lines = [format_row(peer, found["rows"][peer], own) for peer in PEERS if peer in found["rows"]]
+    return "\n".join(["", f"**{name}** ({found['faces']:,} faces)", "", *HEAD, *lines]) + "\n"
 
 
 def make_case(name: str, arguments: argparse.Namespace, folder: Path) -> Case:
@@ -169,10 +174,10 @@ def format_row(peer: str, row: dict[str, Any], own_seconds: float | None) -> str
     if "failed" in row:
         return f"| {peer} | left out: {row['failed'][:100]} | | | | | | |"
     together = row["build"] + row["query"]
-    ratio = "" if own_seconds is None else f"{together / own_seconds:.1f}"
+    ratio = "" if own_seconds is None else f"{row['query'] / own_seconds:.1f}"
     mark = "*" if row["scaled"] else ""
     return (
-        f"| {peer} | {row['version']} | {row['build']:.2f} | {row['query']:.2f}{mark} | {together:.2f}{mark} | {ratio} "
+        f"| {peer} | {row['version']} | {row['build']:.2f} | {row['query']:.2f}{mark} | {ratio} | {together:.2f}{mark} "
         f"| {row['error']:.1e} | {row['wrong']:.3%} |"
     )
 

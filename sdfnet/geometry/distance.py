@@ -18,10 +18,10 @@ JUMP_BAND = 0.2
 """Winding numbers this close to ½ away from the surface are those of a hole: see `at_sign_jump`."""
 
 COARSE_SCALE = 1.1
-"""Accuracy of the first look at a winding number (see `ACCURACY_SCALE`): a third of the time, errors up to 0.17 seen."""
+"""That of the first look at a winding number (see `ACCURACY_SCALE`): a third of the time, errors up to 0.17 seen."""
 
 UNSURE_BAND = 0.4
-"""First looks this close to ½ are repeated accurately: no error seen comes near to a sign or to `JUMP_BAND` from here."""
+"""First looks this close to ½ are repeated accurately: from farther, no error seen reaches ½ or `JUMP_BAND`."""
 
 ON_SURFACE = 1e-6
 """Points this close (share of the radius) are on the surface, where the winding number is anything."""
