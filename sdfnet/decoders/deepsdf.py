@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from sdfnet.decoders.base import Decoder
-from sdfnet.decoders.layers import latent_product, x_product
+from sdfnet.decoders.layers import latent_product, whole_product, x_product
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class DeepSDFDecoder(Decoder):
 
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
         hidden = points_BN3
-        for index, layer in enumerate(self.layers):
+        for index in range(len(self.layers)):
             if index == 0:
                 hidden = x_product(self._layer(0), points_BN3) + conditioned[0]
             elif index == self.skip_layer:
                 joined = torch.cat([hidden, points_BN3.to(hidden.dtype)], dim=-1)
                 hidden = x_product(self._layer(index), joined) + conditioned[1]
             else:
-                hidden = layer(hidden)
+                hidden = whole_product(self._layer(index), hidden)
             hidden = nn.functional.dropout(torch.relu(hidden), self.dropout, training=self.training)
         return torch.tanh(self.head(hidden)).squeeze(-1)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sdfnet.decoders.base import Decoder
+from sdfnet.decoders.layers import whole_product
 
 
 @dataclass(frozen=True)
@@ -71,5 +72,6 @@ class SirenDecoder(Decoder):
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
         hidden = points_BN3
         for layer, shift in zip(self.layers, conditioned, strict=True):
-            hidden = torch.sin(self.frequency * (layer(hidden) + shift))
+            assert isinstance(layer, nn.Linear)
+            hidden = torch.sin(self.frequency * (whole_product(layer, hidden) + shift))
         return self.head(hidden).squeeze(-1)

@@ -50,10 +50,13 @@ class Cluster:
         What joblib raises when a worker process ends.
     is_remote : bool
         Whether workers may be on other machines, and paths must mean the same there.
+    streams : bool
+        Whether joblib hands results over one by one; Ray's backend gives all of them at the end.
     """
 
     crashes: tuple[type[BaseException], ...] = (BrokenProcessPool,)
     is_remote: bool = False
+    streams: bool = True
 
 
 HERE = Cluster()
@@ -142,7 +145,7 @@ def _open_ray(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
         raise _no_answer("ray", scheduler, error) from error
     try:
         register_ray()
-        yield Cluster((ray.exceptions.RayError,), is_remote=True)
+        yield Cluster((ray.exceptions.RayError,), is_remote=True, streams=False)
     finally:
         ray.shutdown()
 

@@ -82,7 +82,8 @@ def run_jobs(
 def _run(
     work: Work, jobs: Sequence[Job], num_workers: int, progress: Callable[[int], object], cluster: Cluster
 ) -> None:
-    parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator_unordered", batch_size=1)
+    return_as = "generator_unordered" if cluster.streams else "list"
+    parallel = joblib.Parallel(n_jobs=num_workers, return_as=return_as, batch_size=1)
     parent = None if cluster.is_remote else os.getpid()
     for part in parallel(joblib.delayed(_run_one)(work, job, parent) for job in jobs):
         if cluster.is_remote:

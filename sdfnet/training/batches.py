@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sdfnet.sampling import SampleStore
 from sdfnet.training.processes import ALONE, Processes
+from sdfnet.training.resident import ResidentSamples, take_round
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,8 @@ class BatchSchedule:
         Surface points per shape and step; 0 reads none.
     strata : int
         Divides `batch_shapes`, and is at most the number of shapes.
+    resident : ResidentSamples or None
+        The samples of this process's shapes on the device of the training, instead of the store's files: same batches.
     """
 
     store: SampleStore
@@ -71,6 +74,7 @@ class BatchSchedule:
     seed: int
     strata: int = 1
     processes: Processes = ALONE
+    resident: ResidentSamples | None = None
 
     def slots(self, step: int) -> list[tuple[int, int]]:
         """Return for each place in the batch of `step` its shape (0 to S - 1) and how often it was visited before."""
@@ -89,25 +93,46 @@ class BatchSchedule:
         rank, count = self.processes.rank, self.processes.count
         own = [(slot, visit) for slot, visit in self.slots(step) if slot % count == rank]
         chosen = own or [(rank, 0)]
+        rows = torch.tensor([slot // count for slot, _ in chosen])
+        weight = len(own) / self.batch_shapes
+        if self.resident is not None:
+            visits = torch.tensor([visit for _, visit in chosen])
+            return self._look_up(self.resident, to_device(rows, device), to_device(visits, device), weight)
+        samples_BN4 = to_device(self._read(chosen), device)
+        return Batch(
+            slots=to_device(rows, device),
+            points_BN3=samples_BN4[..., :3].contiguous(),
+            sdf_BN=samples_BN4[..., 3].contiguous(),
+            surface_BM6=to_device(self._read_surface(chosen), device) if self.num_surface else None,
+            weight=weight,
+        )
+
+    def _look_up(self, resident: ResidentSamples, rows: Tensor, visits: Tensor, weight: float) -> Batch:
+        samples_BN4 = take_round(resident.samples_SK4, rows, visits * self.batch_points, self.batch_points)
+        surface_BM6 = None
+        if self.num_surface:
+            assert resident.surface_SM6 is not None
+            surface_BM6 = take_round(resident.surface_SM6, rows, visits * self.num_surface, self.num_surface)
+        return Batch(rows, samples_BN4[..., :3].contiguous(), samples_BN4[..., 3].contiguous(), surface_BM6, weight)
+
+    def _read(self, chosen: Sequence[tuple[int, int]]) -> Tensor:
         samples = np.empty((len(chosen), self.batch_points, 4), dtype=np.float32)
         for row, (slot, visit) in zip(samples, chosen, strict=True):
             start = visit * self.batch_points % self.store.num_samples
             self.store.read(self.indices[slot], start, self.batch_points, out=row)
-        samples_BN4 = torch.from_numpy(samples).to(device)
-        return Batch(
-            slots=torch.tensor([slot // count for slot, _ in chosen], device=device),
-            points_BN3=samples_BN4[..., :3].contiguous(),
-            sdf_BN=samples_BN4[..., 3].contiguous(),
-            surface_BM6=self._surface(chosen, device) if self.num_surface else None,
-            weight=len(own) / self.batch_shapes,
-        )
+        return torch.from_numpy(samples)
 
-    def _surface(self, chosen: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    def _read_surface(self, chosen: Sequence[tuple[int, int]]) -> Tensor:
         rows = [
             self.store.surface(self.indices[slot], visit * self.num_surface % self.store.num_surface, self.num_surface)
             for slot, visit in chosen
         ]
-        return torch.from_numpy(np.stack(rows)).to(device)
+        return torch.from_numpy(np.stack(rows))
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`; nobody waits for its way to a GPU, since it lies in pinned memory meanwhile."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @lru_cache(maxsize=128)

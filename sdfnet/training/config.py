@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Choice = Literal["auto"] | bool
 
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
@@ -50,6 +51,10 @@ class TrainingConfig:
     """auto takes bfloat16 where the processor multiplies it fast."""
     strata: int = 1
     """Groups of shapes that every step takes equally many from: divides batch_shapes. See docs/scaling.md."""
+    compile: Choice = "auto"
+    """Whether torch.compile translates the decoder; auto does on CUDA if the training is long enough to gain by it."""
+    resident: Choice = "auto"
+    """Whether all samples are kept on the device; auto does on CUDA if they fit into half of its free memory."""
     evaluations: int = 20
     """How often the surface error on held-out points is measured."""
     previews: int = 4
@@ -83,6 +88,9 @@ class TrainingConfig:
             raise ValueError(
                 f"strata must divide batch_shapes, got strata={self.strata} and batch_shapes={self.batch_shapes}"
             )
+        for name in ("compile", "resident"):
+            if getattr(self, name) not in ("auto", True, False):
+                raise ValueError(f"{name} must be auto, true or false, got {getattr(self, name)!r}")
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sdfnet.decoders import DecoderConfig, build_decoder
 from sdfnet.files import ensure_folder
 from sdfnet.runs import Run, RunShape, load_run, save_model, select_shapes
 from sdfnet.sampling import SampleStore
+from sdfnet.training.acceleration import free_memory, keeps_samples
 from sdfnet.training.allocator import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates
@@ -38,6 +39,7 @@ from sdfnet.training.processes import (
     wait_for_all,
 )
 from sdfnet.training.records import SURFACE_ERROR, Recorder, save_preview, surface_error
+from sdfnet.training.resident import load_resident, num_bytes
 from sdfnet.training.state import (
     STATE_FILE,
     TrainingState,
@@ -127,6 +129,7 @@ def train(
         schedule = BatchSchedule(
             store, indices, config.batch_shapes, config.batch_points, num_surface, config.seed, config.strata, processes
         )
+        schedule = _keep_samples(schedule, config, torch_device)
         before = torch.get_rng_state()
         plan, run_shapes = continue_or_begin(
             directory,
@@ -138,7 +141,7 @@ def train(
             processes=processes,
         )
         torch.set_rng_state(before)  # timing the plan may have drawn
-        state = make_state(network, latents, device=torch_device, processes=processes)
+        state = make_state(network, latents, device=torch_device, processes=processes, compiled=plan.compiled)
         if resumes:
             load_state(directory, state)
         rates = learning_rates(config, decoder.kind)
@@ -155,6 +158,17 @@ def _trained_names(store: SampleStore, shapes: str | Sequence[str], holdout: Seq
     if not names:
         raise ValueError(f"no shape is left to train on: {len(chosen)} chosen, all of them held out")
     return names
+
+
+def _keep_samples(schedule: BatchSchedule, config: TrainingConfig, device: torch.device) -> BatchSchedule:
+    """Return the schedule that reads from the device itself, where the samples are to be kept there."""
+    indices, with_surface = schedule.indices[schedule.processes.own], schedule.num_surface > 0
+    size = num_bytes(schedule.store, len(indices), with_surface=with_surface)
+    if not keeps_samples(config.resident, device_type=device.type, num_bytes=size, free_bytes=free_memory(device)):
+        return schedule
+    resident = load_resident(schedule.store, indices, with_surface=with_surface, device=device)
+    logger.info("the samples (%.1f GB) are kept on %s", size / 1e9, device)
+    return replace(schedule, resident=resident)
 
 
 def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes) -> None:

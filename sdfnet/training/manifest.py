@@ -18,8 +18,8 @@ from sdfnet.training.config import TrainingConfig
 from sdfnet.training.plan import Plan
 from sdfnet.training.processes import ALONE, Processes, do_first
 
-_FREE = ("training.checkpoint_seconds", "training.previews", "training.evaluations")
-"""Options that do not influence the result and may differ on resuming."""
+_FREE = tuple(f"training.{key}" for key in ("checkpoint_seconds", "previews", "evaluations", "compile", "resident"))
+"""Options that do not influence the result and may differ on resuming; whether to compile is fixed by the plan."""
 
 _ADDED = {"training.strata": 1}
 """Options that runs of earlier versions do not name, and what those did."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from sdfnet.decoders import Decoder
+from sdfnet.training.acceleration import choose_compiling
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.config import TrainingConfig, learning_rates, parse_duration
 from sdfnet.training.processes import any_of
@@ -38,11 +39,14 @@ class Plan:
     precision : "float32" or "bfloat16"
     seconds_per_step : float or None
         As timed, where a budget was given.
+    compiled : bool
+        Whether the decoder is compiled.
     """
 
     steps: int
     precision: str
     seconds_per_step: float | None
+    compiled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,12 +62,14 @@ def make_plan(
 ) -> Plan:  # fmt: skip
     """Fix precision and number of steps; where a budget is given, by timing steps on a copy of `decoder`."""
     precision = choose_precision(config, device)
+    compiled = choose_compiling(config, device)
     if config.steps is not None:
-        return Plan(config.steps, precision, None)
+        return Plan(config.steps, precision, None, compiled)
     assert config.budget is not None
-    seconds = _time_step(decoder, latents, schedule, config, kind=kind, precision=precision, device=device)
+    plan = Plan(_TIMED_STEPS, precision, None, compiled)
+    seconds = _time_step(decoder, latents, schedule, config, kind=kind, plan=plan, device=device)
     steps = int(parse_duration(config.budget) / (_OVERHEAD * seconds))
-    return Plan(max(_MIN_STEPS, steps), precision, seconds)
+    return replace(plan, steps=max(_MIN_STEPS, steps), seconds_per_step=seconds)
 
 
 def choose_precision(config: TrainingConfig, device: torch.device) -> str:
@@ -78,19 +84,18 @@ def choose_precision(config: TrainingConfig, device: torch.device) -> str:
 
 def _time_step(
     decoder: Decoder, latents: torch.Tensor, schedule: BatchSchedule, config: TrainingConfig, *,
-    kind: str, precision: str, device: torch.device,
+    kind: str, plan: Plan, device: torch.device,
 ) -> float:  # fmt: skip
     """Return the median seconds of a step after two that warm up; all processes of the training take it together."""
     processes = schedule.processes
-    state = make_state(copy.deepcopy(decoder), latents, device=device, processes=processes)
-    dtype = Plan(1, precision, None).dtype
+    state = make_state(copy.deepcopy(decoder), latents, device=device, processes=processes, compiled=plan.compiled)
     rates = learning_rates(config, kind)
     times: list[float] = []
     began = time.perf_counter()
     for step in range(_TIMED_STEPS):
         start = time.perf_counter()
         losses = train_step(
-            state, schedule.batch(step, device=device), config, rates=rates, share=0.05, precision=dtype
+            state, schedule.batch(step, device=device), config, rates=rates, share=0.05, precision=plan.dtype
         )
         losses["loss"].item()  # waits for the device
         times.append(time.perf_counter() - start)

@@ -7,7 +7,7 @@ bit for bit, what not stopping would have given (same machine, versions and thre
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class TrainingState:
     optimizer : Adam over both, the decoder's group first.
     num_shapes : int
         S, over all processes.
+    condition, decode : callable
+        The decoder's two steps as training calls them: its own methods, or compiled ones.
     step : int
         Steps done.
     """
@@ -43,21 +45,30 @@ class TrainingState:
     latents: nn.Parameter
     optimizer: torch.optim.Adam
     num_shapes: int
+    condition: Callable[[Tensor], tuple[Tensor, ...]]
+    decode: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
     processes: Processes = ALONE
     step: int = 0
 
 
 def make_state(
-    decoder: Decoder, latents: Tensor, *, device: torch.device, processes: Processes = ALONE
+    decoder: Decoder, latents: Tensor, *, device: torch.device, processes: Processes = ALONE, compiled: bool = False
 ) -> TrainingState:
-    """Put `decoder` and those of `latents` (S, L) that this process owns under one Adam on `device`."""
+    """Put `decoder` and those of `latents` (S, L) that this process owns under one Adam on `device`.
+
+    Only what training calls is `compiled`, not the decoder itself: measuring and drawing on the way evaluate it at
+    other numbers of points, each of which would have to be compiled anew.
+    """
     decoder.to(device)
     parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
     # Moments forget within a hundred steps: a code is seen only every few steps, and the rate falls steadily.
     optimizer = torch.optim.Adam(
         [{"params": list(decoder.parameters())}, {"params": [parameter]}], betas=(0.9, 0.99), fused=True
     )
-    return TrainingState(decoder, parameter, optimizer, len(latents), processes)
+    condition, decode = decoder.condition, decoder.decode
+    if compiled:
+        condition, decode = torch.compile(condition), torch.compile(decode)
+    return TrainingState(decoder, parameter, optimizer, len(latents), condition, decode, processes)
 
 
 def whole_latents(state: TrainingState) -> Tensor | None:

@@ -75,12 +75,11 @@ def compute_losses(
     state: TrainingState, batch: Batch, config: TrainingConfig, *, share: float, precision: torch.dtype
 ) -> dict[str, Tensor]:
     """Return the unweighted losses that `config` asks for, by name."""
-    decoder = state.decoder
     latents_BL = torch.nn.functional.embedding(batch.slots, state.latents)
     device_type = batch.points_BN3.device.type
     with torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-        conditioned = decoder.condition(latents_BL)
-        sdf_pred = decoder.decode(batch.points_BN3, conditioned)
+        conditioned = state.condition(latents_BL)
+        sdf_pred = state.decode(batch.points_BN3, conditioned)
     residual = clamped_residual(sdf_pred.float(), batch.sdf_BN, clamp_distance=config.clamp_distance)
     if config.curriculum:
         residual = curriculum_residual(residual, batch.sdf_BN, progress=share)
@@ -88,7 +87,7 @@ def compute_losses(
 
     # Differences of rounded values would be noise, so the gradient terms are computed in float32.
     def decode(points_BN3: Tensor) -> Tensor:
-        return decoder.decode(points_BN3, tuple(part.float() for part in conditioned))
+        return state.decode(points_BN3, tuple(part.float() for part in conditioned))
 
     if config.eikonal_weight > 0:
         # The samples are stored shuffled, so the first ones are a fair draw.

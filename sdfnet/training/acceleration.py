@@ -1,0 +1,69 @@
+"""What a GPU changes about training: decided here from the device, its memory and the length of the training.
+
+The decisions are plain functions of plain values, so that they are tested without a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+import torch
+
+from sdfnet.training.config import Choice, TrainingConfig, parse_duration
+
+_SHARE_OF_MEMORY = 0.5
+"""Of the free memory of a GPU that samples may take; activations and the optimiser get the rest."""
+
+_WORTH_SECONDS, _WORTH_STEPS = 120.0, 2000
+"""Compiling takes tens of seconds: a shorter training is over sooner without it."""
+
+
+def keeps_samples(choice: Choice, *, device_type: str, num_bytes: int, free_bytes: int) -> bool:
+    """Tell whether samples are moved to the device once and for all.
+
+    On a CPU the mapped files are in the same memory already.
+
+    >>> keeps_samples("auto", device_type="cuda", num_bytes=4 * 10**9, free_bytes=130 * 10**9)
+    True
+    """
+    if choice != "auto":
+        return bool(choice)
+    return device_type == "cuda" and num_bytes <= _SHARE_OF_MEMORY * free_bytes
+
+
+def compiles(
+    choice: Choice,
+    *,
+    device_type: str,
+    capability: tuple[int, int],
+    has_triton: bool,
+    seconds: float,
+    steps: int | None,
+) -> bool:
+    """Tell whether the decoder is compiled: on GPUs that Triton can write for, where the training is long enough.
+
+    >>> compiles("auto", device_type="cuda", capability=(9, 0), has_triton=True, seconds=3600.0, steps=None)
+    True
+    """
+    if choice != "auto":
+        return bool(choice)
+    is_long = seconds >= _WORTH_SECONDS if steps is None else steps >= _WORTH_STEPS
+    return device_type == "cuda" and has_triton and capability >= (7, 0) and is_long
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free on a GPU; 0 where it cannot be asked."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def choose_compiling(config: TrainingConfig, device: torch.device) -> bool:
+    """Return whether a training by `config` on this machine's `device` is compiled."""
+    return compiles(
+        config.compile,
+        device_type=device.type,
+        capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
+        has_triton=importlib.util.find_spec("triton") is not None,
+        seconds=math.inf if config.budget is None else parse_duration(config.budget),
+        steps=config.steps,
+    )
