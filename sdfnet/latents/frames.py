@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents.config import MorphConfig as MorphConfig
-from sdfnet.latents.interpolation import frame_times, interpolate
+from sdfnet.latents.interpolation import interpolate
+from sdfnet.latents.pace import surface_travel
+from sdfnet.latents.timing import time_frames
 from sdfnet.runs import Run, select_shapes
+
+_FRAMES_A_STEP = 1.5
+_FEWEST_STEPS, _MOST_STEPS = 16, 48
+"""Travel is measured over steps of so many frames, and so often from one shape to the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,27 +68,51 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
 
     The codes follow `config.path`. In the world, centres move along the same kind of path (straight where codes go on
     an arc) and scales change by equal factors in equal time, both at the pace of the codes; with `frame="unit"` nothing
-    but the codes moves. A frame that is a shape has its code and its similarity to the bit.
+    but the codes moves. With `pace="surface"` the frames are where the surface has travelled evenly, or as far as the
+    easing says. A frame that is a shape has its code and its similarity to the bit.
 
     Raises
     ------
     ValueError
         Fewer frames than shapes; key times that do not fit them.
     """
-    times = frame_times(config.frames, num_keys=len(keys), key_times=config.key_times, playback=config.playback)
-    follow = partial(interpolate, easing=config.easing, key_times=config.key_times, closed=config.playback == "loop")
     latents = torch.stack([run.latent(name) for name in keys])
-    codes = follow(latents, times, kind=config.path)
     unit = config.frame == "unit"
     similarities = [Similarity.identity() if unit else run.similarity(name) for name in keys]
     places = torch.tensor(
         [[*s.center.tolist(), math.log(s.scale), index] for index, s in enumerate(similarities)], dtype=torch.float64
     )
-    moved = follow(places, times, kind="linear" if config.path == "spherical" else config.path)
+    follow = partial(_follow, latents, places, config)
+    travel = partial(_travel, run, follow, len(keys), config.frames) if config.pace == "surface" else None
+    times = time_frames(len(keys), config=config, travel=travel)
+    codes, moved = follow(times.path)
     frames = []
-    for time, code, place in zip(times.tolist(), codes, moved, strict=True):
+    for time, code, place in zip(times.film.tolist(), codes, moved, strict=True):
         # The key's own row comes back bit for bit, and its last number says which key it is.
         at_key = [index for index in range(len(keys)) if torch.equal(place, places[index])]
         similarity = similarities[at_key[0]] if at_key else Similarity(place[:3].tolist(), math.exp(float(place[3])))
         frames.append(MorphFrame(time, code, similarity, keys[at_key[0]] if at_key else ""))
     return frames
+
+
+def _follow(
+    latents: Tensor, places: Tensor, config: MorphConfig, path_times: NDArray[np.float64]
+) -> tuple[Tensor, Tensor]:
+    """Return the codes (T, L) and the places (T, 5) at times on the path, before easing and pace."""
+    along = partial(interpolate, times=path_times, key_times=config.key_times, closed=config.playback == "loop")
+    straight = "linear" if config.path == "spherical" else config.path
+    return along(latents, kind=config.path), along(places, kind=straight)
+
+
+def _travel(
+    run: Run,
+    follow: Callable[[NDArray[np.float64]], tuple[Tensor, Tensor]],
+    num_keys: int,
+    num_frames: int,
+    start: float,
+    end: float,
+) -> NDArray[np.float64]:
+    """Return the travel of the surface over even steps of the path from one key to the next."""
+    num_steps = int(np.clip(num_frames / (_FRAMES_A_STEP * (num_keys - 1)), _FEWEST_STEPS, _MOST_STEPS))
+    codes, places = follow(np.linspace(start, end, 2 * num_steps + 1))
+    return surface_travel(run.decoder, codes, places[:, :4].numpy())

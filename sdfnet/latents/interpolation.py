@@ -79,7 +79,7 @@ def interpolate(
     _check_keys(keys)
     if kind not in get_args(PathKind):
         raise ValueError(f"path must be one of {', '.join(get_args(PathKind))}, got {kind!r}")
-    knots = _key_times(key_times, num_keys=len(keys), closed=closed)
+    knots = path_knots(key_times, num_keys=len(keys), closed=closed)
     times_T = np.asarray(times, dtype=np.float64).reshape(-1)
     if not ((times_T >= 0) & (times_T <= 1)).all():
         raise ValueError(f"times must lie in [0, 1], got {times_T.min()} to {times_T.max()}")
@@ -131,7 +131,7 @@ def frame_times(
     if num_frames < num_keys:
         raise ValueError(f"frames must be at least {num_keys}, one for each shape, got {num_frames}")
     closed = playback == "loop"
-    knots = _key_times(key_times, num_keys=num_keys, closed=closed)
+    knots = path_knots(key_times, num_keys=num_keys, closed=closed)
     num_steps = num_frames if closed else num_frames - 1
     return np.interp(np.arange(num_frames), _key_frames(knots, num_steps), knots)
 
@@ -160,8 +160,14 @@ def _check_keys(keys: Tensor) -> None:
         raise ValueError("keys must be finite, got NaN or infinity: the run that made them has diverged")
 
 
-def _key_times(key_times: Sequence[float] | None, *, num_keys: int, closed: bool) -> NDArray[np.float64]:
-    """Return checked key times, evenly spaced by default; one more than keys for a closed path."""
+def path_knots(key_times: Sequence[float] | None, *, num_keys: int, closed: bool) -> NDArray[np.float64]:
+    """Return the time of every key, evenly spaced by default; a closed path has one more, its return.
+
+    Raises
+    ------
+    ValueError
+        Key times of another number, or that do not increase from 0 to 1.
+    """
     count = num_keys + closed
     if key_times is None:
         return np.linspace(0, 1, count)
