@@ -1,0 +1,165 @@
+"""Where the surface of a moving field changes its pieces, handles or cavities.
+
+The field is looked at on one lattice, at every frame and at evenly spaced sub-steps between. Only what can hold the
+surface is evaluated: at a frame the blocks near it, at a sub-step the samples whose sign the frames on both sides leave
+open. Pieces and cavities below a share of the volume are passed over; their growing beyond it is a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
+from sdfnet.surfacing.euler import LevelTopology, LooseBits, euler_number, level_topology
+from sdfnet.surfacing.window import FieldAt, Window
+
+_OPEN = 0.4
+"""In spacings: where the value interpolated between frames is nearer to zero, a sub-step evaluates the field. Doubled
+where a value found so differs by more than half of this from the interpolated one."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of topology between two neighbouring sub-steps.
+
+    Attributes
+    ----------
+    frame : int
+        The last frame before it.
+    time, until : float
+        The last sub-step before it, and the first at which it is seen.
+    before, after : LevelTopology
+    """
+
+    frame: int
+    time: float
+    until: float
+    before: LevelTopology
+    after: LevelTopology
+
+    @property
+    def reason(self) -> str:
+        """What changed, in words."""
+        names = ("components", "genus", "cavities")
+        pairs = [(name, getattr(self.before, name), getattr(self.after, name)) for name in names]
+        return ", ".join(f"{name} {old} to {new}" for name, old, new in pairs if old != new)
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """What was found along a sequence.
+
+    Attributes
+    ----------
+    changes : tuple of Change
+        In order of time.
+    topologies : tuple of LevelTopology
+        At each frame.
+    loose : tuple of LooseBits
+        What was left out at each frame.
+    """
+
+    changes: tuple[Change, ...]
+    topologies: tuple[LevelTopology, ...]
+    loose: tuple[LooseBits, ...]
+
+
+def find_changes(
+    field_at: FieldAt,
+    times: Sequence[float],
+    *,
+    resolution: int = 128,
+    substeps: int = 8,
+    smallest: float = 1e-4,
+    bounds: Bounds = UNIT_BOUNDS,
+    progress: bool = False,
+) -> Transitions:
+    """Find the changes of topology of a moving field between the frames at `times` (T,), increasing.
+
+    Parameters
+    ----------
+    resolution : int
+        Samples along the longest axis of the lattice over `bounds`. What is thinner than a spacing may be missed.
+    substeps : int
+        How many times each interval between two frames is looked at, its end included.
+    smallest : float
+        Pieces and cavities below this share of the volume of the inside do not count.
+    """
+    window = Window.around(field_at, times, Lattice.over(bounds, resolution))
+    changes: list[Change] = []
+    found: list[tuple[LevelTopology, LooseBits]] = []
+    earlier = np.zeros(0, dtype=np.float32)
+    for frame, time in enumerate(tqdm(times, desc="topology", unit="frame", disable=not progress)):
+        intervals = range(max(frame - 1, 0), min(frame + 1, len(times) - 1))
+        numbers = window.samples(*intervals)
+        values = window.far(frame)
+        values.ravel()[numbers] = window.evaluate(field_at(time), numbers)
+        found.append(level_topology(values, smallest=smallest))
+        if frame:
+            steps = _Interval(field_at, window, frame - 1, (times[frame - 1], time), (earlier, values))
+            changes += _changes_between(steps, (found[-2][0], found[-1][0]), substeps, smallest)
+        earlier = values
+    return Transitions(tuple(changes), *(tuple(column) for column in zip(*found, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Interval:
+    """The time between two frames, and the values at both."""
+
+    field_at: FieldAt
+    window: Window
+    frame: int
+    times: tuple[float, float]
+    ends: tuple[NDArray[np.float32], NDArray[np.float32]]
+
+    def time(self, share: float) -> float:
+        return self.times[0] + share * (self.times[1] - self.times[0])
+
+    def values(self, share: float) -> NDArray[np.float32]:
+        """Return the values at a share of the time, the field's own wherever the sign is open."""
+        numbers = self.window.samples(self.frame)
+        first, last = (end.ravel()[numbers] for end in self.ends)
+        guess = (1 - np.float32(share)) * first + np.float32(share) * last
+        field, width = self.field_at(self.time(share)), _OPEN
+        known = np.zeros(len(numbers), dtype=bool)
+        while True:
+            asked = np.flatnonzero((np.abs(guess) <= width) & ~known)
+            exact = self.window.evaluate(field, numbers[asked])
+            off = float(np.abs(exact - guess[asked]).max(initial=0.0))
+            guess[asked], known[asked] = exact, True
+            if off <= width / 2:
+                break
+            width *= 2
+        values = self.ends[0].copy()
+        values.ravel()[numbers] = guess
+        return values
+
+
+def _changes_between(
+    interval: _Interval, ends: tuple[LevelTopology, LevelTopology], substeps: int, smallest: float
+) -> list[Change]:
+    """Return the changes between two frames; pieces are only counted where the Euler number tells of a change."""
+    shares = np.linspace(0, 1, substeps + 1)
+    values = [interval.ends[0], *(interval.values(share) for share in shares[1:-1]), interval.ends[1]]
+    euler = [euler_number(one) for one in values]
+    if len(set(euler)) == 1 and ends[0] == ends[1]:
+        return []
+    changes = []
+    before = ends[0]
+    for step in range(1, substeps + 1):
+        if step == substeps:
+            after = ends[1]
+        elif euler[step] == euler[step - 1] and len(set(euler)) > 1:
+            after = before
+        else:
+            after = level_topology(values[step], smallest=smallest)[0]
+        if after != before:
+            span = interval.time(shares[step - 1]), interval.time(shares[step])
+            changes.append(Change(interval.frame, *span, before, after))
+        before = after
+    return changes
