@@ -1,4 +1,4 @@
-"""A whole morph as one file that moves: an animated GLB, and an HTML page that plays it."""
+"""A whole morph as one file that moves: an animated GLB or USD, and an HTML page that plays it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.mesh import Mesh, replace_vertices
 from sdfnet.geometry.motion import MovingMesh, join_meshes
+from sdfnet.geometry.usd import save_usd
 from sdfnet.geometry.writing import save_animated_glb
 from sdfnet.latents.sequence import MorphSequence
 from sdfnet.latents.view import ground_travel
@@ -22,6 +23,19 @@ def write_animated_glb(sequence: MorphSequence, path: Path) -> None:
     """Write the meshes of `sequence`, in the world, as one animated GLB that plays like the films."""
     config = sequence.config
     save_animated_glb(
+        _pieces(sequence, follow=False),
+        path,
+        order=sequence.playback,
+        fps=config.fps,
+        keys=_keys(sequence),
+        up_axis=config.up_axis,
+    )
+
+
+def write_usd(sequence: MorphSequence, path: Path) -> None:
+    """Write the meshes of `sequence`, in the world, as one USD mesh with time samples; needs the extra `usd`."""
+    config = sequence.config
+    save_usd(
         _pieces(sequence, follow=False),
         path,
         order=sequence.playback,

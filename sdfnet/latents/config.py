@@ -9,6 +9,7 @@ import numpy as np
 
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.geometry.loose import MIN_PIECE, check_min_piece
+from sdfnet.geometry.usd import check_usd
 from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
 from sdfnet.rendering.camera import UpAxis
 
@@ -21,7 +22,7 @@ Frame = Literal["world", "unit"]
 MorphColor = Literal["none", "travel"]
 """What the colour of the surface shows: nothing, or how far it has moved from the first frame."""
 
-MorphFormat = Literal["obj", "ply", "stl", "glb", "html", "mp4", "gif", "webp"]
+MorphFormat = Literal["obj", "ply", "stl", "glb", "html", "usd", "mp4", "gif", "webp"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class MorphConfig:
         Pieces and cavities below this share of the volume are left out, and between shapes also larger ones (up to 5 %)
         beyond as many as the two shapes have; 0 keeps all. What was left out is in the report.
     format : tuple of str
-        Of numbered meshes ("obj", "ply", "stl"), and of one file for the whole: an animated mesh ("glb"), a page that
-        plays it offline ("html"), films ("mp4", "gif", "webp").
+        Of numbered meshes ("obj", "ply", "stl"), and of one file for the whole: an animated mesh ("glb", or "usd", which
+        takes sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif", "webp").
     fps : int
         Frames per second of the films.
     width, height : int
@@ -119,3 +120,5 @@ class MorphConfig:
         unknown = [name for name in self.format if name not in known]
         if unknown or not self.format:
             raise ValueError(f"format must be some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+        if "usd" in self.format:
+            check_usd(up_axis=self.up_axis)

@@ -14,7 +14,7 @@ import numpy as np
 
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.writing import save_mesh
-from sdfnet.latents.animated import write_animated_glb, write_player
+from sdfnet.latents.animated import write_animated_glb, write_player, write_usd
 from sdfnet.latents.frames import MorphConfig, MorphFrame
 from sdfnet.latents.measures import measure_frame
 from sdfnet.latents.sequence import MadeFrame, MorphSequence, save_stored
@@ -43,10 +43,11 @@ SEQUENCE_WRITERS: dict[str, Callable[[MorphSequence, Path], None]] = {
     "webp": write_film,
     "glb": write_animated_glb,
     "html": write_player,
+    "usd": write_usd,
 }
 """By format, what writes a whole morph to a path whose suffix is the format."""
 
-READS_MESHES: frozenset[str] = frozenset({"glb", "html"})
+READS_MESHES: frozenset[str] = frozenset({"glb", "html", "usd"})
 """Those formats of SEQUENCE_WRITERS whose writers read meshes; for them each frame's mesh is kept in `frames/`."""
 
 

@@ -13,7 +13,7 @@ from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import read_mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents import writers
-from sdfnet.latents.animated import write_animated_glb, write_player
+from sdfnet.latents.animated import write_animated_glb, write_player, write_usd
 from sdfnet.latents.config import MorphConfig
 from sdfnet.latents.frames import plan_frames
 from sdfnet.latents.morph import make_morph
@@ -78,6 +78,16 @@ def test_tracked_frames_become_targets_of_one_mesh(tracked: MorphSequence, tmp_p
     assert [piece["count"] for piece in page["pieces"]] == [2, 2, 1]
     assert (page["playback"], page["fps"], page["size"]) == ("pingpong", 10, [64, 48])
     assert page["keys"] == [{"frame": 0, "name": "small"}, {"frame": 4, "name": "large"}]
+
+
+def test_a_morph_is_written_as_usd_where_the_library_is(tracked: MorphSequence, tmp_path: Path) -> None:
+    usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed: pip install -e '.[usd]'")
+    write_usd(tracked, tmp_path / "a.usd")
+    points = usd.Stage.Open(str(tmp_path / "a.usd")).GetPrimAtPath("/morph/surface").GetAttribute("points")
+    assert points.GetTimeSamples() == list(range(8))
+    assert len(points.Get(4)) == len(tracked.mesh(4).vertices)
+    with pytest.raises(ValueError, match="up_axis must be y or z in USD, got 'x'"):
+        dataclasses.replace(SMALL, format=("usd",), up_axis="x")
 
 
 def test_the_page_follows_over_the_ground_as_the_films_do(run: Run, tmp_path: Path) -> None:
