@@ -56,8 +56,8 @@ class MorphConfig:
         Pieces and cavities below this share of the volume are left out, and between shapes also larger ones (up to 5 %)
         beyond as many as the two shapes have; 0 keeps all. What was left out is in the report.
     format : tuple of str
-        Of numbered meshes ("obj", "ply", "stl"), and of one file for the whole: an animated mesh ("glb", or "usd", which
-        takes sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif", "webp").
+        Of numbered meshes ("obj", "ply", "stl"), and of one file for the whole: an animated mesh ("glb", or "usd" with
+        the extra sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif", "webp").
     fps : int
         Frames per second of the films.
     width, height : int

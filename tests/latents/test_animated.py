@@ -83,7 +83,8 @@ def test_tracked_frames_become_targets_of_one_mesh(tracked: MorphSequence, tmp_p
 def test_a_morph_is_written_as_usd_where_the_library_is(tracked: MorphSequence, tmp_path: Path) -> None:
     usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed: pip install -e '.[usd]'")
     write_usd(tracked, tmp_path / "a.usd")
-    points = usd.Stage.Open(str(tmp_path / "a.usd")).GetPrimAtPath("/morph/surface").GetAttribute("points")
+    stage = usd.Stage.Open(str(tmp_path / "a.usd"))
+    points = stage.GetPrimAtPath("/morph/surface").GetAttribute("points")
     assert points.GetTimeSamples() == list(range(8))
     assert len(points.Get(4)) == len(tracked.mesh(4).vertices)
     with pytest.raises(ValueError, match="up_axis must be y or z in USD, got 'x'"):
