@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sdfnet.cli.command import Command
 from sdfnet.cli.devices import check_device_name, find_device
@@ -25,7 +27,7 @@ class MorphKeys(MorphConfig):
     shapes : names
         The shapes to pass through, in order: a list of two or more names, globs and mixes such as a - b + c.
     out : path
-        Where the sequence, manifest.json, films and contact_sheet.png go; null is morph/ inside the run.
+        Where the sequence, manifest.json, morph.json, films and contact_sheet.png go; null is morph/ inside the run.
     overwrite : true or false
         Whether to replace another morph that is in out. The same morph is continued.
     device : text
@@ -59,10 +61,26 @@ def morph(config: MorphKeys) -> None:
         progress=True,
     )
     there = f" ({result.num_skipped} were there already)" if result.num_skipped else ""
-    say(f"{result.num_frames} frames{there}: {result.manifest.name}, {result.sheet.name}")
+    say(f"{result.num_frames} frames{there}: {result.manifest.name}, {result.sheet.name}, {result.report.name}")
     for film in result.films:
         say(f"film: {film}")
+    for line in _told(json.loads(result.report.read_text(encoding="utf-8"))):
+        say(line)
     say_where(config.folder)
+
+
+def _told(report: dict[str, Any]) -> list[str]:
+    """Return what one should know of a report without opening it."""
+    summary, lines = report["summary"], []
+    removed, pace = summary["removed"], summary["pace"]["ratio"]
+    if removed["pieces"]:
+        largest = f"the largest {100 * removed['largest']:.2g} % of the volume"
+        lines.append(f"loose pieces left out: {removed['pieces']} in {removed['frames']} frames, {largest}")
+    if summary["frames_with_extra_pieces"]:
+        lines.append(f"frames with more large pieces than the shapes: {len(summary['frames_with_extra_pieces'])}")
+    travel = f"mean {summary['travel_mean']:.2g} %, largest {summary['travel_max']:.2g} % of the radius"
+    evenness = "" if pace is None else f"; pace, largest over smallest mean: {pace:.2f}"
+    return [*lines, f"travel from frame to frame: {travel}{evenness}"]
 
 
 COMMAND = Command(

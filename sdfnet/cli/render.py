@@ -16,6 +16,7 @@ from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import say, say_where
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import check_resolution
+from sdfnet.geometry.loose import MIN_PIECE, check_min_piece, drop_loose_pieces
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import find_meshes, read_mesh
 from sdfnet.latents.mixing import add_mixes
@@ -46,6 +47,8 @@ class RenderConfig:
         Of the extraction: samples along each axis of the lattice.
     sparse : true or false
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
+    min_piece : number
+        Loose pieces and cavities of learned shapes below this share of the volume are not drawn; 0 draws all.
     width, height : whole number
         Pixels, even, at least 16.
     azimuth, elevation : number
@@ -69,6 +72,7 @@ class RenderConfig:
     format: tuple[Literal["png", "mp4", "gif", "webp"], ...] = ("png",)
     resolution: int = 128
     sparse: bool = True
+    min_piece: float = MIN_PIECE
     width: int = 640
     height: int = 480
     azimuth: float = 30.0
@@ -88,6 +92,7 @@ class RenderConfig:
         if not self.format:
             raise ValueError("format must name at least one of png, mp4, gif, webp, got an empty list")
         check_resolution(self.resolution, least=8)
+        check_min_piece(self.min_piece)
         for name, least in (("width", 16), ("height", 16), ("frames", 2), ("fps", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
@@ -128,7 +133,8 @@ def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
 
     def extracted(name: str) -> Mesh:
         field, similarity = run.field(name), run.similarity(name)
-        return extract_mesh(field, resolution=config.resolution, similarity=similarity, sparse=config.sparse)
+        mesh = extract_mesh(field, resolution=config.resolution, similarity=similarity, sparse=config.sparse)
+        return drop_loose_pieces(mesh, min_share=config.min_piece).mesh
 
     return list(dict.fromkeys(chosen)), extracted
 
