@@ -40,7 +40,7 @@ SORTED = ("sdfnet, sorted queries", "Open3D, sorted queries")
 SLOW = ("trimesh", "mesh_to_sdf, scans", "mesh_to_sdf, samples")
 SLOW_SHARE = 10
 NUM_BRUTE = 200
-HEAD = ("| | version | build s | query s | × ours | together s | largest error | wrong signs |", "|---" * 8 + "|")
+HEAD = ("| | version | build s | query s | together s | × ours | largest error | wrong signs |", "|---" * 8 + "|")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
 
 def format_case(name: str, found: dict[str, Any]) -> str:
     """Return a Markdown table of one case."""
-    own = found["rows"].get("sdfnet", {}).get("query")
+    own_row = found["rows"].get("sdfnet", {})
+    own = own_row["build"] + own_row["query"] if "query" in own_row else None
     lines = [format_row(peer, found["rows"][peer], own) for peer in PEERS if peer in found["rows"]]
     return "\n".join(["", f"**{name}** ({found['faces']:,} faces)", "", *HEAD, *lines]) + "\n"
 
@@ -174,10 +175,10 @@ def format_row(peer: str, row: dict[str, Any], own_seconds: float | None) -> str
     if "failed" in row:
         return f"| {peer} | left out: {row['failed'][:100]} | | | | | | |"
     together = row["build"] + row["query"]
-    ratio = "" if own_seconds is None else f"{row['query'] / own_seconds:.1f}"
+    ratio = "" if own_seconds is None else f"{together / own_seconds:.1f}"
     mark = "*" if row["scaled"] else ""
     return (
-        f"| {peer} | {row['version']} | {row['build']:.2f} | {row['query']:.2f}{mark} | {ratio} | {together:.2f}{mark} "
+        f"| {peer} | {row['version']} | {row['build']:.2f} | {row['query']:.2f}{mark} | {together:.2f}{mark} | {ratio} "
         f"| {row['error']:.1e} | {row['wrong']:.3%} |"
     )
 

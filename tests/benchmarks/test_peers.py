@@ -110,10 +110,10 @@ def test_judgement_counts_every_wrong_sign_and_what_is_not_finite(load: Any) -> 
     assert distances.judge(np.array([-1.0]), case) == {"error": 0.0, "wrong": 0.0}  # a slow peer answers fewer
 
 
-def test_ratios_are_of_query_times_and_scaled_ones_are_marked(load: Any) -> None:
+def test_ratios_are_of_whole_times_and_scaled_ones_are_marked(load: Any) -> None:
     distances = load("distances")
     times = {"build": 1.0, "query": 6.0, "scaled": True, "version": "1", "error": 1e-7, "wrong": 0.001}
-    assert distances.format_row("peer", times, 2.0) == "| peer | 1 | 1.00 | 6.00* | 3.0 | 7.00* | 1.0e-07 | 0.100% |"
+    assert distances.format_row("peer", times, 2.0) == "| peer | 1 | 1.00 | 6.00* | 7.00* | 3.5 | 1.0e-07 | 0.100% |"
     assert "left out: no module" in distances.format_row("peer", {"failed": "no module"}, 2.0)
 
 
