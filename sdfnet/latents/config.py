@@ -13,6 +13,9 @@ from sdfnet.geometry.usd import check_usd
 from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
 from sdfnet.rendering.camera import UpAxis
 
+MorphPath = Literal[PathKind, "geodesic"]
+"""How codes go from shape to shape: by a formula, or bent so that the surface travels less and stays in one piece."""
+
 Pace = Literal["code", "surface"]
 """Whose steps from frame to frame are even: the code's, or the surface's in the mean."""
 
@@ -33,8 +36,9 @@ class MorphConfig:
     ----------
     frames : int
         At least 2, and one for each shape; each shape falls exactly on a frame.
-    path : PathKind
-        "linear", "spherical", "spline" (Catmull-Rom) or "natural" (cubic spline).
+    path : MorphPath
+        "linear", "spherical", "spline" (Catmull-Rom), "natural" (cubic spline); or "geodesic", a bent path along which
+        the surface travels less and stays in one piece, looked for between each two shapes in some ten seconds.
     pace : Pace
         "code", or "surface": from frame to frame the surface travels the same mean distance, but for the easing, and
         frames are shared out between the shapes by travel where no `key_times` are given.
@@ -78,7 +82,7 @@ class MorphConfig:
     """
 
     frames: int = 60
-    path: PathKind = "linear"
+    path: MorphPath = "linear"
     pace: Pace = "code"
     frame: Frame = "world"
     easing: Easing = "smooth"
@@ -111,7 +115,7 @@ class MorphConfig:
         check_min_piece(self.min_piece)
         if not np.isfinite(self.turntable):
             raise ValueError(f"turntable must be a finite number of degrees, got {self.turntable}")
-        for name, allowed in (("path", PathKind), ("pace", Pace), ("frame", Frame), ("color", MorphColor)):
+        for name, allowed in (("path", MorphPath), ("pace", Pace), ("frame", Frame), ("color", MorphColor)):
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
         check_playback(self.playback)

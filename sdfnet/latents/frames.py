@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents.config import MorphConfig as MorphConfig
-from sdfnet.latents.interpolation import interpolate
+from sdfnet.latents.geodesic import bend, bend_path
+from sdfnet.latents.interpolation import interpolate, path_knots
 from sdfnet.latents.pace import surface_travel
 from sdfnet.latents.timing import time_frames
 from sdfnet.runs import Run, select_shapes
@@ -82,7 +84,8 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     places = torch.tensor(
         [[*s.center.tolist(), math.log(s.scale), index] for index, s in enumerate(similarities)], dtype=torch.float64
     )
-    follow = partial(_follow, latents, places, config)
+    bends = _bends(run, latents, config, progress=progress)
+    follow = partial(_follow, latents, places, bends, config)
     travel = partial(_travel, run, follow, len(keys), config.frames) if config.pace == "surface" else None
     times = time_frames(len(keys), config=config, travel=travel)
     codes, moved = follow(times.path)
@@ -96,12 +99,34 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
 
 
 def _follow(
-    latents: Tensor, places: Tensor, config: MorphConfig, path_times: NDArray[np.float64]
+    latents: Tensor, places: Tensor, bends: Sequence[Tensor], config: MorphConfig, path_times: NDArray[np.float64]
 ) -> tuple[Tensor, Tensor]:
     """Return the codes (T, L) and the places (T, 5) at times on the path, before easing and pace."""
     along = partial(interpolate, times=path_times, key_times=config.key_times, closed=config.playback == "loop")
-    straight = "linear" if config.path == "spherical" else config.path
-    return along(latents, kind=config.path), along(places, kind=straight)
+    if config.path == "spherical":
+        return along(latents, kind="spherical"), along(places)
+    if config.path != "geodesic":
+        return along(latents, kind=config.path), along(places, kind=config.path)
+    codes = along(latents)
+    knots = path_knots(config.key_times, num_keys=len(latents), closed=config.playback == "loop")
+    for segment, amplitudes in enumerate(bends):
+        within = np.flatnonzero((path_times >= knots[segment]) & (path_times <= knots[segment + 1]))
+        shares = (path_times[within] - knots[segment]) / (knots[segment + 1] - knots[segment])
+        codes[within] += bend(torch.from_numpy(shares).to(amplitudes.device), amplitudes)
+    return codes, along(places)
+
+
+def _bends(run: Run, latents: Tensor, config: MorphConfig, *, progress: bool) -> list[Tensor]:
+    """Return for each segment of a geodesic path how it is bent."""
+    if config.path != "geodesic":
+        return []
+    closed = config.playback == "loop"
+    spread = run.latents.std(dim=0)
+    around = torch.cat([latents, latents[:1]]) if closed else latents
+    return [
+        bend_path(run.decoder, start, end, spread=spread, progress=progress)
+        for start, end in itertools.pairwise(around)
+    ]
 
 
 def _travel(
