@@ -26,8 +26,8 @@ from sdfnet.rendering.look import Look
 from sdfnet.rendering.renderer import Image, Renderer
 from sdfnet.runs import Run
 
-BEFORE, AFTER = (0.50, 0.42, 0.80), (0.95, 0.58, 0.18)
-"""Tints of the ghosts of the shapes before and after a frame."""
+BEFORE, AFTER = (0.50, 0.40, 0.80), (0.32, 0.68, 0.40)
+"""Tints of the ghosts of the shapes before and after a frame; neither is a colour of travel."""
 
 
 @dataclass(frozen=True, eq=False)

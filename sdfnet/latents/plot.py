@@ -67,13 +67,13 @@ def _travel(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[s
     evenness = "" if ratio is None else f" (largest / smallest: {ratio:.2f})"
     axis.plot(at[1:], [row["travel_mean"] for row in rows[1:]], color=_LINE, label=f"mean{evenness}")
     axis.set_ylabel("mean travel, % of radius")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
 
 
 def _farthest(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
     axis.plot(at[1:], [row["travel_max"] for row in rows[1:]], color=_OTHER)
     axis.set_ylabel("largest travel, % of radius")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
 
 
 def _topology(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:

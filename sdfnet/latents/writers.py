@@ -30,6 +30,8 @@ STORED = "frames"
 
 _SHEET_FRAMES = 12
 _SHEET_COLUMNS = 4
+_SHEET_WIDTH = 640
+"""Of one picture on the contact sheet, pixels, at most."""
 
 
 def write_film(sequence: MorphSequence, path: Path) -> None:
@@ -119,5 +121,16 @@ def _sheet(sequence: MorphSequence) -> Image:
     frames = sequence.frames
     chosen = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
     labels = [frames[index].shape or f"{frames[index].time:.2f}" for index in chosen]
-    images = [sequence.picture(index) for index in chosen]
+    images = [_shrunk(sequence.picture(index)) for index in chosen]
     return contact_sheet(images, columns=min(_SHEET_COLUMNS, len(images)), labels=labels)
+
+
+def _shrunk(image: Image) -> Image:
+    """Return `image` at most _SHEET_WIDTH pixels wide."""
+    from PIL import Image as Pillow
+
+    height, width = image.shape[:2]
+    if width <= _SHEET_WIDTH:
+        return image
+    size = (_SHEET_WIDTH, round(height * _SHEET_WIDTH / width))
+    return np.asarray(Pillow.fromarray(image).resize(size, Pillow.Resampling.LANCZOS)).copy()
