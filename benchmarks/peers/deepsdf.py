@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="training time of the peer")
     parser.add_argument("--points", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="per shape and step")
     parser.add_argument("--trial-minutes", type=float, default=2.0, help="for each batch size, where there are several")
-    parser.add_argument("--budgets", nargs="*", default=["3s", "6s", "12s", "30s", "1min", "3min"])
+    parser.add_argument("--budgets", nargs="*", default=["4s", "6s", "8s", "12s", "30s", "1min", "3min"])
     parser.add_argument("--resolution", type=int, default=128)
     arguments = parser.parse_args()
     compare(arguments, arguments.keep.resolve())
