@@ -1,4 +1,4 @@
-"""A bent path between two shapes, along which the surface travels less and stays in one piece.
+"""A bent path between two shapes, along which the surface stays in one piece where it can.
 
 The path is the straight one plus a few sine waves that vanish at both ends. Their amplitudes are found by gradient
 descent through the decoder on
