@@ -36,7 +36,7 @@ class Closedness:
     num_twisted_edges : int
         With two faces that run along it the same way, so that one is inside out.
     num_pinched_vertices : int
-        Where several fans of faces meet in one point.
+        Where several fans of faces meet in one point; the ends of crowded edges count too.
     num_degenerate_faces : int
         That name a vertex twice or have no area.
     num_turned_components : int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from sdfnet.fields.base import Field
 from sdfnet.fields.primitives import Sphere
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.surfacing.projection import project_to_level
+from sdfnet.surfacing.projection import move_without_flips, project_to_level
 
 
 class _Curved(Field):
@@ -65,3 +66,23 @@ def test_bad_arguments_are_refused_with_their_value() -> None:
 
 def test_an_empty_batch_stays_empty() -> None:
     assert project_to_level(Sphere(1.0), torch.zeros(0, 3), steps=2, reach=1.0).shape == (0, 3)
+
+
+def test_a_move_that_turns_a_face_over_is_not_made() -> None:
+    square = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [5, 5, 0], [6, 5, 0], [5, 6, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6]])
+    moved = square + [0.0, 0.0, 0.1]
+    moved[1] = [-1.0, 2.0, 0.0]  # across the diagonal
+    found = move_without_flips(square, moved, faces)
+    np.testing.assert_array_equal(found[[0, 1, 2]], square[[0, 1, 2]])
+    np.testing.assert_array_equal(found[4:], moved[4:])
+    before, after = (
+        np.cross(v[faces[:, 1]] - v[faces[:, 0]], v[faces[:, 2]] - v[faces[:, 0]]) for v in (square, found)
+    )
+    assert (np.einsum("ij,ij->i", before, after) > 0).all()
+
+
+def test_a_face_without_area_does_not_hold_its_vertices() -> None:
+    line = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
+    moved = line + np.array([0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(move_without_flips(line, moved, np.array([[0, 1, 2]])), moved)

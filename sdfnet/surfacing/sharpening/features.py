@@ -33,7 +33,7 @@ _FLATTEST = 0.05
 _ZOOMS = (0.3, 0.1)
 """How near the place found the surface is looked at again, as shares of the first distances."""
 
-_NEWTON_STEPS = 2
+_NEWTON_STEPS = 1
 
 _FARTHEST = 1.0
 """How far (in spacings) a point may be put back onto the surface."""
@@ -54,7 +54,7 @@ class Features:
     spreads : (P,) float64
         The largest angle between two normals near the place, in degrees: small where the surface is only bent.
     misses : (P,) float64
-        How far the surface is from the place, by value over slope.
+        How far the surface is from the place, by value over slope; infinite where there is only a bend.
     are_corners : (P,) bool
         Whether three sheets meet; else it is an edge, and the place is that of it nearest to the patch.
     """
@@ -63,6 +63,14 @@ class Features:
     spreads: NDArray[np.float64]
     misses: NDArray[np.float64]
     are_corners: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.int64], new: NDArray[np.bool_], found: Features) -> Features:
+        """Return features `rows` (K,) of these, but where they are `new` (K,), those that were `found`."""
+        merged = {}
+        for name in ("places", "spreads", "misses", "are_corners"):
+            merged[name] = getattr(self, name)[rows]
+            merged[name][new] = getattr(found, name)
+        return Features(**merged)
 
 
 def find_features(
@@ -80,16 +88,18 @@ def find_features(
     """
     near = _where_normals_turn(points, normals, used) if near is None else near
     places, are_corners = meet(points, normals, used, near)
-    spreads = widest_angles(normals, used)
+    spreads, misses = widest_angles(normals, used), np.full(len(points), np.inf)
     for zoom in _ZOOMS:
-        nearer = places[:, None] + zoom * (points - places[:, None])
-        nearer[used], normals_there = put_on_surface(nearer[used], sample, slope)
-        normals = np.zeros_like(nearer)
-        normals[used] = normals_there
-        places, are_corners = meet(nearer, normals, used, places)
-        spreads = np.minimum(spreads, widest_angles(normals, used))
-    values, slopes = sample(places).astype(np.float64), slope(places)
-    misses = np.abs(values) / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
+        rows = np.flatnonzero(spreads > SHARP_ANGLE)  # the rest is settled
+        among = used[rows]
+        nearer = places[rows, None] + zoom * (points[rows] - places[rows, None])
+        normals_there = np.zeros_like(nearer)
+        nearer[among], normals_there[among] = put_on_surface(nearer[among], sample, slope)
+        places[rows], are_corners[rows] = meet(nearer, normals_there, among, places[rows])
+        spreads[rows] = np.minimum(spreads[rows], widest_angles(normals_there, among))
+    rows = np.flatnonzero(spreads > SHARP_ANGLE)
+    values, slopes = sample(places[rows]).astype(np.float64), slope(places[rows])
+    misses[rows] = np.abs(values) / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
     return Features(places, spreads, misses, are_corners)
 
 
@@ -151,7 +161,7 @@ def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def find_crossings(vertices: NDArray[np.float64], sample: Sample) -> NDArray[np.float64]:
     """Return `vertices` (N, 3), which lie on lattice edges, moved along these to where the values are zero.
 
-    By the Illinois form of false position, halving where that is slow. Vertices at a sample or inside a cell stay.
+    By the Illinois form of false position, halving where that is slow. Others stay.
     """
     between = vertices != np.rint(vertices)
     rows = np.flatnonzero(between.sum(axis=1) == 1)
@@ -160,6 +170,8 @@ def find_crossings(vertices: NDArray[np.float64], sample: Sample) -> NDArray[np.
     ends[0, np.arange(len(rows)), axes] = np.floor(vertices[rows, axes])
     ends[1, np.arange(len(rows)), axes] = np.ceil(vertices[rows, axes])
     heights = sample(ends.reshape(-1, 3)).reshape(2, -1).astype(np.float64)
+    crossed = (heights[0] <= 0) != (heights[1] <= 0)
+    rows, ends, heights = rows[crossed], ends[:, crossed], heights[:, crossed]
     shares = _bracketed_roots(ends, heights, sample)
     moved = vertices.copy()
     moved[rows] = ends[0] + shares[:, None] * (ends[1] - ends[0])
@@ -170,8 +182,8 @@ def _bracketed_roots(ends: NDArray[np.float64], heights: NDArray[np.float64], sa
     """Return the share of the way from ends[0] to ends[1] at which the values are zero, (N,)."""
     low, high = np.zeros(len(heights[0])), np.ones(len(heights[0]))
     at_low, at_high = heights.copy()
-    best = np.where(at_low == at_high, 0.5, at_low / np.where(at_low == at_high, 1.0, at_low - at_high))
-    active = np.flatnonzero((at_low <= 0) != (at_high <= 0))
+    best = np.full(len(low), 0.5)
+    active = np.arange(len(low))
     for round_ in range(_ROOT_ROUNDS):
         a, b, fa, fb = low[active], high[active], at_low[active], at_high[active]
         share = (a + b) / 2 if round_ % 3 == 2 else a + (b - a) * np.clip(fa / (fa - fb), 0.01, 0.99)

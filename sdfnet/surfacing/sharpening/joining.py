@@ -27,14 +27,15 @@ def _tried(surface: Surface, seen: Look, pairs: NDArray[np.int64], sample: Sampl
     if not len(pairs):
         return seen
     union_of = join(pairs[:, 0], pairs[:, 1], int(seen.patch_of.max()) + 1)
-    tried = look_at(surface, union_of[seen.patch_of], sample, slope)
+    tried = look_at(surface, union_of[seen.patch_of], sample, slope, before=seen)
     is_sharp = np.zeros(union_of.max() + 1, dtype=bool)
     is_sharp[tried.loops.patches[tried.sharp]] = True
     failed = ~is_sharp & (np.bincount(union_of) > 1)
     if not failed.any():
         return tried
     pairs = pairs[~failed[union_of[pairs[:, 0]]]]
-    return look_at(surface, join(pairs[:, 0], pairs[:, 1], len(union_of))[seen.patch_of], sample, slope)
+    union_of = join(pairs[:, 0], pairs[:, 1], len(union_of))
+    return look_at(surface, union_of[seen.patch_of], sample, slope, before=seen)
 
 
 def _same_features(surface: Surface, seen: Look) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from sdfnet.surfacing.sharpening.features import (
 )
 from sdfnet.surfacing.sharpening.patches import Loops, cell_patches, disc_loops, paired_sides
 
-_SUSPECT_ANGLE = 12.0
+_SUSPECT_ANGLE = 20.0
 """Normals (in degrees) of a patch that diverge by less at the vertices of marching cubes are not looked at closer."""
 
 _LINEAR = 1e-3
@@ -95,13 +95,23 @@ def inspect(mesh: LatticeMesh, sample: Sample, slope: Slope) -> Surface:
     return Surface(LatticeMesh(vertices, mesh.faces), normals, twins, patch_of, is_suspect[patch_of])
 
 
-def look_at(surface: Surface, patch_of: NDArray[np.int64], sample: Sample, slope: Slope) -> Look:
-    """Look for a feature in each suspect patch, with the patches numbered by `patch_of` (F,)."""
+def look_at(
+    surface: Surface, patch_of: NDArray[np.int64], sample: Sample, slope: Slope, *, before: Look | None = None
+) -> Look:
+    """Look for a feature in each suspect patch, with the patches numbered by `patch_of` (F,).
+
+    What was seen `before` of a patch with the same rim is not asked for again.
+    """
     twins = surface.twins
     suspect = np.bincount(patch_of, weights=surface.is_suspect) > 0
     loops = disc_loops(surface.mesh.faces, twins, patch_of, suspect)
     points, normals = surface.mesh.vertices[loops.rims], surface.normals[loops.rims]
-    features = find_features(points, normals, loops.used, sample, slope)
+    if before is None:
+        features = find_features(points, normals, loops.used, sample, slope)
+    else:
+        rows, new = _same_rims(loops, before.loops)
+        found = find_features(points[new], normals[new], loops.used[new], sample, slope)
+        features = before.features.take(rows, new, found)
     lie_well = _lie_well(features, points)
     bad = bad_triangles(features.places, points, normals, loops)
     across = twins[loops.sides]
@@ -120,6 +130,19 @@ def _true_crossings(
     moved[missed] = find_crossings(vertices[missed], sample)
     slopes[missed] = slope(moved[missed])
     return moved, unit(slopes)
+
+
+def _same_rims(loops: Loops, before: Loops) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return for each rim the row in `before` that has the same sides, (P,), and for which there is none."""
+    keys, keys_before = (
+        np.stack([rims.counts, np.where(rims.used, rims.sides, 0).sum(axis=1), rims.sides.min(axis=1)], axis=1)
+        for rims in (loops, before)
+    )
+    _, names = np.unique(np.concatenate([keys_before, keys]), axis=0, return_inverse=True)
+    row_of = np.full(names.max() + 1, -1)
+    row_of[names[: len(keys_before)]] = np.arange(len(keys_before))
+    rows = row_of[names[len(keys_before) :]]
+    return np.maximum(rows, 0), rows < 0
 
 
 def _lie_well(features: Features, points: NDArray[np.float64]) -> NDArray[np.bool_]:
