@@ -92,7 +92,7 @@ def measure_solid(resolution: int, *, turned: bool) -> None:
 
 def true_edges() -> NDArray[np.float64]:
     """Return points along the twelve edges of the box and the two rims of the hole, (N, 3)."""
-    along = np.linspace(-1, 1, 2000)
+    along = np.linspace(-1, 1, 20_000)
     lines = []
     for axis in range(3):
         for signs in np.ndindex(2, 2):
@@ -102,7 +102,7 @@ def true_edges() -> NDArray[np.float64]:
                 [other for other in range(3) if other != axis]
             ]
             lines.append(points)
-    turn = np.linspace(0, 2 * np.pi, 4000)
+    turn = np.linspace(0, 2 * np.pi, 40_000)
     for sign in (-1, 1):
         lines.append(
             np.stack([RADIUS * np.cos(turn), np.full_like(turn, sign * HALF[1]), RADIUS * np.sin(turn)], axis=1)

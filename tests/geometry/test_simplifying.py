@@ -58,7 +58,7 @@ def test_a_mesh_far_away_and_large_is_simplified_alike() -> None:
 
 def test_what_cannot_be_reached_is_said(caplog: pytest.LogCaptureFixture) -> None:
     ball = extract_mesh(Sphere(0.1), resolution=6, vertex_normals=False)
-    balls = join_meshes([Mesh(ball.vertices + [shift, 0.0, 0.0], ball.faces) for shift in range(10)])
+    balls = join_meshes([Mesh(ball.vertices + np.array([shift, 0.0, 0.0]), ball.faces) for shift in range(10)])
     found = simplify_mesh(balls, max_faces=20)
     assert len(found.mesh.faces) >= 40
     assert check_closed(found.mesh).is_clean

@@ -71,7 +71,7 @@ def test_an_empty_batch_stays_empty() -> None:
 def test_a_move_that_turns_a_face_over_is_not_made() -> None:
     square = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [5, 5, 0], [6, 5, 0], [5, 6, 0]])
     faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6]])
-    moved = square + [0.0, 0.0, 0.1]
+    moved = square + np.array([0.0, 0.0, 0.1])
     moved[1] = [-1.0, 2.0, 0.0]  # across the diagonal
     found = move_without_flips(square, moved, faces)
     np.testing.assert_array_equal(found[[0, 1, 2]], square[[0, 1, 2]])

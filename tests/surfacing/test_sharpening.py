@@ -124,7 +124,7 @@ def test_a_learned_sphere_is_left_alone() -> None:
     np.testing.assert_array_equal(sharp.vertices, plain.vertices)
 
 
-@pytest.mark.parametrize("resolution", [32, 49])
+@pytest.mark.parametrize("resolution", [32, pytest.param(49, marks=pytest.mark.slow)])
 def test_every_field_stays_as_sound_as_it_was(example, resolution: int, caplog: pytest.LogCaptureFixture) -> None:
     field = example.make()
     bounds = field.bounds if field.bounds.is_finite else Bounds.cube(2.5)
