@@ -15,6 +15,9 @@ from sdfnet.latents.frames import MorphConfig
 from sdfnet.latents.morph import make_morph
 from sdfnet.runs import load_run
 
+_CUTS_TOLD = 3
+"""More than these stand in the report."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MorphKeys(MorphConfig):
@@ -63,15 +66,26 @@ def morph(config: MorphKeys) -> None:
     there = f" ({result.num_skipped} were there already)" if result.num_skipped else ""
     say(f"{result.num_frames} frames{there}: {result.manifest.name}, {result.sheet.name}, {result.report.name}")
     for film in result.films:
-        say(f"film: {film}")
+        say(f"file: {film}")
     for line in _told(json.loads(result.report.read_text(encoding="utf-8"))):
         say(line)
     say_where(config.folder)
 
 
+def _cuts_told(cuts: list[dict[str, Any]]) -> str:
+    """Return where a tracked morph is cut, the first few places in words."""
+    if not cuts:
+        return "tracked: one mesh throughout"
+    places = [f"before frame {cut['frame']} ({cut['reason'].split(';')[0]})" for cut in cuts[:_CUTS_TOLD]]
+    more = f", and {len(cuts) - _CUTS_TOLD} more in morph.json" if len(cuts) > _CUTS_TOLD else ""
+    return f"tracked: {len(cuts) + 1} pieces, a new one starts {'; '.join(places)}{more}"
+
+
 def _told(report: dict[str, Any]) -> list[str]:
     """Return what one should know of a report without opening it."""
     summary, lines = report["summary"], []
+    if report["tracked"] is not None:
+        lines.append(_cuts_told(report["tracked"]["cuts"]))
     removed, pace = summary["removed"], summary["pace"]["ratio"]
     if removed["pieces"]:
         largest = f"the largest {100 * removed['largest']:.2g} % of the volume"

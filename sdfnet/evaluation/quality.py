@@ -23,6 +23,7 @@ from sdfnet.evaluation.metrics import (
 from sdfnet.evaluation.topology import Topology, components_and_genus
 from sdfnet.fields.base import Field
 from sdfnet.geometry.bounds import UNIT_BOUNDS, check_resolution
+from sdfnet.geometry.loose import MIN_PIECE, check_min_piece, drop_loose_pieces
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing.extract import extract_mesh
 
@@ -39,6 +40,8 @@ class EvaluationConfig:
         Newton steps that carry the result's vertices onto the zero level; the floor is never projected.
     sparse : bool
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
+    min_piece : float
+        Pieces and cavities of the result below this share of its volume are left out, as extraction does; 0 keeps all.
     num_points : int
         Surface samples each way, at least 100.
     num_volume_points : int
@@ -52,6 +55,7 @@ class EvaluationConfig:
     resolution: int = 128
     project_steps: int = 0
     sparse: bool = True
+    min_piece: float = MIN_PIECE
     num_points: int = NUM_POINTS
     num_volume_points: int = 100_000
     floor: bool = True
@@ -59,6 +63,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution, least=8)
+        check_min_piece(self.min_piece)
         for name, least in (("project_steps", 0), ("num_points", 100), ("num_volume_points", 100)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -162,7 +167,8 @@ def evaluate_shape(
         vertex_normals=False,
         device=device,
     )
-    result = measure_mesh(mesh, source, config=config, name=name)
+    cleaned = drop_loose_pieces(mesh, min_share=config.min_piece).mesh
+    result = measure_mesh(cleaned, source, config=config, name=name)
     floor = None
     if config.floor:
         lowest = extract_floor(source, resolution=config.resolution, sparse=config.sparse)

@@ -12,9 +12,10 @@ from sdfnet.geometry.loose import MIN_PIECE, check_min_piece
 from sdfnet.geometry.usd import check_usd
 from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
 from sdfnet.rendering.camera import UpAxis
+from sdfnet.surfacing.tracking import OnChange
 
 MorphPath = Literal[PathKind, "geodesic"]
-"""How codes go from shape to shape: by a formula, or bent so that the surface travels less and stays in one piece."""
+"""How codes go from shape to shape: by a formula, or bent so that the surface stays in one piece."""
 
 Pace = Literal["code", "surface"]
 """Whose steps from frame to frame are even: the code's, or the surface's in the mean."""
@@ -38,7 +39,7 @@ class MorphConfig:
         At least 2, and one for each shape; each shape falls exactly on a frame.
     path : MorphPath
         "linear", "spherical", "spline" (Catmull-Rom), "natural" (cubic spline); or "geodesic", a bent path along which
-        the surface travels less and stays in one piece, looked for between each two shapes in some ten seconds.
+        the surface stays in one piece where it can, looked for between each two shapes in some ten seconds.
     pace : Pace
         "code", or "surface": from frame to frame the surface travels the same mean distance, but for the easing, and
         frames are shared out between the shapes by travel where no `key_times` are given.
@@ -59,6 +60,12 @@ class MorphConfig:
     min_piece : float
         Pieces and cavities below this share of the volume are left out, and between shapes also larger ones (up to 5 %)
         beyond as many as the two shapes have; 0 keeps all. What was left out is in the report.
+    tracked : bool
+        Whether one mesh is carried along, so that every frame has the same faces and vertex k is the same place on the
+        shape throughout. Where the topology changes or triangles would fold, a new mesh starts, and the report says so.
+        Vertices lie on the surface: `project_steps` is not asked for.
+    on_change : OnChange
+        What a tracked morph does there: "cut", or "frames", faces of its own for every frame of the whole morph.
     format : tuple of str
         Of numbered meshes ("obj", "ply", "stl"), and of one file for the whole: an animated mesh ("glb", or "usd" with
         the extra sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif", "webp").
@@ -92,6 +99,8 @@ class MorphConfig:
     project_steps: int = 0
     sparse: bool = True
     min_piece: float = MIN_PIECE
+    tracked: bool = False
+    on_change: OnChange = "cut"
     format: tuple[MorphFormat, ...] = ("obj", "mp4")
     fps: int = 20
     width: int = 640
@@ -113,9 +122,14 @@ class MorphConfig:
             if getattr(self, name) < 16 or getattr(self, name) % 2:
                 raise ValueError(f"{name} must be even and at least 16, got {getattr(self, name)}")
         check_min_piece(self.min_piece)
+        if self.tracked and self.project_steps:
+            raise ValueError(f"project_steps has no effect with tracked=true, got {self.project_steps}")
+        if self.on_change != "cut" and not self.tracked:
+            raise ValueError(f"on_change={self.on_change} has an effect only with tracked=true")
         if not np.isfinite(self.turntable):
             raise ValueError(f"turntable must be a finite number of degrees, got {self.turntable}")
-        for name, allowed in (("path", MorphPath), ("pace", Pace), ("frame", Frame), ("color", MorphColor)):
+        choices = {"path": MorphPath, "pace": Pace, "frame": Frame, "color": MorphColor, "on_change": OnChange}
+        for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
         check_playback(self.playback)

@@ -27,6 +27,7 @@ from sdfnet.latents.plot import PLOT_FILE, save_plot
 from sdfnet.latents.production import produce
 from sdfnet.latents.report import REPORT_FILE, make_report, save_report
 from sdfnet.latents.sequence import MadeFrame, MorphSequence, load_stored
+from sdfnet.latents.tracked import tracked_frames
 from sdfnet.latents.writers import SHEET_NAME, frame_formats, write_sequence
 from sdfnet.rendering.renderer import Renderer
 from sdfnet.runs import Run
@@ -139,10 +140,13 @@ def _mesh_finder(
     counts_of = piece_counter(run, frames, config=config)
 
     @functools.lru_cache(maxsize=4)
+    def extracted(index: int) -> Mesh:
+        return extract_frame(run, frames, index, config=config, allowed=counts_of(index)).mesh
+
     def mesh_of(index: int) -> Mesh:
         if "stored" in finished.get(index, {}):
             return load_stored(out / finished[index]["stored"])
-        return extract_frame(run, frames, index, config=config, allowed=counts_of(index)).mesh
+        return extracted(index)
 
     return mesh_of
 
@@ -166,7 +170,7 @@ def _make_frames(
     with Renderer(size=(config.width, config.height)) as renderer:
         staging = Staging.from_dict(manifest["view"])
         filming = Filming(staging, frames, mesh_of, renderer, config=config)
-        surfaces = _surfaces(run, frames, missing, config)
+        surfaces = _surfaces(run, frames, missing, config, progress=progress)
         produce(
             surfaces,
             frames,
@@ -181,8 +185,12 @@ def _make_frames(
         )
 
 
-def _surfaces(run: Run, frames: list[MorphFrame], missing: list[int], config: MorphConfig) -> Generator[MadeFrame]:
+def _surfaces(
+    run: Run, frames: list[MorphFrame], missing: list[int], config: MorphConfig, *, progress: bool
+) -> Generator[MadeFrame]:
     """Yield the `missing` frames, made in the way that `config` asks for."""
+    if config.tracked:
+        return tracked_frames(run, frames, missing, config=config, progress=progress)
     return extracted_frames(run, frames, missing, config=config)
 
 

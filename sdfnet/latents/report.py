@@ -46,6 +46,7 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
     rows = [
         _row(frame, number, values, radius) for number, (frame, values) in enumerate(zip(frames, measured, strict=True))
     ]
+    cuts = [{"frame": record["index"], "reason": record["cut"]} for record in sequence.records if record["cut"]]
     return {
         "format": REPORT_FORMAT,
         "shapes": [frame.shape for frame in frames if frame.shape],
@@ -57,6 +58,9 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
         },
         "radius": radius,
         "summary": _summary(rows, closing, radius),
+        "tracked": {"pieces": len({record["piece"] for record in sequence.records}), "cuts": cuts}
+        if sequence.config.tracked
+        else None,
         "ends": [_end(run, frames, number, mesh_of) for number in _ends(frames)],
         "frames": rows,
     }

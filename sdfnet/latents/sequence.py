@@ -40,6 +40,8 @@ class MadeFrame:
         What is left.
     num_extra : int
         Pieces more than the shapes before and after have: too large to be called loose.
+    cut : str
+        Why no mesh could be carried to this frame from the one before; empty where one was, or none was to be.
     """
 
     index: int
@@ -49,6 +51,7 @@ class MadeFrame:
     num_pieces: int = 1
     num_cavities: int = 0
     num_extra: int = 0
+    cut: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,10 +86,11 @@ def write_frame(
         "time": frame.time,
         "shape": frame.shape,
         "piece": made.piece,
+        "cut": made.cut,
         "meshes": meshes,
         "picture": picture,
     }
-    if READS_MESHES.intersection(config.format):
+    if config.tracked or READS_MESHES.intersection(config.format):
         record["stored"] = f"{STORED}/frame_{made.index:04d}.npz"
         save_stored(mesh, out / record["stored"])
         files.append(record["stored"])
