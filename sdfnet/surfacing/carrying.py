@@ -13,6 +13,7 @@ from sdfnet.fields.base import Field, evaluate
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.remeshing import check_closed, face_crosses, sum_at_vertices
 from sdfnet.surfacing.motion import smooth_motion, spread_centers
+from sdfnet.surfacing.shapes import slides, smallest_angles, turned_over
 from sdfnet.surfacing.window import FieldAt
 
 _STRIDE = 0.5
@@ -39,10 +40,14 @@ _CLOSE = 2e-5
 """Unit frame: vertices nearer to the surface than this are on it."""
 
 _FAR = 4e-4
-"""Unit frame: a mesh with a vertex farther from the surface than this has lost it."""
+"""Unit frame: a vertex farther from the surface than this has lost it."""
 
-_SLIDE_BELOW = 0.5
-"""Vertices of triangles with a lower quality slide to even them; fully at half of it."""
+_FEW = 5e-4
+"""Vertices that have lost the surface, and triangles turned over, that a mesh goes on with: in creases and at tips
+finer than an edge there are some in every mesh."""
+
+_SLIDES, _MOST_SLIDES = 2, 16
+"""Rounds of sliding in a sub-step, and while triangles are turned over."""
 
 _MOST_SLIVERS = 0.04
 """A mesh with a larger share of triangles below 10° has been stretched too much."""
@@ -179,29 +184,40 @@ def _searched(
     places = middle[:, None] + offsets[:, None] * normals[:, None]
     flat = torch.from_numpy(places.reshape(-1, 3)).float()
     values = evaluate(field, flat).double().numpy().reshape(len(lost), -1)
-    crossing = np.asarray((values[:, :-1] <= 0) & (values[:, 1:] > 0))
+    crossing: NDArray[np.bool_] = (values[:, :-1] <= 0) & (values[:, 1:] > 0)
     away = np.where(crossing, np.abs(offsets[:-1] + offsets[1:]), np.inf)
     at, row = np.asarray(away.argmin(axis=1)), np.arange(len(lost))
+    any_crossing = np.asarray(crossing.any(axis=1))
     share = values[row, at] / np.where(crossing[row, at], values[row, at] - values[row, at + 1], 1.0)
     found = places[row, at] + share[:, None] * (places[row, at + 1] - places[row, at])
-    return np.where(crossing.any(axis=1)[:, None], found, middle)
+    return np.where(any_crossing[:, None], found, middle)
 
 
 def _evened(carried: Carried, field: Field) -> Carried:
-    """Let the vertices of badly shaped triangles slide in their tangent planes until these are better."""
+    """Let the vertices of badly shaped triangles slide along the surface; longer while triangles are turned over."""
+    for sliding in range(_MOST_SLIDES):
+        bad, way = slides(carried.vertices, carried.faces, carried.normals)
+        turned = turned_over(carried.vertices, carried.faces, carried.normals).any()
+        if not len(bad) or (sliding >= _SLIDES and not turned):
+            break
+        found, values, slopes = _newton(field, carried.vertices[bad] + way, carried.edge_length / 2)
+        kept = np.abs(values) <= _FAR * _lengths(slopes)
+        vertices, normals = carried.vertices.copy(), carried.normals.copy()
+        distances = carried.distances.copy()
+        vertices[bad[kept]], distances[bad[kept]] = found[kept], (values / _lengths(slopes))[kept]
+        normals[bad[kept]] = (slopes / np.maximum(np.linalg.norm(slopes, axis=1), 1e-12)[:, None])[kept]
+        carried = replace(carried, vertices=vertices, normals=normals, distances=distances)
     return carried
 
 
 def fault(carried: Carried) -> str:
     """Say why this mesh cannot go on; empty if it can."""
-    worst = float(np.abs(carried.distances).max())
-    if not worst <= _FAR:
-        return f"a vertex has lost the surface by {worst:.2g}"
-    crosses = face_crosses(carried.vertices, carried.faces)
-    upright = np.einsum("ij,ij->i", crosses, carried.normals[carried.faces].sum(axis=1))
-    num_inverted = np.count_nonzero(upright <= 0)
-    if num_inverted:
-        return f"{num_inverted} triangles turn over"
+    lost = np.abs(carried.distances) > _FAR
+    if np.count_nonzero(lost) > _FEW * len(lost) or not np.abs(carried.distances).max() < carried.edge_length:
+        return f"{np.count_nonzero(lost)} vertices have lost the surface"
+    num_turned = np.count_nonzero(turned_over(carried.vertices, carried.faces, carried.normals))
+    if num_turned > _FEW * len(carried.faces):
+        return f"{num_turned} triangles turn over"
     angles = smallest_angles(carried.vertices, carried.faces)
     slivers = np.count_nonzero(angles < 10) / len(angles)
     if slivers > _MOST_SLIVERS:
@@ -209,15 +225,6 @@ def fault(carried: Carried) -> str:
     sides = carried.vertices[carried.faces] - carried.vertices[np.roll(carried.faces, 1, axis=1)]
     longest = float(np.linalg.norm(sides, axis=2).max()) / carried.edge_length
     return f"an edge is {longest:.1f} times as long as the mean at the start" if longest > _MOST_STRETCH else ""
-
-
-def smallest_angles(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the smallest angle of each triangle, degrees, (F,)."""
-    corners = vertices[faces]
-    forward = np.roll(corners, -1, axis=1) - corners
-    forward /= np.maximum(np.linalg.norm(forward, axis=2, keepdims=True), 1e-300)
-    cosines = -(forward * np.roll(forward, 1, axis=1)).sum(axis=2)
-    return np.degrees(np.arccos(np.clip(cosines, -1, 1)).min(axis=1))
 
 
 def values_and_gradients(

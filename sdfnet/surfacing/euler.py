@@ -77,6 +77,15 @@ def euler_number(values: NDArray[np.float32]) -> int:
     return round(float(euler + (_weights()[plain + bits] - _weights()[plain]).sum()))
 
 
+def euler_shares(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what each cell adds to the Euler number, (X-1, Y-1, Z-1); multiples of 1/8, which add up exactly."""
+    cases = _cases(values <= 0)
+    shares = _weights()[cases.astype(np.int64)]
+    cells, joins = _joined_squares(values, cases)
+    shares.ravel()[cells] = _weights()[cases.ravel()[cells] + joins @ (1 << np.arange(8, 14))]
+    return np.asarray(shares)
+
+
 def level_topology(values: NDArray[np.float32], *, smallest: float) -> tuple[LevelTopology, LooseBits]:
     """Return the topology of the inside of a lattice, and what was left out of it.
 

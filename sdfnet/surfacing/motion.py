@@ -10,22 +10,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-NUM_BUMPS = 96
+NUM_BUMPS = 64
 """Centres of bumps, spread evenly over the surface."""
 
 _WIDTH = 1.5
 """Standard deviation of a bump over the median distance from a centre to the next."""
 
-_BUMP_PRICE = 1e-3
-_SHIFT_PRICE = 1e-6
-"""Ridge penalties for bumps and for the quadratic part, relative to the number of equations. The latter only keeps
-still what the normal motion leaves open, such as the turning of a sphere."""
+_PRICES = (1e-8, 1e-5, 1e-3)
+"""Ridge penalties of the linear part, the quadratic part and the bumps, relative to the number of equations: what the
+normal motion leaves open, such as the turning of a sphere, is left out, and the simpler of two motions is taken."""
 
 _ROUNDS = 2
 """Fits; each but the first gives less weight to what the one before it did not explain (Cauchy's weights): normals at
 sharp edges, and parts that vanish."""
 
-_EQUATIONS = 4000
+_EQUATIONS = 2500
 """The fit looks at no more vertices than about this."""
 
 
@@ -76,5 +75,5 @@ def _basis(
     width = _WIDTH * np.sqrt(np.median(apart.min(axis=1)))
     squares = (points**2).sum(axis=1)[:, None] + (centers**2).sum(axis=1) - 2 * points @ centers.T
     bumps = np.exp(-np.maximum(squares, 0) / (2 * width**2))
-    price = np.concatenate([np.full(smooth.shape[1], _SHIFT_PRICE), np.full(len(centers), _BUMP_PRICE)])
+    price = np.repeat(_PRICES, [4, 6, len(centers)])
     return np.hstack([smooth, bumps]), price

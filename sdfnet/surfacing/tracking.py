@@ -30,6 +30,9 @@ from sdfnet.surfacing.window import FieldAt
 _QUANTILE = 0.99
 """Of the given mesh's vertices so many must be near the surface."""
 
+_FINER = 2
+"""Of the lattice on which a piece after a change of topology starts."""
+
 OnChange = Literal["cut", "frames"]
 """What to do where no mesh can go on: start a new tracked piece, or mesh every frame of the sequence on its own."""
 
@@ -194,8 +197,14 @@ def track_surface(
     with tqdm(total=len(times), desc="track", unit="frame", disable=not progress) as bar:
         while not pieces or pieces[-1].last_frame < len(times) - 1:
             first = pieces[-1].last_frame + 1 if pieces else 0
-            start = even_start if first == 0 else _even_mesh(field_at(times[first]), config)
-            piece, cut = _track_piece(field_at, times, first, start, transitions.changes, config, bar)
+            if first and _change_after(transitions.changes, first) is not None:  # one frame: need not be even
+                piece, cut = _single(field_at(times[first]), first, config), _change_after(transitions.changes, first)
+                bar.update()
+            else:
+                # Just after a change gaps and necks are narrow: what the lattice cannot tell apart, a finer one can.
+                finer = _FINER if cuts and cuts[-1].topology else 1
+                start = even_start if first == 0 else _even_mesh(field_at(times[first]), config, finer=finer)
+                piece, cut = _track_piece(field_at, times, first, start, transitions.changes, config, bar)
             pieces.append(piece)
             if cut is not None:
                 cuts.append(cut)
@@ -254,8 +263,13 @@ def _change_after(changes: Sequence[Change], frame: int) -> Cut | None:
     return Cut(frame, reasons[0].time, "; ".join(change.reason for change in reasons), True)
 
 
-def _even_mesh(field: Field, config: TrackConfig) -> Mesh:
-    return even_mesh(field, resolution=config.resolution, edge_length=config.edge_length, smallest=config.smallest)
+def _even_mesh(field: Field, config: TrackConfig, *, finer: int = 1) -> Mesh:
+    return even_mesh(
+        field,
+        resolution=finer * config.resolution,
+        edge_length=finer * config.edge_length,
+        smallest=config.smallest,
+    )
 
 
 def _single(field: Field, frame: int, config: TrackConfig) -> TrackedPiece:

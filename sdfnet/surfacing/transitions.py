@@ -8,7 +8,7 @@ open. Pieces and cavities below a share of the volume are passed over; their gro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,11 @@ from tqdm import tqdm
 
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
 from sdfnet.surfacing.euler import LevelTopology, LooseBits, euler_number, level_topology
+from sdfnet.surfacing.refining import confirm, places_of_change
 from sdfnet.surfacing.window import FieldAt, Window
+
+_SOON = 8
+"""In frames. A change that only the coarse lattice shows, and undoes within so many, is the lattice's own."""
 
 _OPEN = 0.4
 """In spacings: where the value interpolated between frames is nearer to zero, a sub-step evaluates the field. Doubled
@@ -84,7 +88,8 @@ def find_changes(
     Parameters
     ----------
     resolution : int
-        Samples along the longest axis of the lattice over `bounds`. What is thinner than a spacing may be missed.
+        Samples along the longest axis of the lattice over `bounds`. What is thinner than a spacing may be missed. A
+        change that it shows is looked at on a finer one, which tells when it happens, or that it does not.
     substeps : int
         How many times each interval between two frames is looked at, its end included.
     smallest : float
@@ -92,6 +97,7 @@ def find_changes(
     """
     window = Window.around(field_at, times, Lattice.over(bounds, resolution))
     changes: list[Change] = []
+    doubtful: list[Change] = []
     found: list[tuple[LevelTopology, LooseBits]] = []
     earlier = np.zeros(0, dtype=np.float32)
     for frame, time in enumerate(tqdm(times, desc="topology", unit="frame", disable=not progress)):
@@ -102,8 +108,12 @@ def find_changes(
         found.append(level_topology(values, smallest=smallest))
         if frame:
             steps = _Interval(field_at, window, frame - 1, (times[frame - 1], time), (earlier, values))
-            changes += _changes_between(steps, (found[-2][0], found[-1][0]), substeps, smallest)
+            seen = _changes_between(steps, (found[-2][0], found[-1][0]), substeps, smallest)
+            for one in seen:
+                change = _confirmed(one, steps, times, substeps)
+                (changes if change else doubtful).append(change or one.change)
         earlier = values
+    changes = sorted(changes + _lasting(doubtful), key=lambda change: (change.time, change.until))
     return Transitions(tuple(changes), *(tuple(column) for column in zip(*found, strict=True)))
 
 
@@ -142,9 +152,12 @@ class _Interval:
 
 def _changes_between(
     interval: _Interval, ends: tuple[LevelTopology, LevelTopology], substeps: int, smallest: float
-) -> list[Change]:
-    """Return the changes between two frames; pieces are only counted where the Euler number tells of a change."""
-    shares = np.linspace(0, 1, substeps + 1)
+) -> list[_Seen]:
+    """Return the changes between two frames as the lattice shows them.
+
+    Pieces are only counted where the Euler number tells of a change.
+    """
+    shares = np.linspace(0, 1, substeps + 1).tolist()
     values = [interval.ends[0], *(interval.values(share) for share in shares[1:-1]), interval.ends[1]]
     euler = [euler_number(one) for one in values]
     if len(set(euler)) == 1 and ends[0] == ends[1]:
@@ -160,6 +173,65 @@ def _changes_between(
             after = level_topology(values[step], smallest=smallest)[0]
         if after != before:
             span = interval.time(shares[step - 1]), interval.time(shares[step])
-            changes.append(Change(interval.frame, *span, before, after))
+            places = places_of_change(values[step - 1], values[step])
+            changes.append(_Seen(Change(interval.frame, *span, before, after), step, places))
         before = after
     return changes
+
+
+def _lasting(doubtful: list[Change]) -> list[Change]:
+    """Return those changes, in order of time, all seen by the lattice only, that it does not take back soon."""
+    lasting: list[Change] = []
+    for change in doubtful:
+        undone = [other for other in lasting if _difference(other) == _difference(change, -1)]
+        if undone and change.frame - undone[-1].frame <= _SOON:
+            lasting.remove(undone[-1])
+        else:
+            lasting.append(change)
+    return lasting
+
+
+def _difference(change: Change, sign: int = 1) -> tuple[int, ...]:
+    names = ("components", "genus", "cavities")
+    return tuple(sign * (getattr(change.after, name) - getattr(change.before, name)) for name in names)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A change as the lattice shows it, at a sub-step of its interval, and the cells (N, 3) where."""
+
+    change: Change
+    step: int
+    places: NDArray[np.int64]
+
+
+def _confirmed(seen: _Seen, interval: _Interval, times: Sequence[float], substeps: int) -> Change | None:
+    """Return a change at the time when the field itself has it; None where only the lattice shows one.
+
+    A change at no place is that of a piece that grew or shrank past the bound, and is left as it is.
+    """
+    if not len(seen.places):
+        return seen.change
+
+    def time_of(number: int) -> float:
+        frame, part = divmod(number, substeps)
+        later = times[min(frame + 1, len(times) - 1)]
+        return float(times[frame] + part / substeps * (later - times[frame]))
+
+    last = substeps * (len(times) - 1)
+    steps = [
+        confirm(
+            interval.field_at,
+            interval.window.lattice,
+            interval.window.place_of(cell),
+            step=substeps * interval.frame + seen.step,
+            time_of=time_of,
+            last=last,
+        )
+        for cell in seen.places
+    ]
+    true = [step for step in steps if step is not None]
+    if not true:
+        return None
+    step = min(true)
+    return replace(seen.change, frame=step // substeps, time=time_of(step), until=time_of(step + 1))

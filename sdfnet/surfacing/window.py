@@ -84,6 +84,10 @@ class Window:
             values = values.repeat(_SIDE, axis=axis)
         return np.pad(values, 1, constant_values=1.0)
 
+    def place_of(self, cell: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the middle, in lattice coordinates, of a cell of the array of values."""
+        return np.asarray(cell - 0.5 + _SIDE * self.first, dtype=np.float64)
+
     def evaluate(self, field: Field, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the values, in spacings, of `field` at the samples of these flat numbers."""
         places = np.stack(np.unravel_index(numbers, self.shape), axis=1) - 1 + _SIDE * self.first

@@ -14,7 +14,7 @@ from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing.starting import even_mesh
 from sdfnet.surfacing.tracking import TrackConfig, TrackedMorph, track_surface
 
-CONFIG = TrackConfig(resolution=40)
+CONFIG = TrackConfig(resolution=28)
 TIMES = np.linspace(0, 1, 9).tolist()
 
 
