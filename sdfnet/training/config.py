@@ -56,9 +56,9 @@ class TrainingConfig:
     resident: Choice = "auto"
     """Whether all samples are kept on the device; auto does on CUDA if they fit into half of its free memory."""
     evaluations: int = 20
-    """How often the surface error on held-out points is measured."""
+    """How often the surface error on held-out points is measured; less often where the budget is below two minutes."""
     previews: int = 4
-    """How many small pictures of the shapes are drawn on the way; 0 for none."""
+    """How many small pictures of the shapes are drawn on the way; 0 for none. Fewer where the budget is short."""
     checkpoint_seconds: float = 60.0
     """Time between saves of the state; does not influence the result."""
     seed: int = 0

@@ -28,7 +28,7 @@ from sdfnet.training.allocator import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates
 from sdfnet.training.manifest import changed_versions, continue_or_begin, run_config
-from sdfnet.training.plan import Plan, make_plan
+from sdfnet.training.plan import Plan, make_plan, planned_looks
 from sdfnet.training.processes import (
     ALONE,
     Processes,
@@ -229,7 +229,8 @@ def _record(
 ) -> None:
     """Write a row, measure and draw where this step is due: the first process does, all give it their codes."""
     steps, config, step = training.plan.steps, training.config, state.step
-    measured = _is_due(step, steps, config.evaluations)
+    looks = planned_looks(config)
+    measured = _is_due(step, steps, looks.evaluations)
     if not (measured or _is_due(step, steps, _MAX_ROWS)):
         return
     values = {name: float(loss) for name, loss in losses.items()}
@@ -239,7 +240,7 @@ def _record(
             f"the loss is {values['loss']} at step {step}: the training has diverged. "
             f"Lower training.learning_rate (it is {training.rates.decoder:g}) and choose a new run=DIR."
         )
-    drawn = bool(config.previews) and _is_due(step, steps, config.previews)
+    drawn = bool(looks.previews) and _is_due(step, steps, looks.previews)
     latents = whole_latents(state) if measured or drawn else None
     if recorder is None:
         return

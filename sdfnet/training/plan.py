@@ -27,6 +27,10 @@ _TIMED_SECONDS = 8.0
 _OVERHEAD = 1.06
 """Held-out measurements, pictures and saves cost about this factor."""
 _MIN_STEPS = 50
+_TIMED_SHARE = 0.05
+"""Of a short budget so much goes into timing, at most."""
+_SECONDS_PER_EVALUATION, _SECONDS_PER_PREVIEW = 6.0, 30.0
+"""A measurement takes about 0.1 s, a picture about 1 s: they must not eat a budget of seconds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,29 @@ class Plan:
     @property
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How often a training is looked at on its way."""
+
+    evaluations: int
+    previews: int
+
+
+def planned_looks(config: TrainingConfig) -> Looks:
+    """Return what `config` asks for, less where its budget is too short for it; neither influences the training.
+
+    >>> planned_looks(TrainingConfig(budget="12s")), planned_looks(TrainingConfig(budget="3min"))
+    (Looks(evaluations=2, previews=0), Looks(evaluations=20, previews=4))
+    """
+    if config.steps is not None or config.budget is None:
+        return Looks(config.evaluations, config.previews)
+    seconds = parse_duration(config.budget)
+    return Looks(
+        min(config.evaluations, max(1, int(seconds / _SECONDS_PER_EVALUATION))),
+        min(config.previews, int(seconds / _SECONDS_PER_PREVIEW)),
+    )
 
 
 def make_plan(
@@ -90,6 +117,8 @@ def _time_step(
     processes = schedule.processes
     state = make_state(copy.deepcopy(decoder), latents, device=device, processes=processes, compiled=plan.compiled)
     rates = learning_rates(config, kind)
+    assert config.budget is not None
+    longest = min(_TIMED_SECONDS, _TIMED_SHARE * parse_duration(config.budget))
     times: list[float] = []
     began = time.perf_counter()
     for step in range(_TIMED_STEPS):
@@ -99,6 +128,7 @@ def _time_step(
         )
         losses["loss"].item()  # waits for the device
         times.append(time.perf_counter() - start)
-        if step >= 3 and any(any_of(processes, time.perf_counter() - began > _TIMED_SECONDS)):
+        limit = longest if step >= 7 else _TIMED_SECONDS
+        if step >= 3 and any(any_of(processes, time.perf_counter() - began > limit)):
             break
     return statistics.median(times[2:])
