@@ -19,12 +19,14 @@ from sdfnet.cli.render import RenderConfig, render
 from sdfnet.cli.resources import meshes_folder
 from sdfnet.cli.train import TrainConfig, train
 from sdfnet.files import ensure_folder
+from sdfnet.latents.config import MorphFormat
 from sdfnet.runs import Run, load_run
 from sdfnet.sampling import SamplerConfig
 from sdfnet.training import TrainingConfig, parse_duration
 
 _NUM_KEYS = 4
 _COARSE = 32
+_MORPH_FORMATS: tuple[MorphFormat, ...] = ("obj", "glb", "html", "mp4")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class DemoConfig:
     """
 
     out: Path = Path("demo")
-    budget: str = "3min"
+    budget: str = "2.5min"
     shapes: str | tuple[str, ...] = "all"
     resolution: int = 128
     frames: int = 48
@@ -87,8 +89,18 @@ def demo(config: DemoConfig) -> None:
     _step(
         "morph",
         morph,
-        MorphKeys(run=run, shapes=keys, frames=config.frames, out=out / "morph", device=config.device, overwrite=True),
-        f"run={run} 'shapes=[{','.join(keys)}]' frames={config.frames} out={out / 'morph'}",
+        MorphKeys(
+            run=run,
+            shapes=keys,
+            frames=config.frames,
+            pace="surface",
+            format=_MORPH_FORMATS,
+            out=out / "morph",
+            device=config.device,
+            overwrite=True,
+        ),
+        f"run={run} 'shapes=[{','.join(keys)}]' frames={config.frames} pace=surface "
+        f"'format=[{','.join(_MORPH_FORMATS)}]' out={out / 'morph'}",
     )
     _step(
         "render",
@@ -101,7 +113,7 @@ def demo(config: DemoConfig) -> None:
     say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
     for place, what in (
         ("meshes", "every chair as OBJ, in centimetres, where its source stands"),
-        ("morph", f"{config.frames} meshes from chair to chair, morph.mp4, contact_sheet.png"),
+        ("morph", f"{config.frames} meshes from chair to chair; morph.html plays them, morph.glb, morph.mp4"),
         ("pictures", "a picture of every chair, contact_sheet.png"),
         ("evaluation", "how good they are: evaluation.csv, evaluation.json"),
         ("run", "the trained network, for sdfnet extract, morph, render and evaluate"),
