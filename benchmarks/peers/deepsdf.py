@@ -35,7 +35,7 @@ from sdfnet.geometry.reading import find_meshes
 from sdfnet.runs import load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 
-MARKS = (1 / 60, 1 / 30, 1 / 15, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 1.0)
+MARKS = (1 / 30, 1 / 10, 1 / 3, 2 / 3, 1.0)
 """Shares of the time after which the peer is measured."""
 
 CURVE_COLUMNS = ("steps", "seconds", "surface_error", "signs_right")
@@ -96,7 +96,7 @@ def choose_batch(arguments: argparse.Namespace, keep: Path, store: SampleStore, 
     for points in arguments.points:
         folder = keep / "trials" / f"{points}_{arguments.trial_minutes:g}min"
         experiment = Experiment(folder, arguments.checkout.resolve(), points, 60 * arguments.trial_minutes)
-        (last,) = train_peer(experiment, store, truths, marks=(1.0,), resolution=None)
+        *_, last = train_peer(experiment, store, truths, marks=(1.0,), resolution=None)
         errors[points] = last["surface_error"]
         print(f"trial {len(truths)} x {points}: {last['steps']} steps, error {errors[points]:.4f} %", flush=True)
     return min(errors, key=errors.__getitem__)
