@@ -111,6 +111,12 @@ def demo(config: DemoConfig) -> None:
     _step("evaluate", evaluate, EvaluateConfig(**shared, out=out / "evaluation"), f"run={run} out={out / 'evaluation'}")
     say()
     say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
+    _tell_places(out, config)
+    say_where(out)
+
+
+def _tell_places(out: Path, config: DemoConfig) -> None:
+    """Say what lies where."""
     for place, what in (
         ("meshes", "every chair as OBJ, in centimetres, where its source stands"),
         ("morph", f"{config.frames} meshes from chair to chair; morph.html plays them, morph.glb, morph.mp4"),
@@ -119,7 +125,6 @@ def demo(config: DemoConfig) -> None:
         ("run", "the trained network, for sdfnet extract, morph, render and evaluate"),
     ):
         say(f"  {f'{out / place}':<24} {what}")
-    say_where(out)
 
 
 def _step(name: str, command: Callable[[Any], None], config: Any, line: str) -> None:
