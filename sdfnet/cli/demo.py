@@ -86,6 +86,21 @@ def demo(config: DemoConfig) -> None:
     keys = _alike(load_run(run), _NUM_KEYS)
     shared: dict[str, Any] = {"run": run, "device": config.device, "resolution": config.resolution}
     _step("extract", extract, ExtractConfig(**shared, out=out / "meshes"), f"run={run} out={out / 'meshes'}")
+    _morph(out, run, keys, config)
+    _step(
+        "render",
+        render,
+        RenderConfig(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
+        f"meshes={out / 'meshes'} out={out / 'pictures'} width=320 height=320",
+    )
+    _step("evaluate", evaluate, EvaluateConfig(**shared, out=out / "evaluation"), f"run={run} out={out / 'evaluation'}")
+    say()
+    say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
+    _tell_places(out, config)
+    say_where(out)
+
+
+def _morph(out: Path, run: Path, keys: tuple[str, ...], config: DemoConfig) -> None:
     _step(
         "morph",
         morph,
@@ -102,17 +117,6 @@ def demo(config: DemoConfig) -> None:
         f"run={run} 'shapes=[{','.join(keys)}]' frames={config.frames} pace=surface "
         f"'format=[{','.join(_MORPH_FORMATS)}]' out={out / 'morph'}",
     )
-    _step(
-        "render",
-        render,
-        RenderConfig(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
-        f"meshes={out / 'meshes'} out={out / 'pictures'} width=320 height=320",
-    )
-    _step("evaluate", evaluate, EvaluateConfig(**shared, out=out / "evaluation"), f"run={run} out={out / 'evaluation'}")
-    say()
-    say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
-    _tell_places(out, config)
-    say_where(out)
 
 
 def _tell_places(out: Path, config: DemoConfig) -> None:
