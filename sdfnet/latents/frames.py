@@ -18,12 +18,14 @@ from sdfnet.latents.config import MorphConfig as MorphConfig
 from sdfnet.latents.geodesic import bend, bend_path
 from sdfnet.latents.interpolation import interpolate, path_knots
 from sdfnet.latents.pace import surface_travel
-from sdfnet.latents.timing import time_frames
+from sdfnet.latents.timing import even_shares, time_frames
 from sdfnet.runs import Run, select_shapes
 
-_FRAMES_A_STEP = 1.5
-_FEWEST_STEPS, _MOST_STEPS = 16, 48
-"""Travel is measured over steps of so many frames, and so often from one shape to the next."""
+_FEWEST_STEPS, _MOST_STEPS = 16, 60
+"""Travel is measured over about as many steps as there are frames from one shape to the next, within these limits."""
+
+_PASSES = 2
+"""First over even steps of the path, one of which may hold a fifth of the travel; then over what seemed even travel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +138,12 @@ def _travel(
     num_frames: int,
     start: float,
     end: float,
-) -> NDArray[np.float64]:
-    """Return the travel of the surface over even steps of the path from one key to the next."""
-    num_steps = int(np.clip(num_frames / (_FRAMES_A_STEP * (num_keys - 1)), _FEWEST_STEPS, _MOST_STEPS))
-    codes, places = follow(np.linspace(start, end, 2 * num_steps + 1))
-    return surface_travel(run.decoder, codes, places[:, :4].numpy())
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return stops on the way from key to key, (S + 1,) in [0, 1], and the travel of the surface between them, (S,)."""
+    even = np.linspace(0, 1, int(np.clip((num_frames - 1) / (num_keys - 1), _FEWEST_STEPS, _MOST_STEPS)) + 1)
+    stops, travelled = even, np.ones(len(even) - 1)
+    for _ in range(_PASSES):
+        stops = even_shares(stops, travelled, even)
+        codes, places = follow(np.clip(start + stops * (end - start), start, end))
+        travelled = surface_travel(run.decoder, codes, places[:, :4].numpy())
+    return stops, travelled

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sdfnet.latents.config import MorphConfig
 from sdfnet.latents.interpolation import ease, frame_times, path_knots
 
-Travel = Callable[[float, float], NDArray[np.float64]]
-"""From two times on the path to what is travelled over even steps between them, (steps,)."""
+Travel = Callable[[float, float], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""From two times on the path to stops, shares (S + 1,) of the way between them from 0 to 1, and what is travelled from
+each to the next, (S,)."""
 
 _STILL = 1e-6
 
@@ -54,14 +55,14 @@ def time_frames(num_keys: int, *, config: MorphConfig, travel: Travel | None = N
     travels = [travel(start, end) for start, end in pairwise(knots.tolist())] if travel is not None else []
     if travels and config.key_times is None:
         num_steps = config.frames if closed else config.frames - 1
-        steps = share_out_steps([float(each.sum()) for each in travels], num_steps)
+        steps = share_out_steps([float(travelled.sum()) for _, travelled in travels], num_steps)
         shown = np.concatenate([[0.0], np.cumsum(steps) / num_steps])
         times = np.arange(config.frames) / num_steps
     segments = np.clip(np.searchsorted(shown, times, side="right") - 1, 0, len(shown) - 2)
     eased = ease((times - shown[segments]) / (shown[segments + 1] - shown[segments]), easing=config.easing)
     shares = eased.copy()
-    for segment, travelled in enumerate(travels):
-        shares[segments == segment] = even_shares(travelled, eased[segments == segment])
+    for segment, (stops, travelled) in enumerate(travels):
+        shares[segments == segment] = even_shares(stops, travelled, eased[segments == segment])
     path = knots[segments] + shares * (knots[segments + 1] - knots[segments])
     for share, offset in ((0.0, 0), (1.0, 1)):
         path[eased == share] = knots[segments[eased == share] + offset]
@@ -80,12 +81,15 @@ def share_out_steps(travels: Sequence[float], num_steps: int) -> NDArray[np.int6
     return steps
 
 
-def even_shares(travelled: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where on a segment the `shares` (T,) of its travel are reached; `travelled` (S,) is over even steps.
+def even_shares(
+    stops: NDArray[np.float64], travelled: NDArray[np.float64], shares: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return where on a segment the `shares` (T,) of its travel are reached.
 
-    A monotone cubic joins the steps. Where nothing travels, the shares themselves.
+    `travelled` (S,) is what is travelled from each of the `stops` (S + 1,) to the next; they rise from 0 to 1. A
+    monotone cubic joins the stops. Where nothing travels, the shares themselves.
 
-    >>> even_shares(np.array([3.0, 1.0]), np.array([0.0, 0.75, 1.0])).round(4).tolist()
+    >>> even_shares(np.array([0.0, 0.5, 1.0]), np.array([3.0, 1.0]), np.array([0.0, 0.75, 1.0])).round(4).tolist()
     [0.0, 0.5, 1.0]
     """
     from scipy.interpolate import PchipInterpolator
@@ -94,7 +98,7 @@ def even_shares(travelled: NDArray[np.float64], shares: NDArray[np.float64]) -> 
     if not total > 0:
         return shares
     # A step without travel would make a jump of the inverse, so a millionth of the travel goes with the shares.
-    steps = travelled / total + _STILL / len(travelled)
+    steps = travelled / total + _STILL * np.diff(stops)
     reached = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
     reached[-1] = 1.0
-    return np.clip(PchipInterpolator(reached, np.linspace(0, 1, len(reached)))(shares), 0.0, 1.0)
+    return np.clip(PchipInterpolator(reached, stops)(shares), 0.0, 1.0)

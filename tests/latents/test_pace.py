@@ -1,53 +1,101 @@
 """Travel of known surfaces in closed form, and frames at an even pace."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from exact_spheres import sphere_run
+from exact_spheres import SphereDecoder, sphere_run
 
+from sdfnet.decoders.base import Decoder
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents.frames import MorphConfig, plan_frames
 from sdfnet.latents.interpolation import ease
 from sdfnet.latents.pace import surface_travel
 
 
+class RodsDecoder(Decoder):
+    """The exact distance to a sphere of radius 0.35 and eight separate thin rods; the code is their radius."""
+
+    latent_size = 1
+    length = 0.7
+
+    def condition(self, latents_BL: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (latents_BL,)
+
+    def decode(self, points_BN3: torch.Tensor, conditioned: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        (latents_BL,) = conditioned
+        sphere = (points_BN3 - torch.tensor([-0.5, 0.0, 0.0])).norm(dim=-1) - 0.35
+        axis = torch.nn.functional.normalize(torch.tensor([1.0, 0.2, 0.1]), dim=0)
+        starts = torch.tensor([[0.05, -0.65 + 0.17 * k, 0.1 * k - 0.4] for k in range(8)])
+        offsets = points_BN3[:, :, None] - starts
+        along = (offsets @ axis).clamp(0, self.length)
+        rods = (offsets - along[..., None] * axis).norm(dim=-1).amin(dim=-1) - latents_BL[:, :1]
+        return torch.minimum(sphere, rods)
+
+
+class RushDecoder(SphereDecoder):
+    """A sphere whose radius goes from 0.2 to 0.8 with its code from -1 to 1, two thirds of that within a twentieth."""
+
+    def condition(self, latents_BL: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        radii = 0.5 + 0.1 * latents_BL[:, 3:] + 0.2 * torch.tanh(40 * latents_BL[:, 3:])
+        return (torch.cat([latents_BL[:, :3], radii], dim=1),)
+
+
 def codes_along(run, num_steps: int) -> torch.Tensor:
-    shares = torch.linspace(0, 1, 2 * num_steps + 1)[:, None]
+    shares = torch.linspace(0, 1, num_steps + 1)[:, None]
     return run.latents[0] + shares * (run.latents[1] - run.latents[0])
 
 
 def test_a_sphere_that_grows_travels_by_what_its_radius_grows() -> None:
     run = sphere_run({"a": 0.2, "b": 0.9})
-    travel = surface_travel(run.decoder, codes_along(run, 4), np.zeros((9, 4)))
+    travel = surface_travel(run.decoder, codes_along(run, 4), np.zeros((5, 4)))
     assert travel == pytest.approx([0.175] * 4, rel=1e-3)
 
 
 def test_a_sphere_that_moves_travels_by_half_its_way_in_the_mean() -> None:
     run = sphere_run({"a": 0.4, "b": 0.4})
-    places = np.zeros((9, 4))
-    places[:, 0] = np.linspace(0, 8, 9)
+    places = np.zeros((5, 4))
+    places[:, 0] = np.linspace(0, 8, 5)
     assert surface_travel(run.decoder, codes_along(run, 4), places) == pytest.approx([1.0] * 4, rel=0.03)
     codes = codes_along(run, 4)
-    codes[:, 1] = torch.linspace(-0.2, 0.2, 9)
-    assert surface_travel(run.decoder, codes, np.zeros((9, 4))) == pytest.approx([0.05] * 4, rel=0.06)
+    codes[:, 1] = torch.linspace(-0.2, 0.2, 5)
+    assert surface_travel(run.decoder, codes, np.zeros((5, 4))) == pytest.approx([0.05] * 4, rel=0.06)
 
 
 def test_in_the_world_growing_by_code_and_by_scale_can_cancel() -> None:
     run = sphere_run({"a": 0.4, "b": 0.8})
     codes = codes_along(run, 16)
-    places = np.zeros((33, 4))
+    places = np.zeros((17, 4))
     places[:, 3] = np.log(codes[:, 3].numpy())
     assert surface_travel(run.decoder, codes, places) == pytest.approx([0.0] * 16, abs=1e-4)
     places[:, 3] = -places[:, 3]
-    radii = codes[::2, 3].double().numpy() ** 2
+    radii = codes[:, 3].double().numpy() ** 2
     assert surface_travel(run.decoder, codes, places) == pytest.approx(np.diff(radii), rel=0.01)
 
 
 def test_a_surface_that_is_nowhere_travels_nothing() -> None:
     run = sphere_run({"a": -0.5, "b": -0.2})
-    assert surface_travel(run.decoder, codes_along(run, 2), np.zeros((5, 4))).tolist() == [0.0, 0.0]
+    assert surface_travel(run.decoder, codes_along(run, 2), np.zeros((3, 4))).tolist() == [0.0, 0.0]
+
+
+def test_thin_rods_weigh_as_much_as_their_area() -> None:
+    """A coarse lattice has nodes in a layer thicker than the rods, which would weigh too much."""
+    radii, decoder = np.array([0.012, 0.014]), RodsDecoder()
+    rods = 8 * (2 * math.pi * radii * decoder.length + 4 * math.pi * radii**2)
+    expected = 0.002 * float((rods / (rods + 4 * math.pi * 0.35**2)).mean())
+    travel = surface_travel(decoder, torch.tensor(radii)[:, None].float(), np.zeros((2, 4)))
+    assert travel == pytest.approx([expected], rel=0.05)
+
+
+def test_frames_are_even_where_the_code_rushes() -> None:
+    """In frames even by code, one step in 59 holds a third of the travel."""
+    run = replace(sphere_run({"a": -1.0, "b": 1.0}), decoder=RushDecoder())
+    frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=60, easing="linear", pace="surface"))
+    codes = np.array([float(frame.latent[3]) for frame in frames])
+    steps = np.diff(0.1 * codes + 0.2 * np.tanh(40 * codes))
+    assert steps.max() / steps.min() < 1.03
 
 
 @pytest.mark.parametrize("playback", ["once", "loop"])
@@ -100,8 +148,8 @@ def test_key_frames_have_their_code_and_similarity_to_the_bit_at_any_pace(path: 
 
 def test_wrong_shapes_are_refused() -> None:
     run = sphere_run({"a": 0.4, "b": 0.8})
-    with pytest.raises(ValueError, match=r"odd number of codes.*got \(4, 4\) and \(4, 4\)"):
-        surface_travel(run.decoder, torch.zeros(4, 4), np.zeros((4, 4)))
+    with pytest.raises(ValueError, match=r"two codes or more.*got \(4, 4\) and \(3, 4\)"):
+        surface_travel(run.decoder, torch.zeros(4, 4), np.zeros((3, 4)))
     with pytest.raises(ValueError, match="pace must be one of code, surface, got 'even'"):
         MorphConfig(pace="even")
-    assert math.isfinite(surface_travel(run.decoder, codes_along(run, 1), np.zeros((3, 4)))[0])
+    assert math.isfinite(surface_travel(run.decoder, codes_along(run, 1), np.zeros((2, 4)))[0])
