@@ -20,7 +20,7 @@ from sdfnet.geometry.checking import format_reports
 from sdfnet.geometry.reading import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SampleStore
-from sdfnet.training import Processes, TrainingConfig, do_first, join_processes
+from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run
 from sdfnet.training import train as train_run
 
 
@@ -102,6 +102,9 @@ def _train(config: TrainConfig, processes: Processes) -> None:
 
 def _prepare(config: TrainConfig) -> str | Sequence[str]:
     """Complete the sample store and return which of its shapes are meant."""
+    refuse_another_run(  # What does not continue this run is said before its samples are drawn, not after.
+        config.run, config.decoder, config.training, holdout=config.holdout, init=config.init
+    )
     if config.meshes is None:
         return config.shapes
     if config.holdout:  # What is misspelt is said before hours of sampling, not after.

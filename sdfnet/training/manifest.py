@@ -31,17 +31,50 @@ def run_config(
 ) -> dict[str, Any]:  # fmt: skip
     """Return the configuration of a run as plain JSON values."""
     document = {
-        "decoder": asdict(decoder),
-        "training": asdict(config),
+        **_chosen(decoder, config, holdout, init),
         "sampler": store.config.to_dict(),
         "normalize": store.normalize,
         "meshes": store.meshes,
         "samples": str(store.directory),
         "shapes": list(names),
+    }
+    return json.loads(json.dumps(document))  # tuples become lists, as they will be read back
+
+
+def refuse_another_run(
+    directory: Path, decoder: DecoderConfig, config: TrainingConfig, *,
+    holdout: Sequence[str], init: str | Path | None,
+) -> None:  # fmt: skip
+    """Refuse what would not continue the run in `directory`, if there is one, as far as that is known without samples.
+
+    Raises
+    ------
+    ValueError
+        The run there has another configuration; the message names the difference.
+    """
+    if (directory / RUN_FILE).is_file():
+        chosen = json.loads(json.dumps(_chosen(decoder, config, holdout, init)))
+        began = load_document(directory)[0]["config"]
+        _refuse(directory, _differences({key: began.get(key) for key in chosen}, chosen))
+
+
+def _chosen(
+    decoder: DecoderConfig, config: TrainingConfig, holdout: Sequence[str], init: str | Path | None
+) -> dict[str, Any]:
+    return {
+        "decoder": asdict(decoder),
+        "training": asdict(config),
         "holdout": list(holdout),
         "init": None if init is None else str(init),
     }
-    return json.loads(json.dumps(document))  # tuples become lists, as they will be read back
+
+
+def _refuse(directory: Path, differences: Sequence[str]) -> None:
+    if differences:
+        raise ValueError(
+            f"the run at {directory} was begun differently: {'; '.join(differences[:4])}. "
+            "Repeat its own command to continue it, or choose a new run=DIR (init=DIR starts from an earlier run)."
+        )
 
 
 def continue_or_begin(
@@ -71,11 +104,7 @@ def continue_or_begin(
             f"the mesh of {a.name} has changed" for a, b in zip(known, shapes, strict=False)
             if a.name == b.name and a.content_hash != b.content_hash
         ]  # fmt: skip
-        if differences:
-            raise ValueError(
-                f"the run at {directory} was begun differently: {'; '.join(differences[:4])}. "
-                "Repeat its own command to continue it, or choose a new run=DIR (init=DIR starts from an earlier run)."
-            )
+        _refuse(directory, differences)
         return Plan(**document["plan"]), known
     plan = make_plan()
 

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from balls import BALLS
+from balls import BALLS, write_ball
 from PIL import Image
 
 from sdfnet.cli.main import main
 from sdfnet.runs import load_run
+from sdfnet.sampling import SampleStore
 
 SMALL_SAMPLES = ("sampler.num_samples=2000", "sampler.num_surface=100", "sampler.num_heldout=100", "num_workers=1")
 SMALL_TRAINING = (
@@ -152,6 +153,20 @@ def test_train_names_a_wrong_holdout_and_a_missing_start_before_it_samples(
     assert "no shape is named 'plian'" in refused(capsys, *train_words(balls, tmp_path / "run", "holdout=plian"))
     assert "no run at nowhere" in refused(capsys, *train_words(balls, tmp_path / "run", "init=nowhere"))
     assert not (tmp_path / "run").exists()
+
+
+def test_train_refuses_another_configuration_before_it_samples_what_is_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meshes = tmp_path / "meshes"
+    meshes.mkdir()
+    write_ball(meshes / "first.obj")
+    words = train_words(meshes, tmp_path / "run")
+    assert run(*words) == 0
+    write_ball(meshes / "second.obj")
+    assert "decoder.width was 8, now 16" in refused(capsys, *words, "decoder.width=16")
+    assert "training.seed was 0, now 1" in refused(capsys, *words, "training.seed=1")
+    assert SampleStore(tmp_path / "run" / "samples").names == ("first",)
 
 
 def test_a_sweep_of_trainings_gives_runs_of_their_own(balls: Path, tmp_path: Path) -> None:
