@@ -3,11 +3,16 @@
     python benchmarks/tracking.py pairs runs/bodies --resolution 192 --pairs 10
     python benchmarks/tracking.py pairs runs/chairs --resolution 96 --pairs 20
     python benchmarks/tracking.py maps
+    python benchmarks/tracking.py families --data DIR --keep FOLDER
+    python benchmarks/tracking.py corresponding --data DIR --keep FOLDER --pairs 6
+    python benchmarks/tracking.py changes runs/chairs runs/letters --pairs 10 --frames 25
 
 Distances are percent of the unit frame's radius, 1/1.03. `off` is the distance of vertices to their frame's own surface
 (value over slope of the field); `turned` counts triangles that face against the field's gradient at all three corners,
-summed over frames; `cut by shape` counts cuts where no topology changes. `maps` moves analytic fields by known maps and
-compares the carried vertices, and nearest points between the end meshes, with where the map takes them.
+summed over frames; `cut by shape` counts cuts where no topology changes. `maps` moves analytic fields by known maps
+and compares the carried vertices, and nearest points between the end meshes, with where the map takes them. `families`
+and `corresponding` do the same with shapes that they learn first, into FOLDER (`tracking_learned`). `changes` counts
+changes of topology that were missed, and false cuts (`tracking_changes`).
 """
 
 from __future__ import annotations
@@ -20,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from tracking_changes import print_changes
+from tracking_learned import print_corresponding, print_families
+from tracking_maps import FAMILIES, print_map
 
 from sdfnet.evaluation.metrics import surface_distance
-from sdfnet.fields import Box, Difference, Ellipsoid, Field, Sphere
+from sdfnet.fields import Field
 from sdfnet.fields.neural import NeuralField
-from sdfnet.geometry.bounds import UNIT_BOUNDS
-from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.runs import Run, load_run
 from sdfnet.surfacing import extract_mesh
@@ -34,88 +39,54 @@ from sdfnet.surfacing.carrying import values_and_gradients
 from sdfnet.surfacing.shapes import smallest_angles, turned_over
 from sdfnet.surfacing.tracking import TrackConfig, TrackedMorph, track_surface
 
-Map = Callable[[Tensor], Tensor]
-
-
-class Warped(Field):
-    """A field moved by a map of space that is given by its inverse."""
-
-    def __init__(self, field: Field, inverse: Map) -> None:
-        self.bounds, self.accuracy, self._field, self._inverse = UNIT_BOUNDS, "approximate", field, inverse
-
-    def __call__(self, points: Tensor) -> Tensor:
-        return self._field(self._inverse(points))
-
-
-def stretch(amount: float) -> tuple[Map, Map]:
-    def factors(points: Tensor) -> Tensor:
-        return points.new_tensor([1 + amount, 1.0, 1 - 0.3 * amount])
-
-    return (lambda p: p * factors(p)), (lambda p: p / factors(p))
-
-
-def twist(amount: float) -> tuple[Map, Map]:
-    def turned(points: Tensor, sign: float) -> Tensor:
-        x, y, z = points.unbind(-1)
-        cosine, sine = torch.cos(sign * amount * z), torch.sin(sign * amount * z)
-        return torch.stack([cosine * x - sine * y, sine * x + cosine * y, z], dim=-1)
-
-    return (lambda p: turned(p, 1.0)), (lambda p: turned(p, -1.0))
-
-
-def bend(amount: float) -> tuple[Map, Map]:
-    """Bend the z axis into an arc of curvature `amount`."""
-    if amount == 0:
-        return (lambda p: p), (lambda p: p)
-    radius = 1 / amount
-
-    def forward(points: Tensor) -> Tensor:
-        x, y, z = points.unbind(-1)
-        return torch.stack(
-            [radius - (radius - x) * torch.cos(z / radius), y, (radius - x) * torch.sin(z / radius)], dim=-1
-        )
-
-    def inverse(points: Tensor) -> Tensor:
-        x, y, z = points.unbind(-1)
-        return torch.stack([radius - torch.hypot(radius - x, z), y, radius * torch.atan2(z, radius - x)], dim=-1)
-
-    return forward, inverse
-
-
-def box_frame() -> Field:
-    """A box with a window through each pair of faces: genus 5."""
-    windows = [Box([1, 0.18, 0.42]), Box([0.22, 1, 0.42]), Box([0.22, 0.18, 1])]
-    return Difference(Box([0.35, 0.3, 0.6]), *windows)
-
-
-FAMILIES = {
-    "sphere, stretched": (Sphere(0.55), stretch, 0.6),
-    "ellipsoid, bent": (Ellipsoid([0.2, 0.3, 0.7]), bend, 1.2),
-    "box frame, stretched": (box_frame(), stretch, 0.5),
-    "box frame, twisted": (box_frame(), twist, 1.0),
-    "box frame, bent": (box_frame(), bend, 1.0),
-}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["pairs", "maps"])
-    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("what", choices=["pairs", "maps", "families", "corresponding", "changes"])
+    parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--resolution", type=int, default=192)
+    parser.add_argument("--frames", type=int, help="of each morph: 60, with known maps 33, to look for changes 25")
+    parser.add_argument("--resolution", type=int, help="192 for pairs, else 96")
+    parser.add_argument("--data", type=Path, help="folder of real meshes: bodies/, bodies_corresponding/")
+    parser.add_argument("--keep", type=Path, help="folder for the meshes and runs of families; what is there is used")
+    parser.add_argument("--steps", type=int, help="of training: 1500 for a family, 5000 for corresponding bodies")
+    parser.add_argument("--only", default="", help="families with this in their name")
+    parser.add_argument("--paths", nargs="+", default=["linear", "direct"], help="of families; also spline, natural")
     arguments = parser.parse_args()
     if arguments.what == "maps":
         for name, family in FAMILIES.items():
             print_map(name, *family)
+    elif arguments.what in ("families", "corresponding"):
+        print_learned(arguments)
+    for path in arguments.runs:
+        run = load_run(path)
+        if arguments.what == "changes":
+            frames, resolution = arguments.frames or 25, arguments.resolution or 96
+            print_changes(run, pairs=arguments.pairs, frames=frames, resolution=resolution)
+        elif arguments.what == "pairs":
+            print_pairs(run, arguments.pairs, arguments.frames or 60, arguments.resolution or 192)
+
+
+def print_learned(arguments: argparse.Namespace) -> None:
+    if arguments.data is None or arguments.keep is None:
+        raise SystemExit(f"{arguments.what} needs --data DIR and --keep FOLDER")
+    size = {"frames": arguments.frames or 33, "resolution": arguments.resolution or 96}
+    if arguments.what == "families":
+        steps = arguments.steps or 1500
+        print_families(arguments.data, arguments.keep, only=arguments.only, steps=steps, paths=arguments.paths, **size)
     else:
-        run = load_run(arguments.run)
-        pairs = list(itertools.combinations(run.names, 2))
-        chosen = np.random.default_rng(0).permutation(len(pairs))[: arguments.pairs]
-        print(f"{'pair':24} {'faces':>6} {'CPU s':>6} {'pieces':>6} {'cut by shape':>12} {'off mean, max %':>18} "
-              f"{'turned':>6} {'over 10 deg %':>13} {'ends %':>14}")  # fmt: skip
-        for number in chosen.tolist():
-            print_pair(run, pairs[number], arguments.frames, arguments.resolution)
+        print_corresponding(
+            arguments.data, arguments.keep, steps=arguments.steps or 5000, pairs=arguments.pairs, **size
+        )
+
+
+def print_pairs(run: Run, count: int, frames: int, resolution: int) -> None:
+    pairs = list(itertools.combinations(run.names, 2))
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
+    print(f"{'pair':24} {'faces':>6} {'CPU s':>6} {'pieces':>6} {'cut by shape':>12} {'off mean, max %':>18} "
+          f"{'turned':>6} {'over 10 deg %':>13} {'ends %':>14}")  # fmt: skip
+    for number in chosen.tolist():
+        print_pair(run, pairs[number], frames, resolution)
 
 
 def print_pair(run: Run, pair: tuple[str, str], frames: int, resolution: int) -> None:
@@ -161,22 +132,6 @@ def measure_frames(
             turned += int(turned_over(mesh.vertices, mesh.faces, slopes).sum())
             angles.append(smallest_angles(mesh.vertices, mesh.faces))
     return np.concatenate(off), turned, 100 * float((np.concatenate(angles) > 10).mean())
-
-
-def print_map(name: str, field: Field, make: Callable[[float], tuple[Map, Map]], amount: float) -> None:
-    times = np.linspace(0, 1, 13)
-    morph = track_surface(
-        lambda at: Warped(field, make(amount * at)[1]), times, config=TrackConfig(resolution=64, normals=False)
-    )
-    piece = morph.pieces[0]
-    forward = make(amount * times[piece.last_frame])[0]
-    truth = forward(torch.from_numpy(piece.vertices[0])).numpy()
-    carried = np.linalg.norm(piece.vertices[-1] - truth, axis=1).mean()
-    closest = MeshDistance(piece.mesh(piece.last_frame)).unsigned(piece.vertices[0]).closest_points
-    nearest = np.linalg.norm(closest - truth, axis=1).mean()
-    percent = 100 / UNIT_RADIUS
-    print(f"{name:24} pieces {len(morph.pieces)}, mean error of carried vertices {percent * carried:.3f} %, "
-          f"of nearest points {percent * nearest:.3f} %, ratio {carried / nearest:.3f}")  # fmt: skip
 
 
 if __name__ == "__main__":
