@@ -18,6 +18,7 @@ COMMANDS = {
     "extract": "write learned shapes as meshes",
     "morph": "write a sequence of meshes, and a film, that turns one learned shape into others",
     "evaluate": "measure learned shapes against their source meshes",
+    "fit": "find the codes of meshes that were not trained on, and write them as meshes",
     "render": "draw pictures and turntables of learned shapes or of mesh files",
 }
 """Every command and what it does; its module in `sdfnet.cli` has the same name."""
