@@ -30,8 +30,8 @@ class MovingMesh:
         Counter-clockwise seen from outside, F at least 1.
     normals : (T, V, 3) float64
         Outward; of unit length, or zero at a vertex without faces. By default those of `vertex_normals`.
-    colors : (V, 3) float64 or None
-        sRGB in [0, 1].
+    colors : (V, 3) or (T, V, 3) float64, or None
+        sRGB in [0, 1]; the same in all frames, or frame by frame.
 
     Raises
     ------
@@ -75,16 +75,23 @@ class MovingMesh:
         object.__setattr__(self, "vertices", moving)
         object.__setattr__(self, "faces", first.faces)
         object.__setattr__(self, "normals", facing)
-        object.__setattr__(self, "colors", None if colors is None else _checked_colors(colors, moving.shape[1]))
+        object.__setattr__(self, "colors", None if colors is None else _checked_colors(colors, moving.shape))
 
     @property
     def stop(self) -> int:
         """One more than the number of its last frame."""
         return self.start + len(self.vertices)
 
+    @property
+    def is_recolored(self) -> bool:
+        """Whether its colours change from frame to frame."""
+        return self.colors is not None and self.colors.ndim == 3
 
-def join_meshes(start: int, meshes: Sequence[Mesh]) -> MovingMesh:
+
+def join_meshes(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
     """Return consecutive `meshes` with the same faces as one piece; normals that some of them lack are worked out.
+
+    `colors` are those of `MovingMesh`.
 
     Raises
     ------
@@ -105,7 +112,8 @@ def join_meshes(start: int, meshes: Sequence[Mesh]) -> MovingMesh:
         vertex_normals(mesh.vertices, mesh.faces) if mesh.vertex_normals is None else mesh.vertex_normals
         for mesh in meshes
     ]
-    return MovingMesh(start, np.stack([mesh.vertices for mesh in meshes]), first.faces, normals=np.stack(normals))
+    vertices = np.stack([mesh.vertices for mesh in meshes])
+    return MovingMesh(start, vertices, first.faces, normals=np.stack(normals), colors=colors)
 
 
 def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -137,10 +145,10 @@ def check_order(order: Sequence[int], *, num_frames: int) -> None:
             raise ValueError(f"order must go frame by frame, got {before} and then {frame} at place {place}")
 
 
-def _checked_colors(colors: ArrayLike, num_vertices: int) -> NDArray[np.float64]:
+def _checked_colors(colors: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     checked = np.ascontiguousarray(colors, dtype=np.float64)
-    if checked.shape != (num_vertices, 3):
-        raise ValueError(f"colors must have shape ({num_vertices}, 3), got {checked.shape}")
+    if checked.shape not in (shape[1:], shape):
+        raise ValueError(f"colors must have shape {shape[1:]} or {shape}, got {checked.shape}")
     if not (checked.min() >= 0 and checked.max() <= 1):
         raise ValueError(f"colors must be in [0, 1], got {checked.min()} to {checked.max()}")
     return checked

@@ -1,4 +1,8 @@
-"""A whole morph as one file that moves: an animated GLB or USD, and an HTML page that plays it."""
+"""A whole morph as one file that moves: an animated GLB or USD, and an HTML page that plays it.
+
+Colours of the surface go into GLB and HTML as colours of vertices. Ghosts and the turning of the camera belong to
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sdfnet.geometry.bounds import Bounds
+from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh, replace_vertices
 from sdfnet.geometry.motion import MovingMesh, join_meshes
 from sdfnet.geometry.usd import save_usd
 from sdfnet.geometry.writing import save_animated_glb
+from sdfnet.latents.coloring import painted_by_travel
 from sdfnet.latents.sequence import MorphSequence
 from sdfnet.latents.view import ground_travel
 from sdfnet.rendering.camera import fit_camera
@@ -57,11 +64,21 @@ def write_player(sequence: MorphSequence, path: Path) -> None:
 
 def _pieces(sequence: MorphSequence, *, follow: bool) -> Iterator[MovingMesh]:
     """Yield the tracked pieces of `sequence` in turn; a frame with faces of its own is a piece."""
+    first = None if sequence.travel_limit is None else MeshDistance(sequence.mesh(0))
     numbers = [sequence.piece(index) for index in range(len(sequence.frames))]
     ranks = [-1 - index if number is None else number for index, number in enumerate(numbers)]
     for _, run in itertools.groupby(range(len(ranks)), key=ranks.__getitem__):
         indices = list(run)
-        yield join_meshes(indices[0], [_mesh(sequence, index, follow=follow) for index in indices])
+        colors = None if first is None else np.stack([_colors(sequence, index, first) for index in indices])
+        yield join_meshes(indices[0], [_mesh(sequence, index, follow=follow) for index in indices], colors=colors)
+
+
+def _colors(sequence: MorphSequence, index: int, first: MeshDistance) -> NDArray[np.floating]:
+    """Return the colours of a frame's vertices, (V, 3), as in its picture."""
+    assert sequence.travel_limit is not None
+    painted = painted_by_travel(_mesh(sequence, index, follow=True), first, limit=sequence.travel_limit)
+    assert painted.vertex_colors is not None
+    return painted.vertex_colors
 
 
 def _mesh(sequence: MorphSequence, index: int, *, follow: bool) -> Mesh:

@@ -207,8 +207,9 @@ def _finish(
 ) -> None:
     """Write the files of the whole morph that are missing, or all if any frame is new."""
     records = tuple(finished[index] for index in range(len(frames)))
-    sequence = MorphSequence(out, config, tuple(frames), records, tuple(manifest["playback"]))
     staging = Staging.from_dict(manifest["view"])
+    playback = tuple(manifest["playback"])
+    sequence = MorphSequence(out, config, tuple(frames), records, playback, staging.travel_limit)
     legend = functools.partial(legend_of, staging, config=config)
     manifest |= {"films": write_sequence(sequence, legend=legend, renew=renew), "sheet": SHEET_NAME}
     if renew or not all((out / name).is_file() for name in (REPORT_FILE, PLOT_FILE)):

@@ -68,6 +68,8 @@ class MorphSequence:
         the morph reads meshes).
     playback : tuple of int
         Frame numbers in the order in which a film shows them.
+    travel_limit : float or None
+        Where the scale of `color=travel` ends, world length; None where nothing is coloured.
     """
 
     out: Path
@@ -75,6 +77,7 @@ class MorphSequence:
     frames: tuple[MorphFrame, ...]
     records: tuple[dict[str, Any], ...]
     playback: tuple[int, ...]
+    travel_limit: float | None = None
 
     def mesh(self, index: int) -> Mesh:
         """Return the mesh of frame `index`, world frame, bit for bit as it was made."""

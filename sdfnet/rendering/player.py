@@ -127,7 +127,7 @@ def _head(piece: MovingMesh, held: Bounds, offset: int) -> dict[str, Any]:
         "faces": len(piece.faces),
         "lower": held.lower.tolist(),
         "extent": held.extent.tolist(),
-        "colored": piece.colors is not None,
+        "tints": 0 if piece.colors is None else len(piece.colors) if piece.is_recolored else 1,
         "offset": offset,
     }
 
@@ -136,18 +136,22 @@ def _pack(piece: MovingMesh, drawn: NDArray[np.float64], held: Bounds) -> bytes:
     """Return faces, positions and colours as bytes that deflate well: differences, in planes of equal weight.
 
     Faces differ from the index before; positions, axis by axis, from the vertex before, and but for the first frame
-    these differences from those of the frame before.
+    these differences from those of the frame before; colours like positions.
     """
     extent = np.where(held.extent > 0, held.extent, 1.0)
     quantised = np.rint((drawn - held.lower) / extent * _STEPS).astype(np.uint16)
-    moves = np.diff(quantised, axis=0, prepend=np.zeros_like(quantised[:1]))
-    steps = np.diff(moves, axis=1, prepend=np.zeros_like(moves[:, :1]))
     indices = piece.faces.astype(np.uint32).reshape(-1)
-    parts = [_planes(np.diff(indices, prepend=np.uint32(0)))]
-    parts += [_planes(steps[frame, :, axis]) for frame in range(len(steps)) for axis in range(3)]
+    parts = [_planes(np.diff(indices, prepend=np.uint32(0))), *_moves(quantised)]
     if piece.colors is not None:
-        parts.append(np.rint(piece.colors * 255).astype(np.uint8).tobytes())
+        parts += _moves(np.rint(piece.colors * 255).astype(np.uint8).reshape(-1, *quantised.shape[1:]))
     return b"".join(parts)
+
+
+def _moves(frames: NDArray[np.unsignedinteger]) -> list[bytes]:
+    """Return (T, V, 3) as differences from the frame before of differences from the vertex before."""
+    moves = np.diff(frames, axis=0, prepend=np.zeros_like(frames[:1]))
+    steps = np.diff(moves, axis=1, prepend=np.zeros_like(moves[:, :1]))
+    return [_planes(steps[frame, :, axis]) for frame in range(len(steps)) for axis in range(3)]
 
 
 def _planes(steps: NDArray[np.unsignedinteger]) -> bytes:

@@ -39,9 +39,9 @@ try {
     await page.waitForFunction(() => window.load);
     Object.assign(seen, await page.evaluate(([url, size]) => window.load(url, size), ["/morph.glb", job.size]));
     for (const [index, share] of job.shares.entries()) {
-      for (const flat of [true, false]) {
-        const picture = await page.evaluate(([s, c, f]) => window.draw(s, c, f), [share, job.camera, flat]);
-        save(`${flat ? "flat" : "look"}_${index}.png`, picture);
+      for (const look of job.looks) {
+        const picture = await page.evaluate(([s, c, l]) => window.draw(s, c, l), [share, job.camera, look]);
+        save(`${look}_${index}.png`, picture);
       }
     }
   } else {

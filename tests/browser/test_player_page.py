@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from in_browser import overlap, shoot, silhouette
+from in_browser import chair, check_outlines, covered, see, shoot
 from numpy.typing import NDArray
 
 from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
@@ -60,22 +60,32 @@ def script(name: str, text: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "script": text, **more}
 
 
+FLAT = (  # black on white, without shadows and ground
+    "meta.lights.forEach((light) => { light.radiance = [0, 0, 0]; }); meta.ambient = [0, 0, 0]; meta.ground = null;"
+    "meta.background = [1, 1, 1]; [canvas.width, canvas.height]"
+)
+
+
 @pytest.mark.parametrize("axis", ["y", pytest.param("z", marks=pytest.mark.slow)])
 def test_scrubbed_frames_have_the_silhouettes_of_our_own_pictures(axis: UpAxis, tmp_path: Path) -> None:
     meshes = frames(1e6 if axis == "z" else 0.0)
+    check_scrubbed(meshes, tmp_path, axis)
+
+
+def test_a_thin_chair_has_the_silhouettes_of_our_own_pictures(tmp_path: Path) -> None:
+    leaning = [chair(lean) for lean in (0, 0.3, 0.6)]
+    check_scrubbed([*leaning, chair(0.3, num_spindles=7), chair(0.5, num_spindles=9)], tmp_path, "y")
+
+
+def check_scrubbed(meshes: list[Mesh], out: Path, axis: UpAxis) -> None:
+    """Check the outlines of the first frame, of one between two frames of a piece, and of the last."""
     shots = [script(f"{at}", f"seek({at})", wait=200, picture=f"{at}.png") for at in (0, 1.5, 4)]
-    values = open_page(
-        meshes, tmp_path, [script("canvas", "[canvas.width, canvas.height]"), *shots], up_axis=axis, playback="loop"
-    )
+    values = open_page(meshes, out, [script("canvas", FLAT), *shots], up_axis=axis, playback="loop")
     width, height = values["canvas"]
     between = Mesh((meshes[1].vertices + meshes[2].vertices) / 2, meshes[1].faces)
     for at, mesh in ((0, meshes[0]), (1.5, between), (4, meshes[4])):
-        ours, theirs = (
-            silhouette(mesh, values["camera"], (width, height)),
-            painted(tmp_path / f"{at}.png", width, height),
-        )
-        assert 0.05 < ours.mean() < 0.7
-        assert overlap(ours, theirs) > 0.98
+        ours = see(mesh, values["camera"], (width, height)).coverage
+        check_outlines(ours, covered(out / f"{at}.png")[:height, :width])
 
 
 def test_it_looks_like_our_own_pictures(tmp_path: Path) -> None:
@@ -87,9 +97,31 @@ def test_it_looks_like_our_own_pictures(tmp_path: Path) -> None:
     ours = render_mesh(meshes[4], camera=values["camera"], size=(width, height), look=BLUE, backend="rays")
     theirs = load_image(tmp_path / "4.png")[:height, :width]
     difference = np.abs(ours.astype(int) - theirs.astype(int)).mean(axis=2)
-    inside = silhouette(meshes[4], values["camera"], (width, height))
+    inside = see(meshes[4], values["camera"], (width, height)).coverage > 0.5
     assert difference[inside].mean() < 25  # of 255: shadows on the surface are cast in another way
     assert difference[~inside].mean() < 8  # shadow on the ground
+
+
+def test_colors_of_vertices_blend_from_frame_to_frame(tmp_path: Path) -> None:
+    """Black turns to red, then white: half-way between two frames the stored colour is the mean."""
+    meshes = [chair(0)] * 3
+    tints = np.array([[0.0, 0, 0], [0.8, 0, 0], [1, 1, 1]])
+    colors = np.repeat(tints[:, None], len(meshes[0].vertices), axis=1)
+    camera = fit_camera(meshes, size=SIZE)
+    pieces = [join_meshes(0, meshes[:2], colors=colors[:2]), join_meshes(2, meshes[2:], colors=colors[2:])]
+    save_player(pieces, tmp_path / "morph.html", camera=camera, config=PlayerConfig(size=SIZE))
+    plain = FLAT.replace("ambient = [0, 0, 0]", "ambient = [1 / 0.72, 1 / 0.72, 1 / 0.72]")
+    shots = [script(f"{at}", f"seek({at})", wait=200, picture=f"{at}.png") for at in (0, 0.5, 1, 2)]
+    seen = shoot(tmp_path / "morph.html", kind="html", out=tmp_path, size=SIZE, steps=[script("canvas", plain), *shots])
+    assert seen["console"] == seen["refused"] == []
+    width, height = seen["values"]["canvas"]
+    inside = see(meshes[0], camera, (width, height)).coverage == 1
+    for at, red in ((0, 0.0), (0.5, 0.4), (1, 0.8)):
+        drawn = load_image(tmp_path / f"{at}.png")[:height, :width][inside] / 255
+        assert np.abs(drawn[:, 1:]).max() < 0.01
+        assert red - 0.01 < drawn[:, 0].min()
+        assert drawn[:, 0].max() < red / 0.72 ** (1 / 2.2) + 0.01  # the sky's shadow takes up to 28 %
+    assert load_image(tmp_path / "2.png")[:height, :width][inside].min() > 250
 
 
 def test_it_plays_and_obeys_keys_and_pointers(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ class Player:
                 vertices = arrays["POSITION"] + node.get("translation", [0, 0, 0])
                 faces = self.items(primitive["indices"]).reshape(-1, 3)
                 found.append((index, Mesh(vertices, faces, arrays["NORMAL"])))
+                self.colors = arrays.get("COLOR_0")  # of what was found last
         return found
 
     def weights(self, node: int, time: float) -> np.ndarray:
@@ -192,6 +193,22 @@ def test_colors_are_written_linear(tmp_path: Path) -> None:
     assert player.items(attributes["COLOR_0"])[0] == pytest.approx([0, 0.21404114, 1], abs=1e-6)  # the sRGB curve
 
 
+def test_colors_change_from_frame_to_frame_and_a_plain_piece_keeps_its_material(tmp_path: Path) -> None:
+    num_vertices = moving_sphere(1).vertices.shape[1]
+    tints = np.array([[0.0, 0.5, 1.0], [1.0, 0.25, 0.0], [0.5, 0.5, 0.5]])
+    colors = np.repeat(tints[:, None], num_vertices, axis=1)
+    pieces = [moving_sphere(1), moving_sphere(3, start=1, colors=colors), moving_sphere(1, start=4, colors=colors[:1])]
+    player = save(tmp_path / "a.glb", pieces, order=range(5), fps=1)
+    linear = np.array([[0, 0.21404114, 1], [1, 0.05087609, 0], [0.21404114] * 3])  # the sRGB curve
+    for time, expected in ((1, linear[0]), (2, linear[1]), (2.5, (linear[1] + linear[2]) / 2), (4, linear[0])):
+        player.shown(time)
+        assert player.colors[7] == pytest.approx(expected, abs=1e-6)
+    primitives = [mesh["primitives"][0] for mesh in player.document["meshes"]]
+    shades = [material["pbrMetallicRoughness"]["baseColorFactor"][0] for material in player.document["materials"]]
+    assert [shades[primitive["material"]] for primitive in primitives] == [0.8, 1, 1]  # colours are multiplied with it
+    assert "COLOR_0" not in primitives[0]["attributes"]
+
+
 def test_one_frame_stands_still_and_other_programs_see_the_first_frame_only(tmp_path: Path) -> None:
     player = save(tmp_path / "a.glb", [moving_sphere(1)], order=[0], fps=1)
     assert "animations" not in player.document
@@ -267,7 +284,11 @@ def test_no_pieces_and_another_suffix_are_refused(tmp_path: Path) -> None:
         (([[[0, 0, 0]]], [[0, 0, 1]]), {}, r"faces must name vertices 0 to 0, got 0 to 1"),
         (([[[0, 0, 0]]], [[0, 0, 0]]), {"normals": [[0, 0, 1]]}, r"normals must be finite and have shape \(1, 1, 3\)"),
         (([[[0, 0, 0]]], [[0, 0, 0]]), {"colors": [[0, 0, 2]]}, r"colors must be in \[0, 1\], got 0\.0 to 2\.0"),
-        (([[[0, 0, 0]]], [[0, 0, 0]]), {"colors": [0, 0, 1]}, r"colors must have shape \(1, 3\), got \(3,\)"),
+        (
+            ([[[0, 0, 0]]], [[0, 0, 0]]),
+            {"colors": [0, 0, 1]},
+            r"colors must have shape \(1, 3\) or \(1, 1, 3\), got \(3,\)",
+        ),
     ],
 )
 def test_a_moving_mesh_checks_itself(arguments: Any, options: dict[str, Any], message: str) -> None:

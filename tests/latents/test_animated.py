@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from exact_spheres import sphere_run
 
+from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import read_mesh
 from sdfnet.geometry.similarity import Similarity
@@ -17,7 +18,8 @@ from sdfnet.latents.animated import write_animated_glb, write_player, write_usd
 from sdfnet.latents.config import MorphConfig
 from sdfnet.latents.frames import plan_frames
 from sdfnet.latents.morph import make_morph
-from sdfnet.latents.sequence import MorphSequence, save_stored
+from sdfnet.latents.sequence import MorphSequence, load_stored, save_stored
+from sdfnet.rendering.colors import diverging_colors
 from sdfnet.runs import Run
 from sdfnet.surfacing.extract import extract_mesh
 
@@ -38,6 +40,10 @@ def document(path: Path) -> dict:
 def meta(path: Path) -> dict:
     text = path.read_text(encoding="utf-8")
     return json.loads(text.partition('<script id="meta" type="application/json">')[2].partition("</script>")[0])
+
+
+def sequence_mesh(out: Path, index: int) -> Mesh:
+    return load_stored(out / "frames" / f"frame_{index:04d}.npz")
 
 
 @pytest.fixture
@@ -78,6 +84,29 @@ def test_tracked_frames_become_targets_of_one_mesh(tracked: MorphSequence, tmp_p
     assert [piece["count"] for piece in page["pieces"]] == [2, 2, 1]
     assert (page["playback"], page["fps"], page["size"]) == ("pingpong", 10, [64, 48])
     assert page["keys"] == [{"frame": 0, "name": "small"}, {"frame": 4, "name": "large"}]
+
+
+def test_travel_goes_along_as_colors_of_vertices(run: Run, tmp_path: Path) -> None:
+    """The shapes stand apart, but the camera goes along: what grows is warm by its distance from the first surface."""
+    config = dataclasses.replace(SMALL, frames=3, color="travel", format=("html", "glb"))
+    result = make_morph(run, ["small", "large"], tmp_path / "out", config=config)
+    told = document(tmp_path / "out" / "morph.glb")
+    data = (tmp_path / "out" / "morph.glb").read_bytes()
+    binary = data[28 + struct.unpack_from("<I", data, 12)[0] :]
+    limit = json.loads(result.manifest.read_text())["view"]["travel_limit"]
+    first = sequence_mesh(tmp_path / "out", 0)
+    for index, mesh in enumerate(told["meshes"]):
+        (primitive,) = mesh["primitives"]
+        accessor = told["accessors"][primitive["attributes"]["COLOR_0"]]
+        view = told["bufferViews"][accessor["bufferView"]]
+        linear = np.frombuffer(binary, "<f4", 3 * accessor["count"], view["byteOffset"]).reshape(-1, 3)
+        shown = sequence_mesh(tmp_path / "out", index).vertices - [[0, 0, 0], [-50, 0, 0], [-100, 0, 0]][index]
+        expected = diverging_colors(MeshDistance(first)(shown).sdf, limit=limit)
+        stored = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.abs(linear) ** (1 / 2.4) - 0.055)
+        assert stored == pytest.approx(expected, abs=1e-5)
+        assert (np.ptp(linear, axis=0).max() > 0.01) == (index > 0)
+    page = meta(tmp_path / "out" / "morph.html")
+    assert [piece["tints"] for piece in page["pieces"]] == [1, 1, 1]
 
 
 def test_a_morph_is_written_as_usd_where_the_library_is(tracked: MorphSequence, tmp_path: Path) -> None:

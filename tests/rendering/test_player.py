@@ -55,17 +55,25 @@ def unpacked(page: Page) -> list[dict[str, Any]]:
         at, num_vertices, num_indices = head["offset"], head["vertices"], 3 * head["faces"]
         faces = np.cumsum(unfolded(data[at : at + 4 * num_indices], 4)).reshape(-1, 3)
         at += 4 * num_indices
-        frames = np.zeros((head["count"], num_vertices, 3))
-        before = np.zeros((num_vertices, 3), dtype=np.int64)
-        for frame in frames:
-            for axis in range(3):
-                before[:, axis] += np.cumsum(unfolded(data[at : at + 2 * num_vertices], 2))
-                at += 2 * num_vertices
-            before %= 65536
-            frame[:] = np.array(head["lower"]) + np.array(head["extent"]) * before / 65535
-        colors = np.frombuffer(data, np.uint8, 3 * num_vertices, at).reshape(-1, 3) if head["colored"] else None
-        pieces.append({"faces": faces, "drawn": frames, "colors": colors})
+        places = summed(data[at:], head["count"], num_vertices, 2)
+        at += 6 * num_vertices * head["count"]
+        drawn = np.array(head["lower"]) + np.array(head["extent"]) * places / 65535
+        colors = summed(data[at:], head["tints"], num_vertices, 1)
+        pieces.append({"faces": faces, "drawn": drawn, "colors": colors})
     return pieces
+
+
+def summed(data: bytes, num_frames: int, num_vertices: int, width: int) -> np.ndarray:
+    """Numbers of `width` bytes from their differences from vertex to vertex and from frame to frame, (T, V, 3)."""
+    frames = np.zeros((num_frames, num_vertices, 3), dtype=np.int64)
+    before, at = np.zeros((num_vertices, 3), dtype=np.int64), 0
+    for frame in frames:
+        for axis in range(3):
+            before[:, axis] += np.cumsum(unfolded(data[at : at + width * num_vertices], width))
+            at += width * num_vertices
+        before %= 256**width
+        frame[:] = before
+    return frames
 
 
 @pytest.fixture
@@ -83,10 +91,14 @@ def test_meshes_come_out_as_they_went_in(ring: Mesh, moving: MovingMesh, camera:
     colors = np.linspace(0, 1, ring.vertices.size).reshape(-1, 3)
     painted = MovingMesh(3, moving.vertices[:1], ring.faces[::2], colors=colors)
     flat = MovingMesh(4, [[[100, 0, 0], [101, 0, 0], [100, 1, 0]]], [[0, 1, 2]])
-    save_player([moving, painted, flat], tmp_path / "a.html", camera=camera)
+    changing = np.random.default_rng(0).uniform(size=moving.vertices.shape)
+    recolored = MovingMesh(5, moving.vertices, moving.faces, colors=changing)
+    pieces = [moving, painted, flat, recolored]
+    save_player(pieces, tmp_path / "a.html", camera=camera)
     page = Page(tmp_path / "a.html")
-    assert (page.meta["frames"], [head["start"] for head in page.meta["pieces"]]) == (5, [0, 3, 4])
-    for piece, found in zip([moving, painted, flat], unpacked(page), strict=True):
+    assert (page.meta["frames"], [head["start"] for head in page.meta["pieces"]]) == (8, [0, 3, 4, 5])
+    assert [head["tints"] for head in page.meta["pieces"]] == [0, 1, 0, 3]
+    for piece, found in zip(pieces, unpacked(page), strict=True):
         assert (found["faces"] == piece.faces).all()
         world = found["drawn"] * camera.distance + camera.target
         step = np.ptp(piece.vertices.reshape(-1, 3), axis=0) / 65535

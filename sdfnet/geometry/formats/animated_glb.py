@@ -1,8 +1,9 @@
 """Writes a moving mesh as one GLB file: a mesh with morph targets for each tracked piece, played by one animation.
 
 A piece of one frame is a plain mesh. Where there are several pieces, each has a node whose scale steps between one
-and zero, which glTF blesses as the way to animate visibility; exactly one is shown at any time. Not here: quantised or
-compressed vertices (extensions that not every program reads), cameras and lights.
+and zero, which glTF blesses as the way to animate visibility; exactly one is shown at any time.
+Colours that change from frame to frame are morph targets too. Not here: quantised or compressed vertices (extensions
+that not every program reads), cameras and lights.
 
 References
 ----------
@@ -31,6 +32,12 @@ _UPRIGHT = {
     "z": [-(0.5**0.5), 0.0, 0.0, 0.5**0.5],  # x to the right, z up, -y to the front
 }
 """Quaternions (x, y, z, w) that turn up and front, as cameras take them, to glTF's: y and z."""
+
+_PAINTED = {
+    **MATERIAL,
+    "pbrMetallicRoughness": {**MATERIAL["pbrMetallicRoughness"], "baseColorFactor": [1.0, 1.0, 1.0, 1.0]},
+}
+"""Vertex colours are multiplied with the material's: white leaves them as they are."""
 
 _LINEAR_FROM = 0.04045
 """Below this stored value sRGB is a straight line (IEC 61966-2-1)."""
@@ -87,8 +94,18 @@ def format_animated_glb(
         raise ValueError(f"keys must name frames 0 to {stop - 1}, got {strays[0]}")
     animation = _animation(buffer, parts, nodes, order=order, fps=fps)
     root["extras"] = _extras(keys, order=order, fps=fps, num_frames=stop)
-    document = {"scene": 0, "scenes": [{"nodes": [0]}], "nodes": nodes, "meshes": meshes, "materials": [MATERIAL]}
+    document = {"scene": 0, "scenes": [{"nodes": [0]}], "nodes": nodes, "meshes": meshes} | _materials(meshes)
     return pack_glb(document | ({"animations": [animation]} if animation["channels"] else {}), buffer)
+
+
+def _materials(meshes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the materials that `meshes` need, and give each its own: painted ones another than plain ones."""
+    primitives = [mesh["primitives"][0] for mesh in meshes]
+    painted = ["COLOR_0" in primitive["attributes"] for primitive in primitives]
+    kinds = list(dict.fromkeys(painted))
+    for primitive, kind in zip(primitives, painted, strict=True):
+        primitive["material"] = kinds.index(kind)
+    return {"materials": [_PAINTED if kind else MATERIAL for kind in kinds]}
 
 
 def _cuts(piece: MovingMesh) -> list[tuple[int, int]]:
@@ -109,7 +126,8 @@ def _mesh(
         "NORMAL": buffer.add(facing, target=ARRAY_BUFFER),
     }
     if piece.colors is not None:
-        attributes["COLOR_0"] = buffer.add(_to_linear(piece.colors), target=ARRAY_BUFFER)
+        tint = _to_linear(piece.colors[first] if piece.is_recolored else piece.colors)
+        attributes["COLOR_0"] = buffer.add(tint, target=ARRAY_BUFFER)
     # An index of 65535 would restart the primitive.
     dtype = "<u2" if piece.vertices.shape[1] <= 65535 else "<u4"
     indices = buffer.add(piece.faces.astype(dtype).reshape(-1), target=ELEMENT_BUFFER)
@@ -117,14 +135,15 @@ def _mesh(
     for index in range(first + 1, stop - piece.start):
         moved = (piece.vertices[index] - shift - base).astype("<f4")
         turned = (unit_normals(piece.normals[index]) - facing).astype("<f4")
-        targets.append(
-            {
-                "POSITION": buffer.add(moved, target=ARRAY_BUFFER, with_range=True),
-                "NORMAL": buffer.add(turned, target=ARRAY_BUFFER),
-            }
-        )
+        target = {
+            "POSITION": buffer.add(moved, target=ARRAY_BUFFER, with_range=True),
+            "NORMAL": buffer.add(turned, target=ARRAY_BUFFER),
+        }
+        if piece.colors is not None and piece.is_recolored:
+            target["COLOR_0"] = buffer.add(_to_linear(piece.colors[index]) - tint, target=ARRAY_BUFFER)
+        targets.append(target)
     labels = [f"frame {frame}" + (f" {names[frame]}" if frame in names else "") for frame in range(start, stop)]
-    primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": 0}
+    primitive: dict[str, Any] = {"attributes": attributes, "indices": indices}
     mesh: dict[str, Any] = {"name": labels[0], "primitives": [primitive]}
     if targets:
         primitive["targets"] = targets

@@ -13,7 +13,7 @@ from sdfnet.geometry.mesh import Mesh
 
 _COMPONENTS = {"float32": 5126, "uint32": 5125, "uint16": 5123}
 ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
-MATERIAL = {
+MATERIAL: dict[str, Any] = {
     "doubleSided": True,
     "pbrMetallicRoughness": {"baseColorFactor": [0.8, 0.8, 0.8, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6},
 }
