@@ -32,6 +32,7 @@ def sdfnet(vertices: Array, faces: Array, threads: int) -> Query:
     from sdfnet.geometry.mesh import Mesh
 
     distance = MeshDistance(Mesh(vertices, faces))
+    distance(vertices[:1])  # builds the tree for signs
     return lambda points: distance(points).sdf
 
 
@@ -41,6 +42,7 @@ def sdfnet_repaired(vertices: Array, faces: Array, threads: int) -> Query:
     from sdfnet.geometry.solid import make_solid
 
     distance = MeshDistance(make_solid(Mesh(vertices, faces)).mesh)
+    distance(vertices[:1])
     return lambda points: distance(points).sdf
 
 

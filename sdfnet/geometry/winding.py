@@ -40,8 +40,8 @@ def finite_points(points: ArrayLike) -> NDArray[np.float64]:
     if points_N3.ndim != 2 or points_N3.shape[1] != 3:
         hint = " Transpose with points.T?" if points_N3.ndim == 2 and points_N3.shape[0] == 3 else ""
         raise ValueError(f"points must have shape (N, 3), got {points_N3.shape}.{hint}")
-    bad = ~np.isfinite(points_N3).all(axis=1)
-    if bad.any():
+    if not np.isfinite(points_N3).all():
+        bad = ~np.isfinite(points_N3).all(axis=1)
         row = int(bad.argmax())
         raise ValueError(f"points must be finite, got {points_N3[row].tolist()} in row {row} ({bad.sum()} such rows)")
     return points_N3
@@ -57,15 +57,28 @@ def morton_order(points: NDArray[np.float64]) -> NDArray[np.int64]:
     """
     if len(points) == 0:
         return np.zeros(0, dtype=np.int64)
-    lower = points.min(axis=0)
-    extent = float((points.max(axis=0) - lower).max())
-    scale = 0.0 if extent == 0 else (2**21 - 1) / extent
-    cells = ((points - lower) * scale).astype(np.uint64)
-    return np.argsort(_spread(cells[:, 0]) << 2 | _spread(cells[:, 1]) << 1 | _spread(cells[:, 2]), kind="stable")
+    # Place on the curve and number of the point share one word: a plain sort of words is several times faster than an
+    # argsort, and keeps the order of equal places.
+    number_bits = max(1, (len(points) - 1).bit_length())
+    axis_bits = min(21, (64 - number_bits) // 3)
+    columns = np.ascontiguousarray(points.T)
+    lower = columns.min(axis=1, keepdims=True)
+    columns = columns - lower
+    extent = float(columns.max())
+    columns *= 0.0 if extent == 0 else (2**axis_bits - 1) / extent
+    x, y, z = _spread(columns.astype(np.uint64))
+    words = x << 2
+    words |= y << 1
+    words |= z
+    words <<= np.uint64(number_bits)
+    words |= np.arange(len(points), dtype=np.uint64)
+    words.sort()
+    words &= np.uint64((1 << number_bits) - 1)
+    return words.astype(np.int64)
 
 
 def _spread(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Put two zero bits between the 21 low bits."""
+    """Put two zero bits between the 21 low bits, in place."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),
         (16, 0x1F0000FF0000FF),
@@ -73,7 +86,8 @@ def _spread(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
         (4, 0x10C30C30C30C30C3),
         (2, 0x1249249249249249),
     ):
-        bits = (bits | bits << np.uint64(shift)) & np.uint64(mask)
+        bits |= bits << np.uint64(shift)
+        bits &= np.uint64(mask)
     return bits
 
 
@@ -104,7 +118,7 @@ class WindingNumber:
         order = morton_order(points_unit)
         winding = np.empty(len(order))
         if len(order):
-            winding[order] = self._tree.winding_number(points_unit[order], ACCURACY_SCALE)
+            winding[order] = self._tree.winding_number(points_unit.take(order, axis=0), ACCURACY_SCALE)
         return winding
 
 

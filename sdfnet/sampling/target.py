@@ -17,11 +17,9 @@ from sdfnet.geometry.distance import MeshDistance, at_sign_jump
 from sdfnet.geometry.loading import SourceShape
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.geometry.winding import WindingNumber
 from sdfnet.sampling.features import sample_features
 from sdfnet.sampling.samplers import SurfaceSamples, sample_near_surface, sample_surface
 from sdfnet.sampling.sheets import sample_sheet_surface
-from sdfnet.sampling.signs import closed_signed_distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +48,8 @@ def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Gener
     if shape.thickness is not None:
         return _sheet_target(mesh, distance, shape.thickness * similarity.scale, generator)
 
-    winding = WindingNumber(mesh)
-
     def measure_closed(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        return closed_signed_distance(distance, winding, points), np.ones(len(points), dtype=bool)
+        return distance(points).sdf, np.ones(len(points), dtype=bool)
 
     def measure_open(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         found = distance(points)
