@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from sdfnet.geometry.mesh import Mesh
 
+_LINEAR_FROM = 0.04045
+"""Below this stored value sRGB is a straight line (IEC 61966-2-1)."""
+
 
 @dataclass(frozen=True, eq=False)
 class MovingMesh:
@@ -86,6 +89,15 @@ class MovingMesh:
     def is_recolored(self) -> bool:
         """Whether its colours change from frame to frame."""
         return self.colors is not None and self.colors.ndim == 3
+
+    def linear_colors(self, index: int) -> NDArray[np.float32]:
+        """Return the colours of its frame `index`, counted from its own first, as linear ones, (V, 3).
+
+        It must have colours. glTF and USD store linear ones.
+        """
+        assert self.colors is not None
+        colors = self.colors[index] if self.is_recolored else self.colors
+        return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
 
 
 def join_meshes(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:

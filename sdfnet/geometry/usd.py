@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +26,13 @@ def save_usd(
 
     Time code k shows frame `order[k]`. Faces are sampled with the points, so that they may change; a program blends
     points between two samples with the same number of them. Points are float32 about the middle of the first frame,
-    which the transform above them holds in full. Colours are left out.
+    which the transform above them holds in full. Colours are sampled as `displayColor`.
 
     Raises
     ------
     ValueError
         usd-core is not installed, another suffix than .usd, .usda or .usdc, an order that jumps, `up_axis` x (USD knows
-        y and z).
+        y and z), colours for some pieces only.
     """
     path = Path(path)
     check_usd(up_axis=up_axis)
@@ -66,12 +67,15 @@ def check_usd(*, up_axis: str) -> None:
         raise ValueError(f"up_axis must be y or z in USD, got {up_axis!r}")
 
 
-def _add_frames(mesh: object, pieces: Iterable[MovingMesh], order: Sequence[int]) -> list[float]:
+def _add_frames(mesh: Any, pieces: Iterable[MovingMesh], order: Sequence[int]) -> list[float]:
     """Sample `mesh`, a UsdGeom.Mesh, at every time; return what the points are relative to."""
     from pxr import UsdGeom, Vt
 
-    middle, stop = None, 0
+    middle, stop, painted = None, 0, None
     for piece in pieces:
+        if painted not in (None, piece.colors is not None):
+            raise ValueError(f"in USD all pieces have colors or none has, but the one from frame {piece.start} differs")
+        painted = piece.colors is not None
         middle = piece.vertices[0].mean(axis=0) if middle is None else middle
         stop = piece.stop
         corners = {
@@ -83,6 +87,9 @@ def _add_frames(mesh: object, pieces: Iterable[MovingMesh], order: Sequence[int]
             points = Vt.Vec3fArray.FromNumpy((piece.vertices[index] - middle).astype(np.float32))
             normals = Vt.Vec3fArray.FromNumpy(piece.normals[index].astype(np.float32))
             extent = UsdGeom.PointBased.ComputeExtent(points)
+            if piece.colors is not None:
+                tints = Vt.Vec3fArray.FromNumpy(piece.linear_colors(index))
+                mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(tints, time)
             for name, values in {"Points": points, "Normals": normals, "Extent": extent, **corners}.items():
                 getattr(mesh, f"Create{name}Attr")().Set(values, time)
     if middle is None:

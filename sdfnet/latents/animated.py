@@ -1,7 +1,6 @@
 """A whole morph as one file that moves: an animated GLB or USD, and an HTML page that plays it.
 
-Colours of the surface go into GLB and HTML as colours of vertices. Ghosts and the turning of the camera belong to
-pictures.
+Colours of the surface go along as colours of vertices. Ghosts and the turning of the camera belong to pictures.
 """
 
 from __future__ import annotations

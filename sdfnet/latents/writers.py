@@ -6,6 +6,7 @@ A format is either of a frame (`frame_0000.obj`, …; whatever `save_mesh` write
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from sdfnet.rendering.films import save_film
 from sdfnet.rendering.images import save_image
 from sdfnet.rendering.renderer import Image
 from sdfnet.rendering.sheets import contact_sheet
+
+_LOGGER = logging.getLogger(__name__)
 
 SEQUENCE_NAME = "morph"
 SHEET_NAME = "contact_sheet.png"
@@ -108,6 +111,14 @@ def write_sequence(sequence: MorphSequence, *, legend: Callable[[int], list[Imag
     `legend` gives the strips, of a width in pixels, that stand below the pictures of the contact sheet.
     """
     names = {name: f"{SEQUENCE_NAME}.{name}" for name in sequence_formats(sequence.config)}
+    animated = [file for name, file in names.items() if name in READS_MESHES]
+    pictured = [
+        name
+        for name, asked in (("overlay", sequence.config.overlay), ("turntable", sequence.config.turntable))
+        if asked
+    ]
+    if animated and pictured:
+        _LOGGER.warning("%s: of pictures and films only, not of %s", " and ".join(pictured), ", ".join(animated))
     for name, file in names.items():
         if renew or not (sequence.out / file).is_file():
             SEQUENCE_WRITERS[name](sequence, sequence.out / file)

@@ -44,6 +44,28 @@ def test_every_frame_is_where_it_was_far_from_the_origin(suffix: str, tmp_path: 
     assert [error.GetMessage() for error in UsdValidation.ValidationContext(validators).Validate(stage)] == []
 
 
+def test_colors_are_sampled_linear(tmp_path: Path) -> None:
+    from pxr import Usd, UsdGeom, UsdValidation
+
+    tints = np.repeat([[[0.0, 0.5, 1.0]], [[1.0, 0.25, 0.0]], [[0.5, 0.5, 0.5]]], 4, axis=1)
+    plain = moving(0)
+    pieces = [
+        MovingMesh(0, plain[0].vertices, OUTWARD, colors=tints),
+        MovingMesh(3, plain[1].vertices, OUTWARD[:1], colors=tints[0, :3]),
+    ]
+    save_usd(pieces, tmp_path / "a.usd", order=[0, 1, 2, 3])
+    stage = Usd.Stage.Open(str(tmp_path / "a.usd"))
+    primvar = UsdGeom.Mesh(stage.GetPrimAtPath("/morph/surface")).GetDisplayColorPrimvar()
+    assert primvar.GetInterpolation() == "vertex"
+    linear = [[0, 0.21404114, 1], [1, 0.05087609, 0], [0.21404114] * 3, [0, 0.21404114, 1]]  # the sRGB curve
+    for time, expected in enumerate(linear):
+        assert np.array(primvar.Get(time)) == pytest.approx(np.tile(expected, (4 if time < 3 else 3, 1)), abs=1e-6)
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    assert [error.GetMessage() for error in UsdValidation.ValidationContext(validators).Validate(stage)] == []
+    with pytest.raises(ValueError, match="all pieces have colors or none has, but the one from frame 3 differs"):
+        save_usd([pieces[0], plain[1]], tmp_path / "b.usd", order=range(4))
+
+
 def test_the_same_pieces_give_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
         save_usd(moving(0), tmp_path / f"{name}.usd", order=range(4))

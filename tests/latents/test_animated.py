@@ -109,6 +109,14 @@ def test_travel_goes_along_as_colors_of_vertices(run: Run, tmp_path: Path) -> No
     assert [piece["tints"] for piece in page["pieces"]] == [1, 1, 1]
 
 
+def test_it_is_said_what_only_pictures_have(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_morph(run, ["small", "large"], tmp_path / "plain", config=SMALL)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    config = dataclasses.replace(SMALL, overlay=True, turntable=90.0)
+    make_morph(run, ["small", "large"], tmp_path / "out", config=config)
+    assert "overlay and turntable: of pictures and films only, not of morph.glb, morph.html" in caplog.text
+
+
 def test_a_morph_is_written_as_usd_where_the_library_is(tracked: MorphSequence, tmp_path: Path) -> None:
     usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed: pip install -e '.[usd]'")
     write_usd(tracked, tmp_path / "a.usd")

@@ -39,9 +39,6 @@ _PAINTED = {
 }
 """Vertex colours are multiplied with the material's: white leaves them as they are."""
 
-_LINEAR_FROM = 0.04045
-"""Below this stored value sRGB is a straight line (IEC 61966-2-1)."""
-
 
 @dataclass(frozen=True, eq=False)
 class _Part:
@@ -126,7 +123,7 @@ def _mesh(
         "NORMAL": buffer.add(facing, target=ARRAY_BUFFER),
     }
     if piece.colors is not None:
-        tint = _to_linear(piece.colors[first] if piece.is_recolored else piece.colors)
+        tint = piece.linear_colors(first)
         attributes["COLOR_0"] = buffer.add(tint, target=ARRAY_BUFFER)
     # An index of 65535 would restart the primitive.
     dtype = "<u2" if piece.vertices.shape[1] <= 65535 else "<u4"
@@ -139,8 +136,8 @@ def _mesh(
             "POSITION": buffer.add(moved, target=ARRAY_BUFFER, with_range=True),
             "NORMAL": buffer.add(turned, target=ARRAY_BUFFER),
         }
-        if piece.colors is not None and piece.is_recolored:
-            target["COLOR_0"] = buffer.add(_to_linear(piece.colors[index]) - tint, target=ARRAY_BUFFER)
+        if piece.is_recolored:
+            target["COLOR_0"] = buffer.add(piece.linear_colors(index) - tint, target=ARRAY_BUFFER)
         targets.append(target)
     labels = [f"frame {frame}" + (f" {names[frame]}" if frame in names else "") for frame in range(start, stop)]
     primitive: dict[str, Any] = {"attributes": attributes, "indices": indices}
@@ -221,8 +218,3 @@ def _extras(keys: Sequence[tuple[int, str]], *, order: Sequence[int], fps: float
         "key_names": [names[frame] for _, frame in reached],
         "key_times": [place / fps for place, _ in reached],
     }
-
-
-def _to_linear(colors: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return stored colours as the linear ones that glTF's vertex colours are."""
-    return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
