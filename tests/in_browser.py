@@ -96,11 +96,11 @@ def chair(lean: float, *, num_spindles: int = 5) -> Mesh:
     rods = [((0, 0, 0), (0.35, 0.02, 0.33))] + [(foot, (0.015, 0.45, 0.015)) for foot in feet]
     rods += [((x, 0.45, -0.3), (0.008, 0.45, 0.008)) for x in np.linspace(-0.3, 0.3, num_spindles)]
     rods += [((0, 0.9, -0.3), (0.34, 0.05, 0.02)), ((0.1, -0.6, -0.02), (0.2, 0.01, 0.01))]
-    boxes = [extract_mesh(Box([1, 1, 1]), resolution=6) for _ in rods]
-    vertices = np.concatenate([box.vertices * half + center for box, (center, half) in zip(boxes, rods, strict=True)])
+    box = extract_mesh(Box([1, 1, 1]), resolution=6)
+    vertices = np.concatenate([box.vertices * half + center for center, half in rods])
     vertices[:, 2] -= lean * np.maximum(vertices[:, 1], 0) ** 2
-    starts = len(boxes[0].vertices) * np.arange(len(boxes))
-    return Mesh(vertices, np.concatenate([box.faces + start for box, start in zip(boxes, starts, strict=True)]))
+    faces = [box.faces + number * len(box.vertices) for number in range(len(rods))]
+    return Mesh(vertices, np.concatenate(faces))
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,11 +137,12 @@ def test_three_js_blends_the_colors_of_frames(is_tracked: bool, tmp_path: Path) 
 def test_a_wrong_outline_is_told_from_a_right_one() -> None:
     """The predicate of these tests: a shift, a rod too few, one percent of size are seen in thin shapes."""
     camera = fit_camera(chair(0), size=SIZE, azimuth=40, elevation=25)
-    ours = see(chair(0), camera, SIZE).coverage
+    right = chair(0)
+    ours = see(right, camera, SIZE).coverage
     check_outlines(ours, ours)
     step = 2 * camera.distance * camera.slopes(SIZE)[1] / SIZE[1]
-    moved = chair(0).vertices + 0.3 * step * camera.axes[0]
-    wrong = [Mesh(moved, chair(0).faces), Mesh(1.01 * chair(0).vertices, chair(0).faces), chair(0.03)]
+    moved = right.vertices + 0.3 * step * camera.axes[0]
+    wrong = [Mesh(moved, right.faces), Mesh(1.01 * right.vertices, right.faces), chair(0.03)]
     for mesh in [*wrong, chair(0, num_spindles=4)]:
         with pytest.raises(AssertionError):
             check_outlines(ours, see(mesh, camera, SIZE).coverage)
