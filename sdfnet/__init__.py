@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sdfnet.geometry.mesh import Mesh as Mesh
     from sdfnet.geometry.reading import read_mesh as read_mesh
     from sdfnet.geometry.writing import save_mesh as save_mesh
+    from sdfnet.latents import fit_meshes as fit_meshes
     from sdfnet.latents import make_morph as make_morph
     from sdfnet.rendering import render_mesh as render_mesh
     from sdfnet.runs import Run as Run
@@ -36,6 +37,7 @@ _HOMES = {
     "evaluate": "fields",
     "evaluate_run": "evaluation",
     "extract_mesh": "surfacing",
+    "fit_meshes": "latents",
     "load_run": "runs",
     "make_morph": "latents",
     "prepare_samples": "sampling",
