@@ -23,7 +23,7 @@ COARSE_SCALE = 1.1
 """That of the first look at a winding number (see `ACCURACY_SCALE`): a third of the time, errors up to 0.17 seen."""
 
 COARSE_SCALE_CLOSED = 1.0
-"""The same for a closed mesh, whose numbers are whole: errors up to 0.47 seen, where 0.9 would be needed for harm."""
+"""The same for a closed mesh, whose numbers are whole: errors up to 0.48 seen, where 0.9 would be needed for harm."""
 
 UNSURE_BAND = 0.4
 """First looks this close to ½ are repeated accurately: from farther, no error seen reaches ½ or `JUMP_BAND`."""

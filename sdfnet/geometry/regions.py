@@ -21,17 +21,16 @@ TOO_NEAR = 1e-5
 def is_boundless(faces: NDArray[np.int64], num_vertices: int) -> bool:
     """Return whether every edge is run as often one way as the other, by vertex numbers.
 
-    Then, and only then, the winding number is whole everywhere off the surface. The mesh may be in pieces, overlap and
-    cross itself; one with a hole, a face turned over or vertices not merged is refused.
+    Then the winding number is whole everywhere off the surface. The mesh may be in pieces, overlap and cross itself;
+    one with a hole or a face turned over is refused, and so is one whose vertices are not merged.
 
     >>> tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     >>> is_boundless(tetrahedron, 4), is_boundless(tetrahedron[1:], 4)
     (True, False)
     """
-    starts, stops = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    up, down = starts < stops, starts > stops
-    forward, backward = starts[up] * num_vertices + stops[up], stops[down] * num_vertices + starts[down]
-    return len(forward) == len(backward) and bool((np.sort(forward) == np.sort(backward)).all())
+    starts, stops = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    forward, backward = np.sort(starts * num_vertices + stops), np.sort(stops * num_vertices + starts)
+    return bool((forward == backward).all())
 
 
 def shared_regions(points: NDArray[np.float64], away: NDArray[np.float64]) -> NDArray[np.int64]:

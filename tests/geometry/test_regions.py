@@ -94,6 +94,7 @@ def test_a_point_on_the_surface_lends_no_sign() -> None:
 def test_balls_that_only_touch_share_nothing() -> None:
     points = np.array([[0, 0, 0.0], [0, 0, 0.5]])
     assert shared_regions(points, np.array([0.25, 0.25])).tolist() == [0, 1]
+    assert shared_regions(points, np.array([0.25, 0.25 + 1e-8])).tolist() == [0, 1]  # rounding is no overlap
     assert shared_regions(points, np.array([0.25, 0.2501])).tolist() == [0, 0]
 
 
