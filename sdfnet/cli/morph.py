@@ -81,11 +81,21 @@ def _cuts_told(cuts: list[dict[str, Any]]) -> str:
     return f"tracked: {len(cuts) + 1} pieces, a new one starts {'; '.join(places)}{more}"
 
 
+def _strays_told(strays: list[dict[str, Any]]) -> list[str]:
+    """Return how far a mesh that was kept is off the surface, in a line if it is."""
+    if not strays:
+        return []
+    vertices, farthest, bare = (max(stray[name] for stray in strays) for name in ("vertices", "farthest", "bare"))
+    off = f"up to {vertices} vertices are off it, by {farthest:.2g} % of the radius at most"
+    return [f"kept through changes of topology in {len(strays)} frames: {off}; {100 * bare:.2g} % of it is not covered"]
+
+
 def _told(report: dict[str, Any]) -> list[str]:
     """Return what one should know of a report without opening it."""
     summary, lines = report["summary"], []
     if report["tracked"] is not None:
         lines.append(_cuts_told(report["tracked"]["cuts"]))
+        lines += _strays_told(report["tracked"]["strays"])
     removed, pace = summary["removed"], summary["pace"]["ratio"]
     if removed["pieces"]:
         largest = f"the largest {100 * removed['largest']:.2g} % of the volume"

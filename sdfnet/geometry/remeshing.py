@@ -13,12 +13,12 @@ flips are done in independent sets instead of one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
+from sdfnet.geometry.edges import Edges, check_closed, face_crosses, shape_quality, side_lengths, sum_at_vertices
 from sdfnet.geometry.mesh import Mesh
 
 Project = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -84,64 +84,20 @@ def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None, it
     return Mesh(vertices, faces)
 
 
-def check_closed(mesh: Mesh) -> None:
-    """Raise ValueError unless every edge of `mesh` has two faces that run along it in opposite directions."""
-    size = len(mesh.vertices)
-    starts, stops = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
-    forward, backward = np.sort(starts * size + stops), np.sort(stops * size + starts)
-    if len(forward) == 0 or (forward != backward).any() or (forward[1:] == forward[:-1]).any():
-        num_bad = int((~np.isin(forward, backward)).sum() + (forward[1:] == forward[:-1]).sum())
-        raise ValueError(
-            f"the mesh must be closed and manifold, got {num_bad} unpaired of {len(forward)} half-edges; "
-            "repair it, or take one that extract_mesh gives for a surface inside its bounds"
-        )
+def collapse_faces(mesh: Mesh, chosen: NDArray[np.bool_]) -> Mesh:
+    """Return a closed mesh without many of the `chosen` faces (F,): an edge of each is collapsed into one of its ends.
 
-
-def face_crosses(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return outward normals twice as long as the areas, (F, 3)."""
-    a, b, c = (vertices[faces[..., corner]] for corner in range(3))
-    return np.cross(b - a, c - a)
-
-
-def sum_at_vertices(faces: NDArray[np.int64], values: NDArray[np.float64], num_vertices: int) -> NDArray[np.float64]:
-    """Return for each vertex the sum of the `values` (F, K) of the faces around it, (V, K)."""
-    corners = faces.ravel()
-    columns = [np.bincount(corners, weights=np.repeat(column, 3), minlength=num_vertices) for column in values.T]
-    return np.stack(columns, axis=1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Edges:
-    """The edges of a closed mesh.
-
-    Attributes
-    ----------
-    ends : (E, 2) int64
-        Lower vertex first.
-    keys : (E,) int64
-        One ascending number for each edge.
-    faces : (E, 2) int64
-        The face that runs from the lower end to the higher, then the other.
-    opposite : (E, 2) int64
-        The third vertex of each of these faces.
+    The shortest that the topology allows, of no two faces that are near each other. Vertex normals are dropped.
     """
-
-    ends: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    faces: NDArray[np.int64]
-    opposite: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, faces: NDArray[np.int64], num_vertices: int) -> _Edges:
-        starts, stops = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-        keys = np.minimum(starts, stops) * num_vertices + np.maximum(starts, stops)
-        sides = np.argsort(2 * keys + (starts > stops)).reshape(-1, 2)  # side 3 f + k: from corner k of face f
-        keys = keys[sides[:, 0]]
-        opposite = faces.ravel()[sides - sides % 3 + (sides + 2) % 3]
-        return cls(np.stack(np.divmod(keys, num_vertices), axis=1), keys, sides // 3, opposite)
-
-    def lengths(self, vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.linalg.norm(vertices[self.ends[:, 0]] - vertices[self.ends[:, 1]], axis=1)
+    vertices, faces = mesh.vertices, mesh.faces
+    edges = Edges.of(faces, len(vertices))
+    candidates = np.flatnonzero(chosen[edges.faces].any(axis=1))
+    candidates = candidates[_is_link(edges, candidates, len(vertices))]
+    gone, kept = _independent(edges, candidates, edges.lengths(vertices)[candidates], faces, len(vertices))
+    target = np.arange(len(vertices))
+    target[gone] = kept
+    faces = target[faces]
+    return Mesh(*_compact(vertices, faces[~_names_twice(faces)]))
 
 
 def _split_long(
@@ -149,7 +105,7 @@ def _split_long(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Halve edges longer than `longest` until there is none, of each face its longest first."""
     while True:
-        edges = _Edges.of(faces, len(vertices))
+        edges = Edges.of(faces, len(vertices))
         lengths = edges.lengths(vertices)
         candidates = np.flatnonzero(lengths > longest)
         if not len(candidates):
@@ -173,31 +129,42 @@ def _collapse_short(
 
     An edge stays where the topology or a normal would change, or an edge would become longer than `longest`.
     """
-    edges = _Edges.of(faces, len(vertices))
+    edges = Edges.of(faces, len(vertices))
     lengths = edges.lengths(vertices)
     candidates = np.flatnonzero(lengths < shortest)
     candidates = candidates[_is_link(edges, candidates, len(vertices))]
-    rank = _ranks(lengths[candidates])
-    at_vertex = _lowest(edges.ends[candidates], rank, len(vertices))
-    at_ring = np.full(len(vertices), len(rank))
-    np.minimum.at(at_ring, faces.ravel(), np.repeat(at_vertex[faces].min(axis=1), 3))
-    chosen = candidates[(at_ring[edges.ends[candidates]] == rank[:, None]).all(axis=1)]
+    kept, gone = _independent(edges, candidates, lengths[candidates], faces, len(vertices))
     owner = np.full(len(vertices), -1)
-    owner[edges.ends[chosen]] = np.arange(len(chosen))[:, None]
-    kept, gone = edges.ends[chosen].T
+    owner[kept] = owner[gone] = np.arange(len(kept))
     target, moved = np.arange(len(vertices)), vertices.copy()
     target[gone], moved[kept] = kept, (vertices[kept] + vertices[gone]) / 2
     near = owner[faces].max(axis=1)
     changed = np.flatnonzero((near >= 0) & ~_names_twice(target[faces]))
     bad = _turned(face_crosses(vertices, faces[changed]), face_crosses(moved, target[faces[changed]]))
-    bad |= (_side_lengths(moved, target[faces[changed]]) > longest).any(axis=1)
+    bad |= (side_lengths(moved, target[faces[changed]]) > longest).any(axis=1)
     refused = np.unique(near[changed[bad]])
     target[gone[refused]], moved[kept[refused]] = gone[refused], vertices[kept[refused]]
     faces = target[faces]
     return _compact(moved, faces[~_names_twice(faces)])
 
 
-def _is_link(edges: _Edges, candidates: NDArray[np.int64], num_vertices: int) -> NDArray[np.bool_]:
+def _independent(
+    edges: Edges,
+    candidates: NDArray[np.int64],
+    costs: NDArray[np.float64],
+    faces: NDArray[np.int64],
+    num_vertices: int,
+) -> NDArray[np.int64]:
+    """Return the ends (2, N) of those `candidates` that cost least where faces have corners of several."""
+    rank = _ranks(costs)
+    at_vertex = _lowest(edges.ends[candidates], rank, num_vertices)
+    at_ring = np.full(num_vertices, len(rank))
+    np.minimum.at(at_ring, faces.ravel(), np.repeat(at_vertex[faces].min(axis=1), 3))
+    chosen = candidates[(at_ring[edges.ends[candidates]] == rank[:, None]).all(axis=1)]
+    return edges.ends[chosen].T
+
+
+def _is_link(edges: Edges, candidates: NDArray[np.int64], num_vertices: int) -> NDArray[np.bool_]:
     """Whether collapsing each of the `candidates` keeps the topology: its ends have two common neighbours, no more."""
     ones = np.ones(2 * len(edges.ends), dtype=np.int32)
     rows, columns = edges.ends.ravel(), edges.ends[:, ::-1].ravel()
@@ -211,7 +178,7 @@ def _is_link(edges: _Edges, candidates: NDArray[np.int64], num_vertices: int) ->
 def _even_valences(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.int64]:
     """Flip edges, several independent sets in a row, where that brings the valences of the four vertices nearer 6."""
     for _ in range(_ROUNDS):
-        edges = _Edges.of(faces, len(vertices))
+        edges = Edges.of(faces, len(vertices))
         valence = np.bincount(edges.ends.ravel(), minlength=len(vertices)) - 6
         before = np.abs(valence[edges.ends]).sum(axis=1) + np.abs(valence[edges.opposite]).sum(axis=1)
         after = np.abs(valence[edges.ends] - 1).sum(axis=1) + np.abs(valence[edges.opposite] + 1).sum(axis=1)
@@ -228,7 +195,7 @@ def _even_valences(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> N
     return faces
 
 
-def _may_flip(edges: _Edges, candidates: NDArray[np.int64], vertices: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _may_flip(edges: Edges, candidates: NDArray[np.int64], vertices: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether the other diagonal is not an edge yet and neither of the two new faces turns away or is a sliver."""
     (a, b), (c, d) = edges.ends[candidates].T, edges.opposite[candidates].T
     keys = np.minimum(c, d) * len(vertices) + np.maximum(c, d)
@@ -257,17 +224,6 @@ def _relaxed(vertices: NDArray[np.float64], faces: NDArray[np.int64], project: P
         over = _turned(crosses, face_crosses(moved, faces))
         moved[faces[over]] = vertices[faces[over]]
     return moved
-
-
-def shape_quality(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how even triangles are, (F,): 1 for equal sides, 0 for no area (4√3 area / sum of squared sides)."""
-    squares = (_side_lengths(vertices, faces) ** 2).sum(axis=1)
-    return 2 * np.sqrt(3) * np.linalg.norm(face_crosses(vertices, faces), axis=1) / np.maximum(squares, 1e-300)
-
-
-def _side_lengths(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    corners = vertices[faces]
-    return np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
 
 
 def _turned(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from sdfnet.geometry.loose import MIN_PIECE, check_min_piece
 from sdfnet.geometry.usd import check_usd
 from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
 from sdfnet.rendering.camera import UpAxis
-from sdfnet.surfacing.tracking import OnChange
+from sdfnet.surfacing.pieces import OnChange
 
 MorphPath = Literal[PathKind, "geodesic"]
 """How codes go from shape to shape: by a formula, or bent so that the surface stays in one piece."""
@@ -42,7 +42,8 @@ class MorphConfig:
         the surface stays in one piece where it can, looked for between each two shapes in some ten seconds.
     pace : Pace
         "code", or "surface": from frame to frame the surface travels the same mean distance, but for the easing, and
-        frames are shared out between the shapes by travel where no `key_times` are given.
+        frames are shared out between the shapes by travel where no `key_times` are given. The way over the ground, along
+        which the camera follows, is no part of that travel and goes evenly from shape to shape.
     frame : Frame
         "world", where size and place are interpolated too, or "unit".
     easing : Easing
@@ -65,7 +66,8 @@ class MorphConfig:
         shape throughout. Where the topology changes or triangles would fold, a new mesh starts, and the report says so.
         Vertices lie on the surface: `project_steps` is not asked for.
     on_change : OnChange
-        What a tracked morph does there: "cut", or "frames", faces of its own for every frame of the whole morph.
+        What a tracked morph does there: "cut"; "keep", where one mesh goes on through small changes, such as fingers
+        that touch, and the report says where it is off the surface; "frames", faces of its own for every frame.
     format : tuple of str
         Of numbered meshes ("obj", "ply", "stl"), and of one file for the whole: an animated mesh ("glb", or "usd" with
         the extra sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif", "webp").

@@ -18,6 +18,7 @@ from sdfnet.evaluation.report import source_surface
 from sdfnet.files import write_json
 from sdfnet.geometry.loading import load_shape
 from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.latents.frames import MorphFrame
 from sdfnet.latents.measures import surface_travel_between
 from sdfnet.latents.sequence import MorphSequence
@@ -46,7 +47,6 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
     rows = [
         _row(frame, number, values, radius) for number, (frame, values) in enumerate(zip(frames, measured, strict=True))
     ]
-    cuts = [{"frame": record["index"], "reason": record["cut"]} for record in sequence.records if record["cut"]]
     return {
         "format": REPORT_FORMAT,
         "shapes": [frame.shape for frame in frames if frame.shape],
@@ -58,9 +58,7 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
         },
         "radius": radius,
         "summary": _summary(rows, closing, radius),
-        "tracked": {"pieces": len({record["piece"] for record in sequence.records}), "cuts": cuts}
-        if sequence.config.tracked
-        else None,
+        "tracked": _tracked(sequence.records) if sequence.config.tracked else None,
         "ends": [_end(run, frames, number, mesh_of) for number in _ends(frames)],
         "frames": rows,
     }
@@ -69,6 +67,16 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
 def save_report(report: dict[str, Any], out: Path) -> None:
     """Write `morph.json` into `out`, whole."""
     write_json(out / REPORT_FILE, report)
+
+
+def _tracked(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return where a tracked morph is cut and why, and where its mesh is off the surface, `farthest` in percent."""
+    strays = [record["stray"] for record in records if record.get("stray")]
+    return {
+        "pieces": len({record["piece"] for record in records}),
+        "cuts": [{"frame": record["index"], "reason": record["cut"]} for record in records if record["cut"]],
+        "strays": [stray | {"farthest": 100 * stray["farthest"] / UNIT_RADIUS} for stray in strays],
+    }
 
 
 def _row(frame: MorphFrame, number: int, values: dict[str, Any], radius: float) -> dict[str, Any]:

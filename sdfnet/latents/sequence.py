@@ -19,6 +19,7 @@ from sdfnet.geometry.mesh import Mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame
 from sdfnet.rendering.images import load_image
 from sdfnet.rendering.renderer import Image
+from sdfnet.surfacing.pieces import Stray
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class MadeFrame:
         Pieces more than the shapes before and after have: too large to be called loose.
     cut : str
         Why no mesh could be carried to this frame from the one before; empty where one was, or none was to be.
+    stray : Stray or None
+        How far a mesh that was kept through changes of topology is from the surface; None where it is on it.
     """
 
     index: int
@@ -52,6 +55,7 @@ class MadeFrame:
     num_cavities: int = 0
     num_extra: int = 0
     cut: str = ""
+    stray: Stray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """The surfaces of a morph's frames as one mesh carried along: the same faces, until a change of topology cuts them.
 
 Between two frames the codes go straight. A piece starts from an even mesh; a frame that no mesh can be carried to
-starts a new one, and its `cut` says why.
+starts a new one, and its `cut` says why. With `on_change=keep` its `stray` says where the mesh is off the surface.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from sdfnet.latents.config import MorphConfig
 from sdfnet.latents.frames import MorphFrame
 from sdfnet.latents.sequence import MadeFrame
 from sdfnet.runs import Run
-from sdfnet.surfacing.tracking import TrackConfig, TrackedMorph, track_surface
+from sdfnet.surfacing.pieces import TrackConfig, TrackedMorph
+from sdfnet.surfacing.tracking import track_surface
 
 
 def tracked_frames(
@@ -31,6 +32,7 @@ def tracked_frames(
     """
     tracked = _track(run, frames, config=config, progress=progress)
     cuts = {cut.frame + 1: f"{cut.reason}, at frame {cut.time:.2f}" for cut in tracked.cuts}
+    strays = {stray.frame: stray for stray in tracked.strays}
     for index in missing:
         mesh = tracked.mesh(index).to_world(frames[index].similarity)
         alone = config.on_change == "frames" and bool(tracked.cuts)
@@ -40,6 +42,7 @@ def tracked_frames(
             piece=None if alone else tracked.piece_at(index),
             num_pieces=components_and_genus(mesh).num_components,
             cut=cuts.get(index, ""),
+            stray=strays.get(index),
         )
 
 

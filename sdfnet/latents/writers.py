@@ -6,6 +6,7 @@ A format is either of a frame (`frame_0000.obj`, …; whatever `save_mesh` write
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,7 @@ def write_frame(
         "shape": frame.shape,
         "piece": made.piece,
         "cut": made.cut,
+        "stray": None if made.stray is None else dataclasses.asdict(made.stray),
         "meshes": meshes,
         "picture": picture,
     }

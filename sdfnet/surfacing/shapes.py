@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.geometry.remeshing import face_crosses, shape_quality, sum_at_vertices
+from sdfnet.geometry.edges import face_crosses, shape_quality, sum_at_vertices
 
 _SLIDE_BELOW = 0.6
 """Vertices of triangles with a lower quality slide to even them; fully at half of it. (0.6 has an angle of 21° if the

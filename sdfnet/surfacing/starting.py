@@ -1,4 +1,8 @@
-"""The mesh that a tracked piece starts from: an extraction without loose bits, remeshed to even triangles."""
+"""The mesh that a tracked piece starts from: an extraction without loose bits, remeshed to even triangles.
+
+Where the surface has creases and gaps narrower than an edge, triangles are crumpled. Mending (`mending`) turns most of
+them over again; of what it cannot mend there is too much, so that edges are collapsed until it can.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,14 @@ from sdfnet.fields.base import Field
 from sdfnet.geometry.bounds import Lattice
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.parts import split_parts
-from sdfnet.geometry.remeshing import remesh
+from sdfnet.geometry.remeshing import collapse_faces, remesh
+from sdfnet.surfacing.carrying import settle
 from sdfnet.surfacing.extract import extract_mesh
 from sdfnet.surfacing.projection import project_to_level
+from sdfnet.surfacing.shapes import turned_over
+
+_ROUNDS = 16
+"""Of collapses and mending at most."""
 
 
 def even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0, smallest: float = 1e-4) -> Mesh:
@@ -33,7 +42,18 @@ def even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0, smalle
         moved = project_to_level(field, torch.from_numpy(points).float(), steps=1, reach=target)
         return moved.double().numpy()
 
-    return remesh(mesh, edge_length=target, project=project)
+    return _smooth(remesh(mesh, edge_length=target, project=project), field)
+
+
+def _smooth(mesh: Mesh, field: Field) -> Mesh:
+    """Return `mesh` without what is crumpled in it, as far as that can be."""
+    settled = settle(mesh, field)
+    for _ in range(_ROUNDS):
+        turned = turned_over(settled.vertices, settled.faces, settled.normals)
+        if not turned.any():
+            break
+        settled = settle(collapse_faces(Mesh(settled.vertices, settled.faces), turned), field)
+    return Mesh(settled.vertices, settled.faces)
 
 
 def without_small_pieces(mesh: Mesh, *, smallest: float) -> Mesh:

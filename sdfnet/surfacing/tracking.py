@@ -3,27 +3,29 @@
 In each of a few sub-steps between frames vertices move along the normal as the surface does, the whole slides in the
 smoothest way that agrees with that (`motion`), and Newton steps put the vertices back onto the surface. Where the
 topology of the surface changes (`transitions`), or triangles fold or stretch too much, no mesh can go on: there the
-sequence is cut, and the next piece starts from an extraction of its own.
+sequence is cut, and the next piece starts from an extraction of its own. Asked to, it keeps its mesh through small
+changes of topology (`holding`, `strays`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sdfnet.fields.base import Field, evaluate
-from sdfnet.geometry.bounds import check_resolution
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.surfacing.carrying import carry, fault, settle
+from sdfnet.surfacing.carrying import carry, fault, num_turned, settle
 from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.surfacing.landing import Carried
+from sdfnet.surfacing.pieces import Cut as Cut
+from sdfnet.surfacing.pieces import OnChange as OnChange
+from sdfnet.surfacing.pieces import Stray, TrackConfig, TrackedMorph, TrackedPiece
 from sdfnet.surfacing.starting import even_mesh, without_small_pieces
+from sdfnet.surfacing.strays import find_strays, too_far
 from sdfnet.surfacing.transitions import Change, Transitions, find_changes
 from sdfnet.surfacing.window import FieldAt
 
@@ -32,123 +34,6 @@ _QUANTILE = 0.99
 
 _FINER = 2
 """Of the lattice on which a piece after a change of topology starts."""
-
-OnChange = Literal["cut", "frames"]
-"""What to do where no mesh can go on: start a new tracked piece, or mesh every frame of the sequence on its own."""
-
-
-@dataclass(frozen=True)
-class TrackConfig:
-    """How a mesh is carried along.
-
-    Attributes
-    ----------
-    resolution : int
-        Samples per axis of the lattice on which pieces start, and on which changes of topology are looked for.
-    edge_length : float
-        Of the meshes that pieces start from, in spacings of that lattice.
-    substeps : int
-        How often between two frames a change of topology is looked for.
-    smallest : float
-        Pieces and cavities below this share of the volume are removed from meshes and do not count as topology.
-    on_change : OnChange
-        "cut", or "frames": one extraction for each frame as soon as one cut is needed.
-    normals : bool
-        Whether to take a normal for every vertex from the field's gradient.
-    """
-
-    resolution: int = 96
-    edge_length: float = 1.0
-    substeps: int = 8
-    smallest: float = 1e-4
-    on_change: OnChange = "cut"
-    normals: bool = True
-
-    def __post_init__(self) -> None:
-        check_resolution(self.resolution, least=8)
-        if not self.edge_length > 0:
-            raise ValueError(f"edge_length must be positive, got {self.edge_length}")
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {self.substeps}")
-        if not 0 <= self.smallest < 1:
-            raise ValueError(f"smallest must be from 0 to below 1, got {self.smallest}")
-        if self.on_change not in get_args(OnChange):
-            raise ValueError(f"on_change must be one of {', '.join(get_args(OnChange))}, got {self.on_change!r}")
-
-
-@dataclass(frozen=True, eq=False)
-class TrackedPiece:
-    """Consecutive frames with one connectivity.
-
-    Attributes
-    ----------
-    first_frame, last_frame : int
-        Both included.
-    faces : (F, 3) int64
-    vertices : (T, V, 3) float64, unit frame
-        Of each frame; vertex k is the same place in all of them.
-    normals : (T, V, 3) float64 or None
-        Unit length, outward.
-    """
-
-    first_frame: int
-    last_frame: int
-    faces: NDArray[np.int64]
-    vertices: NDArray[np.float64]
-    normals: NDArray[np.float64] | None
-
-    def mesh(self, frame: int) -> Mesh:
-        """Return the mesh of a frame (numbered as in the whole sequence), unit frame."""
-        index = frame - self.first_frame
-        return Mesh(self.vertices[index], self.faces, None if self.normals is None else self.normals[index])
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Where a sequence had to be cut.
-
-    Attributes
-    ----------
-    frame : int
-        The last frame before the cut; the next one starts a new piece.
-    time : float
-        Of the last sub-step before it.
-    reason : str
-    topology : bool
-        Whether the topology of the surface changes there; if not, triangles would fold or stretch.
-    """
-
-    frame: int
-    time: float
-    reason: str
-    topology: bool
-
-
-@dataclass(frozen=True, eq=False)
-class TrackedMorph:
-    """A sequence as tracked pieces.
-
-    Attributes
-    ----------
-    pieces : tuple of TrackedPiece
-        They cover all frames in order. Vertices of the first piece are those of the mesh that was given, in its order.
-    cuts : tuple of Cut
-        One between each two pieces. With `on_change="frames"` pieces are single frames and `cuts` says why.
-    transitions : Transitions
-        The changes of topology found, and what small pieces were left out of each frame.
-    """
-
-    pieces: tuple[TrackedPiece, ...]
-    cuts: tuple[Cut, ...]
-    transitions: Transitions
-
-    def piece_at(self, frame: int) -> int:
-        """Return the number of the piece that holds a frame."""
-        return int(np.searchsorted([piece.last_frame for piece in self.pieces], frame))
-
-    def mesh(self, frame: int) -> Mesh:
-        """Return the mesh of a frame, unit frame."""
-        return self.pieces[self.piece_at(frame)].mesh(frame)
 
 
 def track_surface(
@@ -194,53 +79,83 @@ def track_surface(
     )
     pieces: list[TrackedPiece] = []
     cuts: list[Cut] = []
+    strays: list[Stray] = []
     with tqdm(total=len(times), desc="track", unit="frame", disable=not progress) as bar:
         while not pieces or pieces[-1].last_frame < len(times) - 1:
             first = pieces[-1].last_frame + 1 if pieces else 0
-            if first and _change_after(transitions.changes, first) is not None:  # one frame: need not be even
-                piece, cut = _single(field_at(times[first]), first, config), _change_after(transitions.changes, first)
+            start = _start(field_at(times[first]), even_start, first, cuts, transitions, config)
+            if start is None:
+                cut = _change_after(transitions.changes, first)
+                cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
+                piece, cut = _single(field_at(times[first]), first, config), cut if first < len(times) - 1 else None
                 bar.update()
             else:
-                # Just after a change gaps and necks are narrow: what the lattice cannot tell apart, a finer one can.
-                finer = _FINER if cuts and cuts[-1].topology else 1
-                start = even_start if first == 0 else _even_mesh(field_at(times[first]), config, finer=finer)
-                piece, cut = _track_piece(field_at, times, first, start, transitions.changes, config, bar)
+                piece, cut, off = _track_piece(field_at, times, first, start, transitions, config, bar)
+                strays += off
             pieces.append(piece)
             if cut is not None:
                 cuts.append(cut)
     if cuts and config.on_change == "frames":
         pieces = [_single(field_at(time), frame, config) for frame, time in enumerate(times)]
-    return TrackedMorph(tuple(pieces), tuple(cuts), transitions)
+    return TrackedMorph(tuple(pieces), tuple(cuts), transitions, tuple(strays))
+
+
+def _start(
+    field: Field, first_mesh: Mesh, frame: int, cuts: Sequence[Cut], transitions: Transitions, config: TrackConfig
+) -> _Start | None:
+    """Return the mesh that a piece starts from; None where the frame has to be meshed on its own."""
+    if frame == 0:
+        return first_mesh, settle(first_mesh, field)
+    if config.on_change != "keep" and _change_after(transitions.changes, frame) is not None:
+        return None  # one frame: need not be even
+    # Just after a change gaps and necks are narrow: what the lattice cannot tell apart, a finer one can.
+    for finer in (_FINER, 1) if cuts and cuts[-1].topology else (1,):
+        mesh = _even_mesh(field, config, finer=finer)
+        settled = settle(mesh, field)
+        if not fault(settled):
+            return mesh, settled
+    return None
+
+
+_Start = tuple[Mesh, Carried]
+"""A mesh, and the same on the surface."""
 
 
 def _track_piece(
     field_at: FieldAt,
     times: list[float],
     first: int,
-    start: Mesh,
-    changes: Sequence[Change],
+    start: _Start,
+    transitions: Transitions,
     config: TrackConfig,
     bar: tqdm,
-) -> tuple[TrackedPiece, Cut | None]:
-    """Carry `start` from the frame `first` as far as it goes; return the piece and why it ends before the last."""
-    carried = settle(start, field_at(times[first]))
-    frames = [carried]
+) -> tuple[TrackedPiece, Cut | None, list[Stray]]:
+    """Carry `start` from the frame `first` as far as it goes; say why it ends before the last, and what is off."""
+    mesh, carried = start
+    tolerated, keep = num_turned(carried), config.on_change == "keep"
+    frames, strays = [carried], list[Stray]()
     bar.update()
     cut = None
     for frame in range(first, len(times) - 1):
-        cut = _change_after(changes, frame)
+        change = _change_after(transitions.changes, frame)
+        cut = None if keep else change
         if cut is None:
-            moved, reached = carry(carried, field_at, (times[frame], times[frame + 1]))
-            reason = fault(moved)
-            cut = Cut(frame, reached, reason, False) if reason else None
+            moved, reached = carry(carried, field_at, (times[frame], times[frame + 1]), keep=keep)
+            reason, stray = fault(moved, tolerated=tolerated, keep=keep), None
+            changed = keep and transitions.topologies[frame + 1] != transitions.topologies[first]
+            if keep and not reason:
+                stray = find_strays(moved, field_at(times[frame + 1]), frame + 1, config, changed=changed)
+                reason = too_far(stray)
+            cut = Cut(frame, reached, reason, changed) if reason else None
         if cut is not None:
             break
         carried = moved
         frames.append(carried)
+        strays += [stray] if stray is not None and (stray.vertices or stray.bare) else []
         bar.update()
     normals = np.stack([one.expanded(one.normals) for one in frames]) if config.normals else None
     vertices = np.stack([one.expanded(one.vertices) for one in frames])
-    return TrackedPiece(first, first + len(frames) - 1, start.faces, vertices, normals), cut
+    return TrackedPiece(first, first + len(frames) - 1, mesh.faces, vertices, normals), cut, strays
 
 
 def _check_start(mesh: Mesh, field: Field) -> None:
@@ -267,7 +182,7 @@ def _even_mesh(field: Field, config: TrackConfig, *, finer: int = 1) -> Mesh:
     return even_mesh(
         field,
         resolution=finer * config.resolution,
-        edge_length=finer * config.edge_length,
+        edge_length=finer * config.spacings_an_edge,
         smallest=config.smallest,
     )
 

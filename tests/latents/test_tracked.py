@@ -52,7 +52,7 @@ def test_every_vertex_of_a_growing_sphere_goes_straight_out(run: Run, tmp_path: 
     assert np.linalg.norm(ends[1] - 2 * ends[0], axis=1).max() < 0.02
     np.testing.assert_array_equal(read_mesh(result.meshes[0]).faces, first.faces)
     report = json.loads(result.report.read_text())
-    assert report["tracked"] == {"pieces": 1, "cuts": []}
+    assert report["tracked"] == {"pieces": 1, "cuts": [], "strays": []}
     assert report["summary"]["self_intersections"] == 0
 
 
@@ -97,7 +97,7 @@ def test_a_killed_tracked_morph_ends_with_the_same_meshes(
     [
         ({"tracked": True, "project_steps": 2}, "project_steps has no effect with tracked=true, got 2"),
         ({"on_change": "frames"}, "on_change=frames has an effect only with tracked=true"),
-        ({"tracked": True, "on_change": "stop"}, "on_change must be one of cut, frames, got 'stop'"),
+        ({"tracked": True, "on_change": "stop"}, "on_change must be one of cut, keep, frames, got 'stop'"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict, message: str) -> None:
