@@ -24,8 +24,9 @@ from sdfnet.runs import Run, select_shapes
 _FEWEST_STEPS, _MOST_STEPS = 16, 60
 """Travel is measured over about as many steps as there are frames from one shape to the next, within these limits."""
 
-_PASSES = 2
-"""First over even steps of the path, one of which may hold a fifth of the travel; then over what seemed even travel."""
+_COARSER = (4, 2, 1)
+"""Travel is measured so many times, each but the first where steps of even travel seemed to be: over fewer of them by
+these factors. Even steps of the path may hold a fifth of the travel in one of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,8 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     The codes follow `config.path`. In the world, centres move along the same kind of path (straight where codes go on
     an arc) and scales change by equal factors in equal time, both at the pace of the codes; with `frame="unit"` nothing
     but the codes moves. With `pace="surface"` the frames are where the surface has travelled evenly, or as far as the
-    easing says. A frame that is a shape has its code and its similarity to the bit.
+    easing says, as seen by a camera that goes along over the ground; the way over the ground itself goes evenly from
+    key to key. A frame that is a shape has its code and its similarity to the bit.
 
     Raises
     ------
@@ -88,9 +90,13 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     )
     bends = _bends(run, latents, config, progress=progress)
     follow = partial(_follow, latents, places, bends, config)
-    travel = partial(_travel, run, follow, len(keys), config.frames) if config.pace == "surface" else None
+    ground = [axis for axis in range(3) if "xyz"[axis] != config.up_axis]
+    num_steps = int(np.clip((config.frames - 1) / (len(keys) - 1), _FEWEST_STEPS, _MOST_STEPS))
+    travel = partial(_travel, run, follow, ground, num_steps) if config.pace == "surface" else None
     times = time_frames(len(keys), config=config, travel=travel)
     codes, moved = follow(times.path)
+    # From place to place is farther than a surface changes: at one pace for both, shapes would rush on the way.
+    moved[:, ground] = follow(times.even)[1][:, ground]
     frames = []
     for time, code, place in zip(times.film.tolist(), codes, moved, strict=True):
         # The key's own row comes back bit for bit, and its last number says which key it is.
@@ -134,16 +140,20 @@ def _bends(run: Run, latents: Tensor, config: MorphConfig, *, progress: bool) ->
 def _travel(
     run: Run,
     follow: Callable[[NDArray[np.float64]], tuple[Tensor, Tensor]],
-    num_keys: int,
-    num_frames: int,
+    ground: Sequence[int],
+    num_steps: int,
     start: float,
     end: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return stops on the way from key to key, (S + 1,) in [0, 1], and the travel of the surface between them, (S,)."""
-    even = np.linspace(0, 1, int(np.clip((num_frames - 1) / (num_keys - 1), _FEWEST_STEPS, _MOST_STEPS)) + 1)
-    stops, travelled = even, np.ones(len(even) - 1)
-    for _ in range(_PASSES):
-        stops = even_shares(stops, travelled, even)
-        codes, places = follow(np.clip(start + stops * (end - start), start, end))
-        travelled = surface_travel(run.decoder, codes, places[:, :4].numpy())
+    """Return stops on the way from key to key, (S + 1,) in [0, 1], and the travel of the surface between them, (S,).
+
+    What moves along the `ground` axes is left out.
+    """
+    stops, travelled = np.linspace(0, 1, 2), np.ones(1)
+    for coarser in _COARSER:
+        stops = even_shares(stops, travelled, np.linspace(0, 1, num_steps // coarser + 1))
+        codes, moved = follow(np.clip(start + stops * (end - start), start, end))
+        places = moved[:, :4].numpy()
+        places[:, ground] = 0.0
+        travelled = surface_travel(run.decoder, codes, places)
     return stops, travelled

@@ -6,6 +6,9 @@ surface unseen. In the world, what the similarity moves is added to it before th
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,12 +17,16 @@ from torch import Tensor
 from sdfnet.decoders import Decoder
 from sdfnet.fields.base import evaluate, gradient
 from sdfnet.fields.neural import NeuralField
-from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
+from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.surfacing.projection import project_to_level
 
-_RESOLUTION = 27
-"""Of the coarse lattice, each of whose nodes near the surface stands for 3³ finer ones. The finer spacing, 0.027, is
-that of a lattice of 79³: at 40³ the spindles of a chair, as they come and go, are too few points."""
+_SPACING = 0.08
+"""Of the coarse lattice, each of whose nodes near the surface stands for 3³ finer ones: at half as many along each axis
+the spindles of a chair, as they come and go, are too few points."""
+
+_TURNS = ((0.7, 0.4, 1.1), (-0.9, 0.8, 0.3))
+"""Rotation vectors of two lattices, which take turns from code to code. Along the axes of the world a seat would meet
+all nodes of a plane or none; and what one lattice misses, the other may meet."""
 
 _REACH, _STEEPEST = 0.08, 2.0
 """Farthest from the surface that a coarse node is asked for finer ones, which are at most 0.047 away from it: to first
@@ -32,12 +39,32 @@ n-th is taken."""
 _CHUNK = 4096
 """Points per call: small ones stay in the cache, which is three times faster for the default decoder."""
 
-_STEPS = 3
+_STEPS = 2
 _ON_SURFACE = 0.05
 """A projected point counts if its value is below this share of the spacing: near a piece not yet born none does."""
 
 _FLATTEST = 0.3
 """A slope below it is taken for it: where two sheets meet the gradient vanishes, but nothing moves infinitely fast."""
+
+
+@dataclass(frozen=True, eq=False)
+class _TurnedLattice:
+    """Coarse nodes (N, 3), and what leads from one of them to the finer nodes that it stands for, (27, 3)."""
+
+    nodes: Tensor
+    around: Tensor
+
+    @classmethod
+    def over_unit_bounds(cls, turn: tuple[float, float, float], *, like: Tensor) -> _TurnedLattice:
+        from scipy.spatial.transform import Rotation
+
+        axes = torch.from_numpy(Rotation.from_rotvec(turn).as_matrix()).to(like)
+        reach = 1 + LATTICE_MARGIN
+        steps = torch.arange(math.ceil(math.sqrt(3) * reach / _SPACING) + 1).to(like)
+        steps = torch.cat([-steps[1:].flip(0), steps]) * _SPACING
+        nodes = torch.cartesian_prod(steps, steps, steps) @ axes
+        fine = torch.tensor([-1.0, 0.0, 1.0]).to(like) * _SPACING / 3
+        return cls(nodes[(nodes.abs() <= reach).all(dim=1)], torch.cartesian_prod(fine, fine, fine) @ axes)
 
 
 def surface_travel(decoder: Decoder, latents: Tensor, places: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -67,12 +94,13 @@ def surface_travel(decoder: Decoder, latents: Tensor, places: NDArray[np.float64
             "latents must be two codes or more, and places (the same number, 4), "
             f"got {tuple(latents.shape)} and {places.shape}"
         )
+    lattices = [_TurnedLattice.over_unit_bounds(turn, like=latents) for turn in _TURNS]
     before = NeuralField(decoder, latents[0])
-    surface = _even_points(before)
+    surface = _even_points(before, lattices[0])
     travels = []
     for k in range(1, len(latents)):
         after = NeuralField(decoder, latents[k])
-        reached = _even_points(after)
+        reached = _even_points(after, lattices[k % 2])
         between, moved = (places[k - 1] + places[k]) / 2, places[k] - places[k - 1]
         ways = [_distances(after, surface, between, moved), _distances(before, reached, between, -moved)]
         means = [float(way.mean()) for way in ways if len(way)]
@@ -86,27 +114,26 @@ def surface_points(field: NeuralField, nodes: Tensor, spacing: float) -> Tensor:
 
     The layer is one `spacing` thick, so the points are about the area over the square of the spacing.
     """
-    sdf = evaluate(field, nodes, chunk_size=_CHUNK)
-    near = nodes[sdf.abs() < spacing]  # slopes of a network are seldom above 2
-    slope = gradient(field, near, chunk_size=_CHUNK)
-    layer = spacing / 2 * slope.norm(dim=-1).clamp_min(_FLATTEST)
-    points = near[evaluate(field, near, chunk_size=_CHUNK).abs() < layer]
+    near, values = _nodes_near(field, nodes, spacing)  # slopes of a network are seldom above 2
+    layer = spacing / 2 * gradient(field, near, chunk_size=_CHUNK).norm(dim=-1).clamp_min(_FLATTEST)
+    points = near[values < layer]
     points = project_to_level(field, points, steps=_STEPS, reach=spacing, chunk_size=_CHUNK)
     return points[evaluate(field, points, chunk_size=_CHUNK).abs() < _ON_SURFACE * spacing]
 
 
-def _even_points(field: NeuralField) -> Tensor:
+def _even_points(field: NeuralField, lattice: _TurnedLattice) -> Tensor:
     """Return `surface_points` on a fine lattice, of which only what may be near the surface is evaluated."""
-    lattice = Lattice.over(UNIT_BOUNDS, _RESOLUTION)
-    coarse = torch.from_numpy(lattice.slab(0, lattice.shape[0]).reshape(-1, 3)).to(field.latent)
-    near = coarse[evaluate(field, coarse, chunk_size=_CHUNK).abs() < _REACH * _STEEPEST]
+    near, values = _nodes_near(field, lattice.nodes, _REACH * _STEEPEST)
     steepness = gradient(field, near, chunk_size=_CHUNK).norm(dim=-1).clamp_min(_FLATTEST)
-    near = near[evaluate(field, near, chunk_size=_CHUNK).abs() < _REACH * steepness]
+    near = near[values < _REACH * steepness]
     near = near[:: 1 + len(near) // _MOST_NEAR]
-    spacing = lattice.spacing / 3
-    steps = torch.tensor([-spacing, 0.0, spacing]).to(near)
-    nodes = near[:, None] + torch.cartesian_prod(steps, steps, steps)
-    return surface_points(field, nodes.reshape(-1, 3), spacing)
+    return surface_points(field, (near[:, None] + lattice.around).reshape(-1, 3), _SPACING / 3)
+
+
+def _nodes_near(field: NeuralField, nodes: Tensor, value: float) -> tuple[Tensor, Tensor]:
+    """Return those nodes at which the field is below `value`, whichever its sign, and its absolute values there."""
+    values = evaluate(field, nodes, chunk_size=_CHUNK).abs()
+    return nodes[values < value], values[values < value]
 
 
 def _distances(

@@ -28,11 +28,14 @@ class FrameTimes:
     film : float64
         Evenly spaced between key frames.
     path : float64
-        Bent by easing and pace; a frame that is a key has the very time of that key.
+        On the path, bent by easing and pace; a frame that is a key has the very time of that key.
+    even : float64
+        The same, bent by easing alone.
     """
 
     film: NDArray[np.float64]
     path: NDArray[np.float64]
+    even: NDArray[np.float64]
 
 
 def time_frames(num_keys: int, *, config: MorphConfig, travel: Travel | None = None) -> FrameTimes:
@@ -63,10 +66,11 @@ def time_frames(num_keys: int, *, config: MorphConfig, travel: Travel | None = N
     shares = eased.copy()
     for segment, (stops, travelled) in enumerate(travels):
         shares[segments == segment] = even_shares(stops, travelled, eased[segments == segment])
-    path = knots[segments] + shares * (knots[segments + 1] - knots[segments])
+    path, even = (knots[segments] + each * (knots[segments + 1] - knots[segments]) for each in (shares, eased))
     for share, offset in ((0.0, 0), (1.0, 1)):
-        path[eased == share] = knots[segments[eased == share] + offset]
-    return FrameTimes(times, path)
+        at_key = eased == share
+        path[at_key] = even[at_key] = knots[segments[at_key] + offset]
+    return FrameTimes(times, path, even)
 
 
 def share_out_steps(travels: Sequence[float], num_steps: int) -> NDArray[np.int64]:

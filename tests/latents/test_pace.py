@@ -98,6 +98,30 @@ def test_frames_are_even_where_the_code_rushes() -> None:
     assert steps.max() / steps.min() < 1.03
 
 
+@pytest.mark.parametrize("up_axis", ["x", "y", "z"])
+def test_on_the_way_to_a_far_place_the_shape_changes_evenly_and_so_does_the_place(up_axis: str) -> None:
+    """At one pace for both, nearly all frames would go to the way, and the sphere would rush as its code does."""
+    up = "xyz".index(up_axis)
+    places = {"a": Similarity([5, 5, 5], 1.0), "b": Similarity(np.insert([105, -50], up, 5), 1.0)}
+    run = replace(sphere_run({"a": -1.0, "b": 1.0}, similarities=places), decoder=RushDecoder())
+    config = MorphConfig(frames=60, easing="linear", pace="surface", up_axis=up_axis)
+    frames = plan_frames(run, ["a", "b"], config=config)
+    codes = np.array([float(frame.latent[3]) for frame in frames])
+    steps = np.diff(0.1 * codes + 0.2 * np.tanh(40 * codes))
+    assert steps.max() / steps.min() < 1.03
+    moves = np.diff([frame.similarity.center for frame in frames], axis=0)
+    assert moves == pytest.approx(np.tile(np.insert([100 / 59, -55 / 59], up, 0), (59, 1)), abs=1e-9)
+
+
+def test_height_goes_with_the_shape_so_that_feet_stay_on_the_ground() -> None:
+    places = {"a": Similarity([0, 0.2, 0], 1.0), "b": Similarity([0, 0.8, 9], 1.0)}
+    run = replace(sphere_run({"a": -1.0, "b": 1.0}, similarities=places), decoder=RushDecoder())
+    frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=20, easing="linear", pace="surface"))
+    heights = np.array([frame.similarity.center[1] for frame in frames])
+    codes = np.array([float(frame.latent[3]) for frame in frames])
+    assert heights == pytest.approx(0.5 + 0.3 * codes, abs=1e-6)
+
+
 @pytest.mark.parametrize("playback", ["once", "loop"])
 def test_frames_are_shared_out_by_travel_and_spheres_grow_by_equal_steps(playback: str) -> None:
     """0.3 → 0.9 → 0.8 → 0.3: travels 0.6, 0.1 (and back 0.5)."""
