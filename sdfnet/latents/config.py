@@ -42,8 +42,8 @@ class MorphConfig:
         the surface stays in one piece where it can, looked for between each two shapes in some ten seconds.
     pace : Pace
         "code", or "surface": from frame to frame the surface travels the same mean distance, but for the easing, and
-        frames are shared out between the shapes by travel where no `key_times` are given. The way over the ground, along
-        which the camera follows, is no part of that travel and goes evenly from shape to shape.
+        frames are shared out between the shapes by travel where no `key_times` are given. The way over the ground
+        (`follow`) is no part of that travel and goes evenly from shape to shape.
     frame : Frame
         "world", where size and place are interpolated too, or "unit".
     easing : Easing
