@@ -22,6 +22,11 @@ _TOLD = 3
 
 _NAME_WIDTH = 26
 
+_LEGEND = (
+    "percent of the bounding-sphere radius, both ways; floor: the exact field of the mesh, extracted; world: the mesh's"
+    " own units"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitKeys(MeshFitConfig):
@@ -94,7 +99,7 @@ def _table(done: MeshFits) -> list[str]:
     if len(rows) > 1:
         means: list[Any] = np.mean([numbers[:4] for numbers in rows.values()], axis=0).tolist()
         lines.append(_row("mean", _formatted([*means, None, None]), start=""))
-    return [*lines, "percent of the bounding-sphere radius, both ways; floor: the exact field of the mesh, extracted"]
+    return [*lines, _LEGEND]
 
 
 def _numbers(record: dict[str, Any]) -> list[Any]:
@@ -111,7 +116,11 @@ def _row(name: str, cells: tuple[str, ...], *, start: str) -> str:
     if len(name) >= _NAME_WIDTH:
         name = "…" + name[len(name) - _NAME_WIDTH + 2 :]
     widths = (9, 8, 9, 8, 13, 8)
-    return f"{name:{_NAME_WIDTH}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)) + f"  {start}"
+    return (
+        f"{name:{_NAME_WIDTH}}"
+        + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        + (f"  {start}" if start else "")
+    )
 
 
 COMMAND = Command(

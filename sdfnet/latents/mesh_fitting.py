@@ -28,7 +28,7 @@ from sdfnet.fields import NeuralField
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import LATTICE_MARGIN, check_resolution
 from sdfnet.geometry.loading import SourceShape, folder_similarities, load_shape
-from sdfnet.geometry.loose import drop_loose_pieces
+from sdfnet.geometry.loose import drop_loose_pieces, split_pieces
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.geometry.writing import save_mesh
@@ -229,11 +229,13 @@ def _write_shape(
     field = NeuralField(run.decoder, latent)
     device = run.latents.device
     mesh = extract_mesh(field, resolution=config.resolution, similarity=similarity, device=device)
-    clean = drop_loose_pieces(mesh)
+    surface = source_surface(source, similarity)
+    # A code far from the learned ones may leave blobs in empty space, where hardly a sample sees them.
+    known = split_pieces(surface.mesh)
+    clean = drop_loose_pieces(mesh, num_pieces=known.num_pieces, num_cavities=known.num_cavities)
     for suffix in config.format:
         save_mesh(clean.mesh, mesh_path(out, name, suffix))
     save_code(out, name, latent)
-    surface = source_surface(source, similarity)
     world = surface.radius / similarity.scale / 100
     distance = _distance(clean.mesh.to_unit(similarity), surface, name)
     return {

@@ -11,9 +11,12 @@ import pytest
 from balls import CENTER, SCALE, radii_of, write_ball
 
 from sdfnet.cli.main import main
+from sdfnet.fields import Sphere
+from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import read_mesh
 from sdfnet.latents import mesh_fitting
 from sdfnet.runs import load_run, load_tensors
+from sdfnet.surfacing import extract_mesh
 
 NEW = {"new/ball": 0.65, "other": 0.55}
 QUICK = ("steps=60", "batch_points=512", "num_samples=4000", "resolution=32")
@@ -151,3 +154,25 @@ def test_a_folder_of_other_options_and_the_run_itself_are_refused(
 def test_nonsense_is_refused(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "run=x", "meshes=y", word]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_blobs_that_the_source_has_not_are_left_out_and_said(
+    shared_run: Path, meshes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = extract_mesh(Sphere(0.1), resolution=24)
+    true_extract = mesh_fitting.extract_mesh
+
+    def with_blob(field, *, similarity, **options):  # type: ignore[no-untyped-def]
+        mesh = true_extract(field, similarity=similarity, **options)
+        vertices = similarity.to_world(blob.vertices + 0.9)
+        return Mesh(
+            np.concatenate([mesh.vertices, vertices]), np.concatenate([mesh.faces, blob.faces + len(mesh.vertices)])
+        )
+
+    monkeypatch.setattr(mesh_fitting, "extract_mesh", with_blob)
+    out = tmp_path / "fitted"
+    assert fit(f"run={shared_run}", f"meshes={meshes}", "shapes=other", f"out={out}") == 0
+    (record,) = json.loads((out / "fit.json").read_text())["shapes"].values()
+    assert record["pieces"] == 1
+    assert [piece["share"] for piece in record["removed"]] == [pytest.approx((0.1 / 0.55) ** 3, rel=0.1)]
+    assert radii_of(read_mesh(out / "meshes" / "other.obj")).max() == pytest.approx(0.55, abs=0.06)
