@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, help="192 for pairs, else 96")
     parser.add_argument("--data", type=Path, help="folder of real meshes: bodies/, bodies_corresponding/")
     parser.add_argument("--keep", type=Path, help="folder for the meshes and runs of families; what is there is used")
-    parser.add_argument("--steps", type=int, help="of training: 1500 for a family, 5000 for corresponding bodies")
+    parser.add_argument("--steps", type=int, help="of training: 800 for a family, 5000 for corresponding bodies")
     parser.add_argument("--only", default="", help="families with this in their name")
     parser.add_argument("--paths", nargs="+", default=["linear", "direct"], help="of families; also spline, natural")
     arguments = parser.parse_args()
@@ -72,7 +72,7 @@ def print_learned(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"{arguments.what} needs --data DIR and --keep FOLDER")
     size = {"frames": arguments.frames or 33, "resolution": arguments.resolution or 96}
     if arguments.what == "families":
-        steps = arguments.steps or 1500
+        steps = arguments.steps or 800
         print_families(arguments.data, arguments.keep, only=arguments.only, steps=steps, paths=arguments.paths, **size)
     else:
         print_corresponding(
@@ -96,23 +96,26 @@ def print_pair(run: Run, pair: tuple[str, str], frames: int, resolution: int) ->
         return NeuralField(run.decoder, (1 - at) * first + at * last)
 
     times = np.linspace(0, 1, frames)
-    started = time.process_time()
-    morph = track_surface(field_at, times, config=TrackConfig(resolution=resolution))
-    seconds = time.process_time() - started
-    off, turned, even = measure_frames(morph, field_at, times)
-    ends = [
-        surface_distance(
-            morph.mesh(frame),
-            extract_mesh(field_at(times[frame]), resolution=resolution),
-            generator=torch.Generator().manual_seed(0),
-        ).mean
-        for frame in (0, frames - 1)
-    ]
-    by_shape = sum(not cut.topology for cut in morph.cuts)
-    print(f"{' '.join(pair):24} {len(morph.pieces[0].faces):6} {seconds:6.1f} {len(morph.pieces):6} {by_shape:12} "
-          f"{off.mean():8.5f} {off.max():9.4f} {turned:6} {even:13.2f} {ends[0]:6.3f} {ends[1]:6.3f}")  # fmt: skip
-    for cut in morph.cuts:
-        print(f"    after frame {cut.frame}, {cut.time:.3f}: {cut.reason}")
+    fine = [extract_mesh(field_at(times[frame]), resolution=2 * resolution) for frame in (0, frames - 1)]
+    for on_change in ("cut", "keep"):
+        started = time.process_time()
+        morph = track_surface(field_at, times, config=TrackConfig(resolution=resolution, on_change=on_change))
+        seconds = time.process_time() - started
+        off, turned, even = measure_frames(morph, field_at, times)
+        ends = [
+            surface_distance(morph.mesh(frame), mesh, generator=torch.Generator().manual_seed(0)).mean
+            for frame, mesh in zip((0, frames - 1), fine, strict=True)
+        ]
+        by_shape = sum(not cut.topology for cut in morph.cuts)
+        print(f"{' '.join(pair) + ' ' + on_change:24} {len(morph.pieces[0].faces):6} {seconds:6.1f} "
+              f"{len(morph.pieces):6} {by_shape:12} {off.mean():8.5f} {off.max():9.4f} {turned:6} {even:13.2f} "
+              f"{ends[0]:6.3f} {ends[1]:6.3f}")  # fmt: skip
+        for cut in morph.cuts:
+            print(f"    after frame {cut.frame}, {cut.time:.3f}: {cut.reason}")
+        if morph.strays:
+            worst = [max(getattr(stray, name) for stray in morph.strays) for name in ("vertices", "farthest", "bare")]
+            print(f"    off the surface in {len(morph.strays)} frames: up to {worst[0]} vertices, "
+                  f"{100 * worst[1] / UNIT_RADIUS:.3f} %; not covered {100 * worst[2]:.3f} %")  # fmt: skip
 
 
 def measure_frames(
@@ -120,7 +123,8 @@ def measure_frames(
 ) -> tuple[np.ndarray, int, float]:
     """Return the distances of all vertices of tracked frames, percent, the triangles turned over, the share over 10°.
 
-    Pieces of a single frame are extractions and left out.
+    Pieces of a single frame are extractions and left out. Normals are the field's; where a kept mesh has no surface to
+    be on, its own.
     """
     off, turned, angles = [np.zeros(1)], 0, [np.full(1, 60.0)]
     for piece in morph.pieces:
@@ -129,7 +133,7 @@ def measure_frames(
             values, slopes = values_and_gradients(field_at(times[frame]), mesh.vertices)
             steep = np.linalg.norm(slopes, axis=1)
             off.append(100 * np.abs(values) / np.maximum(steep, 0.1) / UNIT_RADIUS)
-            turned += int(turned_over(mesh.vertices, mesh.faces, slopes).sum())
+            turned += int(turned_over(mesh.vertices, mesh.faces, mesh.vertex_normals).sum())
             angles.append(smallest_angles(mesh.vertices, mesh.faces))
     return np.concatenate(off), turned, 100 * float((np.concatenate(angles) > 10).mean())
 

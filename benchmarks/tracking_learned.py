@@ -6,9 +6,11 @@ vertices of the first frame is the truth. Bodies of one connectivity are learned
 is the same place of the same triangle of another. Tracking is the product's own, in the unit frame of each; all is
 compared in the world.
 
-Where a morph is cut, each place goes on at the nearest point of the next piece's first mesh, and is carried by its
+Where a morph is cut, no mesh goes on. `carried` then goes on with the vertices of the first frame all the same, by the
+same motion: those at the place of the change may be lost, the others need not be. `matched` starts anew at each cut:
+each place goes on at the nearest point of the next piece's first mesh, in the unit frame, and is carried by its
 triangle. Nearest-point matching takes the nearest point of the end mesh, in the world or after both were normalised:
-whichever of the two has the smaller mean error.
+whichever has the smaller mean error.
 """
 
 from __future__ import annotations
@@ -24,18 +26,20 @@ import trimesh
 from numpy.typing import NDArray
 from tracking_maps import FRAME_SIZES, MakeMap, all_three, bend, stretch, twist
 
-from sdfnet.decoders import decoder_config
+from sdfnet.decoders import Decoder, decoder_config
+from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import find_meshes, read_mesh
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.geometry.writing import save_mesh
 from sdfnet.latents.config import MorphConfig
-from sdfnet.latents.frames import plan_frames
+from sdfnet.latents.frames import MorphFrame, plan_frames
 from sdfnet.latents.sequence import MadeFrame
 from sdfnet.latents.tracked import tracked_frames
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples
+from sdfnet.surfacing.carrying import carry, settle
 from sdfnet.training import TrainingConfig, train
 
 Points = NDArray[np.float64]
@@ -59,12 +63,30 @@ FAMILIES: dict[str, tuple[str, MakeMap, float]] = {
 
 
 @dataclass(frozen=True)
+class Tracked:
+    """A tracked morph: the decoder, its frames as planned, and as made, world frame."""
+
+    decoder: Decoder
+    planned: list[MorphFrame]
+    made: list[MadeFrame]
+
+    @property
+    def similarities(self) -> list[Similarity]:
+        return [frame.similarity for frame in self.planned]
+
+    def field_at(self, number: float) -> NeuralField:
+        before = int(min(np.floor(number), len(self.planned) - 2))
+        first, last = (self.planned[before + one].latent for one in (0, 1))
+        return NeuralField(self.decoder, first.lerp(last, number - before))
+
+
+@dataclass(frozen=True)
 class Errors:
     """Mean errors, percent of the radius of the end mesh.
 
     Attributes
     ----------
-    carried, nearest : float
+    carried, matched, nearest : float
     ninth : float
         The 90th percentile of the carried vertices' errors.
     floor : float
@@ -76,6 +98,7 @@ class Errors:
     """
 
     carried: float
+    matched: float
     nearest: float
     ninth: float
     floor: float
@@ -157,28 +180,31 @@ def print_corresponding(data: Path, keep: Path, *, steps: int, frames: int, reso
     print(f"{'mean':21} {row(mean)}")
 
 
-def tracked(run: Run, names: Sequence[str], *, frames: int, resolution: int, path: str = "linear") -> list[MadeFrame]:
+def tracked(run: Run, names: Sequence[str], *, frames: int, resolution: int, path: str = "linear") -> Tracked:
     config = MorphConfig(frames=frames, path=path, easing="linear", tracked=True, resolution=resolution)
     planned = plan_frames(run, names, config=config)
-    return list(tracked_frames(run, planned, range(len(planned)), config=config))
+    made = list(tracked_frames(run, planned, range(len(planned)), config=config))
+    return Tracked(run.decoder, planned, made)
 
 
-def measure(made: Sequence[MadeFrame], truth: Callable[[Points], Points]) -> Errors:
+def measure(morph: Tracked, truth: Callable[[Points], Points]) -> Errors:
     """Compare where the vertices of the first frame come to lie in the last with where they belong."""
+    made = morph.made
     start, end = made[0].mesh, made[-1].mesh
     places = truth(start.vertices)
-    to_unit = Similarity.normalizing(end.vertices)
-    percent = 100 * to_unit.scale / UNIT_RADIUS
-    carried = np.linalg.norm(carried_through(made) - places, axis=1)
+    percent = 100 * morph.similarities[-1].scale / UNIT_RADIUS
+    uncut = len({frame.piece for frame in made}) == 1
+    matched = np.linalg.norm(matched_through(morph) - places, axis=1)
+    carried = matched if uncut else np.linalg.norm(carried_through(morph) - places, axis=1)
     distance = MeshDistance(end)
-    from_unit = Similarity.normalizing(start.vertices).to_unit(start.vertices)
     nearest = [
         np.linalg.norm(distance.unsigned(points).closest_points - places, axis=1).mean()
-        for points in (start.vertices, to_unit.to_world(from_unit))
+        for points in (start.vertices, _moved(start.vertices, morph, 0, -1))
     ]
     pieces = [frame.piece for frame in made]
     return Errors(
         percent * carried.mean(),
+        percent * matched.mean(),
         percent * min(nearest),
         percent * float(np.quantile(carried, 0.9)),
         percent * distance.unsigned(places).distance.mean(),
@@ -187,24 +213,42 @@ def measure(made: Sequence[MadeFrame], truth: Callable[[Points], Points]) -> Err
     )
 
 
-HEAD = f"{'carried %':>9} {'nearest %':>9} {'ratio':>6} {'p90 %':>7} {'floor %':>7} {'pieces':>6} {'first piece %':>13}"
+COLUMNS = ("carried %", "matched %", "nearest %", "ratio", "p90 %", "floor %", "pieces", "first piece %")
+HEAD = " ".join(f"{column:>9}" for column in COLUMNS)
 
 
 def row(errors: Errors) -> str:
-    return (
-        f"{errors.carried:9.3f} {errors.nearest:9.3f} {errors.carried / errors.nearest:6.3f} {errors.ninth:7.3f} "
-        f"{errors.floor:7.3f} {errors.pieces:6.4g} {errors.before_cut:13.1f}"
-    )
+    ratio = errors.carried / errors.nearest
+    means = f"{errors.carried:9.3f} {errors.matched:9.3f} {errors.nearest:9.3f} {ratio:9.3f}"
+    return f"{means} {errors.ninth:9.3f} {errors.floor:9.3f} {errors.pieces:9.4g} {errors.before_cut:13.1f}"
 
 
-def carried_through(made: Sequence[MadeFrame]) -> Points:
-    """Return where each vertex of the first frame is in the last, world frame."""
-    pieces = [frame.piece for frame in made]
-    firsts = [index for index in range(len(made)) if index == 0 or pieces[index] != pieces[index - 1]]
+def carried_through(morph: Tracked) -> Points:
+    """Return where the motion takes each vertex of the first frame, whatever happens to the mesh; world frame."""
+    first, *_, last = morph.similarities
+    carried = settle(morph.made[0].mesh.to_unit(first), morph.field_at(0))
+    for index in range(len(morph.made) - 1):
+        carried, _ = carry(carried, morph.field_at, (index, index + 1))
+    return last.to_world(carried.expanded(carried.vertices))
+
+
+def matched_through(morph: Tracked) -> Points:
+    """Return where the pieces take each vertex of the first frame, by the nearest point at each cut; world frame."""
+    made = morph.made
     points = made[0].mesh.vertices
-    for first, after in zip(firsts, [*firsts[1:], len(made)], strict=True):
-        points = transferred(points, made[first].mesh, made[after - 1].mesh) if first else made[after - 1].mesh.vertices
+    for index in range(1, len(made)):
+        if made[index].piece == made[index - 1].piece == made[0].piece:
+            points = made[index].mesh.vertices
+        elif made[index].piece == made[index - 1].piece:
+            points = transferred(points, made[index - 1].mesh, made[index].mesh)
+        else:
+            points = MeshDistance(made[index].mesh).unsigned(_moved(points, morph, index - 1, index)).closest_points
     return points
+
+
+def _moved(points: Points, morph: Tracked, one: int, other: int) -> Points:
+    """Return the same places of the unit frame in the world of another frame."""
+    return morph.similarities[other].to_world(morph.similarities[one].to_unit(points))
 
 
 def transferred(points: Points, source: Mesh, target: Mesh) -> Points:
