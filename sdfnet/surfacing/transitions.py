@@ -22,6 +22,9 @@ from sdfnet.surfacing.window import FieldAt, Window
 _SOON = 8
 """In frames. A change that only the coarse lattice shows, and undoes within so many, is the lattice's own."""
 
+_FINER, _NEAR = 2, 2
+"""A change that only the lattice shows is counted on one so much finer, so many frames before and after it."""
+
 _OPEN = 0.4
 """In spacings: where the value interpolated between frames is nearer to zero, a sub-step evaluates the field. Doubled
 where a value found so differs by more than half of this from the interpolated one."""
@@ -113,7 +116,9 @@ def find_changes(
                 change = _confirmed(one, steps, times, substeps)
                 (changes if change else doubtful).append(change or one.change)
         earlier = values
-    changes = sorted(changes + _lasting(doubtful), key=lambda change: (change.time, change.until))
+    finer = Lattice.over(bounds, _FINER * resolution)
+    lasting = [change for change in _lasting(doubtful) if _lasts(change, field_at, times, finer, smallest)]
+    changes = sorted(changes + lasting, key=lambda change: (change.time, change.until))
     return Transitions(tuple(changes), *(tuple(column) for column in zip(*found, strict=True)))
 
 
@@ -189,6 +194,23 @@ def _lasting(doubtful: list[Change]) -> list[Change]:
         else:
             lasting.append(change)
     return lasting
+
+
+def _lasts(change: Change, field_at: FieldAt, times: Sequence[float], lattice: Lattice, smallest: float) -> bool:
+    """Return whether a finer lattice, too, counts otherwise a little before a change than a little after.
+
+    Where it does not, a gap or a wall has come to lie on samples of the coarse lattice, or off them. What grows from
+    nothing the finer one shows some frames earlier.
+    """
+    pair = [times[max(change.frame - _NEAR, 0)], times[min(change.frame + 1 + _NEAR, len(times) - 1)]]
+    window = Window.around(field_at, pair, lattice)
+    numbers = window.samples(0)
+    counts = []
+    for index, time in enumerate(pair):
+        values = window.far(index)
+        values.ravel()[numbers] = window.evaluate(field_at(time), numbers)
+        counts.append(level_topology(values, smallest=smallest)[0])
+    return counts[0] != counts[1]
 
 
 def _difference(change: Change, sign: int = 1) -> tuple[int, ...]:

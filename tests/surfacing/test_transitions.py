@@ -11,11 +11,13 @@ from sdfnet.fields.base import Field
 from sdfnet.fields.booleans import Union
 from sdfnet.fields.primitives import Box, Sphere, Torus
 from sdfnet.fields.transforms import Offset, Transformed, rotation_about
+from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing.euler import LevelTopology, level_topology
 from sdfnet.surfacing.marching import march
 from sdfnet.surfacing.tracking import TrackConfig, track_surface
 from sdfnet.surfacing.transitions import find_changes
+from sdfnet.surfacing.window import sample
 
 TIMES = np.linspace(0, 1, 11).tolist()
 STEP = 0.1 / 8
@@ -71,6 +73,23 @@ def test_a_turning_box_changes_nothing() -> None:
         return Transformed(Box([0.6, 0.05, 0.4]), rotation=rotation_about([1, 2, 3], 90 * time))
 
     assert find_changes(turning, TIMES, resolution=48).changes == ()
+
+
+def test_a_gap_that_the_lattice_meets_only_later_is_no_change() -> None:
+    lattice = Lattice.over(UNIT_BOUNDS, 24)
+
+    def drifting(time: float) -> Field:
+        """Two boxes with 0.7 spacings between them, first between two samples, then about one."""
+        sides = (0.5 * time + side * (0.35 + 0.3 / lattice.spacing) for side in (-1, 1))
+        return Union(*(Box([0.3, 0.41, 0.37], center=[lattice.spacing * side, 0, 0]) for side in sides))
+
+    places = np.indices(lattice.shape).reshape(3, -1).T
+    shown = [
+        level_topology(sample(drifting(time), lattice, places).reshape(lattice.shape), smallest=0)
+        for time in (0.0, 1.0)
+    ]
+    assert [topology.components for topology, _ in shown] == [1, 2]
+    assert find_changes(drifting, TIMES, resolution=24).changes == ()
 
 
 def test_a_tracked_sequence_is_cut_at_the_change_and_says_why() -> None:
