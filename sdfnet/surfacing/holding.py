@@ -30,7 +30,11 @@ _FAIRING = 0.1
 """How far what is adrift goes towards the middle of its neighbours in a sub-step: it stays smooth."""
 
 _ROUNDS = 12
-"""While triangles are turned over, their vertices let go as well; so often at most."""
+_WIDEST = 3
+"""While triangles are turned over, their vertices let go as well, so often at most, and so many rings around them."""
+
+_LAST_ROUNDS = 30
+"""What is turned over even so is smoothed, as often as this at most."""
 
 
 def held(moved: Carried, landed: Carried, field: Field) -> Carried:
@@ -49,21 +53,53 @@ def held(moved: Carried, landed: Carried, field: Field) -> Carried:
 
 def let_go(moved: Carried, landed: Carried, field: Field, adrift: NDArray[np.bool_]) -> Carried:
     """Return `landed` with the vertices that are `adrift`, and more where triangles would turn over, between others."""
-    for _ in range(_ROUNDS):
+    for step in range(_ROUNDS):
         result = _between(moved, landed, field, adrift)
         turned = turned_over(result.vertices, result.faces, result.normals)
         if not turned.any():
             break
-        adrift = adrift.copy()
-        adrift[result.faces[turned]] = True
-        adrift[result.faces[adrift[result.faces].sum(axis=1) > 1]] = True
-    return result
+        adrift = adrift | _around(result.faces, turned, len(adrift), rings=min(step, _WIDEST))
+    return _smoothed(result, field)
 
 
 def mesh_normals(carried: Carried) -> NDArray[np.float64]:
     """Return the normals (U, 3) of the mesh itself: means over the faces around, by area."""
     crosses = face_crosses(carried.vertices, carried.faces)
     return directions(sum_at_vertices(carried.faces, crosses, len(carried.vertices)))
+
+
+def _smoothed(carried: Carried, field: Field) -> Carried:
+    """Put vertices of triangles still turned over, and of those around, in the middle of their neighbours."""
+    for _ in range(_LAST_ROUNDS):
+        turned = turned_over(carried.vertices, carried.faces, carried.normals)
+        if not turned.any():
+            break
+        spot = _around(carried.faces, turned, len(carried.adrift), rings=1)
+        ring = carried.faces[spot[carried.faces].any(axis=1)]
+        sums = np.hstack([carried.vertices[ring].sum(axis=1), np.full((len(ring), 1), 3.0)])
+        sums = sum_at_vertices(ring, sums, len(spot))[spot]
+        vertices = carried.vertices.copy()
+        vertices[spot] = sums[:, :3] / sums[:, 3:]
+        carried = _measured(replace(carried, vertices=vertices, adrift=carried.adrift | spot), spot, field)
+    return carried
+
+
+def _around(faces: NDArray[np.int64], chosen: NDArray[np.bool_], size: int, *, rings: int) -> NDArray[np.bool_]:
+    """Return which of `size` vertices the `chosen` faces (F,) have, and so many rings of faces around them."""
+    spot = np.zeros(size, dtype=bool)
+    spot[faces[chosen]] = True
+    for _ in range(rings):
+        spot[faces[spot[faces].any(axis=1)]] = True
+    return spot
+
+
+def _measured(carried: Carried, adrift: NDArray[np.bool_], field: Field) -> Carried:
+    """Renew the distances of what is adrift, and give it the mesh's normals."""
+    distances, normals = carried.distances.copy(), carried.normals.copy()
+    values, slopes = values_and_gradients(field, carried.vertices[adrift])
+    distances[adrift] = values / lengths(slopes)
+    normals[adrift] = mesh_normals(carried)[adrift]
+    return replace(carried, distances=distances, normals=normals)
 
 
 def _between(moved: Carried, landed: Carried, field: Field, adrift: NDArray[np.bool_]) -> Carried:
@@ -82,9 +118,4 @@ def _between(moved: Carried, landed: Carried, field: Field, adrift: NDArray[np.b
     correction = spsolve(inner.tocsc(), adjacent @ fixed).reshape(-1, 3)
     vertices[loose] = moved.vertices[loose] + correction
     vertices[loose] += _FAIRING * (adjacent @ vertices / valence[:, None] - vertices[loose])
-    distances, normals = landed.distances.copy(), landed.normals.copy()
-    values, slopes = values_and_gradients(field, vertices[loose])
-    distances[loose] = values / lengths(slopes)
-    result = replace(landed, vertices=vertices, distances=distances, adrift=adrift)
-    normals[loose] = mesh_normals(result)[loose]
-    return replace(result, normals=normals)
+    return _measured(replace(landed, vertices=vertices, adrift=adrift), adrift, field)

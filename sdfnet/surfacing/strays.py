@@ -17,7 +17,7 @@ from sdfnet.surfacing.landing import FAR, Carried
 from sdfnet.surfacing.pieces import Stray, TrackConfig
 from sdfnet.surfacing.starting import without_small_pieces
 
-_MOST_SHARE = 0.01
+_MOST_SHARE, _MOST_BARE = 0.02, 0.01
 """Of the area of the mesh, and of the surface: where more of one is not at the other, a change is large."""
 
 _FARTHEST = 0.03
@@ -47,7 +47,7 @@ def too_far(stray: Stray) -> str:
         return f"{100 * stray.share:.1f} % of the mesh has no surface to go to"
     if stray.farthest > _FARTHEST:
         return f"a vertex without surface to go to is {stray.farthest:.3f} off"
-    return f"{100 * stray.bare:.1f} % of the surface has no mesh near it" if stray.bare > _MOST_SHARE else ""
+    return f"{100 * stray.bare:.1f} % of the surface has no mesh near it" if stray.bare > _MOST_BARE else ""
 
 
 def _bare_share(carried: Carried, field: Field, config: TrackConfig) -> float:

@@ -18,7 +18,7 @@ def test_edges_get_the_length_asked_for_and_handles_stay() -> None:
     even = remesh(TORUS, edge_length=0.1)
     sides = even.vertices[even.faces] - even.vertices[np.roll(even.faces, 1, axis=1)]
     lengths = np.linalg.norm(sides, axis=2)
-    assert abs(lengths.mean() - 0.1) < 0.01
+    assert abs(lengths.mean() - 0.1) < 0.015  # between 4/5 and 4/3, more at the lower end
     assert (np.abs(lengths / 0.1 - 1) < 0.45).all()
     assert components_and_genus(even).genus == 1
 

@@ -90,7 +90,7 @@ def test_a_large_change_is_cut_all_the_same(field_at: object, reason: str) -> No
 
 def test_strays_beyond_a_bound_are_too_far() -> None:
     assert too_far(Stray(3, 10, 0.005, 0.01, 0.0)) == ""
-    assert too_far(Stray(3, 10, 0.02, 0.01, 0.0)) == "2.0 % of the mesh has no surface to go to"
+    assert too_far(Stray(3, 10, 0.03, 0.01, 0.0)) == "3.0 % of the mesh has no surface to go to"
     assert too_far(Stray(3, 10, 0.005, 0.04, 0.0)) == "a vertex without surface to go to is 0.040 off"
     assert too_far(Stray(3, 0, 0.0, 0.0, 0.02)) == "2.0 % of the surface has no mesh near it"
 
