@@ -62,7 +62,7 @@ def test_the_python_examples_run_in_order(tmp_path, monkeypatch):
 
 def test_the_readme_shows_every_command():
     assert {line.split()[1] for line in COMMANDS} >= {
-        "check", "sample", "train", "info", "extract", "morph", "render", "evaluate"
+        "check", "sample", "train", "info", "extract", "fit", "morph", "render", "evaluate"
     }  # fmt: skip
 
 

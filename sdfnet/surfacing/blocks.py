@@ -24,15 +24,19 @@ _SLOPE_QUANTILE = 0.99
 _SLOPE_SAFETY = 1.25
 _FINEST_SAFETY = 1.1
 """An approximate field is trusted to change no faster than this many times what it does in all but the steepest of the
-groups of eight blocks seen of that size, or in the block's own group if that is steeper. A mistake at the finest size
-weighs less: the surface is followed into blocks that were skipped, so only pieces smaller than two cells are lost."""
+groups of eight blocks of that size near the surface, or in the block's own group if that is steeper. A mistake at the
+finest size weighs less: the surface is followed into what was skipped, so only pieces smaller than two cells are lost.
+"""
+
+_FEW_NEAR = 64
+"""From so few groups near the surface nothing is concluded for all."""
 
 _PROVEN_SAFETY = 1.001
 """For the rounding of positions and values where the slope is proven."""
 
 _AUDIT_SHARE = 0.01
-_AUDIT_STEPS = 4
-"""An audited block is looked at in 5³ of its lattice points, or all if it has fewer."""
+_AUDIT_STEPS = 2
+"""An audited block is looked at in 3³ of its lattice points: corners, middles of edges and faces, and the centre."""
 
 Sample = Callable[[NDArray[np.number]], NDArray[np.float32]]
 """From positions (N, 3) in lattice coordinates to values relative to the level, (N,), all finite."""
@@ -116,8 +120,7 @@ def count_sign_changes(sample: Sample, skipped: tuple[SkippedBlocks, ...], shape
         num_audited = -(-len(level.places) * _AUDIT_SHARE // 1)
         drawn = random.choice(len(level.places), size=int(num_audited), replace=False)
         lower, upper = block_extent(level.places[drawn], level.side, shape)
-        steps = min(level.side, _AUDIT_STEPS)
-        offsets = _offsets(steps + 1) * (level.side // steps)
+        offsets = _offsets(_AUDIT_STEPS + 1) * (level.side // _AUDIT_STEPS)
         points = np.minimum(lower[:, None] + offsets, upper[:, None])
         inside = (sample(points.reshape(-1, 3)) <= 0).reshape(points.shape[:2])
         changed += int((inside != level.inside[drawn, None]).any(axis=1).sum())
@@ -162,7 +165,10 @@ def _slopes(values: NDArray[np.float32], doubled_centers: NDArray[np.int32], spa
 
 
 def _usual_slope(slopes: NDArray[np.float32], values: NDArray[np.float32], reach: NDArray[np.float64]) -> float:
-    """Return the slope that all but the steepest groups keep to, of all groups or of those near the surface."""
+    """Return the slope that all but the steepest groups near the surface keep to; of all where few are near.
+
+    A network that learned clamped distances is steep anywhere beyond the clamp, where no surface comes of it.
+    """
     near = (np.abs(values) <= reach).any(axis=1)
-    everywhere = float(np.quantile(slopes, _SLOPE_QUANTILE)) if len(slopes) else 0.0
-    return max(everywhere, float(np.quantile(slopes[near], _SLOPE_QUANTILE)) if near.any() else 0.0)
+    known = slopes[near] if np.count_nonzero(near) >= _FEW_NEAR else slopes
+    return float(np.quantile(known, _SLOPE_QUANTILE)) if len(known) else 0.0
