@@ -7,6 +7,7 @@ the lattice, again and again. So the place is found, and looked at on a finer la
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,9 @@ _HALF_SIDE = 5
 _SEAM = 2
 """Within so many coarse spacings of its border the box shows the earlier time, and the later one gradually."""
 
-_WINDOWS = (8, 32)
-"""How many sub-steps before and after the one where the lattice shows a change the field may have it."""
+_REACH, _FAR_REACH = 8, 32
+"""How many sub-steps before and after the one where the lattice shows a change it is looked for; the second, if the
+ends of the first are alike."""
 
 
 def places_of_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -82,21 +84,35 @@ def confirm(
     inward = (_HALF_SIDE - np.abs(box - place).max(axis=1)).reshape(shape) / _SEAM
     blend = np.clip(inward, 0, 1).astype(np.float32)
 
+    @cache
     def look(number: int) -> NDArray[np.float32]:
         return sample(field_at(time_of(number)), lattice, box).reshape(shape) * _FINER
 
-    for reach in _WINDOWS:
-        low, high = max(step - reach, 0), min(step + reach - 1, last)
-        earlier = look(low)
-        euler = euler_number(np.pad(earlier, 1, constant_values=1.0))
+    def differ(one: int, other: int) -> bool:
+        mixed = (1 - blend) * look(one) + blend * look(other)
+        return _padded_euler_number(mixed) != _padded_euler_number(look(one))
 
-        def changed(number: int, earlier: NDArray[np.float32] = earlier, euler: int = euler) -> bool:
-            mixed = (1 - blend) * earlier + blend * look(number)
-            return euler_number(np.pad(mixed, 1, constant_values=1.0)) != euler
+    def halve(low: int, high: int) -> int | None:
+        """Return the sub-step after which the box is no longer what it is at `low`; None where it is still at `high`.
 
-        if changed(high):
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (low, middle) if changed(middle) else (middle, high)
-            return low
-    return None
+        Over so long a time what moves through the box may look torn or joined where the times are blended; so from one
+        sub-step to the next it must change, too.
+        """
+        start = low
+        if not differ(start, high):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if differ(start, middle) else (middle, high)
+        return low if differ(low, high) else None
+
+    near, far = ((max(step - reach, 0), min(step + reach - 1, last)) for reach in (_REACH, _FAR_REACH))
+    found = halve(*near)
+    if found is None:  # it may change and change back
+        one_by_one = sorted(range(*near), key=lambda number: abs(number + 1 - step))
+        found = next((number for number in one_by_one if differ(number, number + 1)), None)
+    return halve(*far) if found is None else found
+
+
+def _padded_euler_number(values: NDArray[np.float32]) -> int:
+    return euler_number(np.pad(values, 1, constant_values=1.0))

@@ -92,6 +92,18 @@ def test_a_gap_that_the_lattice_meets_only_later_is_no_change() -> None:
     assert find_changes(drifting, TIMES, resolution=24).changes == ()
 
 
+@pytest.mark.parametrize("way", [2.0, 6.0])
+def test_a_gap_that_sweeps_over_the_lattice_is_no_change(way: float) -> None:
+    spacing = Lattice.over(UNIT_BOUNDS, 24).spacing
+
+    def sweeping(time: float) -> Field:
+        """Two boxes with 0.7 spacings between them, which go on by `way` spacings."""
+        sides = (way * time + side * (0.35 + 0.3 / spacing) for side in (-1, 1))
+        return Union(*(Box([0.3, 0.41, 0.37], center=[spacing * side, 0, 0]) for side in sides))
+
+    assert find_changes(sweeping, TIMES, resolution=24).changes == ()
+
+
 def test_a_tracked_sequence_is_cut_at_the_change_and_says_why() -> None:
     morph = track_surface(parting_balls, TIMES, config=TrackConfig(resolution=40))
     assert [(piece.first_frame, piece.last_frame) for piece in morph.pieces] == [(0, 5), (6, 10)]
