@@ -257,3 +257,15 @@ def test_memory_is_that_of_the_surface() -> None:
     assert peaks[1] < 1.5e9
     assert peaks[1] < 5 * peaks[0]
     assert field.num_evaluations < 0.008 * 1024**3
+
+
+def test_slopes_beyond_a_clamp_cost_nothing_near_the_surface() -> None:
+    def clamped(sdf: Tensor, points: Tensor) -> Tensor:
+        """As a network of clamped distances: right near the surface, steep without meaning beyond."""
+        beyond = (sdf.abs() - 0.05).clamp(min=0)
+        return sdf + 2 * sdf.sign() * beyond * torch.sin(20 * points[..., 0]) ** 2
+
+    field = Watched(Sphere(0.6), "approximate", clamped)
+    mesh = extract_mesh(field, resolution=256, bounds=UNIT_BOUNDS, vertex_normals=False)
+    assert field.num_evaluations < 0.05 * 256**3
+    assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 0.6).max() < 1e-3
