@@ -45,7 +45,7 @@ from sdfnet.sampling.index import RecordLayout, StoredShape, StoreIndex, save_in
 from sdfnet.training import TrainingConfig
 from sdfnet.training.allocator import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
-from sdfnet.training.config import learning_rates
+from sdfnet.training.config import learning_rates, uses_muon
 from sdfnet.training.plan import choose_precision
 from sdfnet.training.state import TrainingState, first_latents, make_state
 from sdfnet.training.step import train_step
@@ -106,7 +106,8 @@ def start(store: SampleStore) -> Trainee:
     schedule = BatchSchedule(
         store, tuple(range(len(store))), config.batch_shapes, config.batch_points, num_surface=0, seed=0
     )
-    state = make_state(network, first_latents(len(store), decoder.latent_size, config), device=CPU)
+    latents = first_latents(len(store), decoder.latent_size, config)
+    state = make_state(network, latents, device=CPU, muon=uses_muon(config, decoder.kind))
     precision = torch.bfloat16 if choose_precision(config, CPU) == "bfloat16" else torch.float32
     return Trainee(schedule, state, config, precision)
 

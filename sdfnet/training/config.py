@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Precision = Literal["auto", "float32", "bfloat16"]
+OptimizerName = Literal["auto", "muon", "adam"]
 Choice = Literal["auto"] | bool
 
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
@@ -25,8 +26,10 @@ class TrainingConfig:
     """Shapes per step."""
     batch_points: int = 2048
     """Points per shape and step."""
+    optimizer: OptimizerName = "auto"
+    """What moves the decoder: auto takes muon for `volume`, for which it was tuned, and adam for the others."""
     learning_rate: float | None = None
-    """Peak rate of the decoder; None takes the one tuned for the chosen decoder."""
+    """Peak rate of the decoder; None takes the one tuned for the chosen decoder and optimizer."""
     latent_learning_rate: float | None = None
     """Peak rate of the codes; None takes the one tuned for the chosen decoder."""
     warmup_share: float = 0.02
@@ -91,8 +94,10 @@ class TrainingConfig:
         for name in ("compile", "resident"):
             if getattr(self, name) not in ("auto", True, False):
                 raise ValueError(f"{name} must be auto, true or false, got {getattr(self, name)!r}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        for name, allowed in (("precision", Precision), ("optimizer", OptimizerName)):
+            if getattr(self, name) not in get_args(allowed):
+                choices = ", ".join(get_args(allowed))
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -104,18 +109,39 @@ class LearningRates:
 
 
 TUNED_RATES = {
-    "volume": LearningRates(5e-3, 2e-2),
-    "deepsdf": LearningRates(5e-4, 1e-3),
-    "fourier": LearningRates(1e-3, 2e-3),
-    "siren": LearningRates(2e-4, 1e-3),
+    ("volume", "muon"): LearningRates(2e-2, 2e-2),
+    ("volume", "adam"): LearningRates(5e-3, 2e-2),
+    ("deepsdf", "adam"): LearningRates(5e-4, 1e-3),
+    ("fourier", "adam"): LearningRates(1e-3, 2e-3),
+    ("siren", "adam"): LearningRates(2e-4, 1e-3),
 }
-"""Rates that suit each decoder; DeepSDF's are those of its paper (section 6)."""
+"""Rates that suit each decoder, by its kind and what moves it; DeepSDF's are those of its paper (section 6)."""
+
+
+def uses_muon(config: TrainingConfig, kind: str) -> bool:
+    """Tell whether Muon moves the matrices of a decoder of this `kind`.
+
+    >>> uses_muon(TrainingConfig(), "volume"), uses_muon(TrainingConfig(), "siren")
+    (True, False)
+    """
+    return config.optimizer == "muon" or (config.optimizer == "auto" and (kind, "muon") in TUNED_RATES)
 
 
 def learning_rates(config: TrainingConfig, kind: str) -> LearningRates:
-    """Return the rates that `config` asks for, or those tuned for the decoder `kind`."""
-    tuned = TUNED_RATES[kind]
-    return LearningRates(config.learning_rate or tuned.decoder, config.latent_learning_rate or tuned.latents)
+    """Return the rates that `config` asks for, or those tuned for the decoder `kind` and what moves it.
+
+    Raises
+    ------
+    ValueError
+        Muon for a decoder for which no rate is known, and none given.
+    """
+    name = "muon" if uses_muon(config, kind) else "adam"
+    tuned = TUNED_RATES.get((kind, name))
+    if tuned is None and config.learning_rate is None:
+        raise ValueError(f"no rate is tuned for optimizer={name} with decoder={kind}; give training.learning_rate")
+    latents = (tuned or TUNED_RATES[kind, "adam"]).latents
+    decoder = config.learning_rate or (tuned.decoder if tuned else 0.0)
+    return LearningRates(decoder, config.latent_learning_rate or latents)
 
 
 def parse_duration(text: str) -> float:

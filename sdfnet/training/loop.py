@@ -26,7 +26,7 @@ from sdfnet.sampling import SampleStore
 from sdfnet.training.acceleration import free_memory, keeps_samples
 from sdfnet.training.allocator import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
-from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates
+from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates, uses_muon
 from sdfnet.training.manifest import changed_versions, continue_or_begin, run_config
 from sdfnet.training.plan import Plan, make_plan, planned_looks
 from sdfnet.training.processes import (
@@ -141,7 +141,8 @@ def train(
             processes=processes,
         )
         torch.set_rng_state(before)  # timing the plan may have drawn
-        state = make_state(network, latents, device=torch_device, processes=processes, compiled=plan.compiled)
+        muon, compiled = uses_muon(config, decoder.kind), plan.compiled
+        state = make_state(network, latents, device=torch_device, muon=muon, processes=processes, compiled=compiled)
         if resumes:
             load_state(directory, state)
         rates = learning_rates(config, decoder.kind)
@@ -234,7 +235,7 @@ def _record(
     if not (measured or _is_due(step, steps, _MAX_ROWS)):
         return
     values = {name: float(loss) for name, loss in losses.items()}
-    values["learning_rate"] = state.optimizer.param_groups[0]["lr"]
+    values["learning_rate"] = state.decoder_rate
     if not torch.isfinite(losses["loss"]):
         raise ValueError(
             f"the loss is {values['loss']} at step {step}: the training has diverged. "

@@ -21,7 +21,7 @@ from sdfnet.training.processes import ALONE, Processes, do_first
 _FREE = tuple(f"training.{key}" for key in ("checkpoint_seconds", "previews", "evaluations", "compile", "resident"))
 """Options that do not influence the result and may differ on resuming; whether to compile is fixed by the plan."""
 
-_ADDED = {"training.strata": 1}
+_ADDED = {"training.strata": 1, "training.optimizer": "adam"}
 """Options that runs of earlier versions do not name, and what those did."""
 
 

@@ -17,7 +17,7 @@ import torch
 from sdfnet.decoders import Decoder
 from sdfnet.training.acceleration import choose_compiling
 from sdfnet.training.batches import BatchSchedule
-from sdfnet.training.config import TrainingConfig, learning_rates, parse_duration
+from sdfnet.training.config import TrainingConfig, learning_rates, parse_duration, uses_muon
 from sdfnet.training.processes import any_of
 from sdfnet.training.state import make_state
 from sdfnet.training.step import train_step
@@ -115,7 +115,10 @@ def _time_step(
 ) -> float:  # fmt: skip
     """Return the median seconds of a step after two that warm up; all processes of the training take it together."""
     processes = schedule.processes
-    state = make_state(copy.deepcopy(decoder), latents, device=device, processes=processes, compiled=plan.compiled)
+    state = make_state(
+        copy.deepcopy(decoder), latents, device=device,
+        muon=uses_muon(config, kind), processes=processes, compiled=plan.compiled,
+    )  # fmt: skip
     rates = learning_rates(config, kind)
     assert config.budget is not None
     longest = min(_TIMED_SECONDS, _TIMED_SHARE * parse_duration(config.budget))

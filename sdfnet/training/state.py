@@ -1,7 +1,7 @@
 """Everything that a training step reads and writes, and its exact copy on disk.
 
-`state.safetensors` holds weights, codes, Adam's moments, the random state and the step: loading it and going on gives,
-bit for bit, what not stopping would have given (same machine, versions and thread count).
+`state.safetensors` holds weights, codes, the moments of the optimisers, the random state and the step: loading it and
+going on gives, bit for bit, what not stopping would have given (same machine, versions and thread count).
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from sdfnet.decoders import Decoder
 from sdfnet.runs import Run, load_tensors, save_tensors
 from sdfnet.training.config import LearningRates, TrainingConfig
+from sdfnet.training.muon import Muon, suits_muon
 from sdfnet.training.processes import ALONE, Processes, gather_rows
 
 STATE_FILE = "state.safetensors"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+_VECTOR_SHARE = 0.25
+"""Of the decoder's rate that its vectors, which Adam moves, get beside matrices that Muon moves."""
 
 
 @dataclass(eq=False)
@@ -32,7 +35,8 @@ class TrainingState:
     decoder : Decoder
     latents : (S', L) float32 parameter
         The codes of the shapes that this process owns: all S of them where it is the only one.
-    optimizer : Adam over both, the decoder's group first.
+    optimizers : Adam over vectors and codes; before it, if asked for, Muon over the decoder's matrices
+        Each group of parameters says whose rate it takes (`role`, an attribute of LearningRates) and which share of it.
     num_shapes : int
         S, over all processes.
     condition, decode : callable
@@ -43,32 +47,55 @@ class TrainingState:
 
     decoder: Decoder
     latents: nn.Parameter
-    optimizer: torch.optim.Adam
+    optimizers: tuple[torch.optim.Optimizer, ...]
     num_shapes: int
     condition: Callable[[Tensor], tuple[Tensor, ...]]
     decode: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
     processes: Processes = ALONE
     step: int = 0
 
+    @property
+    def decoder_rate(self) -> float:
+        """The decoder's learning rate in the last step."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
 
 def make_state(
-    decoder: Decoder, latents: Tensor, *, device: torch.device, processes: Processes = ALONE, compiled: bool = False
+    decoder: Decoder,
+    latents: Tensor,
+    *,
+    device: torch.device,
+    muon: bool = False,
+    processes: Processes = ALONE,
+    compiled: bool = False,
 ) -> TrainingState:
-    """Put `decoder` and those of `latents` (S, L) that this process owns under one Adam on `device`.
+    """Put `decoder` and those of `latents` (S, L) that this process owns under their optimisers on `device`.
+
+    With `muon` the decoder's matrices are moved by Muon, all else by Adam; else everything by Adam.
 
     Only what training calls is `compiled`, not the decoder itself: measuring and drawing on the way evaluate it at
     other numbers of points, each of which would have to be compiled anew.
     """
     decoder.to(device)
     parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
+    matrices = [weights for weights in decoder.parameters() if muon and suits_muon(weights)]
+    others = [weights for weights in decoder.parameters() if not (muon and suits_muon(weights))]
     # Moments forget within a hundred steps: a code is seen only every few steps, and the rate falls steadily.
-    optimizer = torch.optim.Adam(
-        [{"params": list(decoder.parameters())}, {"params": [parameter]}], betas=(0.9, 0.99), fused=True
+    adam = torch.optim.Adam(
+        [
+            {"params": others, "role": "decoder", "share": _VECTOR_SHARE if matrices else 1.0},
+            {"params": [parameter], "role": "latents", "share": 1.0},
+        ],
+        betas=(0.9, 0.99),
+        fused=True,
     )
+    optimizers: tuple[torch.optim.Optimizer, ...] = (adam,)
+    if matrices:
+        optimizers = (Muon([{"params": matrices, "role": "decoder", "share": 1.0}]), adam)
     condition, decode = decoder.condition, decoder.decode
     if compiled:
         condition, decode = torch.compile(condition), torch.compile(decode)
-    return TrainingState(decoder, parameter, optimizer, len(latents), condition, decode, processes)
+    return TrainingState(decoder, parameter, optimizers, len(latents), condition, decode, processes)
 
 
 def whole_latents(state: TrainingState) -> Tensor | None:
@@ -108,8 +135,9 @@ def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: flo
     """Set the rates for a step at `share` (0 to 1) of the way: linear warm-up, then a cosine to 0."""
     cosine = 0.5 * (1 + math.cos(math.pi * share))
     factor = cosine * min(1.0, share / warmup_share + 1e-3) if warmup_share else cosine
-    for group, peak in zip(state.optimizer.param_groups, (rates.decoder, rates.latents), strict=True):
-        group["lr"] = peak * factor
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = getattr(rates, group["role"]) * group["share"] * factor
 
 
 def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None) -> None:
@@ -118,9 +146,10 @@ def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None)
     The first process does it, with the codes of all shapes in `latents`; the others send it what Adam keeps for theirs.
     The file is the same for any number of processes.
     """
+    adam = state.optimizers[-1]
     moments = {
         key: gather_rows(state.processes, moment, state.num_shapes)
-        for key, moment in state.optimizer.state.get(state.latents, {}).items()
+        for key, moment in adam.state.get(state.latents, {}).items()
         if key != "step"
     }
     if latents is None:
@@ -130,11 +159,10 @@ def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None)
     tensors["random.cpu"] = torch.get_rng_state()
     if state.latents.is_cuda:
         tensors["random.cuda"] = torch.cuda.get_rng_state(state.latents.device)
-    for number, parameter in enumerate(_parameters(state)):
-        for key in _MOMENTS:
-            if parameter in state.optimizer.state:
-                whole = moments.get(key) if parameter is state.latents else None
-                tensors[f"optimizer.{number}.{key}"] = state.optimizer.state[parameter][key] if whole is None else whole
+    for number, (optimizer, parameter) in enumerate(_moved(state)):
+        for key, kept in optimizer.state.get(parameter, {}).items():
+            whole = moments.get(key) if parameter is state.latents else None
+            tensors[f"optimizer.{number}.{key}"] = kept if whole is None else whole
     save_tensors(directory / STATE_FILE, tensors, metadata={"step": str(state.step)})
 
 
@@ -163,24 +191,25 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
     state.decoder.load_state_dict(weights)
     with torch.no_grad():
         state.latents.copy_(tensors["latents"][own])
-    for number, parameter in enumerate(_parameters(state)):
-        if f"optimizer.{number}.step" in tensors:
-            # In the parameter's own memory format, as Adam makes them: it runs over the memory of both side by side.
-            moments = {key: torch.empty_like(parameter) for key in _MOMENTS[1:]}
-            state.optimizer.state[parameter] = {"step": tensors[f"optimizer.{number}.step"].to(parameter.device)} | {
-                key: moment.copy_(
-                    _rows(tensors[f"optimizer.{number}.{key}"], own if parameter is state.latents else None)
-                )
-                for key, moment in moments.items()
+    for number, (optimizer, parameter) in enumerate(_moved(state)):
+        prefix, rows = f"optimizer.{number}.", own if parameter is state.latents else slice(None)
+        kept = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        if kept:
+            optimizer.state[parameter] = {
+                # In the parameter's own memory format, as the optimiser makes them: it runs over both side by side.
+                key: torch.empty_like(parameter).copy_(tensor[rows]) if tensor.ndim else tensor.to(parameter.device)
+                for key, tensor in kept.items()
             }
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and state.latents.is_cuda:
         torch.cuda.set_rng_state(tensors["random.cuda"], state.latents.device)
 
 
-def _rows(tensor: Tensor, own: slice | None) -> Tensor:
-    return tensor if own is None else tensor[own]
-
-
-def _parameters(state: TrainingState) -> list[Tensor]:
-    return [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+def _moved(state: TrainingState) -> list[tuple[torch.optim.Optimizer, Tensor]]:
+    """Return every parameter with the optimiser that moves it, in a fixed order."""
+    return [
+        (optimizer, parameter)
+        for optimizer in state.optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]

@@ -1,4 +1,4 @@
-"""One optimiser step: conditioning, decoding, losses, Adam. The same code times the plan and trains.
+"""One step: conditioning, decoding, losses, the optimisers. The same code times the plan and trains.
 
 Legend: B shapes in a batch, N points per shape, L latent size.
 """
@@ -52,14 +52,16 @@ def train_step(
         "normal": config.normal_weight,
     }
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-    state.optimizer.zero_grad(set_to_none=True)
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
     found = {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
     if state.processes.count == 1:
         total.backward()
     else:
         (total * batch.weight).backward()
         found = _add_up(state, found, batch.weight)
-    state.optimizer.step()
+    for optimizer in state.optimizers:
+        optimizer.step()
     return found
 
 

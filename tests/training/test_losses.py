@@ -84,6 +84,7 @@ def test_durations_that_mean_nothing_are_refused(text):
         ({"batch_points": 0}, "batch_points must be at least 1, got 0"),
         ({"warmup_share": 1.0}, "warmup_share must be in"),
         ({"precision": "half"}, "auto, float32, bfloat16, got 'half'"),
+        ({"optimizer": "sgd"}, "optimizer must be one of auto, muon, adam, got 'sgd'"),
         ({"eikonal_weight": float("nan")}, "eikonal_weight must be 0 or more, got nan"),
     ],
 )
@@ -95,3 +96,12 @@ def test_wrong_training_options_are_refused(options, message):
 def test_given_rates_win_over_the_decoders_own():
     assert learning_rates(TrainingConfig(learning_rate=0.25), "deepsdf").decoder == 0.25
     assert learning_rates(TrainingConfig(), "deepsdf").latents == 1e-3
+
+
+def test_rates_depend_on_the_optimizer_and_one_that_was_never_tuned_wants_a_rate():
+    assert learning_rates(TrainingConfig(), "volume").decoder == 2e-2
+    assert learning_rates(TrainingConfig(optimizer="adam"), "volume").decoder == 5e-3
+    with pytest.raises(ValueError, match="no rate is tuned for optimizer=muon with decoder=siren"):
+        learning_rates(TrainingConfig(optimizer="muon"), "siren")
+    given = learning_rates(TrainingConfig(optimizer="muon", learning_rate=0.03), "siren")
+    assert (given.decoder, given.latents) == (0.03, 1e-3)
