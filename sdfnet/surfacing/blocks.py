@@ -21,11 +21,11 @@ _COARSEST_COUNT = 32
 (0.1) from which on a network that learned clamped distances says no more than 'far'."""
 
 _SLOPE_QUANTILE = 0.99
-_SLOPE_SAFETY = 1.25
-_FINEST_SAFETY = 1.1
+_SLOPE_SAFETY = 1.2
+_FINEST_SAFETY = 1.0
 """An approximate field is trusted to change no faster than this many times what it does in all but the steepest of the
-groups of eight blocks of that size near the surface, or in the block's own group if that is steeper. A mistake at the
-finest size weighs less: the surface is followed into what was skipped, so only pieces smaller than two cells are lost.
+groups of eight blocks of that size near the surface, or in the block's own group if that is steeper. At the finest size
+it is taken at its word: the surface is followed into what was skipped, so only pieces smaller than two cells are lost.
 """
 
 _FEW_NEAR = 64
@@ -59,6 +59,8 @@ class BlockChoice:
     ----------
     visited : (N, 3) int32
         Places of the blocks of FINEST cells that may hold the surface.
+    centers : (N,) float32
+        The values at their centres, which are points of the lattice.
     skipped : tuple of SkippedBlocks
         All the rest, the coarsest first.
     lowest, highest : float
@@ -66,6 +68,7 @@ class BlockChoice:
     """
 
     visited: NDArray[np.int32]
+    centers: NDArray[np.float32]
     skipped: tuple[SkippedBlocks, ...]
     lowest: float
     highest: float
@@ -100,7 +103,7 @@ def choose_blocks(
         skipped.append(SkippedBlocks(side, places[away], values[away] <= 0))
         parents = places[within & kept]
         if side == FINEST:
-            return BlockChoice(parents, tuple(skipped), lowest, highest)
+            return BlockChoice(parents, values[within & kept], tuple(skipped), lowest, highest)
         side //= 2
 
 

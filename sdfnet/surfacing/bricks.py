@@ -42,8 +42,17 @@ class Bricks:
     values: NDArray[np.float32]
 
 
-def fill_bricks(blocks: NDArray[np.int32], sample: Sample, shape: tuple[int, int, int]) -> Bricks:
-    """Evaluate all lattice points of `blocks` (N, 3), places of blocks of FINEST cells, each point once."""
+def fill_bricks(
+    blocks: NDArray[np.int32],
+    sample: Sample,
+    shape: tuple[int, int, int],
+    *,
+    centers: NDArray[np.float32] | None = None,
+) -> Bricks:
+    """Evaluate all lattice points of `blocks` (N, 3), places of blocks of FINEST cells, each point once.
+
+    The values at the `centers` (N,) of blocks are not asked for again where they are given.
+    """
     places, which = np.unique(name_places(blocks // _BLOCKS, shape), return_inverse=True)
     corners = np.stack(np.unravel_index(places, shape), axis=1).astype(np.int64) * _SIDE
     chosen = np.zeros((len(places), _BLOCKS, _BLOCKS, _BLOCKS), dtype=bool)
@@ -59,8 +68,29 @@ def fill_bricks(blocks: NDArray[np.int32], sample: Sample, shape: tuple[int, int
     names = name_places(corners[brick] + np.stack(local, axis=1), shape)
     points, again = np.unique(names, return_inverse=True)
     values = np.ones(needed.shape, dtype=np.float32)
-    values[needed] = sample(np.stack(np.unravel_index(points, shape), axis=1))[again]
+    values[needed] = _sampled(points, sample, shape, blocks, centers)[again]
     return Bricks(corners, cells, values)
+
+
+def _sampled(
+    points: NDArray[np.int64],
+    sample: Sample,
+    shape: tuple[int, int, int],
+    blocks: NDArray[np.int32],
+    centers: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """Return the values at the lattice points that are named `points` (P,), in order, each asked for once at most."""
+    if centers is None:
+        return sample(np.stack(np.unravel_index(points, shape), axis=1))
+    middles = blocks * FINEST + FINEST // 2
+    whole = (middles < np.array(shape) - 1).all(axis=1)  # a block cut off by the lattice has its centre elsewhere
+    known = np.searchsorted(points, name_places(middles[whole], shape))
+    values = np.empty(len(points), dtype=np.float32)
+    unknown = np.ones(len(points), dtype=bool)
+    unknown[known] = False
+    values[known] = centers[whole]
+    values[unknown] = sample(np.stack(np.unravel_index(points[unknown], shape), axis=1))
+    return values
 
 
 def name_places(places: NDArray[np.integer], shape: tuple[int, int, int]) -> NDArray[np.int64]:

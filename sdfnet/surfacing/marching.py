@@ -24,6 +24,9 @@ values in a cell that the surface crosses; its vertices could be too near a samp
 _SNAP = 1e-4
 """Vertices closer than this (in spacings) to a lattice sample are put on it, and merged if they touch there."""
 
+_MIXER = np.int64(6364136223846793005)
+"""An odd multiplier (Knuth's) that spreads numbers over 64 bits, where products wrap around."""
+
 _INNER = 3
 """The `axis` of a vertex inside a cell (Lewiner's twelfth kind), which lies on no lattice edge."""
 
@@ -206,8 +209,11 @@ def _without_folds(faces: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return `faces` without those that name a vertex twice and without pairs back to back on one triangle."""
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
     corners = np.sort(faces, axis=1)
-    order = np.lexsort(corners.T)
-    again = (corners[order][1:] == corners[order][:-1]).all(axis=1)
+    # Sorted by one number each, several times faster than by three; equal corners have equal numbers.
+    numbers = ((corners[:, 0] * _MIXER + corners[:, 1]) * _MIXER + corners[:, 2]).view(np.uint64)
+    order = np.argsort(numbers)
+    again = np.flatnonzero(numbers[order[1:]] == numbers[order[:-1]])
+    again = again[(corners[order[again]] == corners[order[again + 1]]).all(axis=1)]
     folded = np.zeros(len(faces), dtype=bool)
-    folded[order[1:][again]] = folded[order[:-1][again]] = True
+    folded[order[again]] = folded[order[again + 1]] = True
     return faces[~folded]

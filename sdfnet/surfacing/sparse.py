@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sdfnet.surfacing.blocks import BlockChoice, Sample, choose_blocks, count_sign_changes, inside_reaches_border
 from sdfnet.surfacing.bricks import (
@@ -84,15 +85,16 @@ def _follow(
     """March the visited blocks, then those that the surface enters from them, until it enters none."""
     pieces: list[LatticePieces] = []
     leaves = False
-    blocks = choice.visited
+    blocks: NDArray[np.int32] = choice.visited
+    centers: NDArray[np.float32] | None = choice.centers
     known = np.zeros(0, dtype=np.int64)
     while len(blocks):
         known = np.union1d(known, name_places(blocks, shape))
-        bricks = fill_bricks(blocks, sample, shape)
+        bricks = fill_bricks(blocks, sample, shape, centers=centers)
         leaves = leaves or inside_at_border(bricks, shape)
         pieces += march_bricks(bricks, crossed_cells(bricks), spacing=spacing)
         entered = entered_blocks(bricks, shape)
-        blocks = entered[~np.isin(name_places(entered, shape), known)]
+        blocks, centers = entered[~np.isin(name_places(entered, shape), known)], None
         if len(blocks):
             _LOGGER.info("the surface enters %d blocks that were skipped; they are visited too", len(blocks))
     return pieces, leaves

@@ -199,11 +199,12 @@ def test_an_inside_at_the_border_is_warned_of_where_no_surface_is(caplog: pytest
 
 @pytest.mark.parametrize("accuracy", ["exact", "approximate"])
 def test_a_surface_is_followed_wherever_it_goes(accuracy: Accuracy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One block to begin with is enough to find a whole piece."""
+    """One block to begin with is enough to find a whole piece; the value at its centre is not asked for again."""
 
-    def one_block(*args, **kwargs) -> BlockChoice:
+    def one_block(sample, *args, **kwargs) -> BlockChoice:
         # Of the ring with its axis along y, the torus's place at x = -0.6: sample 13, hence block 6.
-        return BlockChoice(np.array([[6, 17, 16]], dtype=np.int32), (), 0.0, 0.0)
+        block = np.array([[6, 17, 16]], dtype=np.int32)
+        return BlockChoice(block, sample(2 * block + 1), (), 0.0, 0.0)
 
     monkeypatch.setattr(sparse, "choose_blocks", one_block)
     assert_equal_to_dense(Watched(Torus(0.6, 0.1), accuracy), 65, bounds=SYMMETRIC)
