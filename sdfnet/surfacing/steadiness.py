@@ -169,14 +169,16 @@ def _chained(
     blocks: Sequence[NDArray[np.float64]], sides: Sequence[NDArray[np.float64]], ties: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """Return the x (T, K) of least sum of x_i' blocks_i x_i - 2 sides_i' x_i + (x_i - x_i+1)' ties_i (x_i - x_i+1)."""
-    heads, tails = [], list[NDArray[np.float64]]()
+    heads, tails = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
     for index, (block, side) in enumerate(zip(blocks, sides, strict=True)):
         tie = ties[index] if index < len(ties) else np.zeros_like(block)
         square, right = block + tie, side
         if index:  # Gaussian elimination of the one before
             square = square + ties[index - 1] - ties[index - 1] @ heads[-1]
             right = right + ties[index - 1] @ tails[-1]
-        solved = np.linalg.solve(square, np.column_stack([tie, right]))
+        solved: NDArray[np.float64] = np.linalg.solve(square, np.column_stack([tie, right])).astype(
+            np.float64, copy=False
+        )
         heads.append(solved[:, :-1])
         tails.append(solved[:, -1])
     found = [tails[-1]]
