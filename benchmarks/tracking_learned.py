@@ -40,6 +40,7 @@ from sdfnet.latents.tracked import tracked_frames
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples
 from sdfnet.surfacing.carrying import carry, settle
+from sdfnet.surfacing.steadiness import look_ahead
 from sdfnet.training import TrainingConfig, train
 
 Points = NDArray[np.float64]
@@ -227,8 +228,9 @@ def carried_through(morph: Tracked) -> Points:
     """Return where the motion takes each vertex of the first frame, whatever happens to the mesh; world frame."""
     first, *_, last = morph.similarities
     carried = settle(morph.made[0].mesh.to_unit(first), morph.field_at(0))
+    steady = look_ahead(morph.field_at, range(len(morph.made)), carried.vertices)
     for index in range(len(morph.made) - 1):
-        carried, _ = carry(carried, morph.field_at, (index, index + 1))
+        carried, _ = carry(carried, morph.field_at, (index, index + 1), steady=steady)
     return last.to_world(carried.expanded(carried.vertices))
 
 

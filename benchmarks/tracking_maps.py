@@ -100,6 +100,7 @@ def box_frame() -> Field:
 
 FAMILIES: dict[str, tuple[Field, MakeMap, float]] = {
     "sphere, stretched": (Sphere(0.55), stretch, 0.6),
+    "sphere, bent": (Sphere(0.55), bend, 1.2),
     "ellipsoid, bent": (Ellipsoid([0.2, 0.3, 0.7]), bend, 1.2),
     "box frame, stretched": (box_frame(), stretch, 0.5),
     "box frame, twisted": (box_frame(), twist, 1.0),

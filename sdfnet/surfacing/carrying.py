@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from sdfnet.surfacing.landing import values_and_gradients as values_and_gradient
 from sdfnet.surfacing.mending import mended
 from sdfnet.surfacing.motion import smooth_motion, spread_centers
 from sdfnet.surfacing.shapes import slides, smallest_angles, turned_over
+from sdfnet.surfacing.steadiness import SteadyMotion
 from sdfnet.surfacing.window import FieldAt
 
 _STRIDE = 0.5
@@ -54,19 +56,27 @@ def settle(mesh: Mesh, field: Field) -> Carried:
 
 
 def carry(
-    carried: Carried, field_at: FieldAt, span: tuple[float, float], *, keep: bool = False
+    carried: Carried,
+    field_at: FieldAt,
+    span: tuple[float, float],
+    *,
+    steady: SteadyMotion | None = None,
+    keep: bool = False,
 ) -> tuple[Carried, float]:
     """Carry a mesh from the surface at `span[0]` to that at `span[1]`; return the last sub-step's time but one too.
 
-    With `keep` vertices that have no surface to go to are let go of (`holding`) and stay so until it comes back.
+    The motion is `steady`, and the smoothest that makes up for what that lacks. With `keep` vertices that have no
+    surface to go to are let go of (`holding`) and stay so until it comes back.
     """
     values, slopes = values_and_gradients(field_at(span[1]), carried.vertices)
     travel = float(np.quantile((np.abs(values) / lengths(slopes))[~carried.adrift], _QUANTILE))
     count = min(max(math.ceil(travel / (_STRIDE * carried.edge_length)), 1), _MOST_SUBSTEPS)
     times = [span[0] + (span[1] - span[0]) * step / count for step in range(count + 1)]
-    for time in times[1:]:
-        field = field_at(time)
-        moved = _advanced(carried, field)
+    for before, time in itertools.pairwise(times):
+        field, ahead = field_at(time), carried
+        if steady is not None:
+            ahead = replace(carried, vertices=carried.vertices + steady.displacement(carried.vertices, (before, time)))
+        moved = _advanced(ahead, field, rest=steady is not None)
         landed = onto(moved, field)
         carried = mended(_evened(held(moved, landed, field) if keep else landed, field), field)
         turned = turned_over(carried.vertices, carried.faces, carried.normals)
@@ -79,15 +89,15 @@ def carry(
     return carried, times[-2]
 
 
-def _advanced(carried: Carried, field: Field) -> Carried:
-    """Move by the smoothest motion that agrees with the way to the new surface along its normals."""
+def _advanced(carried: Carried, field: Field, *, rest: bool) -> Carried:
+    """Move by the smoothest motion that agrees with the way to the new surface along its normals (`rest`: `motion`)."""
     vertices, limit = carried.vertices, 2 * _STRIDE * carried.edge_length
     for _ in range(_FITS):
         values, slopes = values_and_gradients(field, vertices)
         slopes[carried.adrift] = 0.0  # they say nothing about the motion
         steep = lengths(slopes)
         distances = np.where(carried.adrift, 0.0, np.clip(-values / steep, -limit, limit))
-        motion = smooth_motion(vertices, slopes / steep[:, None], distances, carried.centers)
+        motion = smooth_motion(vertices, slopes / steep[:, None], distances, carried.centers, rest=rest)
         longest = np.linalg.norm(motion, axis=1, keepdims=True)
         vertices = vertices + motion * np.minimum(1, 2 * limit / np.maximum(longest, 1e-300))
     return replace(carried, vertices=vertices)

@@ -3,9 +3,12 @@
 A level set tells only how fast it moves along its normal. Among all motions that agree with that, bodies move by the
 smooth ones: shifts, turns, stretches, bends. So a displacement that is a quadratic function of position plus a sum of
 wide bumps is fitted to the normal displacements, the bumps at a price. Its tangential part says how vertices slide.
+What all surfaces of a sequence tell together is taken first (`steadiness`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,12 @@ _WIDTH = 1.5
 _PRICES = (1e-8, 1e-5, 1e-3)
 """Ridge penalties of the linear part, the quadratic part and the bumps, relative to the number of equations: what the
 normal motion leaves open, such as the turning of a sphere, is left out, and the simpler of two motions is taken."""
+
+_REST_PRICES = (1e-8, 1e-3, 1e-3)
+"""The same for what a steady motion leaves: little, and so much of it the field's own roughness that bends would be
+made of it where the surface leaves them open (on a nearly round body to half of the way)."""
+
+_ROOT = np.sqrt(2.0)
 
 _ROUNDS = 2
 """Fits; each but the first gives less weight to what the one before it did not explain (Cauchy's weights): normals at
@@ -43,13 +52,17 @@ def smooth_motion(
     normals: NDArray[np.float64],
     distances: NDArray[np.float64],
     centers: NDArray[np.int64],
+    *,
+    rest: bool = False,
 ) -> NDArray[np.float64]:
     """Return displacements (V, 3) of `points` (V, 3) whose parts along `normals` (V, 3) are about `distances` (V,).
 
     `centers` are the numbers of the points that bumps sit on. Shifts, turns, and all motions that are quadratic in
-    position are found as they are, where the normals leave no choice.
+    position are found as they are, where the normals leave no choice. With `rest` it is what a steady motion leaves:
+    then only motions that are linear in position are cheap.
     """
-    basis, price = _basis(points, points[centers])
+    functions = Basis.of(points, points[centers])
+    basis, price = functions.values(points), functions.price(_REST_PRICES if rest else _PRICES)
     step = max(1, len(points) // _EQUATIONS)
     some = slice(step // 2, None, step)
     rows = (normals[some, :, None] * basis[some, None, :]).reshape(-1, 3 * basis.shape[1])
@@ -63,17 +76,59 @@ def smooth_motion(
     return basis @ coefficients.reshape(3, -1).T
 
 
-def _basis(
-    points: NDArray[np.float64], centers: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the functions (V, B) at `points`, and the price (B,) of each."""
-    middle = points.mean(axis=0)
-    x, y, z = ((points - middle) / np.abs(points - middle).max()).T
-    smooth = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, y * z, z * x], axis=1)
-    apart = ((centers[:, None] - centers) ** 2).sum(axis=-1)
-    np.fill_diagonal(apart, np.inf)
-    width = _WIDTH * np.sqrt(np.median(apart.min(axis=1)))
-    squares = (points**2).sum(axis=1)[:, None] + (centers**2).sum(axis=1) - 2 * points @ centers.T
-    bumps = np.exp(-np.maximum(squares, 0) / (2 * width**2))
-    price = np.repeat(_PRICES, [4, 6, len(centers)])
-    return np.hstack([smooth, bumps]), price
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Functions of position that motions are made of: the quadratic ones, and wide bumps.
+
+    Attributes
+    ----------
+    middle : (3,) float64
+    radius : float
+        Positions are taken from the middle in units of this.
+    centers : (C, 3) float64
+        Of the bumps.
+    width : float
+        Their standard deviation.
+    """
+
+    middle: NDArray[np.float64]
+    radius: float
+    centers: NDArray[np.float64]
+    width: float
+
+    @classmethod
+    def of(cls, points: NDArray[np.float64], centers: NDArray[np.float64]) -> Basis:
+        """Return the functions that suit a surface that has these points (V, 3)."""
+        middle = points.mean(axis=0)
+        apart = ((centers[:, None] - centers) ** 2).sum(axis=-1)
+        np.fill_diagonal(apart, np.inf)
+        width = _WIDTH * float(np.sqrt(np.median(apart.min(axis=1))))
+        return cls(middle, float(np.linalg.norm(points - middle, axis=1).max()), centers, width)
+
+    def price(self, prices: tuple[float, float, float]) -> NDArray[np.float64]:
+        """Return what each function costs, (B,), given the prices of the linear part, the quadratic part and bumps."""
+        return np.repeat(prices, [4, 6, len(self.centers)])
+
+    def values(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the functions (V, B) at points (V, 3)."""
+        x, y, z = ((points - self.middle) / self.radius).T
+        mixed = [_ROOT * x * y, _ROOT * y * z, _ROOT * z * x]  # so that coefficients have no preferred axes
+        smooth = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, *mixed], axis=1)
+        return np.hstack([smooth, self._bumps(points)])
+
+    def bends(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the second derivatives of each function at points (V, 3), (6 V, B), in units of 1 / radius².
+
+        Mixed ones times √2: the squares of all sum to those of the whole matrix. Linear functions have none.
+        """
+        away = (points[:, None] - self.centers).transpose(2, 0, 1) * (self.radius / self.width**2)  # (3, V, C)
+        bumps, narrow = self._bumps(points), (self.radius / self.width) ** 2
+        rows = np.zeros((6, len(points), 10 + len(self.centers)))
+        for row, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0)]):
+            rows[row, :, 4 + row] = 2.0
+            rows[row, :, 10:] = (away[i] * away[j] - (narrow if i == j else 0.0)) * bumps * (1 if i == j else _ROOT)
+        return rows.reshape(6 * len(points), -1)
+
+    def _bumps(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        squares = (points**2).sum(axis=1)[:, None] + (self.centers**2).sum(axis=1) - 2 * points @ self.centers.T
+        return np.exp(-np.maximum(squares, 0) / (2 * self.width**2))

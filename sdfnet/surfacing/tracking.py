@@ -1,7 +1,8 @@
 """One mesh carried along a moving surface: the same faces in every frame, and vertex k the same place throughout.
 
-In each of a few sub-steps between frames vertices move along the normal as the surface does, the whole slides in the
-smoothest way that agrees with that (`motion`), and Newton steps put the vertices back onto the surface. Where the
+In each of a few sub-steps between frames vertices move as all frames together tell (`steadiness`), the whole slides in
+the smoothest way that makes up for what is left along the normals (`motion`), and Newton steps put the vertices back
+onto the surface. Where the
 topology of the surface changes (`transitions`), or triangles fold or stretch too much, no mesh can go on: there the
 sequence is cut, and the next piece starts from an extraction of its own. Asked to, it keeps its mesh through small
 changes of topology (`holding`, `strays`).
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from sdfnet.surfacing.pieces import Cut as Cut
 from sdfnet.surfacing.pieces import OnChange as OnChange
 from sdfnet.surfacing.pieces import Stray, TrackConfig, TrackedMorph, TrackedPiece
 from sdfnet.surfacing.starting import even_mesh, without_small_pieces
+from sdfnet.surfacing.steadiness import SteadyMotion, look_ahead
 from sdfnet.surfacing.strays import find_strays, too_far
 from sdfnet.surfacing.transitions import Change, Transitions, find_changes
 from sdfnet.surfacing.window import FieldAt
@@ -77,6 +80,7 @@ def track_surface(
         smallest=config.smallest,
         progress=progress,
     )
+    way = _Way(field_at, times, look_ahead(field_at, times, even_start.vertices))
     pieces: list[TrackedPiece] = []
     cuts: list[Cut] = []
     strays: list[Stray] = []
@@ -90,7 +94,7 @@ def track_surface(
                 piece, cut = _single(field_at(times[first]), first, config), cut if first < len(times) - 1 else None
                 bar.update()
             else:
-                piece, cut, off = _track_piece(field_at, times, first, start, transitions, config, bar)
+                piece, cut, off = _track_piece(way, first, start, transitions, config, bar)
                 strays += off
             pieces.append(piece)
             if cut is not None:
@@ -121,9 +125,17 @@ _Start = tuple[Mesh, Carried]
 """A mesh, and the same on the surface."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """What moves, when it is looked at, and how it moves on the whole."""
+
+    field_at: FieldAt
+    times: list[float]
+    steady: SteadyMotion | None
+
+
 def _track_piece(
-    field_at: FieldAt,
-    times: list[float],
+    way: _Way,
     first: int,
     start: _Start,
     transitions: Transitions,
@@ -132,6 +144,7 @@ def _track_piece(
 ) -> tuple[TrackedPiece, Cut | None, list[Stray]]:
     """Carry `start` from the frame `first` as far as it goes; say why it ends before the last, and what is off."""
     mesh, carried = start
+    field_at, times = way.field_at, way.times
     tolerated, keep = num_turned(carried), config.on_change == "keep"
     frames, strays = [carried], list[Stray]()
     bar.update()
@@ -140,7 +153,7 @@ def _track_piece(
         change = _change_after(transitions.changes, frame)
         cut = None if keep else change
         if cut is None:
-            moved, reached = carry(carried, field_at, (times[frame], times[frame + 1]), keep=keep)
+            moved, reached = carry(carried, field_at, (times[frame], times[frame + 1]), steady=way.steady, keep=keep)
             reason, stray = fault(moved, tolerated=tolerated, keep=keep), None
             changed = keep and transitions.topologies[frame + 1] != transitions.topologies[first]
             if keep and not reason:

@@ -61,6 +61,17 @@ def test_a_sphere_that_only_turns_stays_where_it_is() -> None:
     assert np.abs(found).max() < 1e-9
 
 
+@pytest.mark.parametrize("motion", [turn, stretch, twist, bend])
+def test_what_is_found_does_not_depend_on_the_axes(motion: Callable[[Points], Points]) -> None:
+    points, normals = ellipsoid()
+    distances = (0.05 * motion(points) * normals).sum(axis=1)
+    centers = spread_centers(points)
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    found = smooth_motion(points, normals, distances, centers)
+    turned = smooth_motion(points @ rotation.T, normals @ rotation.T, distances, centers)
+    assert np.abs(turned - found @ rotation.T).max() < 1e-6
+
+
 def test_centers_are_spread_and_never_twice_the_same() -> None:
     points, _ = ellipsoid()
     centers = spread_centers(points, 50)

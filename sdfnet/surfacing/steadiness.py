@@ -1,0 +1,187 @@
+"""The steadiest motion behind a sequence of surfaces: what one surface leaves open, those before and after it tell.
+
+A surface tells only how fast it moves along its normal. Where it is symmetric that leaves much open: a sphere that
+begins to bend moves like one that is shifted and pinched, and no choice among smooth motions that lets what shifts
+shift can tell these apart. The bean that it becomes can. So one motion is sought for all frames together, that of least
+bending energy and least change which agrees with the normal motion of each. It need not agree exactly: tracking makes
+up for the rest from step to step (`motion`).
+
+References
+----------
+Eisenberger, Lähner & Cremers 2019, Divergence-Free Shape Correspondence by Deformation, section 4: correspondence from
+a flow that does not change over time, out of a space of few dimensions. Deviations: it may change, at a price, and
+instead of its divergence its bending energy is small, that of thin plates (Bookstein 1989, Principal Warps, eq. 2), so
+that stretches are free.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdfnet.fields.base import evaluate
+from sdfnet.surfacing.landing import FAR, lengths, newton
+from sdfnet.surfacing.motion import Basis, spread_centers
+from sdfnet.surfacing.window import FieldAt
+
+_NUM_SAMPLES = 600
+"""Points of each surface that are asked, about."""
+
+_MOST_TIMES = 64
+"""Of a longer sequence so many frames are looked at, evenly."""
+
+_DELTA = 0.25
+"""The speed at a frame is measured over so much of the time to the frames before and after it."""
+
+_BENDING = 1e-5
+"""Price of squared second derivatives beside the squared error along the normals; lengths in radii of the sequence."""
+
+_CHANGE = 1e-3
+"""Price of a squared change of the motion in a travel of one radius: it may change over some hundredths of that. Times
+are measured by travel, and speeds in terms of the mean there, so that the pace of a morph does not matter."""
+
+_ROUNDS = 2
+"""Fits; each but the first gives less weight to what the one before it did not explain (Cauchy's weights)."""
+
+_RIDGE = 1e-9
+
+_STILL = 0.01
+"""Frames slower than this share of the mean count as so fast."""
+
+
+@dataclass(frozen=True, eq=False)
+class SteadyMotion:
+    """A motion of space over time.
+
+    Attributes
+    ----------
+    times : (T,) float64
+    basis : Basis
+    velocities : (T, B, 3) float64
+        Coefficients of the velocity at each time; between them it changes linearly.
+    """
+
+    times: NDArray[np.float64]
+    basis: Basis
+    velocities: NDArray[np.float64]
+
+    def displacement(self, points: NDArray[np.float64], span: tuple[float, float]) -> NDArray[np.float64]:
+        """Return how points (V, 3) move in a short span of time, (V, 3)."""
+        middle = (span[0] + span[1]) / 2
+        after = int(np.clip(np.searchsorted(self.times, middle), 1, len(self.times) - 1))
+        share = (middle - self.times[after - 1]) / (self.times[after] - self.times[after - 1])
+        velocity = (1 - share) * self.velocities[after - 1] + share * self.velocities[after]
+        return (span[1] - span[0]) * self.basis.values(points) @ velocity
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a surface shows at one time: points (N, 3), unit normals (N, 3), and the speeds (N,) along these."""
+
+    points: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    speeds: NDArray[np.float64]
+
+
+def look_ahead(field_at: FieldAt, times: Sequence[float], points: NDArray[np.float64]) -> SteadyMotion | None:
+    """Return the steadiest motion of the surfaces at `times` (T,), increasing; some of `points` (V, 3) follow them.
+
+    The points are spread over the first surface. None where too little is seen.
+    """
+    some = np.linspace(0, len(times) - 1, min(len(times), _MOST_TIMES)).round().astype(int)
+    chosen = [times[index] for index in some.tolist()]
+    return steady_motion(watch(field_at, chosen, points), chosen)
+
+
+def watch(field_at: FieldAt, times: Sequence[float], points: NDArray[np.float64]) -> list[Seen]:
+    """Follow some of `points` (V, 3), near the first surface, and say what they show at each time.
+
+    Those that lose the surface are left out until they find it again.
+    """
+    step = max(1, len(points) // _NUM_SAMPLES)
+    some, seen = points[step // 2 :: step], []
+    reach = float(np.linalg.norm(np.ptp(points, axis=0))) / 10
+    for index, time in enumerate(times):
+        some, values, slopes = newton(field_at(time), some, reach)
+        steep = lengths(slopes)
+        on = np.abs(values) < FAR * steep
+        before = time - _DELTA * (time - times[max(index - 1, 0)])
+        after = time + _DELTA * (times[min(index + 1, len(times) - 1)] - time)
+        where = torch.from_numpy(some[on]).float()
+        change = evaluate(field_at(after), where).double() - evaluate(field_at(before), where).double()
+        seen.append(Seen(some[on], slopes[on] / steep[on, None], -change.numpy() / (after - before) / steep[on]))
+    return seen
+
+
+def steady_motion(seen: Sequence[Seen], times: Sequence[float]) -> SteadyMotion | None:
+    """Return the steadiest smooth motion that agrees with what is seen at `times` (T,), increasing.
+
+    Shifts, turns and scalings of what is seen shift, turn and scale it. None where too little is seen: no times between
+    which to move, or hardly a point on a surface.
+    """
+    points = np.concatenate([one.points for one in seen])
+    if len(times) < 2 or min(len(one.points) for one in seen) < 2 * _NUM_SAMPLES // 10:
+        return None
+    basis = Basis.of(points, points[spread_centers(points)])
+    pace = np.array([np.sqrt((one.speeds**2).mean()) for one in seen])
+    pace = np.maximum(pace, max(_STILL * float(pace.mean()), 1e-9 * basis.radius))
+    travel = (pace[1:] + pace[:-1]) / 2 * np.diff(times) / basis.radius
+    weights = [np.ones(len(one.points)) for one in seen]
+    for _ in range(_ROUNDS):
+        coefficients = _fitted(seen, basis, pace, travel, weights)
+        for index, one in enumerate(seen):
+            motion = basis.values(one.points) @ coefficients[index]
+            residuals = (one.normals * motion).sum(axis=1) - one.speeds / pace[index]
+            weights[index] = 1 / (1 + (residuals / max(2 * float(np.median(np.abs(residuals))), 1e-7)) ** 2)
+    return SteadyMotion(np.asarray(times, dtype=np.float64), basis, pace[:, None, None] * coefficients)
+
+
+def _fitted(
+    seen: Sequence[Seen],
+    basis: Basis,
+    pace: NDArray[np.float64],
+    travel: NDArray[np.float64],
+    weights: Sequence[NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Return the coefficients (T, B, 3) of the motion at unit pace, of all times together."""
+    blocks, sides, ties = [], [], []
+    for one, speed, some, way in zip(seen, pace, weights, np.convolve(travel, [0.5, 0.5]), strict=True):
+        values, bends = basis.values(one.points), basis.bends(one.points)
+        rows = (one.normals[:, :, None] * values[:, None, :]).reshape(len(values), -1)
+        square = (rows * some[:, None]).T @ rows + np.kron(np.eye(3), _BENDING * bends.T @ bends)
+        square[np.diag_indices_from(square)] += _RIDGE * len(values)
+        blocks.append(way / len(values) * square)
+        sides.append(way / len(values) * rows.T @ (some * one.speeds / speed))
+        ties.append(bends.T @ bends / len(values))
+    prices = [
+        np.kron(np.eye(3), _CHANGE / way * (a + b) / 2)
+        for way, (a, b) in zip(travel, itertools.pairwise(ties), strict=True)
+    ]
+    return _chained(blocks, sides, prices).reshape(len(seen), 3, -1).transpose(0, 2, 1)
+
+
+def _chained(
+    blocks: Sequence[NDArray[np.float64]], sides: Sequence[NDArray[np.float64]], ties: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the x (T, K) of least sum of x_i' blocks_i x_i - 2 sides_i' x_i + (x_i - x_i+1)' ties_i (x_i - x_i+1)."""
+    heads, tails = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    for index, (block, side) in enumerate(zip(blocks, sides, strict=True)):
+        tie = ties[index] if index < len(ties) else np.zeros_like(block)
+        square, right = block + tie, side
+        if index:  # Gaussian elimination of the one before
+            square = square + ties[index - 1] - ties[index - 1] @ heads[-1]
+            right = right + ties[index - 1] @ tails[-1]
+        solved: NDArray[np.float64] = np.linalg.solve(square, np.column_stack([tie, right])).astype(
+            np.float64, copy=False
+        )
+        heads.append(solved[:, :-1])
+        tails.append(solved[:, -1])
+    found = [tails[-1]]
+    for head, tail in zip(heads[-2::-1], tails[-2::-1], strict=True):
+        found.append(tail + head @ found[-1])
+    return np.array(found[::-1])
