@@ -4,7 +4,7 @@ A gradient of a matrix is dominated by a few directions. Its momentum is replace
 singular values, so that every direction learns at the same pace. Measured here: the surface error that Adam reaches in
 some number of steps is reached in about half of them (docs/decoders.md). Vectors (biases, codes) stay with Adam.
 
-torch.optim.Muon (2.9 and later) takes matrices only and iterates in bfloat16 on whole matrices; here kernels of
+torch.optim.Muon (from torch 2.9) takes matrices only and iterates in bfloat16 on whole matrices; here kernels of
 convolutions count as matrices, and the iteration runs in float32 on the small Gram matrix, which costs two products of
 the whole matrix instead of fifteen.
 """
@@ -12,11 +12,11 @@ the whole matrix instead of fifteen.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _MOMENTUM = 0.95
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -31,8 +31,8 @@ _LEAST_ROWS = 4
 """A matrix with fewer rows or columns than this has no directions to make even."""
 
 
-class Muon(torch.optim.Optimizer):
-    """Steps of Muon with Nesterov momentum, deterministic.
+class Muon:
+    """Steps of Muon with Nesterov momentum, deterministic. An `Optimizer` (see `optimizers`).
 
     A parameter (R, ...) counts as the matrix (R, C) of its rows.
 
@@ -43,20 +43,20 @@ class Muon(torch.optim.Optimizer):
     Training", 2025, equation 4. Its weight decay is left out.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], *, lr: float = 2e-2) -> None:
-        super().__init__(parameters, {"lr": lr})
+    def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"lr": 0.0, **group} for group in groups]
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].lerp_(parameter.grad, 1 - _MOMENTUM)
+                if parameter not in self.state:
+                    self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
+                momentum = self.state[parameter]["momentum"].lerp_(parameter.grad, 1 - _MOMENTUM)
                 ahead = parameter.grad.lerp(momentum, _MOMENTUM)
                 matrix = ahead.reshape(len(ahead), -1)
                 step = orthogonalized(matrix).reshape(parameter.shape)

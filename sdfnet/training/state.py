@@ -18,6 +18,7 @@ from sdfnet.decoders import Decoder
 from sdfnet.runs import Run, load_tensors, save_tensors
 from sdfnet.training.config import LearningRates, TrainingConfig
 from sdfnet.training.muon import Muon, suits_muon
+from sdfnet.training.optimizers import Adam, Optimizer
 from sdfnet.training.processes import ALONE, Processes, gather_rows
 
 STATE_FILE = "state.safetensors"
@@ -47,7 +48,7 @@ class TrainingState:
 
     decoder: Decoder
     latents: nn.Parameter
-    optimizers: tuple[torch.optim.Optimizer, ...]
+    optimizers: tuple[Optimizer, ...]
     num_shapes: int
     condition: Callable[[Tensor], tuple[Tensor, ...]]
     decode: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
@@ -80,16 +81,13 @@ def make_state(
     parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
     matrices = [weights for weights in decoder.parameters() if muon and suits_muon(weights)]
     others = [weights for weights in decoder.parameters() if not (muon and suits_muon(weights))]
-    # Moments forget within a hundred steps: a code is seen only every few steps, and the rate falls steadily.
-    adam = torch.optim.Adam(
+    adam = Adam(
         [
             {"params": others, "role": "decoder", "share": _VECTOR_SHARE if matrices else 1.0},
             {"params": [parameter], "role": "latents", "share": 1.0},
-        ],
-        betas=(0.9, 0.99),
-        fused=True,
+        ]
     )
-    optimizers: tuple[torch.optim.Optimizer, ...] = (adam,)
+    optimizers: tuple[Optimizer, ...] = (adam,)
     if matrices:
         optimizers = (Muon([{"params": matrices, "role": "decoder", "share": 1.0}]), adam)
     condition, decode = decoder.condition, decoder.decode
@@ -205,7 +203,7 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(tensors["random.cuda"], state.latents.device)
 
 
-def _moved(state: TrainingState) -> list[tuple[torch.optim.Optimizer, Tensor]]:
+def _moved(state: TrainingState) -> list[tuple[Optimizer, Tensor]]:
     """Return every parameter with the optimiser that moves it, in a fixed order."""
     return [
         (optimizer, parameter)

@@ -18,6 +18,7 @@ from sdfnet.training.losses import (
     latent_prior,
     normal_loss,
 )
+from sdfnet.training.optimizers import clear_gradients
 from sdfnet.training.processes import sum_in_place
 from sdfnet.training.state import TrainingState, set_learning_rates
 
@@ -52,8 +53,7 @@ def train_step(
         "normal": config.normal_weight,
     }
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-    for optimizer in state.optimizers:
-        optimizer.zero_grad(set_to_none=True)
+    clear_gradients(state.optimizers)
     found = {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
     if state.processes.count == 1:
         total.backward()

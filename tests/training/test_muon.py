@@ -50,7 +50,7 @@ def test_steps_are_those_of_a_plain_twin():
         torch.randn(6, 2, 2, 2, 2, generator=generator).to(memory_format=torch.channels_last_3d)
     )
     twin, momentum = weight.detach().clone().reshape(6, 16), torch.zeros(6, 16)
-    muon = Muon([weight])
+    muon = Muon([{"params": [weight]}])
     for rate in (0.1, 0.05, 0.02):
         gradient = torch.randn(6, 2, 2, 2, 2, generator=generator)
         weight.grad = gradient.clone()
@@ -65,7 +65,7 @@ def test_steps_are_those_of_a_plain_twin():
 def test_a_step_moves_each_number_by_a_fifth_of_the_rate_in_the_mean_square():
     weight = torch.nn.Parameter(torch.zeros(16, 64))
     weight.grad = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
-    Muon([weight], lr=0.5).step()
+    Muon([{"params": [weight], "lr": 0.5}]).step()
     assert weight.detach().square().mean().sqrt().item() == pytest.approx(0.1, rel=0.15)
 
 
