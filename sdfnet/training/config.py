@@ -109,7 +109,7 @@ class LearningRates:
 
 
 TUNED_RATES = {
-    ("volume", "muon"): LearningRates(2e-2, 2e-2),
+    ("volume", "muon"): LearningRates(1.4e-2, 2e-2),
     ("volume", "adam"): LearningRates(5e-3, 2e-2),
     ("deepsdf", "adam"): LearningRates(5e-4, 1e-3),
     ("fourier", "adam"): LearningRates(1e-3, 2e-3),

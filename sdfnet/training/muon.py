@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _MOMENTUM = 0.95
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -27,6 +27,9 @@ _SCALE = 0.2
 """The root of the mean square of a step at rate 1: with it a rate means about what it means to Adam (Liu et al.)."""
 
 _TINY = 1e-7
+_LONGEST_SIDE = 256
+"""Kernels count as matrices of their strides only where the shorter side is at most this: the rounds cost its cube."""
+
 _LEAST_ROWS = 4
 """A matrix with fewer rows or columns than this has no directions to make even."""
 
@@ -34,7 +37,7 @@ _LEAST_ROWS = 4
 class Muon:
     """Steps of Muon with Nesterov momentum, deterministic. An `Optimizer` (see `optimizers`).
 
-    A parameter (R, ...) counts as the matrix (R, C) of its rows.
+    A parameter (R, ...) counts as the matrix (R, C) of its rows, in a group with a `stride` as `kernel_matrix` says.
 
     References
     ----------
@@ -44,7 +47,7 @@ class Muon:
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": 0.0, **group} for group in groups]
+        self.param_groups: list[dict[str, Any]] = [{"lr": 0.0, "stride": 1, **group} for group in groups]
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     @torch.no_grad()
@@ -58,9 +61,50 @@ class Muon:
                     self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
                 momentum = self.state[parameter]["momentum"].lerp_(parameter.grad, 1 - _MOMENTUM)
                 ahead = parameter.grad.lerp(momentum, _MOMENTUM)
-                matrix = ahead.reshape(len(ahead), -1)
-                step = orthogonalized(matrix).reshape(parameter.shape)
+                matrix = kernel_matrix(ahead, group["stride"])
+                step = kernel_of(orthogonalized(matrix), parameter.shape, group["stride"])
                 parameter.add_(step, alpha=-group["lr"] * _SCALE * math.sqrt(max(matrix.shape)))
+
+
+def muon_groups(decoder: nn.Module) -> dict[int, list[nn.Parameter]]:
+    """Return the parameters of `decoder` that suit Muon, by the stride that `kernel_matrix` takes them with."""
+    groups: dict[int, list[nn.Parameter]] = {}
+    for module in decoder.modules():
+        stride = 1
+        if isinstance(module, nn.ConvTranspose3d) and len(set(module.stride)) == 1:
+            rows, columns, *sizes = module.weight.shape
+            side = min(rows * math.prod(sizes) // module.stride[0] ** 3, columns * module.stride[0] ** 3)
+            fits = all(size % module.stride[0] == 0 for size in sizes) and side <= _LONGEST_SIDE
+            stride = module.stride[0] if fits else 1
+        for parameter in module.parameters(recurse=False):
+            if suits_muon(parameter):
+                groups.setdefault(stride, []).append(parameter)
+    return groups
+
+
+def kernel_matrix(kernel: Tensor, stride: int) -> Tensor:
+    """Return `kernel` as the matrix of what it does: (R, ...) as (R, C) where the stride is 1.
+
+    A transposed convolution of stride s with a kernel (I, O, k, k, k) makes s³ neighbouring outputs of (k / s)³
+    neighbouring inputs: a matrix (I (k / s)³, O s³).
+
+    >>> kernel_matrix(torch.zeros(32, 8, 4, 4, 4), 2).shape
+    torch.Size([256, 64])
+    """
+    if stride == 1:
+        return kernel.reshape(len(kernel), -1)
+    taps = [part for size in kernel.shape[2:] for part in (size // stride, stride)]
+    split = kernel.reshape(*kernel.shape[:2], *taps).permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return split.reshape(math.prod(split.shape[:4]), -1)
+
+
+def kernel_of(matrix: Tensor, shape: torch.Size, stride: int) -> Tensor:
+    """Return the kernel of a `shape` whose `kernel_matrix` is `matrix`."""
+    if stride == 1:
+        return matrix.reshape(shape)
+    taps = [size // stride for size in shape[2:]]
+    split = matrix.reshape(shape[0], *taps, shape[1], *[stride] * 3)
+    return split.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(shape)
 
 
 def suits_muon(parameter: Tensor) -> bool:

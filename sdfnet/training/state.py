@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from sdfnet.decoders import Decoder
 from sdfnet.runs import Run, load_tensors, save_tensors
 from sdfnet.training.config import LearningRates, TrainingConfig
-from sdfnet.training.muon import Muon, suits_muon
+from sdfnet.training.muon import Muon, muon_groups
 from sdfnet.training.optimizers import Adam, Optimizer
 from sdfnet.training.processes import ALONE, Processes, gather_rows
 
 STATE_FILE = "state.safetensors"
 
-_VECTOR_SHARE = 0.25
+_VECTOR_SHARE = 0.36
 """Of the decoder's rate that its vectors, which Adam moves, get beside matrices that Muon moves."""
 
 
@@ -79,8 +79,9 @@ def make_state(
     """
     decoder.to(device)
     parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
-    matrices = [weights for weights in decoder.parameters() if muon and suits_muon(weights)]
-    others = [weights for weights in decoder.parameters() if not (muon and suits_muon(weights))]
+    matrices = muon_groups(decoder) if muon else {}
+    by_muon = {id(weights) for group in matrices.values() for weights in group}
+    others = [weights for weights in decoder.parameters() if id(weights) not in by_muon]
     adam = Adam(
         [
             {"params": others, "role": "decoder", "share": _VECTOR_SHARE if matrices else 1.0},
@@ -89,7 +90,10 @@ def make_state(
     )
     optimizers: tuple[Optimizer, ...] = (adam,)
     if matrices:
-        optimizers = (Muon([{"params": matrices, "role": "decoder", "share": 1.0}]), adam)
+        groups = [
+            {"params": group, "stride": stride, "role": "decoder", "share": 1.0} for stride, group in matrices.items()
+        ]
+        optimizers = (Muon(groups), adam)
     condition, decode = decoder.condition, decoder.decode
     if compiled:
         condition, decode = torch.compile(condition), torch.compile(decode)

@@ -99,7 +99,7 @@ def test_given_rates_win_over_the_decoders_own():
 
 
 def test_rates_depend_on_the_optimizer_and_one_that_was_never_tuned_wants_a_rate():
-    assert learning_rates(TrainingConfig(), "volume").decoder == 2e-2
+    assert learning_rates(TrainingConfig(), "volume").decoder == 1.4e-2
     assert learning_rates(TrainingConfig(optimizer="adam"), "volume").decoder == 5e-3
     with pytest.raises(ValueError, match="no rate is tuned for optimizer=muon with decoder=siren"):
         learning_rates(TrainingConfig(optimizer="muon"), "siren")

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from sdfnet.training.muon import Muon, orthogonalized, suits_muon
+from sdfnet.decoders import VolumeConfig, build_decoder
+from sdfnet.training.muon import Muon, kernel_matrix, kernel_of, muon_groups, orthogonalized, suits_muon
 
 
 def matrix_of(singular: list[float], shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -67,6 +68,25 @@ def test_a_step_moves_each_number_by_a_fifth_of_the_rate_in_the_mean_square():
     weight.grad = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
     Muon([{"params": [weight], "lr": 0.5}]).step()
     assert weight.detach().square().mean().sqrt().item() == pytest.approx(0.1, rel=0.15)
+
+
+def test_the_matrix_of_a_kernel_is_what_the_transposed_convolution_does():
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.randn(3, 2, 4, 4, 4, generator=generator)
+    image = torch.randn(1, 3, 2, 2, 2, generator=generator)
+    whole = torch.nn.functional.conv_transpose3d(image, kernel, stride=2)  # (1, 2, 6, 6, 6)
+    # The middle block of 2³ outputs sees all 2³ inputs: tap t of an axis is input 1 - t.
+    expected = image[0].flip(1, 2, 3).reshape(-1) @ kernel_matrix(kernel, 2)
+    torch.testing.assert_close(whole[0, :, 2:4, 2:4, 2:4].reshape(-1), expected)
+    assert torch.equal(kernel_of(kernel_matrix(kernel, 2), kernel.shape, 2), kernel)
+    assert torch.equal(kernel_of(kernel_matrix(kernel, 1), kernel.shape, 1), kernel)
+
+
+def test_every_matrix_of_the_default_decoder_is_in_one_group_and_only_small_kernels_count_by_stride():
+    decoder = build_decoder(VolumeConfig())
+    groups = muon_groups(decoder)
+    assert [tuple(weight.shape[:2]) for weight in groups[2]] == [(64, 32), (32, 8)]
+    assert [tuple(weight.shape[:2]) for weight in groups[1]] == [(8192, 64), (128, 64), (64, 8), (64, 64)]
 
 
 def test_vectors_and_narrow_matrices_are_left_to_adam():
