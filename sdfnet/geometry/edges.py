@@ -1,4 +1,4 @@
-"""The edges of a closed mesh, and what is summed and measured on its faces; for remeshing and tracking."""
+"""The edges of a mesh, closed or not, and what is summed and measured on its faces; for remeshing and tracking."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ def check_closed(mesh: Mesh) -> None:
             f"the mesh must be closed and manifold, got {num_bad} unpaired of {len(forward)} half-edges; "
             "repair it, or take one that extract_mesh gives for a surface inside its bounds"
         )
+
+
+def is_boundless(faces: NDArray[np.int64], num_vertices: int) -> bool:
+    """Return whether every edge is run as often one way as the other, by vertex numbers.
+
+    Then the winding number is whole everywhere off the surface. The mesh may be in pieces, overlap and cross itself;
+    one with a hole or a face turned over is refused, and so is one whose vertices are not merged.
+
+    >>> tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    >>> is_boundless(tetrahedron, 4), is_boundless(tetrahedron[1:], 4)
+    (True, False)
+    """
+    starts, stops = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    forward, backward = np.sort(starts * num_vertices + stops), np.sort(stops * num_vertices + starts)
+    return bool((forward == backward).all())
 
 
 def face_crosses(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
