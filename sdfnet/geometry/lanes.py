@@ -18,7 +18,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 BOX_LANES, FACE_LANES = 8, 4
-_INT, _REAL = ir.IntType(64), ir.DoubleType()
+INT, REAL = ir.IntType(64), ir.DoubleType()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -82,27 +82,34 @@ class Lanes:
         high = Lanes(self._builder, self._of(other))
         return (self < high).choose(self, high)
 
+    def root(self) -> Lanes:
+        """Return the square root."""
+        kind = self.value.type
+        name = f"llvm.sqrt.v{kind.count}f{64 if kind.element == REAL else 32}"
+        root = self._builder.module.declare_intrinsic(name, fnty=ir.FunctionType(kind, [kind]))
+        return Lanes(self._builder, self._builder.call(root, [self.value]))
+
     def bits(self) -> Any:
         """Return truths as the low bits of an integer, the first lane lowest."""
-        return self._builder.zext(self._builder.bitcast(self.value, ir.IntType(self.value.type.count)), _INT)
+        return self._builder.zext(self._builder.bitcast(self.value, ir.IntType(self.value.type.count)), INT)
 
 
 Vector = tuple[Lanes, Lanes, Lanes]
 
 
-def _minus(a: Any, b: Any) -> Vector:
+def minus(a: Any, b: Any) -> Vector:
     return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
 
-def _dot(a: Any, b: Any) -> Lanes:
+def dot(a: Any, b: Any) -> Lanes:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def _cross(a: Any, b: Any) -> Vector:
+def cross(a: Any, b: Any) -> Vector:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-class _Code:
+class Code:
     """Where instructions are appended, with the arguments of the intrinsic being written."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
@@ -113,25 +120,26 @@ class _Code:
         """Return the address of an array's first number."""
         return self._context.make_array(self._types[argument])(self._context, self.builder, self._values[argument]).data
 
-    def row(self, row: Any, lanes: int, *, node: int = 1, of: int = 0, rows: int) -> Lanes:
+    def row(self, row: Any, lanes: int, *, rows: int, of: int = 0, node: int = 1, kind: Any = REAL) -> Lanes:
         """Return row `row` (a number or a value) of the `rows` that node `arguments[node]` has in an array."""
         builder = self.builder
-        offset = row if isinstance(row, ir.Value) else ir.Constant(_INT, row)
-        index = builder.add(builder.mul(self._values[node], ir.Constant(_INT, rows)), offset)
-        place = builder.gep(self.start(of), [builder.mul(index, ir.Constant(_INT, lanes))])
-        pointer = builder.bitcast(place, ir.VectorType(_REAL, lanes).as_pointer())
-        return Lanes(builder, builder.load(pointer, align=8))
+        offset = row if isinstance(row, ir.Value) else ir.Constant(INT, row)
+        index = builder.add(builder.mul(self._values[node], ir.Constant(INT, rows)), offset)
+        place = builder.gep(self.start(of), [builder.mul(index, ir.Constant(INT, lanes))])
+        pointer = builder.bitcast(place, ir.VectorType(kind, lanes).as_pointer())
+        return Lanes(builder, builder.load(pointer, align=4))
 
-    def spread(self, argument: int, lanes: int) -> Lanes:
+    def spread(self, argument: int, lanes: int, *, kind: Any = REAL) -> Lanes:
         """Return a number in all lanes."""
-        empty = ir.Constant(ir.VectorType(_REAL, lanes), ir.Undefined)
-        first = self.builder.insert_element(empty, self._values[argument], ir.Constant(ir.IntType(32), 0))
+        empty = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
+        value = self._values[argument] if kind is REAL else self.builder.fptrunc(self._values[argument], kind)
+        first = self.builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
         places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
         return Lanes(self.builder, self.builder.shuffle_vector(first, empty, places))
 
     def store(self, argument: int, lanes: Lanes, *, row: int = 0) -> None:
         """Write lanes to a row of an array."""
-        place = self.builder.gep(self.start(argument), [ir.Constant(_INT, row * lanes.value.type.count)])
+        place = self.builder.gep(self.start(argument), [ir.Constant(INT, row * lanes.value.type.count)])
         pointer = self.builder.bitcast(place, lanes.value.type.as_pointer())
         self.builder.store(lanes.value, pointer, align=8)
 
@@ -155,13 +163,13 @@ def boxes_within(typing: Any, boxes: Any, node: Any, x: Any, y: Any, z: Any, lim
     real = types.float64
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, signature, arguments)
+        code = Code(context, builder, signature, arguments)
         sides = []
         for axis in range(3):
             lower, upper = (code.row(axis + 3 * end, BOX_LANES, rows=6) for end in range(2))
             place = code.spread(2 + axis, BOX_LANES)
             sides.append((lower - place).at_least(place - upper).at_least(0))
-        squared = _dot(sides, sides)
+        squared = dot(sides, sides)
         code.store(6, squared)
         return (squared < code.spread(5, BOX_LANES)).bits()
 
@@ -176,23 +184,23 @@ def _to_triangles(point: Vector, corners: list[Vector]) -> tuple[Lanes, Vector]:
     The height above the plane is measured from the foot on the nearest side, so that it is as accurate on needles,
     whose normals are not; and it is never less than a needle's width allows.
     """
-    sides = [_minus(corners[(k + 1) % 3], corners[k]) for k in range(3)]
-    lengths = [_dot(side, side) for side in sides]
-    normal = _cross(sides[0], sides[1])
+    sides = [minus(corners[(k + 1) % 3], corners[k]) for k in range(3)]
+    lengths = [dot(side, side) for side in sides]
+    normal = cross(sides[0], sides[1])
     inside, offsets = [], []
     for side, corner, length in zip(sides, corners, lengths, strict=True):
-        away = _minus(point, corner)
-        inside.append(_dot(_cross(side, away), normal) >= 0)
-        along = (_dot(away, side) / length).at_least(0).at_most(1)  # 0 for a side without length
-        offsets.append(_minus(away, [along * part for part in side]))
-    offset, squared = offsets[0], _dot(offsets[0], offsets[0])
+        away = minus(point, corner)
+        inside.append(dot(cross(side, away), normal) >= 0)
+        along = (dot(away, side) / length).at_least(0).at_most(1)  # 0 for a side without length
+        offsets.append(minus(away, [along * part for part in side]))
+    offset, squared = offsets[0], dot(offsets[0], offsets[0])
     for other in offsets[1:]:
-        gap = _dot(other, other)
+        gap = dot(other, other)
         nearer = gap < squared
         x, y, z = (nearer.choose(new, old) for new, old in zip(other, offset, strict=True))
         offset, squared = (x, y, z), nearer.choose(gap, squared)
-    doubled = _dot(normal, normal)
-    height = _dot(offset, normal)
+    doubled = dot(normal, normal)
+    height = dot(offset, normal)
     plane, least = height * height / doubled, squared - doubled / lengths[0].at_least(lengths[1]).at_least(lengths[2])
     above = inside[0] & inside[1] & inside[2] & (plane.at_least(least) < squared)
     upright, share = above & (plane >= least), height / doubled
@@ -209,7 +217,7 @@ def faces_within(typing: Any, leaves: Any, leaf: Any, x: Any, y: Any, z: Any, li
     real = types.float64
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, signature, arguments)
+        code = Code(context, builder, signature, arguments)
         point = (code.spread(2, FACE_LANES), code.spread(3, FACE_LANES), code.spread(4, FACE_LANES))
         rows = [code.row(row, FACE_LANES, rows=9) for row in range(9)]
         squared, _ = _to_triangles(point, [(rows[k], rows[k + 1], rows[k + 2]) for k in (0, 3, 6)])
@@ -225,13 +233,13 @@ def ways_from_faces(typing: Any, leaves: Any, leaf: Any, x: Any, y: Any, z: Any,
     real = types.float64
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, signature, arguments)
+        code = Code(context, builder, signature, arguments)
         point = (code.spread(2, FACE_LANES), code.spread(3, FACE_LANES), code.spread(4, FACE_LANES))
         rows = [code.row(row, FACE_LANES, rows=9) for row in range(9)]
         _, way = _to_triangles(point, [(rows[k], rows[k + 1], rows[k + 2]) for k in (0, 3, 6)])
         for axis, part in enumerate(way):
             code.store(5, part, row=axis)
-        return ir.Constant(_INT, 0)
+        return ir.Constant(INT, 0)
 
     return types.int64(leaves, types.int64, real, real, real, ways), write
 
@@ -247,10 +255,10 @@ def boxes_along(
     whole, real = types.int64, types.float64
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, signature, arguments)
+        code = Code(context, builder, signature, arguments)
         ahead = (code.row(arguments[4], BOX_LANES, rows=6) - code.spread(7, BOX_LANES)) * code.spread(8, BOX_LANES) >= 0
         for axis, place in ((2, code.spread(5, BOX_LANES)), (3, code.spread(6, BOX_LANES))):
-            upper = builder.add(arguments[axis], ir.Constant(_INT, 3))
+            upper = builder.add(arguments[axis], ir.Constant(INT, 3))
             ahead = ahead & (place >= code.row(arguments[axis], BOX_LANES, rows=6))
             ahead = ahead & (code.row(upper, BOX_LANES, rows=6) >= place)
         return ahead.bits()
@@ -269,10 +277,10 @@ def faces_over(typing: Any, leaves: Any, leaf: Any, u: Any, v: Any, at_u: Any, a
     whole, real = types.int64, types.float64
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, signature, arguments)
+        code = Code(context, builder, signature, arguments)
         corners = []
         for corner in range(3):
-            rows = (builder.add(arguments[axis], ir.Constant(_INT, 3 * corner)) for axis in (2, 3))
+            rows = (builder.add(arguments[axis], ir.Constant(INT, 3 * corner)) for axis in (2, 3))
             places = zip(rows, (4, 5), strict=True)
             corners.append(
                 [code.row(row, FACE_LANES, rows=9) - code.spread(place, FACE_LANES) for row, place in places]
@@ -285,6 +293,6 @@ def faces_over(typing: Any, leaves: Any, leaf: Any, u: Any, v: Any, at_u: Any, a
             rising = rising | (above[stop] & ~above[start] & (turn > 0))
             falling = falling | (above[start] & ~above[stop] & (turn < 0))
         left, right = (rising & ~falling).bits(), (falling & ~rising).bits()
-        return builder.or_(left, builder.shl(right, ir.Constant(_INT, FACE_LANES)))
+        return builder.or_(left, builder.shl(right, ir.Constant(INT, FACE_LANES)))
 
     return whole(leaves, whole, whole, whole, real, real), write

@@ -1,4 +1,4 @@
-"""A search tree over the triangles of a mesh: closest points, and winding numbers of closed meshes.
+"""A search tree over the triangles of a mesh: closest points, and winding numbers.
 
 Built for many points at a time. They are asked along a Morton curve, in pieces that go to as many threads as libigl may
 use (IGL_NUM_THREADS), and each starts from the closest face of the one before; what a point is told does not depend on
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,18 +69,45 @@ class TriangleTree:
         """Return distances (N,), faces (N,) and closest points (N, 3) of `points` (N, 3), visited in `order` (N,)."""
         distance, slots = np.empty(len(points)), np.empty(len(points), dtype=np.int64)
         closest = np.empty_like(points)
-        self._ask(self._kernels.search, points, order, distance, slots, closest)
+        self._ask(
+            self._kernels.search, self._boxes, self._leaves, points, order, distance, slots, closest, size=len(points)
+        )
         return distance, self._numbers.take(slots), closest
 
     def crossings(self, points: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return winding numbers (N,) of `points` (N, 3), whole; only for meshes without boundary (`is_boundless`)."""
+        """Return how often the surface is left minus entered on the shortest way out, (N,): winding numbers if closed.
+
+        Of two trees with the same boundary (`surplus_edges`) the difference is that of their winding numbers.
+        """
         winding = np.empty(len(points))
-        self._ask(self._kernels.wind, self._bounds, points, order, winding)
+        self._ask(self._kernels.wind, self._boxes, self._leaves, self._bounds, points, order, winding, size=len(points))
         return winding
 
-    def _ask(self, kernel: Callable[..., None], *arguments: Any) -> None:
-        num_points = len(arguments[-1])
-        _in_pieces(lambda start, stop: kernel(self._boxes, self._leaves, *arguments, start, stop), num_points, PIECE)
+    def add_sums(
+        self,
+        points: NDArray[np.float64],
+        order: NDArray[np.int64],
+        winding: NDArray[np.float64],
+        *,
+        coarse: float,
+        fine: float,
+    ) -> None:
+        """Add winding numbers by sums over the faces to `winding` (N,), more accurate where the result is near a half.
+
+        Groups of faces count as a whole from `coarse` times their reach on, there from `fine` times.
+        """
+        from sdfnet.geometry import sums
+
+        self._ask(sums.add_up, self._moments, self._leaves, points, order, winding, coarse, fine, size=len(points))
+
+    @cached_property
+    def _moments(self) -> NDArray[np.float32]:
+        from sdfnet.geometry import sums
+
+        return sums.moments_of(self._leaves, len(self._boxes))
+
+    def _ask(self, kernel: Callable[..., None], *arguments: Any, size: int) -> None:
+        _in_pieces(lambda start, stop: kernel(*arguments, start, stop), size, PIECE)
 
 
 def _in_pieces(work: Callable[[int, int], None], size: int, piece: int) -> None:

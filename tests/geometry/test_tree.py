@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.edges import is_boundless
+from sdfnet.geometry.edges import surplus_edges
 from sdfnet.geometry.loading import folder_similarities, load_shape
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import find_meshes
@@ -40,7 +40,7 @@ def points_about(mesh: Mesh, spread: float) -> NDArray[np.float64]:
 
 
 def check(mesh: Mesh, spread: float) -> None:
-    assert is_boundless(mesh.faces, len(mesh.vertices))
+    assert len(surplus_edges(mesh.faces, len(mesh.vertices))) == 0
     points = points_about(mesh, spread)
     found, winding = MeshDistance(mesh)(points), WindingNumber(mesh)(points)
     assert (found.sdf < 0).mean() > 0.01
@@ -73,6 +73,6 @@ def test_closed_means_that_every_edge_is_run_both_ways() -> None:
     flipped[3] = flipped[3, ::-1]
     with_flat = np.concatenate([box.faces, [[0, 1, 1], [2, 2, 2]]])
     for faces in (box.faces, twice, cancelled, with_flat):
-        assert is_boundless(faces, 8)
+        assert len(surplus_edges(faces, 8)) == 0
     for faces in (box.faces[1:], flipped, np.concatenate([box.faces, box.faces[:1]])):
-        assert not is_boundless(faces, 8)
+        assert len(surplus_edges(faces, 8)) > 0
