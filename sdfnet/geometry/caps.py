@@ -52,9 +52,8 @@ class Windings:
             winding = np.zeros(len(points))
             self._tree.add_sums(points, order, winding, coarse=COARSE, fine=FINE)
             return winding
-        winding = self._tree.crossings(points, order)
+        winding = self._tree.crossings(points, order, less=self._caps)
         if self._caps is not None:
-            winding -= self._caps.crossings(points, order)
             self._caps.add_sums(points, order, winding, coarse=FINE, fine=CAPS_FINE)
         return winding
 

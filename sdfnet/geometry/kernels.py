@@ -217,12 +217,26 @@ def _cast(boxes: Any, leaves: Any, stack: Any, point: Any, axis: int, turn: int)
 
 
 @compiled
-def wind(boxes: Any, leaves: Any, bounds: Any, points: Any, order: Any, winding: Any, start: int, stop: int) -> None:
-    """Write the winding numbers of points[order[start:stop]] in a boundless mesh: crossings of the shortest way out.
+def wind(
+    boxes: Any,
+    leaves: Any,
+    other_boxes: Any,
+    other_leaves: Any,
+    points: Any,
+    order: Any,
+    winding: Any,
+    start: int,
+    stop: int,
+) -> None:
+    """Write the crossings of the shortest way out of a tree's box from points[order[start:stop]], less another tree's.
 
-    `bounds` is (2, 3). Where rounding might decide whether a face is ahead, the other two axes are tried.
+    Both are asked along one ray: only then is the difference that of winding numbers. Where rounding might decide
+    whether a face is ahead, the other two axes are tried.
     """
     stack = np.empty(NUM_HEIGHTS, dtype=np.int64)
+    bounds = np.empty((2, 3))
+    for k in range(3):
+        bounds[0, k], bounds[1, k] = boxes[0, k].min(), boxes[0, k + 3].max()
     for place in range(start, stop):
         point = points[order[place]]
         axis, turn, way = 0, 1, np.inf
@@ -231,8 +245,10 @@ def wind(boxes: Any, leaves: Any, bounds: Any, points: Any, order: Any, winding:
                 axis, turn, way = k, 1, bounds[1, k] - point[k]
             if point[k] - bounds[0, k] < way:
                 axis, turn, way = k, -1, point[k] - bounds[0, k]
-        count, sure = _cast(boxes, leaves, stack, point, axis, turn)
-        for step in range(1, 3):
+        sure = False
+        for step in range(3):
             if not sure:
-                count, sure = _cast(boxes, leaves, stack, point, (axis + step) % 3, turn)
-        winding[order[place]] = count
+                count, certain = _cast(boxes, leaves, stack, point, (axis + step) % 3, turn)
+                other_count, sure = _cast(other_boxes, other_leaves, stack, point, (axis + step) % 3, turn)
+                sure &= certain
+                winding[order[place]] = count - other_count

@@ -22,6 +22,10 @@ PIECE = 4096
 
 _LEAF_SIZE = 4
 
+_NO_BOXES = np.concatenate([np.full((1, 3, 8), np.inf), np.full((1, 3, 8), -np.inf)], axis=1)
+_NO_LEAVES = np.full((1, 9, 4), np.nan)
+"""A tree without triangles."""
+
 
 class TriangleTree:
     """A tree over triangles, built once, asked many times from any thread. It checks nothing.
@@ -61,7 +65,6 @@ class TriangleTree:
 
         _in_pieces(finish, 1 << apart, 1 if num_faces > PIECE else 1 << apart)
         kernels.enclose(self._boxes)
-        self._bounds = np.stack([corners.reshape(-1, 3).min(axis=0), corners.reshape(-1, 3).max(axis=0)])
 
     def closest(
         self, points: NDArray[np.float64], order: NDArray[np.int64]
@@ -74,13 +77,19 @@ class TriangleTree:
         )
         return distance, self._numbers.take(slots), closest
 
-    def crossings(self, points: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return how often the surface is left minus entered on the shortest way out, (N,): winding numbers if closed.
+    def crossings(
+        self, points: NDArray[np.float64], order: NDArray[np.int64], *, less: TriangleTree | None = None
+    ) -> NDArray[np.float64]:
+        """Return how often rays out of `points` (N, 3) leave the surface minus how often they enter it, (N,).
 
-        Of two trees with the same boundary (`surplus_edges`) the difference is that of their winding numbers.
+        These are the winding numbers of a closed mesh. With the crossings of another tree taken off that has the same
+        boundary (`surplus_edges`), they are the difference of the winding numbers of the two.
         """
         winding = np.empty(len(points))
-        self._ask(self._kernels.wind, self._boxes, self._leaves, self._bounds, points, order, winding, size=len(points))
+        boxes, leaves = (_NO_BOXES, _NO_LEAVES) if less is None else (less._boxes, less._leaves)
+        self._ask(
+            self._kernels.wind, self._boxes, self._leaves, boxes, leaves, points, order, winding, size=len(points)
+        )
         return winding
 
     def add_sums(
