@@ -46,15 +46,15 @@ class Windings:
         if len(edges) and not self._is_summed:
             self._caps = TriangleTree(*fans(vertices, edges))
 
-    def __call__(self, points: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the winding numbers (N,) of `points` (N, 3), visited in `order` (N,); whole for a closed mesh."""
+    def __call__(self, points: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return winding numbers (N,) of `points` (N, 3), each at its place of `places`; whole for a closed mesh."""
         if self._is_summed:
             winding = np.zeros(len(points))
-            self._tree.add_sums(points, order, winding, coarse=COARSE, fine=FINE)
+            self._tree.add_sums(points, places, winding, coarse=COARSE, fine=FINE)
             return winding
-        winding = self._tree.crossings(points, order, less=self._caps)
+        winding = self._tree.crossings(points, places, less=self._caps)
         if self._caps is not None:
-            self._caps.add_sums(points, order, winding, coarse=FINE, fine=CAPS_FINE)
+            self._caps.add_sums(points, places, winding, coarse=FINE, fine=CAPS_FINE)
         return winding
 
 

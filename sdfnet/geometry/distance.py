@@ -107,20 +107,25 @@ class MeshDistance:
         ValueError
             Another shape, or NaN or infinite values.
         """
-        points_unit = self._frame.to_unit(finite_points(points))
-        order = morton_order(points_unit)
-        found = self._closest(points_unit, order)
-        winding = self._wound(points_unit, order)
+        points_unit, places = self._sorted(points)
+        found = self._closest(points_unit, places)
+        winding = self._wound(points_unit, places)
         sdf = np.where(winding > 0.5, -found.distance, found.distance)
         return SignedDistances(sdf, winding, found.faces, found.closest_points, radius=1 / self._frame.scale)
 
     def unsigned(self, points: ArrayLike) -> Distances:
         """Return the plain distances of `points` ((N, 3), the mesh's frame), in their order; raises as a call does."""
-        points_unit = self._frame.to_unit(finite_points(points))
-        return self._closest(points_unit, morton_order(points_unit))
+        return self._closest(*self._sorted(points))
 
-    def _closest(self, points_unit: NDArray[np.float64], order: NDArray[np.int64]) -> Distances:
-        distance, faces, closest = self._tree.closest(points_unit, order)
+    def _sorted(self, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return `points` in the unit frame and in Morton order, (N, 3), and the place that each had, (N,)."""
+        points_unit = self._frame.to_unit(finite_points(points))
+        order = morton_order(points_unit)
+        return points_unit.take(order, axis=0), order  # several times faster than points_unit[order]
+
+    def _closest(self, points_unit: NDArray[np.float64], places: NDArray[np.int64]) -> Distances:
+        """Return what is nearest to points in the unit frame, in the places and the frame that they were given in."""
+        distance, faces, closest = self._tree.closest(points_unit, places)
         return Distances(distance / self._frame.scale, self._face_numbers.take(faces), self._frame.to_world(closest))
 
 

@@ -13,6 +13,7 @@ numba keeps compiled code on disk and looks only at the age and size of this fil
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ LANES = "4643b4a1"
 
 NUM_HEIGHTS = 256
 """Room on the stack of a walk: seven more for each of at most twenty levels."""
+
+NO_SLOT = 1 << 62
+
+_ROUNDING = 1e-14
+"""More than distances to triangles and boxes are off, as a share of them and of the unit frame."""
 
 _DOUBT = 2e-15
 """A determinant is of uncertain sign if it is below this share of the sum of its products' sizes."""
@@ -111,13 +117,20 @@ def enclose(boxes: Any) -> None:
 
 @compiled
 def _nearer(mask: int, gaps: Any, leaf: int, best: float, slot: int) -> tuple[float, int]:
-    """Return the smallest squared distance and its slot, of the triangles in `mask` and the one known."""
+    """Return the smallest squared distance and its slot, the lower of two, of the triangles in `mask` and the known."""
     while mask:
-        lane = lowest_bit(mask)
+        place = leaf * 4 + lowest_bit(mask)
         mask &= mask - 1
-        if gaps[lane] < best:
-            best, slot = gaps[lane], leaf * 4 + lane
+        gap = gaps[place & 3]
+        if gap < best or (gap == best and place < slot):
+            best, slot = gap, place
     return best, slot
+
+
+@compiled
+def _reach(best: float) -> float:
+    """Return the squared distance from which on nothing can be as near as `best`, whatever rounding did to both."""
+    return (math.sqrt(best) * (1 + _ROUNDING) + _ROUNDING) ** 2
 
 
 @compiled
@@ -140,32 +153,40 @@ def _push(mask: int, gaps: Any, node: int, heights: Any, stack: Any, top: int) -
 def search(
     boxes: Any, leaves: Any, points: Any, order: Any, distance: Any, slots: Any, closest: Any, start: int, stop: int
 ) -> None:
-    """Write distances, slots and closest points of points[order[start:stop]].
+    """Write distances, slots and closest points of points[start:stop] to the places order[start:stop].
 
-    Points that follow one another should be neighbours: each first tries the leaf of the one before.
+    Points that follow one another should be neighbours: each first tries the leaf of the one before. What is found does
+    not depend on that: of all triangles the nearest by its computed distance, and the first of several.
     """
     gaps, ways = np.empty(8), np.empty((3, 4))
     heights, stack = np.empty(NUM_HEIGHTS), np.empty(NUM_HEIGHTS, dtype=np.int64)
     slot = 0
     for turn in range(start, stop):
         row = order[turn]
-        x, y, z = points[row, 0], points[row, 1], points[row, 2]
-        first_leaf, best = slot >> 2, np.inf
-        best, slot = _nearer(faces_within(leaves, first_leaf, x, y, z, best, gaps), gaps, first_leaf, best, slot)
+        x, y, z = points[turn, 0], points[turn, 1], points[turn, 2]
+        first_leaf, best, slot = slot >> 2, np.inf, NO_SLOT
+        mask = faces_within(leaves, first_leaf, x, y, z, best, gaps)
+        best, slot = _nearer(mask, gaps, first_leaf, best, slot)
+        limit = _reach(best)
         top, stack[0], heights[0] = 1, 0, 0.0
         while top:
             top -= 1
             node, leaf = stack[top], stack[top] - len(boxes)
-            if heights[top] >= best or leaf == first_leaf:
+            if heights[top] >= limit or leaf == first_leaf:
                 continue
-            if leaf >= 0:
-                best, slot = _nearer(faces_within(leaves, leaf, x, y, z, best, gaps), gaps, leaf, best, slot)
-            else:
-                top = _push(boxes_within(boxes, node, x, y, z, best, gaps), gaps, node, heights, stack, top)
+            if leaf < 0:
+                top = _push(boxes_within(boxes, node, x, y, z, limit, gaps), gaps, node, heights, stack, top)
+                continue
+            mask = faces_within(leaves, leaf, x, y, z, limit, gaps)
+            if mask:
+                best, slot = _nearer(mask, gaps, leaf, best, slot)
+                limit = _reach(best)
+        if slot == NO_SLOT:
+            best, slot = np.inf, 0
         ways_from_faces(leaves, slot >> 2, x, y, z, ways)
         distance[row], slots[row] = np.sqrt(best), slot
         for axis in range(3):
-            closest[row, axis] = points[row, axis] - ways[axis, slot & 3]
+            closest[row, axis] = points[turn, axis] - ways[axis, slot & 3]
 
 
 @compiled
@@ -228,7 +249,7 @@ def wind(
     start: int,
     stop: int,
 ) -> None:
-    """Write the crossings of the shortest way out of a tree's box from points[order[start:stop]], less another tree's.
+    """Write the crossings of the shortest way out of a tree's box from points[start:stop], less another tree's.
 
     Both are asked along one ray: only then is the difference that of winding numbers. Where rounding might decide
     whether a face is ahead, the other two axes are tried.
@@ -238,7 +259,7 @@ def wind(
     for k in range(3):
         bounds[0, k], bounds[1, k] = boxes[0, k].min(), boxes[0, k + 3].max()
     for place in range(start, stop):
-        point = points[order[place]]
+        point = points[place]
         axis, turn, way = 0, 1, np.inf
         for k in range(3):
             if bounds[1, k] - point[k] < way:

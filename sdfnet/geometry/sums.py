@@ -242,7 +242,7 @@ def _add_up(moments: Any, leaves: Any, x: float, y: float, z: float, apart: floa
 def add_up(
     moments: Any, leaves: Any, points: Any, order: Any, winding: Any, coarse: float, fine: float, start: int, stop: int
 ) -> None:
-    """Add the sums of points[order[start:stop]] to `winding`.
+    """Add the sums of points[start:stop] to winding[order[start:stop]].
 
     Groups of faces are summed as a whole from `coarse` times their reach on; from `fine` times where the result
     is nearer to a half than UNSURE.
@@ -250,7 +250,7 @@ def add_up(
     room = (np.empty(256, dtype=np.int64), np.empty(8, dtype=np.float32), np.empty((3, 4)))
     for place in range(start, stop):
         row = order[place]
-        x, y, z = points[row, 0], points[row, 1], points[row, 2]
+        x, y, z = points[place, 0], points[place, 1], points[place, 2]
         found = _add_up(moments, leaves, x, y, z, coarse * coarse, room)
         if abs(winding[row] + found - 0.5) < UNSURE:
             found = _add_up(moments, leaves, x, y, z, fine * fine, room)

@@ -1,6 +1,7 @@
 """A search tree over the triangles of a mesh: closest points, and winding numbers.
 
-Built for many points at a time. They are asked along a Morton curve, in pieces that go to as many threads as libigl may
+Built for many points at a time. They are given along a Morton curve with the places that answers belong to, and go in
+pieces to as many threads as libigl may
 use (IGL_NUM_THREADS), and each starts from the closest face of the one before; what a point is told does not depend on
 the pieces. The loops are compiled by numba (`kernels`) at first use and kept on disk, in the package's folder or the
 user's cache: a second or so once for each machine, a tenth of one for each process.
@@ -36,7 +37,7 @@ class TriangleTree:
     faces : (F, 3) int64, at least one
 
     >>> tree = TriangleTree(np.eye(3), np.array([[0, 1, 2]]))
-    >>> distance, faces, closest = tree.closest(np.array([[1.0, 1, 1], [2, 0, 0]]), np.array([1, 0]))
+    >>> distance, faces, closest = tree.closest(np.array([[2.0, 0, 0], [1, 1, 1]]), np.array([1, 0]))
     >>> distance.round(12).tolist(), faces.tolist(), closest.round(12).tolist()[1]
     ([1.154700538379, 1.0], [0, 0], [1.0, 0.0, 0.0])
     """
@@ -67,18 +68,18 @@ class TriangleTree:
         kernels.enclose(self._boxes)
 
     def closest(
-        self, points: NDArray[np.float64], order: NDArray[np.int64]
+        self, points: NDArray[np.float64], places: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return distances (N,), faces (N,) and closest points (N, 3) of `points` (N, 3), visited in `order` (N,)."""
+        """Return distances (N,), faces (N,) and closest points (N, 3) of `points` (N, 3), each at its place of `places`."""
         distance, slots = np.empty(len(points)), np.empty(len(points), dtype=np.int64)
         closest = np.empty_like(points)
         self._ask(
-            self._kernels.search, self._boxes, self._leaves, points, order, distance, slots, closest, size=len(points)
+            self._kernels.search, self._boxes, self._leaves, points, places, distance, slots, closest, size=len(points)
         )
         return distance, self._numbers.take(slots), closest
 
     def crossings(
-        self, points: NDArray[np.float64], order: NDArray[np.int64], *, less: TriangleTree | None = None
+        self, points: NDArray[np.float64], places: NDArray[np.int64], *, less: TriangleTree | None = None
     ) -> NDArray[np.float64]:
         """Return how often rays out of `points` (N, 3) leave the surface minus how often they enter it, (N,).
 
@@ -88,14 +89,14 @@ class TriangleTree:
         winding = np.empty(len(points))
         boxes, leaves = (_NO_BOXES, _NO_LEAVES) if less is None else (less._boxes, less._leaves)
         self._ask(
-            self._kernels.wind, self._boxes, self._leaves, boxes, leaves, points, order, winding, size=len(points)
+            self._kernels.wind, self._boxes, self._leaves, boxes, leaves, points, places, winding, size=len(points)
         )
         return winding
 
     def add_sums(
         self,
         points: NDArray[np.float64],
-        order: NDArray[np.int64],
+        places: NDArray[np.int64],
         winding: NDArray[np.float64],
         *,
         coarse: float,
@@ -107,7 +108,7 @@ class TriangleTree:
         """
         from sdfnet.geometry import sums
 
-        self._ask(sums.add_up, self._moments, self._leaves, points, order, winding, coarse, fine, size=len(points))
+        self._ask(sums.add_up, self._moments, self._leaves, points, places, winding, coarse, fine, size=len(points))
 
     @cached_property
     def _moments(self) -> NDArray[np.float32]:
