@@ -19,7 +19,7 @@ from sdfnet.geometry.tree import TriangleTree
 MAX_SHARE = 0.25
 """More caps than this share of the faces are not worth it: the mesh itself is summed."""
 
-COARSE, FINE, CAPS_FINE = 1.0, 1.6, 3.0
+COARSE, FINE, CAPS_FINE = 1.0, 1.5, 3.0
 """From how many times its reach on a group of faces is summed as a whole. Errors are up to 0.06, 0.005 and 0.0003: the
 first is taken for a mesh where the result is far from ½, the second near ½ and for caps, which are few, the third for
 caps near ½."""

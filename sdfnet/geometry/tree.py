@@ -70,7 +70,7 @@ class TriangleTree:
     def closest(
         self, points: NDArray[np.float64], places: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return distances (N,), faces (N,) and closest points (N, 3) of `points` (N, 3), each at its place of `places`."""
+        """Return distances (N,), faces (N,) and closest points (N, 3), those of each point at its place of `places`."""
         distance, slots = np.empty(len(points)), np.empty(len(points), dtype=np.int64)
         closest = np.empty_like(points)
         self._ask(
