@@ -1,10 +1,10 @@
 """A search tree over the triangles of a mesh: closest points, and winding numbers.
 
-Built for many points at a time. They are given along a Morton curve with the places that answers belong to, and go in
-pieces to as many threads as libigl may
-use (IGL_NUM_THREADS), and each starts from the closest face of the one before; what a point is told does not depend on
-the pieces. The loops are compiled by numba (`kernels`) at first use and kept on disk, in the package's folder or the
-user's cache: a second or so once for each machine, a tenth of one for each process.
+Built for many points at a time. They are given along a Morton curve, with the places that the answers belong to, and go
+in pieces to as many threads as libigl may use (IGL_NUM_THREADS); each point starts from the closest face of the one
+before. What a point is told depends on neither. The loops are compiled by numba (`kernels`, `sums`) at their first use
+on a machine, which takes seconds, and kept on disk, in the package's folder or the user's cache. Processes that find
+nothing there compile each for itself at the same time, which takes no longer than waiting for one.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class TriangleTree:
     """
 
     def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> None:
+        # Here, because numba takes a third of a second that most commands can do without.
         from sdfnet.geometry import kernels
 
         self._kernels = kernels
