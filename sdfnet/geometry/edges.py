@@ -1,4 +1,4 @@
-"""The edges of a closed mesh, and what is summed and measured on its faces; for remeshing and tracking."""
+"""The edges of a mesh, closed or not, and what is summed and measured on its faces; for remeshing and tracking."""
 
 from __future__ import annotations
 
@@ -21,6 +21,30 @@ def check_closed(mesh: Mesh) -> None:
             f"the mesh must be closed and manifold, got {num_bad} unpaired of {len(forward)} half-edges; "
             "repair it, or take one that extract_mesh gives for a surface inside its bounds"
         )
+
+
+def surplus_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:
+    """Return the edges that are run more often one way than the other, (E, 2), as often as that and that way.
+
+    Without any, winding numbers are whole everywhere off the surface. The mesh may be in pieces, overlap and cross
+    itself; one with a hole or a face turned over has some, and so has one whose vertices are not merged.
+
+    >>> tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    >>> surplus_edges(tetrahedron, 4).tolist(), surplus_edges(tetrahedron[1:], 4).tolist()
+    ([], [[0, 1], [2, 0], [1, 2]])
+    """
+    starts, stops = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    lows, highs = np.minimum(starts, stops), np.maximum(starts, stops)
+    words = ((lows * num_vertices + highs) * 2 + (starts > stops))[lows != highs]
+    words.sort()  # several times faster than an argsort
+    edges = words >> 1
+    firsts = np.flatnonzero(np.concatenate([[True], edges[1:] != edges[:-1]])[: len(edges)])
+    surplus = np.add.reduceat(1 - 2 * (words & 1), firsts) if len(firsts) else np.zeros(0, dtype=np.int64)
+    found = np.repeat(edges.take(firsts), np.abs(surplus))
+    pairs = np.stack([found // num_vertices, found % num_vertices], axis=1)
+    backwards = np.repeat(surplus, np.abs(surplus)) < 0
+    pairs[backwards] = pairs[backwards, ::-1]
+    return pairs
 
 
 def face_crosses(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
