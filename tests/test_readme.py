@@ -43,7 +43,9 @@ def test_the_python_examples_run_in_order(tmp_path, monkeypatch):
         tmp_path / "demo/run",
         store,
         decoder=VolumeConfig(latent_size=8, channels=(16, 8, 8), width=16),
-        config=TrainingConfig(steps=150, batch_shapes=1, previews=0, evaluations=1, precision="float32"),
+        config=TrainingConfig(
+            steps=150, optimizer="adam", batch_shapes=1, previews=0, evaluations=1, precision="float32"
+        ),
         progress=False,
     )
     monkeypatch.chdir(tmp_path)
