@@ -8,10 +8,10 @@ up for the rest from step to step (`motion`).
 
 References
 ----------
-Eisenberger, Lähner & Cremers 2019, Divergence-Free Shape Correspondence by Deformation, section 4: correspondence from
-a flow that does not change over time, out of a space of few dimensions. Deviations: it may change, at a price, and
-instead of its divergence its bending energy is small, that of thin plates (Bookstein 1989, Principal Warps, eq. 2), so
-that stretches are free.
+Eisenberger, Lähner & Cremers 2019, Divergence-Free Shape Interpolation and Correspondence: correspondence from a flow
+that does not change over time, out of a space of few dimensions. Deviations: it may change, at a price, and instead of
+its divergence its bending energy is small, that of thin plates (Bookstein 1989, Principal Warps: Thin-Plate Splines and
+the Decomposition of Deformations), so that stretches are free.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ _MOST_TIMES = 64
 _DELTA = 0.25
 """The speed at a frame is measured over so much of the time to the frames before and after it."""
 
-_BENDING = 1e-5
-"""Price of squared second derivatives beside the squared error along the normals; lengths in radii of the sequence."""
+_BENDING = 2e-5
+"""Price of squared second derivatives beside the squared error along the normals; lengths in radii of the sequence.
+With less the errors of a learned field's speeds make bends on an ellipsoid, with more a sphere's bend is lost."""
 
 _CHANGE = 1e-3
 """Price of a squared change of the motion in a travel of one radius: it may change over some hundredths of that. Times
