@@ -27,10 +27,11 @@ class TrackConfig:
     Attributes
     ----------
     resolution : int
-        Samples per axis of the lattice on which pieces start, and on which changes of topology are looked for.
+        Samples per axis of the lattice on which changes of topology are looked for. Pieces start from one twice as
+        fine, where that gives a sound mesh.
     edge_length : float or None
-        Of the meshes that pieces start from, in spacings of that lattice. By default 1 from a resolution of 128 on, and
-        less on coarser lattices (0.75 at 96 and below), so that triangles cut off little of what is curved.
+        Of the meshes that pieces start from, in spacings of the lattice of `resolution`. By default 1 from a resolution
+        of 128 on, and less on coarser ones (0.75 at 96 and below), so that triangles cut off little of what is curved.
     substeps : int
         How often between two frames a change of topology is looked for.
     smallest : float

@@ -11,7 +11,7 @@ changes of topology (`holding`, `strays`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,8 @@ _QUANTILE = 0.99
 """Of the given mesh's vertices so many must be near the surface."""
 
 _FINER = 2
-"""Of the lattice on which a piece after a change of topology starts."""
+"""Of the lattice on which a piece starts: tips, gaps and necks that one of `resolution` does not see are most of what a
+mesh with edges of one length lacks, and cost few faces."""
 
 
 def track_surface(
@@ -58,8 +59,8 @@ def track_surface(
         give neighbouring fields.
     mesh : Mesh, optional
         Of the surface at the first time, unit frame; closed, but vertices at one place may be several (as texture
-        coordinates want). Its vertices keep their order, and are put onto the surface. By default an even mesh from an
-        extraction at `config.resolution`.
+        coordinates want). Its vertices keep their order, and are put onto the surface. By default an even mesh, see
+        `TrackConfig`.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def track_surface(
     times = [float(time) for time in times]
     if not times or any(b <= a for a, b in itertools.pairwise(times)):
         raise ValueError(f"times must increase and be at least one, got {times[:3]} and so on")
-    even_start = _even_mesh(field_at(times[0]), config) if mesh is None else mesh
+    even_start = _first_mesh(field_at(times[0]), config) if mesh is None else mesh
     _check_start(even_start, field_at(times[0]))
     transitions = find_changes(
         field_at,
@@ -87,7 +88,7 @@ def track_surface(
     with tqdm(total=len(times), desc="track", unit="frame", disable=not progress) as bar:
         while not pieces or pieces[-1].last_frame < len(times) - 1:
             first = pieces[-1].last_frame + 1 if pieces else 0
-            start = _start(field_at(times[first]), even_start, first, cuts, transitions, config)
+            start = _start(field_at(times[first]), even_start, first, transitions, config)
             if start is None:
                 cut = _change_after(transitions.changes, first)
                 cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
@@ -104,25 +105,32 @@ def track_surface(
     return TrackedMorph(tuple(pieces), tuple(cuts), transitions, tuple(strays))
 
 
-def _start(
-    field: Field, first_mesh: Mesh, frame: int, cuts: Sequence[Cut], transitions: Transitions, config: TrackConfig
-) -> _Start | None:
+def _start(field: Field, first_mesh: Mesh, frame: int, transitions: Transitions, config: TrackConfig) -> _Start | None:
     """Return the mesh that a piece starts from; None where the frame has to be meshed on its own."""
     if frame == 0:
         return first_mesh, settle(first_mesh, field)
     if config.on_change != "keep" and _change_after(transitions.changes, frame) is not None:
         return None  # one frame: need not be even
-    # Just after a change gaps and necks are narrow: what the lattice cannot tell apart, a finer one can.
-    for finer in (_FINER, 1) if cuts and cuts[-1].topology else (1,):
-        mesh = _even_mesh(field, config, finer=finer)
-        settled = settle(mesh, field)
-        if not fault(settled):
-            return mesh, settled
-    return None
+    return next(_sound_starts(field, config), None)
 
 
 _Start = tuple[Mesh, Carried]
 """A mesh, and the same on the surface."""
+
+
+def _sound_starts(field: Field, config: TrackConfig) -> Iterator[_Start]:
+    """Yield meshes that can go on, of the fine lattice first."""
+    for finer in (_FINER, 1):
+        mesh = _even_mesh(field, config, finer=finer)
+        settled = settle(mesh, field)
+        if not fault(settled):
+            yield mesh, settled
+
+
+def _first_mesh(field: Field, config: TrackConfig) -> Mesh:
+    """Return the mesh of the first frame: there is one, sound or not."""
+    start = next(_sound_starts(field, config), None)
+    return start[0] if start else _even_mesh(field, config)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,14 @@ import torch
 
 from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.fields.base import Field, evaluate
+from sdfnet.fields.booleans import Union
 from sdfnet.fields.primitives import Box, Sphere
 from sdfnet.fields.transforms import Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS
 from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing.starting import even_mesh
-from sdfnet.surfacing.tracking import TrackConfig, TrackedMorph, track_surface
+from sdfnet.surfacing.tracking import OnChange, TrackConfig, TrackedMorph, track_surface
 
 CONFIG = TrackConfig(resolution=28)
 TIMES = np.linspace(0, 1, 9).tolist()
@@ -104,6 +105,21 @@ def test_even_meshes_have_even_triangles_on_the_surface() -> None:
     assert distances(turning_box(0), mesh.vertices).max() < 1e-3
     areas = mesh.face_areas
     assert areas.std() / areas.mean() < 0.3
+
+
+def with_a_thin_finger(time: float) -> Field:
+    return Union(Sphere(0.4), Box([0.025, 0.025, 0.15 + 0.02 * time], rounding=0.022, center=[0, 0, 0.5]))
+
+
+@pytest.mark.parametrize("on_change", ["cut", "keep"])
+def test_a_finger_that_only_a_finer_lattice_sees_is_there_from_the_start(on_change: OnChange) -> None:
+    coarse = even_mesh(with_a_thin_finger(0), resolution=28, edge_length=0.75)
+    assert coarse.vertices[:, 2].max() < 0.6
+    morph = track_surface(with_a_thin_finger, TIMES, config=TrackConfig(resolution=28, on_change=on_change))
+    assert len(morph.pieces) == 1
+    assert morph.mesh(0).vertices[:, 2].max() > 0.63
+    assert morph.mesh(8).vertices[:, 2].max() > 0.65
+    assert worst_distance(morph, with_a_thin_finger) < 1e-3
 
 
 def test_times_must_increase() -> None:
