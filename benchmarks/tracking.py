@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, help="192 for pairs, else 96")
     parser.add_argument("--data", type=Path, help="folder of real meshes: bodies/, bodies_corresponding/")
     parser.add_argument("--keep", type=Path, help="folder for the meshes and runs of families; what is there is used")
-    parser.add_argument("--steps", type=int, help="of training: 800 for a family, 5000 for corresponding bodies")
+    parser.add_argument("--steps", type=int, help="of training: 400 for a family, 5000 for corresponding bodies")
     parser.add_argument("--only", default="", help="families with this in their name")
     parser.add_argument("--paths", nargs="+", default=["linear", "direct"], help="of families; also spline, natural")
     arguments = parser.parse_args()
@@ -72,7 +72,7 @@ def print_learned(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"{arguments.what} needs --data DIR and --keep FOLDER")
     size = {"frames": arguments.frames or 33, "resolution": arguments.resolution or 96}
     if arguments.what == "families":
-        steps = arguments.steps or 800
+        steps = arguments.steps or 400
         print_families(arguments.data, arguments.keep, only=arguments.only, steps=steps, paths=arguments.paths, **size)
     else:
         print_corresponding(
