@@ -110,11 +110,15 @@ def _register_dask() -> str:
     """Register joblib's backend for Dask, mended, and return its name.
 
     joblib 1.6 does not tell a generator of results that a worker was lost (its `_collect` calls back only where all
-    went well), so the generator would wait for ever.
+    went well), so the generator would wait for ever. And where just one worker is there, as after the other has
+    crashed, joblib does the jobs in this process, which the next crash would end.
     """
     from joblib._dask import DaskDistributedBackend
 
     class TellingBackend(DaskDistributedBackend):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
         def submit(self, func: Any, callback: Any = None) -> Any:
             future = super().submit(func, callback)
             if callback is not None:

@@ -82,6 +82,21 @@ def test_a_crashed_worker_of_a_cluster_costs_only_the_job_that_crashed_it(tmp_pa
     assert results == {"crash": "crashed"} | {name: f"{name} done" for name in "abcd"}
 
 
+def leave_process_number(job: Job) -> None:
+    job.part.write_text(str(os.getpid()))
+
+
+@pytest.mark.slow
+def test_the_only_worker_of_a_cluster_works_not_the_process_that_asks(tmp_path: Path) -> None:
+    """Or a mesh that crashes its worker would end the command: one of two workers is away just after a crash."""
+    job = make_job(tmp_path, "a")
+    with open_cluster(WorkersConfig(backend="dask"), num_workers=1) as cluster:
+        run_jobs(
+            leave_process_number, [job], num_workers=1, on_crash=pytest.fail, progress=lambda _: None, cluster=cluster
+        )
+    assert int(job.part.read_text()) != os.getpid()
+
+
 PROGRAM = """
 import sys
 from sdfnet.sampling import SamplerConfig, WorkersConfig, prepare_samples
