@@ -55,10 +55,13 @@ def distances_apart(mesh: Mesh, other: Mesh) -> np.ndarray:
 
 
 def assert_same_shape(mesh: Mesh, other: Mesh) -> None:
-    """Two simplifications of one surface differ by the height of their facets, in centimetres."""
+    """Two simplifications of one surface differ by the height of their facets, in centimetres.
+
+    Another processor's rounding chooses other edges to collapse: 0.57 at most were seen.
+    """
     apart = distances_apart(mesh, other)
     assert np.quantile(apart, 0.99) < 0.1
-    assert apart.max() < 0.5
+    assert apart.max() < 1
 
 
 def test_made_chairs_are_closed_outward_one_piece_and_on_the_floor(made):
