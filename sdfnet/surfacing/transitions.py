@@ -3,6 +3,9 @@
 The field is looked at on one lattice, at every frame and at evenly spaced sub-steps between. Only what can hold the
 surface is evaluated: at a frame the blocks near it, at a sub-step the samples whose sign the frames on both sides leave
 open. Pieces and cavities below a share of the volume are passed over; their growing beyond it is a change.
+
+What is thinner than a spacing, such as the handle of a slender letter, that lattice does not see. So frames are looked
+at on a finer one, too, and sub-steps where the counts of two neighbouring frames differ there.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ _SOON = 8
 
 _FINER, _NEAR = 2, 2
 """A change that only the lattice shows is counted on one so much finer, so many frames before and after it."""
+
+_FINEST = 192
+"""Samples per axis of the finer lattice on which frames are looked at, at most: its time grows faster than its use."""
 
 _OPEN = 0.4
 """In spacings: where the value interpolated between frames is nearer to zero, a sub-step evaluates the field. Doubled
@@ -91,35 +97,81 @@ def find_changes(
     Parameters
     ----------
     resolution : int
-        Samples along the longest axis of the lattice over `bounds`. What is thinner than a spacing may be missed. A
-        change that it shows is looked at on a finer one, which tells when it happens, or that it does not.
+        Samples along the longest axis of the lattice over `bounds`. What is thinner than a spacing may be missed
+        between frames; at frames, what is thinner than half of one (up to 96). A change that it shows is looked at on
+        a finer one, which tells when it happens, or that it does not.
     substeps : int
         How many times each interval between two frames is looked at, its end included.
     smallest : float
         Pieces and cavities below this share of the volume of the inside do not count.
     """
-    window = Window.around(field_at, times, Lattice.over(bounds, resolution))
     changes: list[Change] = []
-    doubtful: list[Change] = []
-    found: list[tuple[LevelTopology, LooseBits]] = []
-    earlier = np.zeros(0, dtype=np.float32)
-    for frame, time in enumerate(tqdm(times, desc="topology", unit="frame", disable=not progress)):
-        intervals = range(max(frame - 1, 0), min(frame + 1, len(times) - 1))
-        numbers = window.samples(*intervals)
-        values = window.far(frame)
-        values.ravel()[numbers] = window.evaluate(field_at(time), numbers)
-        found.append(level_topology(values, smallest=smallest))
-        if frame:
-            steps = _Interval(field_at, window, frame - 1, (times[frame - 1], time), (earlier, values))
-            seen = _changes_between(steps, (found[-2][0], found[-1][0]), substeps, smallest)
-            for one in seen:
-                change = _confirmed(one, steps, times, substeps)
-                (changes if change else doubtful).append(change or one.change)
-        earlier = values
-    finer = Lattice.over(bounds, _FINER * resolution)
-    lasting = [change for change in _lasting(doubtful) if _lasts(change, field_at, times, finer, smallest)]
-    changes = sorted(changes + lasting, key=lambda change: (change.time, change.until))
+    finer = min(_FINER * resolution, _FINEST)
+    for samples in (resolution, finer) if finer > resolution else (resolution,):
+        look = _Look(field_at, list(times), Lattice.over(bounds, samples), substeps, smallest)
+        twice = Lattice.over(bounds, _FINER * samples)
+        seen, found = look.follow(twice, sparing=samples != resolution, progress=progress)
+        changes += [change for change in seen if not any(_same(change, other) for other in changes)]
+    changes.sort(key=lambda change: (change.time, change.until))
     return Transitions(tuple(changes), *(tuple(column) for column in zip(*found, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """How a sequence is looked at."""
+
+    field_at: FieldAt
+    times: list[float]
+    lattice: Lattice
+    substeps: int
+    smallest: float
+
+    def follow(
+        self, finer: Lattice, *, sparing: bool, progress: bool
+    ) -> tuple[list[Change], list[tuple[LevelTopology, LooseBits]]]:
+        """Return the changes, and what is counted at each frame. Those that only this lattice shows `finer` counts.
+
+        If `sparing`, sub-steps are looked at only between frames of different counts, and pieces that grow are passed
+        over: another lattice has measured them.
+        """
+        times, window = self.times, Window.around(self.field_at, self.times, self.lattice)
+        changes: list[Change] = []
+        doubtful: list[Change] = []
+        found: list[tuple[LevelTopology, LooseBits]] = []
+        earlier = np.zeros(0, dtype=np.float32)
+        label = "finer topology" if sparing else "topology"
+        for frame, time in enumerate(tqdm(times, desc=label, unit="frame", disable=not progress)):
+            intervals = range(max(frame - 1, 0), min(frame + 1, len(times) - 1))
+            numbers = window.samples(*intervals)
+            values = window.far(frame)
+            values.ravel()[numbers] = window.evaluate(self.field_at(time), numbers)
+            found.append(level_topology(values, smallest=self.smallest))
+            if frame and not (sparing and found[-2][0] == found[-1][0]):
+                steps = _Interval(self.field_at, window, frame - 1, (times[frame - 1], time), (earlier, values))
+                for one in _changes_between(steps, (found[-2][0], found[-1][0]), self.substeps, self.smallest):
+                    if not len(one.places) and sparing:
+                        continue
+                    change = _confirmed(one, steps, times, self.substeps)
+                    (changes if change else doubtful).append(change or one.change)
+            earlier = values
+        return changes + [change for change in _lasting(doubtful) if self._lasts(change, finer)], found
+
+    def _lasts(self, change: Change, lattice: Lattice) -> bool:
+        """Return whether a finer lattice, too, counts otherwise a little before a change than a little after.
+
+        Where it does not, a gap or a wall has come to lie on samples of the coarse lattice, or off them. What grows
+        from nothing the finer one shows some frames earlier.
+        """
+        last = len(self.times) - 1
+        pair = [self.times[max(change.frame - _NEAR, 0)], self.times[min(change.frame + 1 + _NEAR, last)]]
+        window = Window.around(self.field_at, pair, lattice)
+        numbers = window.samples(0)
+        counts = []
+        for index, time in enumerate(pair):
+            values = window.far(index)
+            values.ravel()[numbers] = window.evaluate(self.field_at(time), numbers)
+            counts.append(level_topology(values, smallest=self.smallest)[0])
+        return counts[0] != counts[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,21 +248,9 @@ def _lasting(doubtful: list[Change]) -> list[Change]:
     return lasting
 
 
-def _lasts(change: Change, field_at: FieldAt, times: Sequence[float], lattice: Lattice, smallest: float) -> bool:
-    """Return whether a finer lattice, too, counts otherwise a little before a change than a little after.
-
-    Where it does not, a gap or a wall has come to lie on samples of the coarse lattice, or off them. What grows from
-    nothing the finer one shows some frames earlier.
-    """
-    pair = [times[max(change.frame - _NEAR, 0)], times[min(change.frame + 1 + _NEAR, len(times) - 1)]]
-    window = Window.around(field_at, pair, lattice)
-    numbers = window.samples(0)
-    counts = []
-    for index, time in enumerate(pair):
-        values = window.far(index)
-        values.ravel()[numbers] = window.evaluate(field_at(time), numbers)
-        counts.append(level_topology(values, smallest=smallest)[0])
-    return counts[0] != counts[1]
+def _same(one: Change, other: Change) -> bool:
+    """Return whether these may be one change that two lattices show."""
+    return abs(one.frame - other.frame) <= 1 and _difference(one) == _difference(other)
 
 
 def _difference(change: Change, sign: int = 1) -> tuple[int, ...]:

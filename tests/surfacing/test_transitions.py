@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.fields.base import Field
-from sdfnet.fields.booleans import Union
+from sdfnet.fields.booleans import Difference, Union
 from sdfnet.fields.primitives import Box, Sphere, Torus
 from sdfnet.fields.transforms import Offset, Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
@@ -102,6 +102,21 @@ def test_a_gap_that_sweeps_over_the_lattice_is_no_change(way: float) -> None:
         return Union(*(Box([0.3, 0.41, 0.37], center=[spacing * side, 0, 0]) for side in sides))
 
     assert find_changes(sweeping, TIMES, resolution=24).changes == ()
+
+
+def slender_ring(time: float) -> Field:
+    """A ball with a ring through it 0.9 spacings thick, of a lattice of 28, that a growing gap cuts from 0.53 on."""
+    whole = Union(Sphere(0.4), Torus(0.3, 0.034, center=[0.45, 0, 0]))
+    gap = (time - 0.53) / 2
+    return Difference(whole, Box([0.3, gap, 0.3], center=[0.75, 0.005, 0])) if gap > 0 else whole
+
+
+def test_a_handle_thinner_than_a_spacing_is_seen_to_break() -> None:
+    found = find_changes(slender_ring, TIMES, resolution=28)
+    (change,) = found.changes
+    assert change.reason == "genus 1 to 0"
+    assert change.time - STEP <= 0.53 <= change.until + STEP
+    assert [topology.genus for topology in found.topologies] == [1] * 6 + [0] * 5
 
 
 def test_a_tracked_sequence_is_cut_at_the_change_and_says_why() -> None:
