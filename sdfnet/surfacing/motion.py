@@ -29,6 +29,9 @@ made of it where the surface leaves them open (on a nearly round body to half of
 
 _ROOT = np.sqrt(2.0)
 
+_SECOND = [(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0)]
+"""The second derivatives, in the order of the quadratic functions."""
+
 _ROUNDS = 2
 """Fits; each but the first gives less weight to what the one before it did not explain (Cauchy's weights): normals at
 sharp edges, and parts that vanish."""
@@ -124,10 +127,47 @@ class Basis:
         away = (points[:, None] - self.centers).transpose(2, 0, 1) * (self.radius / self.width**2)  # (3, V, C)
         bumps, narrow = self._bumps(points), (self.radius / self.width) ** 2
         rows = np.zeros((6, len(points), 10 + len(self.centers)))
-        for row, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0)]):
+        for row, (i, j) in enumerate(_SECOND):
             rows[row, :, 4 + row] = 2.0
             rows[row, :, 10:] = (away[i] * away[j] - (narrow if i == j else 0.0)) * bumps * (1 if i == j else _ROOT)
         return rows.reshape(6 * len(points), -1)
+
+    def forces(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the force that each function, as a displacement along x, y and z, asks for at points (V, 3).
+
+        (3 V, 3 B), Laplacian plus gradient of the divergence, in units of 1 / radius²: what an elastic body without
+        transverse contraction must be pulled by inside (the Navier-Cauchy equation with Poisson's ratio 0, a material
+        of modulus 2). Linear displacements, bends and twists need none.
+        """
+        second = self.bends(points).reshape(6, len(points), -1)
+        second[3:] /= _ROOT
+        rows = np.empty((3, len(points), 3, second.shape[2]))
+        for row, (i, j) in enumerate(_SECOND):
+            rows[i, :, j] = rows[j, :, i] = second[row]
+        for axis in range(3):
+            rows[axis, :, axis] += second[:3].sum(axis=0)
+        return rows.reshape(3 * len(points), -1)
+
+    def turns(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how fast each function, as a motion along x, y and z, turns points (V, 3) on the whole, (3, 3 B).
+
+        The antisymmetric part of the mean derivatives, times √2, in units of 1 / radius.
+        """
+        away, count = points - self.middle, len(self.centers)
+        slopes = np.zeros((3, 10 + count))  # mean derivatives in x, y and z
+        slopes[:, 1:4] = np.eye(3)
+        mean, bumps = away.mean(axis=0) / self.radius, self._bumps(points)
+        for index, (i, j) in enumerate(_SECOND):
+            factor = 1.0 if i == j else _ROOT
+            slopes[i, 4 + index] += factor * mean[j]
+            slopes[j, 4 + index] += factor * mean[i]
+        slopes[:, 10:] = (
+            (self.centers.T * bumps.sum(axis=0) - points.T @ bumps) * self.radius / self.width**2 / len(points)
+        )
+        rows = np.zeros((3, 3, 10 + count))
+        for row, (i, j) in enumerate([(0, 1), (1, 2), (2, 0)]):
+            rows[row, i], rows[row, j] = slopes[j] / _ROOT, -slopes[i] / _ROOT
+        return rows.reshape(3, -1)
 
     def _bumps(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         squares = (points**2).sum(axis=1)[:, None] + (self.centers**2).sum(axis=1) - 2 * points @ self.centers.T

@@ -3,15 +3,16 @@
 A surface tells only how fast it moves along its normal. Where it is symmetric that leaves much open: a sphere that
 begins to bend moves like one that is shifted and pinched, and no choice among smooth motions that lets what shifts
 shift can tell these apart. The bean that it becomes can. So one motion is sought for all frames together, that of least
-bending energy and least change which agrees with the normal motion of each. It need not agree exactly: tracking makes
-up for the rest from step to step (`motion`).
+bending energy and least change which agrees with the normal motion of each. Besides, nothing is to pull at the inside
+(pinching would; bends, twists and stretches leave an elastic body in equilibrium), and nothing is to turn on the whole
+unless it shows. The motion need not agree exactly: tracking makes up for the rest from step to step (`motion`).
 
 References
 ----------
 Eisenberger, Lähner & Cremers 2019, Divergence-Free Shape Interpolation and Correspondence: correspondence from a flow
 that does not change over time, out of a space of few dimensions. Deviations: it may change, at a price, and instead of
 its divergence its bending energy is small, that of thin plates (Bookstein 1989, Principal Warps: Thin-Plate Splines and
-the Decomposition of Deformations), so that stretches are free.
+the Decomposition of Deformations), and its elastic forces are (`Basis.forces`), so that stretches are free.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ _DELTA = 0.25
 _BENDING = 2e-5
 """Price of squared second derivatives beside the squared error along the normals; lengths in radii of the sequence.
 With less the errors of a learned field's speeds make bends on an ellipsoid, with more a sphere's bend is lost."""
+
+_FORCES = 50.0
+"""Price of squared elastic forces, in that of second derivatives. Without it a sphere that is bent is shifted along
+itself, too, by the conformal motion that has no part along its normals."""
+
+_TURNING = 5e-6
+"""Price of a squared turn of the whole. A body as round as an ellipsoid may be turned inside itself, and that explains
+some of what its bends and twists do; a pear that turns is still turned, but for a hundredth (with 1e-4 a quarter)."""
 
 _CHANGE = 1e-3
 """Price of a squared change of the motion in a travel of one radius: it may change over some hundredths of that. Times
@@ -153,10 +162,12 @@ def _fitted(
     blocks, sides, ties = [], [], []
     for one, speed, some, way in zip(seen, pace, weights, np.convolve(travel, [0.5, 0.5]), strict=True):
         values, bends = basis.values(one.points), basis.bends(one.points)
+        forces, turns = basis.forces(one.points), basis.turns(one.points)
         rows = (one.normals[:, :, None] * values[:, None, :]).reshape(len(values), -1)
         square = (rows * some[:, None]).T @ rows + np.kron(np.eye(3), _BENDING * bends.T @ bends)
+        square += _BENDING * _FORCES * forces.T @ forces
         square[np.diag_indices_from(square)] += _RIDGE * len(values)
-        blocks.append(way / len(values) * square)
+        blocks.append(way * (square / len(values) + _TURNING * turns.T @ turns))
         sides.append(way / len(values) * rows.T @ (some * one.speeds / speed))
         ties.append(bends.T @ bends / len(values))
     prices = [

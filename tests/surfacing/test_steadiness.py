@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from sdfnet.fields.base import Field
 from sdfnet.fields.primitives import Sphere
@@ -112,9 +114,30 @@ def test_errors_of_a_learned_field_make_few_bends_of_a_stretch() -> None:
     assert max(relative_error(motion, stretched, ball(), times, index) for index in (0, 3, 6)) < 0.28
 
 
-def test_a_body_that_shows_a_turn_is_turned() -> None:
-    """A price on turns, tried against the spin of nearly round bodies, would make bends of this one."""
+def all_three(points: Points, amount: float) -> Points:
+    """Stretch a body of radius 0.55, twist it about the z axis and bend that."""
+    x, y, z = (0.55 * points * [1 + amount, 1, 1 - 0.3 * amount]).T
+    cosine, sine = np.cos(amount * z), np.sin(amount * z)
+    return bent(np.stack([cosine * x - sine * y, sine * x + cosine * y, z], axis=1), amount)
 
+
+@pytest.mark.parametrize(("move", "amount"), [(bent, 0.66), (all_three, 0.8)])
+def test_a_sphere_goes_where_it_belongs(move: Move, amount: float) -> None:
+    """Half the error of the nearest point of the end is what it must be; without prices on forces and turns the second
+    comes to twice it."""
+    times = np.linspace(0, amount, 17).tolist()
+    motion = found(seen_of(move, ball(), times), times)
+    start = ball(1000)
+    places = move(start, 0)
+    for span in itertools.pairwise(np.linspace(0, amount, 65).tolist()):
+        places = places + motion.displacement(places, span)
+    truth, end = move(start, amount), move(ball(20_000), amount)
+    carried = np.linalg.norm(places - truth, axis=1).mean()
+    nearest = np.linalg.norm(end[cKDTree(end).query(move(start, 0))[1]] - truth, axis=1).mean()
+    assert carried < 0.5 * nearest
+
+
+def test_a_body_that_shows_a_turn_is_turned() -> None:
     def turned(points: Points, amount: float) -> Points:
         pear = points * [1, 0.6, 0.8] * (1 + 0.3 * points[:, :1] ** 3 + 0.2 * points[:, 2:] ** 3)
         cosine, sine = np.cos(amount + amount**2), np.sin(amount + amount**2)
@@ -159,6 +182,48 @@ def test_second_derivatives_are_those_of_the_functions() -> None:
         twin = sum(sign * basis.values(place) for place, sign in corners) / (4 * small**2)
         factor = basis.radius**2 * (1 if i == j else np.sqrt(2))
         assert np.abs(bends[row] - factor * twin).max() < 1e-5 * np.abs(bends).max()
+
+
+def test_bends_and_twists_need_no_force_and_the_conformal_motion_of_a_sphere_does() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 3))  # on an ellipsoid quadratic functions are not independent
+    basis = Basis.of(points, points[spread_centers(points, 12)])
+    x, y, z = ((points - basis.middle) / basis.radius).T
+    zero = np.zeros_like(x)
+
+    def force_of(motion: Points) -> Points:
+        coefficients = np.zeros((22, 3))
+        coefficients[:10] = np.linalg.lstsq(basis.values(points)[:, :10], motion, rcond=None)[0]
+        return (basis.forces(points) @ coefficients.T.ravel()).reshape(3, -1).T
+
+    for motion in ([x + 2 * y, z, x], [z * z / 2, zero, -x * z], [-z * y, z * x, zero]):
+        assert np.abs(force_of(np.stack(motion, axis=1))).max() < 1e-8
+    conformal = np.stack([y * y + z * z - x * x, -2 * x * y, -2 * x * z], axis=1)
+    assert np.abs(force_of(conformal) - [-4, 0, 0]).max() < 1e-8
+
+
+def test_forces_and_turns_are_derivatives_of_the_functions() -> None:
+    points = ball(50) * [1, 0.5, 0.7] + [0.3, 0, 0.1]
+    basis = Basis.of(points, points[spread_centers(points, 12)])
+    turns, forces = basis.turns(points).reshape(3, 3, -1), basis.forces(points).reshape(3, 50, 3, -1)
+    step = 1e-4 * basis.radius
+
+    def second(i: int, j: int) -> Points:
+        """The second derivatives (V, B) in units of 1 / radius²."""
+        a, b = step * np.eye(3)[i], step * np.eye(3)[j]
+        corners = [(points + s * a + t * b, s * t) for s in (-1, 1) for t in (-1, 1)]
+        return sum(sign * basis.values(place) for place, sign in corners) / (4 * 1e-8)
+
+    laplacian = sum(second(i, i) for i in range(3))
+    for i, j in itertools.product(range(3), repeat=2):
+        assert np.abs(forces[i, :, j] - second(i, j) - (laplacian if i == j else 0)).max() < 1e-5 * np.abs(forces).max()
+    slopes = [
+        (basis.values(points + step * axis) - basis.values(points - step * axis)).mean(axis=0) / 2e-4
+        for axis in np.eye(3)
+    ]
+    for row, (i, j) in enumerate([(0, 1), (1, 2), (2, 0)]):
+        assert np.abs(turns[row, i] - slopes[j] / np.sqrt(2)).max() < 1e-6
+        assert np.abs(turns[row, j] + slopes[i] / np.sqrt(2)).max() < 1e-6
+        assert not turns[row, 3 - i - j].any()
 
 
 def test_samples_follow_the_surface_and_measure_its_speed() -> None:
