@@ -62,15 +62,18 @@ def carry(
     *,
     steady: SteadyMotion | None = None,
     keep: bool = False,
+    finer: int = 1,
 ) -> tuple[Carried, float]:
     """Carry a mesh from the surface at `span[0]` to that at `span[1]`; return the last sub-step's time but one too.
 
     The motion is `steady`, and the smoothest that makes up for what that lacks. With `keep` vertices that have no
-    surface to go to are let go of (`holding`) and stay so until it comes back.
+    surface to go to are let go of (`holding`) and stay so until it comes back. Sub-steps are `finer` times as many as
+    the way asks for.
     """
     values, slopes = values_and_gradients(field_at(span[1]), carried.vertices)
     travel = float(np.quantile((np.abs(values) / lengths(slopes))[~carried.adrift], _QUANTILE))
     count = min(max(math.ceil(travel / (_STRIDE * carried.edge_length)), 1), _MOST_SUBSTEPS)
+    count *= finer
     times = [span[0] + (span[1] - span[0]) * step / count for step in range(count + 1)]
     for before, time in itertools.pairwise(times):
         field, ahead = field_at(time), carried

@@ -39,6 +39,9 @@ _FINER = 2
 """Of the lattice on which a piece starts: tips, gaps and necks that one of `resolution` does not see are most of what a
 mesh with edges of one length lacks, and cost few faces."""
 
+_SHORTER_STEPS = 3
+"""Where triangles turn over or vertices lose the surface, the frame is tried again in so many times as many steps."""
+
 
 def track_surface(
     field_at: FieldAt,
@@ -161,8 +164,8 @@ def _track_piece(
         change = _change_after(transitions.changes, frame)
         cut = None if keep else change
         if cut is None:
-            moved, reached = carry(carried, field_at, (times[frame], times[frame + 1]), steady=way.steady, keep=keep)
-            reason, stray = fault(moved, tolerated=tolerated, keep=keep), None
+            moved, reached, reason = _carried(carried, way, frame, tolerated, keep)
+            stray = None
             changed = keep and transitions.topologies[frame + 1] != transitions.topologies[first]
             if keep and not reason:
                 stray = find_strays(moved, field_at(times[frame + 1]), frame + 1, config, changed=changed)
@@ -177,6 +180,17 @@ def _track_piece(
     normals = np.stack([one.expanded(one.normals) for one in frames]) if config.normals else None
     vertices = np.stack([one.expanded(one.vertices) for one in frames])
     return TrackedPiece(first, first + len(frames) - 1, mesh.faces, vertices, normals), cut, strays
+
+
+def _carried(carried: Carried, way: _Way, frame: int, tolerated: int, keep: bool) -> tuple[Carried, float, str]:
+    """Carry a mesh to the next frame; return it, the last time before that, and what is wrong with it."""
+    for finer in (1, _SHORTER_STEPS):
+        span = way.times[frame], way.times[frame + 1]
+        moved, reached = carry(carried, way.field_at, span, steady=way.steady, keep=keep, finer=finer)
+        reason = fault(moved, tolerated=tolerated, keep=keep)
+        if not reason:
+            break
+    return moved, reached, reason
 
 
 def _check_start(mesh: Mesh, field: Field) -> None:

@@ -249,8 +249,8 @@ def _lasting(doubtful: list[Change]) -> list[Change]:
 
 
 def _same(one: Change, other: Change) -> bool:
-    """Return whether these may be one change that two lattices show."""
-    return abs(one.frame - other.frame) <= 1 and _difference(one) == _difference(other)
+    """Return whether these may be one change that two lattices show: both know its time to a sub-step or two."""
+    return abs(one.time - other.time) <= 2 * (other.until - other.time) and _difference(one) == _difference(other)
 
 
 def _difference(change: Change, sign: int = 1) -> tuple[int, ...]:
