@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 from chair_designs import ChairDesign, draw_design
@@ -86,9 +87,16 @@ def make_chairs(folder: Path, *, count: int = 24, seed: int = 0, progress: bool 
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     paths = [folder / f"chair_{index:02d}.obj" for index in range(count)]
-    for index, path in enumerate(tqdm(paths, unit="chair", disable=not progress)):
-        save_chair(make_chair(design_of(index, seed=seed)), path)
+    parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)
+    jobs = (joblib.delayed(_make_one)(index, seed, path) for index, path in enumerate(paths))
+    for _ in tqdm(parallel(jobs), total=count, unit="chair", disable=not progress):
+        pass
     return paths
+
+
+def _make_one(index: int, seed: int, path: Path) -> None:
+    torch.set_num_threads(1)  # The chunks are too small to share; more threads only wait for each other.
+    save_chair(make_chair(design_of(index, seed=seed)), path)
 
 
 def save_chair(chair: Chair, path: Path) -> None:
@@ -197,7 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="which family (default 0, the one that ships)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to; made if missing")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)  # The chunks are too small to share; more threads only wait for each other.
     try:
         make_chairs(options.out, count=options.count, seed=options.seed, progress=True)
     except ValueError as error:

@@ -2,16 +2,15 @@
 
 In each of a few sub-steps between frames vertices move as all frames together tell (`steadiness`), the whole slides in
 the smoothest way that makes up for what is left along the normals (`motion`), and Newton steps put the vertices back
-onto the surface. Where the
-topology of the surface changes (`transitions`), or triangles fold or stretch too much, no mesh can go on: there the
-sequence is cut, and the next piece starts from an extraction of its own. Asked to, it keeps its mesh through small
-changes of topology (`holding`, `strays`).
+onto the surface. Where the topology of the surface changes (`transitions`), or triangles fold or stretch too much, no
+mesh can go on: there the sequence is cut, and the next piece starts from an extraction of its own. Asked to, it keeps
+its mesh through small changes of topology (`holding`, `strays`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,7 @@ _FINER = 2
 mesh with edges of one length lacks, and cost few faces."""
 
 _SHORTER_STEPS = 3
-"""Where triangles turn over or vertices lose the surface, the frame is tried again in so many times as many steps."""
+"""A frame whose mesh comes out unsound is tried again in so many times as many sub-steps."""
 
 
 def track_surface(
@@ -114,25 +113,26 @@ def _start(field: Field, first_mesh: Mesh, frame: int, transitions: Transitions,
         return first_mesh, settle(first_mesh, field)
     if config.on_change != "keep" and _change_after(transitions.changes, frame) is not None:
         return None  # one frame: need not be even
-    return next(_sound_starts(field, config), None)
+    return _sound_start(field, config)
 
 
 _Start = tuple[Mesh, Carried]
 """A mesh, and the same on the surface."""
 
 
-def _sound_starts(field: Field, config: TrackConfig) -> Iterator[_Start]:
-    """Yield meshes that can go on, of the fine lattice first."""
+def _sound_start(field: Field, config: TrackConfig) -> _Start | None:
+    """Return a mesh that can go on, of the fine lattice if that gives one."""
     for finer in (_FINER, 1):
         mesh = _even_mesh(field, config, finer=finer)
         settled = settle(mesh, field)
         if not fault(settled):
-            yield mesh, settled
+            return mesh, settled
+    return None
 
 
 def _first_mesh(field: Field, config: TrackConfig) -> Mesh:
     """Return the mesh of the first frame: there is one, sound or not."""
-    start = next(_sound_starts(field, config), None)
+    start = _sound_start(field, config)
     return start[0] if start else _even_mesh(field, config)
 
 

@@ -102,7 +102,7 @@ def test_the_bean_that_it_becomes_tells_how_a_sphere_begins_to_bend() -> None:
 
 
 def test_errors_of_a_learned_field_make_few_bends_of_a_stretch() -> None:
-    """With half the price of bends they would make 0.30."""
+    """They make 0.23; with half the price of bends, or none on forces, 0.26."""
     generator = np.random.default_rng(0)
     waves, phases = 5 * generator.normal(size=(3, 6)), generator.uniform(0, 2 * np.pi, 6)
     times = np.linspace(0, 0.6, 7).tolist()
@@ -111,7 +111,7 @@ def test_errors_of_a_learned_field_make_few_bends_of_a_stretch() -> None:
         for one in seen_of(stretched, ball(), times)
     ]
     motion = found(seen, times)
-    assert max(relative_error(motion, stretched, ball(), times, index) for index in (0, 3, 6)) < 0.28
+    assert max(relative_error(motion, stretched, ball(), times, index) for index in (0, 3, 6)) < 0.25
 
 
 def all_three(points: Points, amount: float) -> Points:
@@ -121,10 +121,12 @@ def all_three(points: Points, amount: float) -> Points:
     return bent(np.stack([cosine * x - sine * y, sine * x + cosine * y, z], axis=1), amount)
 
 
-@pytest.mark.parametrize(("move", "amount"), [(bent, 0.66), (all_three, 0.8)])
-def test_a_sphere_goes_where_it_belongs(move: Move, amount: float) -> None:
-    """Half the error of the nearest point of the end is what it must be; without prices on forces and turns the second
-    comes to twice it."""
+@pytest.mark.parametrize(("move", "amount", "most"), [(bent, 0.66, 0.3), (all_three, 0.8, 0.5)])
+def test_a_sphere_goes_where_it_belongs(move: Move, amount: float, most: float) -> None:
+    """Shares of the error of the nearest point of the end.
+
+    With half the price of bends the first comes to 0.45, without prices on forces and turns the second to 1.
+    """
     times = np.linspace(0, amount, 17).tolist()
     motion = found(seen_of(move, ball(), times), times)
     start = ball(1000)
@@ -134,7 +136,7 @@ def test_a_sphere_goes_where_it_belongs(move: Move, amount: float) -> None:
     truth, end = move(start, amount), move(ball(20_000), amount)
     carried = np.linalg.norm(places - truth, axis=1).mean()
     nearest = np.linalg.norm(end[cKDTree(end).query(move(start, 0))[1]] - truth, axis=1).mean()
-    assert carried < 0.5 * nearest
+    assert carried < most * nearest
 
 
 def test_a_body_that_shows_a_turn_is_turned() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,9 @@ from sdfnet.fields.transforms import Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS
 from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
+from sdfnet.surfacing import tracking
+from sdfnet.surfacing.carrying import carry, fault
+from sdfnet.surfacing.landing import Carried
 from sdfnet.surfacing.starting import even_mesh
 from sdfnet.surfacing.tracking import OnChange, TrackConfig, TrackedMorph, track_surface
 
@@ -120,6 +125,31 @@ def test_a_finger_that_only_a_finer_lattice_sees_is_there_from_the_start(on_chan
     assert morph.mesh(0).vertices[:, 2].max() > 0.63
     assert morph.mesh(8).vertices[:, 2].max() > 0.65
     assert worst_distance(morph, with_a_thin_finger) < 1e-3
+
+
+def test_a_frame_that_comes_out_unsound_is_tried_again_in_shorter_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[float, int]] = []
+    asked: list[float] = []
+
+    def carried(*arguments: Any, finer: int, **options: Any) -> tuple[Carried, float]:
+        tried.append((arguments[2][0], finer))
+        return carry(*arguments, finer=finer, **options)
+
+    def unsound(*arguments: Any, **options: Any) -> str:
+        return "unsound" if tried and tried[-1] == (TIMES[2], 1) else fault(*arguments, **options)
+
+    def noted(time: float) -> Field:
+        asked.append(time)
+        return moving_ball(time)
+
+    monkeypatch.setattr(tracking, "carry", carried)
+    monkeypatch.setattr(tracking, "fault", unsound)
+    morph = track_surface(noted, TIMES[:5], config=CONFIG)
+    assert len(morph.pieces) == 1
+    assert [finer for time, finer in tried if time == TIMES[2]] == [1, 3]
+    assert [finer for time, finer in tried if time != TIMES[2]] == [1] * 3
+    third = TIMES[2] + (TIMES[3] - TIMES[2]) / 3
+    assert any(abs(time - third) < 1e-9 for time in asked)  # no eighth: the search for changes asks for these
 
 
 def test_times_must_increase() -> None:
