@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+if num_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    # Workers, and what they start, share the cores: threads that wait for others' cores made the tests half as fast.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_workers, 1)))
+
 import pytest
 import torch
 from torch import Tensor

@@ -77,7 +77,8 @@ def open_cluster(config: WorkersConfig, *, num_workers: int) -> Iterator[Cluster
         return
     opened = _open_dask if config.backend == "dask" else _open_ray
     backend = _register_dask() if config.backend == "dask" else config.backend
-    with opened(config.scheduler, num_workers) as cluster, joblib.parallel_config(backend=backend):
+    options = {"wait_for_workers_timeout": _CONNECT_SECONDS} if config.backend == "dask" else {}
+    with opened(config.scheduler, num_workers) as cluster, joblib.parallel_config(backend=backend, **options):
         yield cluster
 
 
