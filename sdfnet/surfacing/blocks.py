@@ -28,6 +28,9 @@ groups of eight blocks of that size near the surface, or in the block's own grou
 it is taken at its word: the surface is followed into what was skipped, so only pieces smaller than two cells are lost.
 """
 
+_STRAIGHT = 2 * FINEST
+"""Up to this size the gradient is taken to point where the differences of the block's group say, not at a corner."""
+
 _FEW_NEAR = 64
 """From so few groups near the surface nothing is concluded for all."""
 
@@ -40,6 +43,9 @@ _AUDIT_STEPS = 2
 
 Sample = Callable[[NDArray[np.number]], NDArray[np.float32]]
 """From positions (N, 3) in lattice coordinates to values relative to the level, (N,), all finite."""
+
+IsVisited = Callable[[NDArray[np.int32]], NDArray[np.bool_]]
+"""From places (N, 3) of blocks of FINEST cells to whether they were visited, (N,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +100,13 @@ def choose_blocks(
         if proven:
             margin = _PROVEN_SAFETY * reach + slack
         else:
-            seen = _slopes(values, lower + upper, spacing)
+            steepest = _steepest(values, lower + upper, spacing)
+            seen = np.linalg.norm(steepest, axis=-1)
             safety = _FINEST_SAFETY if side == FINEST else _SLOPE_SAFETY
-            margin = safety * np.maximum(seen, _usual_slope(seen, values, reach))[:, None] * reach + slack
+            slopes = safety * np.maximum(seen, _usual_slope(seen, values, reach))[:, None]
+            if side <= _STRAIGHT:
+                slopes = slopes * _share_along(steepest[:, None], upper - lower)
+            margin = slopes * reach + slack
         within = (upper > lower).all(axis=-1)  # The last parents reach beyond the lattice.
         kept = np.abs(values) <= margin
         away = within & ~kept
@@ -115,10 +125,15 @@ def block_extent(
     return np.minimum(places * np.int32(side), last), np.minimum((places + 1) * np.int32(side), last)
 
 
-def count_sign_changes(sample: Sample, skipped: tuple[SkippedBlocks, ...], shape: tuple[int, int, int]) -> int:
-    """Return how many of a hundredth of the skipped blocks, drawn with a fixed seed, hold both signs after all."""
+def count_missed(
+    sample: Sample, skipped: tuple[SkippedBlocks, ...], shape: tuple[int, int, int], is_visited: IsVisited
+) -> int:
+    """Return how many of a hundredth of the skipped blocks, drawn with a fixed seed, hold both signs after all.
+
+    Those of which a part was visited later, because the surface led there, were not missed.
+    """
     random = np.random.default_rng(0)
-    changed = 0
+    missed = 0
     for level in skipped:
         num_audited = -(-len(level.places) * _AUDIT_SHARE // 1)
         drawn = random.choice(len(level.places), size=int(num_audited), replace=False)
@@ -126,8 +141,11 @@ def count_sign_changes(sample: Sample, skipped: tuple[SkippedBlocks, ...], shape
         offsets = _offsets(_AUDIT_STEPS + 1) * (level.side // _AUDIT_STEPS)
         points = np.minimum(lower[:, None] + offsets, upper[:, None])
         inside = (sample(points.reshape(-1, 3)) <= 0).reshape(points.shape[:2])
-        changed += int((inside != level.inside[drawn, None]).any(axis=1).sum())
-    return changed
+        changed = drawn[(inside != level.inside[drawn, None]).any(axis=1)]
+        parts = level.side // FINEST
+        finest = level.places[changed][:, None] * parts + _offsets(parts)
+        missed += int((~is_visited(finest.reshape(-1, 3)).reshape(finest.shape[:2]).any(axis=1)).sum())
+    return missed
 
 
 def inside_reaches_border(skipped: tuple[SkippedBlocks, ...], shape: tuple[int, int, int]) -> bool:
@@ -156,15 +174,24 @@ def _offsets(count: int) -> NDArray[np.int32]:
     return np.indices((count, count, count), dtype=np.int32).reshape(3, -1).T
 
 
-def _slopes(values: NDArray[np.float32], doubled_centers: NDArray[np.int32], spacing: float) -> NDArray[np.float32]:
-    """Return for each group of eight (P, 8) the length of the steepest differences along the axes, (P,)."""
+def _steepest(values: NDArray[np.float32], doubled_centers: NDArray[np.int32], spacing: float) -> NDArray[np.float32]:
+    """Return for each group of eight (P, 8) the steepest difference along each axis, (P, 3)."""
     cubes, centers = values.reshape(-1, 2, 2, 2), doubled_centers.reshape(-1, 2, 2, 2, 3)
-    squares = np.zeros(len(cubes), dtype=np.float32)
+    slopes = np.zeros((len(cubes), 3), dtype=np.float32)
     for axis in range(3):
         steps = np.abs(np.diff(cubes, axis=axis + 1)).reshape(-1, 4)
         ways = np.diff(centers[..., axis], axis=axis + 1).reshape(-1, 4) * np.float32(spacing / 2)
-        squares += np.divide(steps, ways, out=np.zeros_like(steps), where=ways > 0).max(axis=1) ** 2
-    return np.sqrt(squares)
+        slopes[:, axis] = np.divide(steps, ways, out=np.zeros_like(steps), where=ways > 0).max(axis=1)
+    return slopes
+
+
+def _share_along(slopes: NDArray[np.float32], extents: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the change to the corner of a box over that of a field as steep whose gradient points there.
+
+    Slopes and extents are those along the axes, (..., 3). For a cube it is between 1/√3 and 1.
+    """
+    most = np.linalg.norm(slopes, axis=-1) * np.linalg.norm(extents, axis=-1)
+    return np.divide((slopes * extents).sum(axis=-1), most, out=np.ones_like(most), where=most > 0)
 
 
 def _usual_slope(slopes: NDArray[np.float32], values: NDArray[np.float32], reach: NDArray[np.float64]) -> float:

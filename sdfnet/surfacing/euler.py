@@ -127,10 +127,11 @@ def _without_small(values: NDArray[np.float32], smallest: float) -> tuple[NDArra
 
 
 def _volumes(values: NDArray[np.float32], labels: NDArray[np.int32] | None) -> NDArray[np.float64]:
-    shares = np.clip(0.5 - values, 0, 1)
+    inside = np.flatnonzero(values <= 0)
+    shares = np.minimum(0.5 - values.ravel()[inside], 1)
     if labels is None:
-        return np.asarray(shares[values <= 0], dtype=np.float64)
-    return np.asarray(np.bincount(labels.ravel(), weights=shares.ravel()), dtype=np.float64)
+        return np.asarray(shares, dtype=np.float64)
+    return np.asarray(np.bincount(labels.ravel()[inside], weights=shares), dtype=np.float64)
 
 
 def _label(values: NDArray[np.float32]) -> tuple[NDArray[np.int32], int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.surfacing.blocks import BlockChoice, Sample, choose_blocks, count_sign_changes, inside_reaches_border
+from sdfnet.surfacing.blocks import BlockChoice, Sample, choose_blocks, count_missed, inside_reaches_border
 from sdfnet.surfacing.bricks import (
     crossed_cells,
     entered_blocks,
@@ -63,16 +63,18 @@ def march_sparse(
     warning is logged).
     """
     choice = choose_blocks(sample, shape, spacing=spacing, proven=proven, slack=slack)
+    pieces, leaves, visited = _follow(sample, choice, shape, spacing=spacing)
     if not proven:
-        num_changed = count_sign_changes(sample, choice.skipped, shape)
-        if num_changed:
+        num_missed = count_missed(
+            sample, choice.skipped, shape, lambda blocks: np.isin(name_places(blocks, shape), visited)
+        )
+        if num_missed:
             _LOGGER.warning(
                 "%d of the skipped blocks that were audited hold a surface: the field is steeper than it seemed; "
                 "evaluating the whole lattice instead",
-                num_changed,
+                num_missed,
             )
             return None
-    pieces, leaves = _follow(sample, choice, shape, spacing=spacing)
     if not pieces:
         return None
     mesh = merge_vertices(weld(pieces, shape))
@@ -81,8 +83,11 @@ def march_sparse(
 
 def _follow(
     sample: Sample, choice: BlockChoice, shape: tuple[int, int, int], *, spacing: float
-) -> tuple[list[LatticePieces], bool]:
-    """March the visited blocks, then those that the surface enters from them, until it enters none."""
+) -> tuple[list[LatticePieces], bool, NDArray[np.int64]]:
+    """March the visited blocks, then those that the surface enters from them, until it enters none.
+
+    Returned are the pieces, whether the inside reaches the border, and the names of all blocks visited.
+    """
     pieces: list[LatticePieces] = []
     leaves = False
     blocks: NDArray[np.int32] = choice.visited
@@ -97,4 +102,4 @@ def _follow(
         blocks, centers = entered[~np.isin(name_places(entered, shape), known)], None
         if len(blocks):
             _LOGGER.info("the surface enters %d blocks that were skipped; they are visited too", len(blocks))
-    return pieces, leaves
+    return pieces, leaves, known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tracemalloc
 from unittest import mock
@@ -19,7 +20,7 @@ from sdfnet.fields.primitives import HalfSpace, Sphere, Torus
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing import extract, sparse
-from sdfnet.surfacing.blocks import BlockChoice
+from sdfnet.surfacing.blocks import BlockChoice, SkippedBlocks
 from sdfnet.surfacing.extract import extract_mesh
 
 SYMMETRIC = Bounds.cube(1 / 1.05)
@@ -204,10 +205,28 @@ def test_a_surface_is_followed_wherever_it_goes(accuracy: Accuracy, monkeypatch:
     def one_block(sample, *args, **kwargs) -> BlockChoice:
         # Of the ring with its axis along y, the torus's place at x = -0.6: sample 13, hence block 6.
         block = np.array([[6, 17, 16]], dtype=np.int32)
-        return BlockChoice(block, sample(2 * block + 1), (), 0.0, 0.0)
+        others = np.indices([32] * 3, dtype=np.int32).reshape(3, -1).T
+        others = others[(others != block).any(axis=1)]
+        skipped = SkippedBlocks(2, others, sample(2 * others + 1) <= 0)
+        return BlockChoice(block, sample(2 * block + 1), (skipped,), 0.0, 0.0)
 
     monkeypatch.setattr(sparse, "choose_blocks", one_block)
     assert_equal_to_dense(Watched(Torus(0.6, 0.1), accuracy), 65, bounds=SYMMETRIC)
+
+
+def test_of_a_plane_every_block_is_chosen_and_few_others(caplog: pytest.LogCaptureFixture) -> None:
+    """A plane's slopes are the same everywhere, so its blocks are known before the surface is followed."""
+    generator = np.random.default_rng(0)
+    shares = []
+    for normal in [[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, -1, 0], *generator.normal(size=(20, 3))]:
+        plane = HalfSpace(normal, point=generator.uniform(-0.3, 0.3, 3))
+        field = Watched(plane, "approximate")
+        with caplog.at_level(logging.INFO, logger="sdfnet"):
+            extract_mesh(field, resolution=129, bounds=SYMMETRIC, vertex_normals=False)
+        assert "enters" not in caplog.text
+        shares.append(field.num_evaluations / 129**3)
+    # 0.0666 in the mean; 0.0716 where a gradient is taken to point at a corner of every block.
+    assert np.mean(shares) < 0.068
 
 
 def _hidden(sdf: Tensor, points: Tensor) -> Tensor:
