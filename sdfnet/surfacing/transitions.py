@@ -4,8 +4,8 @@ The field is looked at on one lattice, at every frame and at evenly spaced sub-s
 surface is evaluated: at a frame the blocks near it, at a sub-step the samples whose sign the frames on both sides leave
 open. Pieces and cavities below a share of the volume are passed over; their growing beyond it is a change.
 
-What is thinner than a spacing, such as the handle of a slender letter, that lattice does not see. So frames are looked
-at on a finer one, too, and sub-steps where the counts of two neighbouring frames differ there.
+What is thinner than a spacing, such as the handle of a slender letter, that lattice does not see. So all is looked at
+on a finer one, too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FINER, _NEAR = 2, 2
 """A change that only the lattice shows is counted on one so much finer, so many frames before and after it."""
 
 _FINEST = 192
-"""Samples per axis of the finer lattice on which frames are looked at, at most: its time grows faster than its use."""
+"""Samples per axis of the second, finer lattice, at most: its time grows faster than its use."""
 
 _OPEN = 0.4
 """In spacings: where the value interpolated between frames is nearer to zero, a sub-step evaluates the field. Doubled
@@ -97,9 +97,9 @@ def find_changes(
     Parameters
     ----------
     resolution : int
-        Samples along the longest axis of the lattice over `bounds`. What is thinner than a spacing may be missed
-        between frames; at frames, what is thinner than half of one (up to 96). A change that it shows is looked at on
-        a finer one, which tells when it happens, or that it does not.
+        Samples along the longest axis of the lattice over `bounds`; a second one has twice as many, up to 192. What is
+        thinner than its spacing may be missed. A change that they show is looked at on a finer one, which tells when
+        it happens, or that it does not.
     substeps : int
         How many times each interval between two frames is looked at, its end included.
     smallest : float
@@ -131,8 +131,7 @@ class _Look:
     ) -> tuple[list[Change], list[tuple[LevelTopology, LooseBits]]]:
         """Return the changes, and what is counted at each frame. Those that only this lattice shows `finer` counts.
 
-        If `sparing`, sub-steps are looked at only between frames of different counts, and pieces that grow are passed
-        over: another lattice has measured them.
+        If `sparing`, pieces that grow are passed over: another lattice has measured them.
         """
         times, window = self.times, Window.around(self.field_at, self.times, self.lattice)
         changes: list[Change] = []
@@ -146,7 +145,7 @@ class _Look:
             values = window.far(frame)
             values.ravel()[numbers] = window.evaluate(self.field_at(time), numbers)
             found.append(level_topology(values, smallest=self.smallest))
-            if frame and not (sparing and found[-2][0] == found[-1][0]):
+            if frame:
                 steps = _Interval(self.field_at, window, frame - 1, (times[frame - 1], time), (earlier, values))
                 for one in _changes_between(steps, (found[-2][0], found[-1][0]), self.substeps, self.smallest):
                     if not len(one.places) and sparing:

@@ -104,19 +104,28 @@ def test_a_gap_that_sweeps_over_the_lattice_is_no_change(way: float) -> None:
     assert find_changes(sweeping, TIMES, resolution=24).changes == ()
 
 
-def slender_ring(time: float) -> Field:
-    """A ball with a ring through it 0.9 spacings thick, of a lattice of 28, that a growing gap cuts from 0.53 on."""
+def slender_ring(gap: float) -> Field:
+    """A ball with a ring through it 0.9 spacings thick, of a lattice of 28, cut by a gap of so much on either side."""
     whole = Union(Sphere(0.4), Torus(0.3, 0.034, center=[0.45, 0, 0]))
-    gap = (time - 0.53) / 2
-    return Difference(whole, Box([0.3, gap, 0.3], center=[0.75, 0.005, 0])) if gap > 0 else whole
+    return Difference(whole, Box([0.1, 0.1, gap], center=[0.75, 0, 0.005])) if gap > 0 else whole
 
 
 def test_a_handle_thinner_than_a_spacing_is_seen_to_break() -> None:
-    found = find_changes(slender_ring, TIMES, resolution=28)
+    found = find_changes(lambda time: slender_ring((time - 0.53) / 2), TIMES, resolution=28)
     (change,) = found.changes
     assert change.reason == "genus 1 to 0"
     assert change.time - STEP <= 0.53 <= change.until + STEP
     assert [topology.genus for topology in found.topologies] == [1] * 6 + [0] * 5
+
+
+def test_a_thin_handle_that_breaks_and_joins_between_two_frames_is_seen() -> None:
+    found = find_changes(lambda time: slender_ring(0.04 - 1.6 * abs(time - 0.55)), TIMES, resolution=28)
+    opened, closed = found.changes
+    assert (opened.frame, closed.frame) == (5, 5)
+    assert (opened.reason, closed.reason) == ("genus 1 to 0", "genus 0 to 1")
+    assert opened.time - STEP <= 0.525 <= opened.until + STEP
+    assert closed.time - STEP <= 0.575 <= closed.until + STEP
+    assert {topology.genus for topology in found.topologies} == {1}
 
 
 def test_a_tracked_sequence_is_cut_at_the_change_and_says_why() -> None:
