@@ -35,9 +35,6 @@ from sdfnet.geometry.reading import find_meshes
 from sdfnet.runs import load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 
-MARKS = (1 / 30, 1 / 10, 1 / 3, 2 / 3, 1.0)
-"""Shares of the time after which the peer is measured."""
-
 CURVE_COLUMNS = ("steps", "seconds", "surface_error", "signs_right")
 
 
@@ -49,6 +46,9 @@ def main() -> None:
     parser.add_argument("--family", default="bodies")
     parser.add_argument("--count", type=int, default=16, help="how many of the family's shapes")
     parser.add_argument("--minutes", type=float, default=30.0, help="training time of the peer")
+    parser.add_argument(
+        "--marks", type=float, nargs="*", default=[1, 3, 10, 20], help="minutes before, to measure it at"
+    )
     parser.add_argument("--points", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="per shape and step")
     parser.add_argument("--trial-minutes", type=float, default=2.0, help="for each batch size, where there are several")
     parser.add_argument("--budgets", nargs="*", default=["4s", "6s", "8s", "12s", "30s", "1min", "3min"])
@@ -66,7 +66,9 @@ def compare(arguments: argparse.Namespace, keep: Path) -> None:
     floor = remembered(keep / "floor.json", lambda: asdict(measure_floor(truths, resolution=resolution)))
     batch_points = choose_batch(arguments, keep, store, truths)
     experiment = Experiment(keep / "deepsdf", arguments.checkout.resolve(), batch_points, 60 * arguments.minutes)
-    peer = train_peer(experiment, store, truths, marks=MARKS, resolution=resolution)
+    minutes = [*(mark for mark in arguments.marks if mark < arguments.minutes), arguments.minutes]
+    marks = [mark / arguments.minutes for mark in minutes]
+    peer = train_peer(experiment, store, truths, marks=marks, resolution=resolution)
     ours = [
         remembered(keep / f"ours_{budget}.json", lambda budget=budget: train_ours(keep, budget, truths, resolution))
         for budget in arguments.budgets
