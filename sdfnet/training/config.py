@@ -117,6 +117,9 @@ TUNED_RATES = {
 }
 """Rates that suit each decoder, by its kind and what moves it; DeepSDF's are those of its paper (section 6)."""
 
+_SHORTEST, _SHORT, _SHORT_POWER = 40, 120, 0.7
+"""Between so many steps Muon's tuned rate is larger by (120 / steps)^0.7 (docs/decoders.md)."""
+
 
 def uses_muon(config: TrainingConfig, kind: str) -> bool:
     """Tell whether Muon moves the matrices of a decoder of this `kind`.
@@ -127,8 +130,10 @@ def uses_muon(config: TrainingConfig, kind: str) -> bool:
     return config.optimizer == "muon" or (config.optimizer == "auto" and (kind, "muon") in TUNED_RATES)
 
 
-def learning_rates(config: TrainingConfig, kind: str) -> LearningRates:
+def learning_rates(config: TrainingConfig, kind: str, *, steps: int | None = None) -> LearningRates:
     """Return the rates that `config` asks for, or those tuned for the decoder `kind` and what moves it.
+
+    A training of few `steps` gets a larger rate where Muon's is the tuned one.
 
     Raises
     ------
@@ -140,7 +145,9 @@ def learning_rates(config: TrainingConfig, kind: str) -> LearningRates:
     if tuned is None and config.learning_rate is None:
         raise ValueError(f"no rate is tuned for optimizer={name} with decoder={kind}; give training.learning_rate")
     latents = (tuned or TUNED_RATES[kind, "adam"]).latents
-    decoder = config.learning_rate or (tuned.decoder if tuned else 0.0)
+    length = min(max(steps or _SHORT, _SHORTEST), _SHORT) if name == "muon" else _SHORT
+    larger = (_SHORT / length) ** _SHORT_POWER
+    decoder = config.learning_rate or (larger * tuned.decoder if tuned else 0.0)
     return LearningRates(decoder, config.latent_learning_rate or latents)
 
 

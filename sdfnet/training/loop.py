@@ -145,7 +145,7 @@ def train(
         state = make_state(network, latents, device=torch_device, muon=muon, processes=processes, compiled=compiled)
         if resumes:
             load_state(directory, state)
-        rates = learning_rates(config, decoder.kind)
+        rates = learning_rates(config, decoder.kind, steps=plan.steps)
         training = _Training(directory, run_shapes, schedule, config, rates, plan, torch_device)
         _run_steps(training, state, progress=progress and processes.is_first)
     wait_for_all(processes)  # The first has saved.

@@ -26,7 +26,7 @@ _TIMED_STEPS = 24
 _TIMED_SECONDS = 8.0
 _OVERHEAD = 1.06
 """Held-out measurements, pictures and saves cost about this factor."""
-_MIN_STEPS = 50
+_MIN_STEPS = 40
 _TIMED_SHARE = 0.05
 """Of a short budget so much goes into timing, at most."""
 _SECONDS_PER_EVALUATION, _SECONDS_PER_PREVIEW = 6.0, 30.0

@@ -101,6 +101,11 @@ def test_given_rates_win_over_the_decoders_own():
 def test_rates_depend_on_the_optimizer_and_one_that_was_never_tuned_wants_a_rate():
     assert learning_rates(TrainingConfig(), "volume").decoder == 1.4e-2
     assert learning_rates(TrainingConfig(optimizer="adam"), "volume").decoder == 5e-3
+    assert learning_rates(TrainingConfig(), "volume", steps=120).decoder == 1.4e-2
+    assert learning_rates(TrainingConfig(), "volume", steps=60).decoder == pytest.approx(1.4e-2 * 2**0.7)
+    assert learning_rates(TrainingConfig(), "volume", steps=1) == learning_rates(TrainingConfig(), "volume", steps=40)
+    assert learning_rates(TrainingConfig(learning_rate=0.25), "volume", steps=60).decoder == 0.25
+    assert learning_rates(TrainingConfig(optimizer="adam"), "volume", steps=60).decoder == 5e-3
     with pytest.raises(ValueError, match="no rate is tuned for optimizer=muon with decoder=siren"):
         learning_rates(TrainingConfig(optimizer="muon"), "siren")
     given = learning_rates(TrainingConfig(optimizer="muon", learning_rate=0.03), "siren")
