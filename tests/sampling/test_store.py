@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.writing import save_mesh
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples, shards, store
+from sdfnet.sampling.index import load_index
 
 CONFIG = SamplerConfig(num_samples=60, num_surface=7, num_heldout=3)
 NUM_SHAPES = 25
@@ -156,6 +158,12 @@ def edit_index(directory: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+def scale_shape(directory: Path, number: int, scale: object) -> None:
+    shapes = json.loads((directory / "index.json").read_text())["shapes"]
+    shapes[number]["similarity"]["scale"] = scale
+    edit_index(directory, shapes=shapes)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -165,6 +173,8 @@ def edit_index(directory: Path, **values: object) -> None:
         (lambda folder: edit_index(folder, format=7), "has format 7, this version reads format 1"),
         (lambda folder: edit_index(folder, shards=[2]), "index.json is damaged.*which is not there"),
         (lambda folder: edit_index(folder, shapes=[{"name": "a"}]), "index.json is damaged"),
+        (lambda folder: scale_shape(folder, 3, 0.0), "index.json is damaged .ValueError: scale must be positive"),
+        (lambda folder: scale_shape(folder, 3, None), "index.json is damaged .TypeError"),
         (lambda folder: edit_index(folder, complete=False), "not finished .25 shapes so far.*the same sdfnet sample"),
     ],
 )  # fmt: skip
@@ -174,3 +184,15 @@ def test_a_spoilt_index_is_refused_with_the_cure(
     spoil(directory)
     with pytest.raises(ValueError, match=message):
         SampleStore(directory)
+
+
+def test_reading_a_large_index_takes_little_more_than_what_is_kept(directory: Path) -> None:
+    first, *_ = json.loads((directory / "index.json").read_text())["shapes"]
+    edit_index(directory, shapes=[first | {"name": f"box_{number:05d}"} for number in range(2000)])
+    tracemalloc.start()
+    index = load_index(directory)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(index.shapes) == 2000
+    length = (directory / "index.json").stat().st_size
+    assert peak - kept < 1.2 * length  # the text itself; as dictionaries it would all be there once more
