@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.solid import Solid, make_solid
-from sdfnet.geometry.winding import igl, mesh_frame, spread_over_surface
+from sdfnet.geometry.winding import libigl, mesh_frame, spread_over_surface
 
 FAMILY_SAMPLES = 4
 """Meshes taken from each folder of a family."""
@@ -137,7 +137,7 @@ def measure(name: str, mesh: Mesh, *, num_points: int, num_brute: int, generator
     frame = mesh_frame(mesh)
     points = near_surface(mesh, num_points, generator)
     unit = mesh.to_unit(frame)
-    truth = igl.winding_number(unit.vertices, unit.faces, frame.to_unit(points)) > 0.5
+    truth = libigl().winding_number(unit.vertices, unit.faces, frame.to_unit(points)) > 0.5
     lines = []
     for damage, apply in DAMAGES.items():
         damaged = apply(mesh, generator)

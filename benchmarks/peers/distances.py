@@ -32,7 +32,7 @@ from signs import brute_force, flipped, near_surface, read
 
 from sdfnet.files import write_atomic
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.winding import igl, mesh_frame, morton_order
+from sdfnet.geometry.winding import libigl, mesh_frame, morton_order
 
 CLOSED, OPEN = "lucy_100k.ply", "bunny_original_open.ply"
 OWN = ("sdfnet", "sdfnet, sorted queries", "sdfnet, repaired first")
@@ -126,7 +126,7 @@ def make_case(name: str, arguments: argparse.Namespace, folder: Path) -> Case:
 
 
 def exact_values(mesh: Mesh, points: NDArray[np.float64], num_signs: int) -> dict[str, NDArray[Any]]:
-    tree = igl.AABB()
+    tree = libigl().AABB()
     tree.init(mesh.vertices, mesh.faces)
     order = morton_order(points)
     distance = np.empty(len(points))
@@ -134,7 +134,7 @@ def exact_values(mesh: Mesh, points: NDArray[np.float64], num_signs: int) -> dic
     apart = np.abs(distance[:NUM_BRUTE] - brute_force(mesh, points[:NUM_BRUTE])).max()
     if apart > 1e-9:
         raise RuntimeError(f"the tree's distances differ from those to all triangles by {apart}")
-    inside = igl.winding_number(mesh.vertices, mesh.faces, points[:num_signs]) > 0.5
+    inside = libigl().winding_number(mesh.vertices, mesh.faces, points[:num_signs]) > 0.5
     return {"distance": distance, "inside": inside}
 
 

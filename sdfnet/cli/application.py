@@ -88,8 +88,8 @@ def _run(command: Command, line: Line) -> int:
             with explained(), sweep_overrides(overrides, command.output_key) as extra:
                 hydra.multirun(name, task, [*overrides, *extra, "hydra.mode=MULTIRUN"])
         else:
-            compose(hydra, name, overrides)
-            hydra.run(name, task, [*overrides, "hydra.mode=RUN"])
+            with explained():
+                hydra.run(name, task, [*overrides, "hydra.mode=RUN"])
         return max(failures, default=0)
 
 

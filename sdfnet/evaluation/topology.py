@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.geometry.mesh import Mesh
 
 
@@ -60,7 +59,7 @@ def components_and_genus(mesh: Mesh) -> Topology:
     order = np.argsort(edge_of_side, kind="stable")
     neighbors = edge_of_side[order[:-1]] == edge_of_side[order[1:]]
     side_a, side_b = order[:-1][neighbors], order[1:][neighbors]
-    num_components = _count(len(faces), side_a // 3, side_b // 3)[0]
+    num_components = label_connected(side_a // 3, side_b // 3, len(faces))[0]
     num_nonmanifold = int((uses > 2).sum())
     num_vertices, vertex_of_corner = _split_vertices(sides, side_a, side_b)
     open_sides = np.flatnonzero(uses[edge_of_side] == 1)
@@ -83,33 +82,26 @@ def _merged_faces(mesh: Mesh) -> NDArray[np.int64]:
     return np.asarray(faces[(a != b) & (b != c) & (c != a)])
 
 
-def _count(num_nodes: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[int, NDArray[np.int32]]:
-    """Return how many connected parts a graph has, and the part of each node."""
-    links = coo_matrix((np.ones(len(left), dtype=bool), (left, right)), shape=(num_nodes, num_nodes))
-    number, labels = connected_components(links, directed=False)
-    return int(number), labels
-
-
 def _split_vertices(
     sides: NDArray[np.int64], side_a: NDArray[np.int64], side_b: NDArray[np.int64]
-) -> tuple[int, NDArray[np.int32]]:
+) -> tuple[int, NDArray[np.int64]]:
     """Join the corners of faces that meet across an edge: one vertex for each fan of faces around a position."""
     next_a, next_b = _next_corner(side_a), _next_corner(side_b)
     # The two faces usually run along their edge in opposite directions; badly oriented ones run the same way.
     same_way = sides[side_a, 0] == sides[side_b, 0]
     left = np.concatenate([side_a, next_a])
     right = np.concatenate([np.where(same_way, side_b, next_b), np.where(same_way, next_b, side_b)])
-    return _count(len(sides), left, right)
+    return label_connected(left, right, len(sides))
 
 
 def _next_corner(corners: NDArray[np.int64]) -> NDArray[np.int64]:
     return corners - corners % 3 + (corners + 1) % 3
 
 
-def _count_loops(vertex_of_corner: NDArray[np.int32], open_sides: NDArray[np.int64]) -> int:
+def _count_loops(vertex_of_corner: NDArray[np.int64], open_sides: NDArray[np.int64]) -> int:
     if not len(open_sides):
         return 0
     ends = np.stack([vertex_of_corner[open_sides], vertex_of_corner[_next_corner(open_sides)]])
     used, compact = np.unique(ends, return_inverse=True)
     compact = compact.reshape(ends.shape)
-    return _count(len(used), compact[0], compact[1])[0]
+    return label_connected(compact[0], compact[1], len(used))[0]

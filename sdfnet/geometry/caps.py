@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.geometry.edges import surplus_edges
 from sdfnet.geometry.tree import TriangleTree
 
@@ -67,8 +66,7 @@ def fans(vertices: NDArray[np.float64], edges: NDArray[np.int64]) -> tuple[NDArr
     """
     used, places = np.unique(edges, return_inverse=True)
     places = places.reshape(-1, 2)
-    graph = coo_matrix((np.ones(len(places), dtype=np.int8), (places[:, 0], places[:, 1])), shape=(len(used),) * 2)
-    _, loop_of = connected_components(graph, directed=False)
+    _, loop_of = label_connected(places[:, 0], places[:, 1], len(used))
     corners, sizes = vertices[used], np.bincount(loop_of)
     middles = np.stack([np.bincount(loop_of, weights=axis) for axis in corners.T], axis=1) / sizes[:, None]
     spread = np.bincount(loop_of, weights=np.linalg.norm(corners - middles[loop_of], axis=1)) / sizes

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.parts import Parts
 from sdfnet.geometry.winding import WindingNumber
@@ -98,8 +97,7 @@ def _count_pinched(faces: NDArray[np.int64], pairs: NDArray[np.int64]) -> int:
     same_way = twins[pairs[:, 0]] == twins[pairs[:, 1]]
     left = np.concatenate([pairs[:, 0], ends[:, 0]])
     right = np.concatenate([np.where(same_way, pairs[:, 1], ends[:, 1]), np.where(same_way, ends[:, 1], pairs[:, 1])])
-    graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(faces.size,) * 2)
-    num_fans, fan_of = connected_components(graph, directed=False)
+    num_fans, fan_of = label_connected(left, right, faces.size)
     vertex_of_fan = np.empty(num_fans, dtype=np.int64)
     vertex_of_fan[fan_of] = twins
     return int((np.bincount(vertex_of_fan) > 1).sum()) if len(faces) else 0
@@ -113,11 +111,8 @@ def _count_degenerate(mesh: Mesh) -> int:
 
 def _count_turned(mesh: Mesh, pairs: NDArray[np.int64]) -> int:
     """Return how many components of a closed mesh are inward without being a cavity, or outward within another."""
-    graph = coo_matrix(
-        (np.ones(len(pairs), dtype=np.int8), (pairs[:, 0] // 3, pairs[:, 1] // 3)), shape=(len(mesh.faces),) * 2
-    )
-    count, part_of = connected_components(graph, directed=False)
-    parts = Parts(mesh, part_of.astype(np.int64), np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
+    count, part_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, len(mesh.faces))
+    parts = Parts(mesh, part_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
     is_outward = parts.volumes() > 0
     if count <= 1:
         return int((~is_outward).sum())

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.winding import WindingNumber
 
@@ -193,14 +192,12 @@ def _surfaces(mesh: Mesh) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     keys = np.minimum(starts, stops) * np.int64(len(mesh.vertices)) + np.maximum(starts, stops)
     order = np.argsort(keys)
     same = keys[order[:-1]] == keys[order[1:]]
-    links = (order[:-1][same] // 3, order[1:][same] // 3)
     size = len(mesh.faces)
-    graph = coo_matrix((np.ones(len(links[0]), dtype=bool), links), shape=(size, size))
-    count, surface_of = connected_components(graph, directed=False)
+    count, surface_of = label_connected(order[:-1][same] // 3, order[1:][same] // 3, size)
     first = np.flatnonzero(np.concatenate([[True], ~same])) if size else np.zeros(0, dtype=np.int64)
     balance = np.add.reduceat(np.where(starts < stops, 1, -1)[order], first) if size else first
     open_edges = np.bincount(surface_of[order[first] // 3], weights=balance != 0, minlength=count)
-    return surface_of.astype(np.int64), np.asarray(open_edges == 0)
+    return surface_of, np.asarray(open_edges == 0)
 
 
 def _hosts(

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.repair import Edges, drop_unused_vertices, face_patches
 from sdfnet.geometry.winding import WindingNumber, spread_over_surface
@@ -95,12 +94,11 @@ def split_parts(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> Parts:
     edges = Edges.of(mesh)
     pairs = _paired_half_edges(mesh, edges, face_patches(edges)[1] if patch is None else patch)
     num_faces = len(mesh.faces)
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0] // 3, pairs[:, 1] // 3)), shape=(num_faces, num_faces))
-    count, part_of = connected_components(graph, directed=False)
+    count, part_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, num_faces)
     is_paired = np.zeros(3 * num_faces, dtype=bool)
     is_paired[pairs] = True
     num_open = np.bincount(part_of, weights=~is_paired.reshape(-1, 3).all(axis=1), minlength=count)
-    return Parts(_split_vertices(mesh, pairs), part_of.astype(np.int64), num_open == 0, np.zeros(count, dtype=bool))
+    return Parts(_split_vertices(mesh, pairs), part_of, num_open == 0, np.zeros(count, dtype=bool))
 
 
 def _paired_half_edges(mesh: Mesh, edges: Edges, patch: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -167,9 +165,7 @@ def _split_vertices(mesh: Mesh, pairs: NDArray[np.int64]) -> Mesh:
     start_a, start_b = pairs[:, 0], pairs[:, 1]
     stop_a, stop_b = (half // 3 * 3 + (half + 1) % 3 for half in (start_a, start_b))
     one, other = np.concatenate([start_a, stop_a]), np.concatenate([stop_b, start_b])
-    size = 3 * len(mesh.faces)
-    graph = coo_matrix((np.ones(len(one)), (one, other)), shape=(size, size))
-    _, numbers = connected_components(graph, directed=False)
+    _, numbers = label_connected(one, other, 3 * len(mesh.faces))
     _, first = np.unique(numbers, return_index=True)
     return Mesh(mesh.vertices[mesh.faces.reshape(-1)[first]], numbers.reshape(-1, 3))
 
@@ -207,10 +203,8 @@ def cluster_boxes(lower: NDArray[np.float64], upper: NDArray[np.float64], *, mar
         meets = (low[row, 1:] <= high[others, 1:]).all(axis=1) & (low[others, 1:] <= high[row, 1:]).all(axis=1)
         columns.append(np.flatnonzero(meets) + row + 1)
         rows.append(np.full(len(columns[-1]), row))
-    row_all, column_all = np.concatenate(rows), np.concatenate(columns)
-    graph = coo_matrix((np.ones(len(row_all)), (row_all, column_all)), shape=(len(lower),) * 2)
     labels = np.empty(len(lower), dtype=np.int64)
-    labels[order] = connected_components(graph, directed=False)[1]
+    _, labels[order] = label_connected(np.concatenate(rows), np.concatenate(columns), len(lower))
     return labels
 
 

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.winding import igl
+from sdfnet.geometry.winding import libigl
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +58,7 @@ def merge_vertices(mesh: Mesh) -> Mesh:
     """
     used = drop_unused_vertices(mesh)
     start, stop = used.faces[:, :2].reshape(-1), used.faces[:, 1:].reshape(-1)
-    graph = coo_matrix((np.ones(len(start)), (start, stop)), shape=(len(used.vertices),) * 2)
-    count, part_of = connected_components(graph, directed=False)
+    count, part_of = label_connected(start, stop, len(used.vertices))
     if count > 1:
         apart = _merge_within(used, part_of)
         edges = Edges.of(apart)
@@ -74,7 +71,7 @@ def merge_vertices(mesh: Mesh) -> Mesh:
 def _merge_within(mesh: Mesh, part_of: NDArray[np.integer]) -> Mesh:
     """Merge vertices at the same place and of the same part."""
     keys = np.column_stack([mesh.vertices + 0.0, part_of])  # adding zero makes -0.0 equal to 0.0
-    merged, _, numbers = igl.remove_duplicate_vertices(keys, 0.0)
+    merged, _, numbers = libigl().remove_duplicate_vertices(keys, 0.0)
     return Mesh(merged[:, :3], numbers[mesh.faces])
 
 
@@ -94,11 +91,12 @@ def weld_borders(mesh: Mesh, *, tolerance: float) -> Mesh:
     edges = Edges.of(mesh)
     on_border = (edges.counts == 1)[edges.edge_of].reshape(-1, 3)
     border = np.unique(np.concatenate([mesh.faces[on_border], np.roll(mesh.faces, -1, axis=1)[on_border]]))
+    from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
+
     pairs = cKDTree(mesh.vertices[border]).query_pairs(tolerance, output_type="ndarray")
     if len(pairs) == 0:
         return mesh
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(border),) * 2)
-    _, labels = connected_components(graph, directed=False)
+    _, labels = label_connected(pairs[:, 0], pairs[:, 1], len(border))
     first = np.unique(labels, return_index=True)[1]
     numbers = np.arange(len(mesh.vertices))
     numbers[border] = border[first[labels]]
@@ -165,10 +163,7 @@ def face_patches(edges: Edges) -> tuple[int, NDArray[np.int64]]:
     """Return the number of patches and the patch of each face (F,): faces joined across edges of exactly two faces."""
     half = np.flatnonzero(edges.counts[edges.edge_of] == 2)
     pairs = half[np.argsort(edges.edge_of[half], kind="stable")].reshape(-1, 2) // 3
-    num_faces = len(edges.edge_of) // 3
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(num_faces, num_faces))
-    count, labels = connected_components(graph, directed=False)
-    return int(count), labels.astype(np.int64)
+    return label_connected(pairs[:, 0], pairs[:, 1], len(edges.edge_of) // 3)
 
 
 def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
@@ -181,7 +176,7 @@ def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
     group, is_copy = group.reshape(-1), np.ones(len(mesh.faces), dtype=bool)
     is_copy[first] = False
     single = Mesh(mesh.vertices, mesh.faces[first])
-    oriented, patch = igl.bfs_orient(single.faces)
+    oriented, patch = libigl().bfs_orient(single.faces)
     areas = single.face_areas
     kept = (oriented == single.faces).all(axis=1)
     votes = np.bincount(patch, weights=np.where(kept, areas, -areas))
@@ -219,8 +214,7 @@ def measure_borders(mesh: Mesh) -> Borders:
         return Borders(0, 0, 0.0)
     start = mesh.faces.reshape(-1)[border]
     stop = np.roll(mesh.faces, -1, axis=1).reshape(-1)[border]
-    graph = coo_matrix((np.ones(len(start)), (start, stop)), shape=(len(mesh.vertices),) * 2)
-    _, labels = connected_components(graph, directed=False)
+    _, labels = label_connected(start, stop, len(mesh.vertices))
     names, loop = np.unique(labels[start], return_inverse=True)
     a, b = mesh.vertices[start], mesh.vertices[stop]
     lengths = np.linalg.norm(b - a, axis=1)

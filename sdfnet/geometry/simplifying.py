@@ -14,7 +14,7 @@ import numpy as np
 from sdfnet.geometry.closed import check_closed
 from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.winding import igl
+from sdfnet.geometry.winding import libigl
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def simplify_mesh(mesh: Mesh, *, max_faces: int) -> Simplified:
         raise ValueError(f"cannot simplify a mesh that is not an oriented surface: it has {before}")
     # In its own unit box, because libigl's thresholds are absolute.
     center, size = mesh.bounds.center, float(mesh.bounds.extent.max())
-    vertices, faces, _, _ = igl.qslim((mesh.vertices - center) / size, mesh.faces.astype(np.int32), max_faces, True)
+    vertices, faces, *_ = libigl().qslim((mesh.vertices - center) / size, mesh.faces.astype(np.int32), max_faces, True)
     simple = Mesh(vertices * size + center, faces)
     if len(faces) > max_faces:
         _LOGGER.warning("simplified to %d faces only: fewer than that would change what is joined", len(faces))

@@ -2,13 +2,14 @@
 
 The sign of every distance in the project comes from here (inside is a winding number above ½), because it is the one
 measure that stays meaningful on open, overlapping and partly wrong meshes (Jacobson et al., 2013; the fast sum is
-Barill et al., 2018). This module also is the one place that imports libigl, so that its number of threads is capped
-first. It does not repair anything: see `repair`.
+Barill et al., 2018). This module also is where libigl comes from, so that its number of threads is capped first. It
+does not repair anything: see `repair`.
 """
 
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,13 +22,18 @@ MAX_NATIVE_THREADS = 32
 
 os.environ.setdefault("IGL_NUM_THREADS", str(max(1, min(MAX_NATIVE_THREADS, os.cpu_count() or 1))))
 
-import igl  # noqa: E402  (the variable above is read when libigl starts)
-
 ACCURACY_SCALE = 2.0
 """Barill et al.'s beta: a cluster of faces is summed as a whole from this many radii away."""
 
 SURFACE_STEP = 1e-3
 """How far beside the surface `sides` looks, as a share of the mesh's radius."""
+
+
+def libigl() -> ModuleType:
+    """Return the module `igl`; its import takes half a second, which commands without meshes need not wait for."""
+    import igl
+
+    return igl
 
 
 def finite_points(points: ArrayLike) -> NDArray[np.float64]:
@@ -109,7 +115,7 @@ class WindingNumber:
 
     def __init__(self, mesh: Mesh) -> None:
         self._frame = mesh_frame(mesh)
-        self._tree = igl.FastWindingNumberBVH()
+        self._tree = libigl().FastWindingNumberBVH()
         self._tree.init(self._frame.to_unit(mesh.vertices), mesh.faces, 2)
 
     def __call__(self, points: ArrayLike) -> NDArray[np.float64]:

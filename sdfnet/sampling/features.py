@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.winding import igl
+from sdfnet.geometry.winding import libigl
 from sdfnet.sampling.samplers import add_noise, check_num_points, draw_by_weight, sample_surface
 
 SMALLEST_THICKNESS = 0.01
@@ -149,7 +149,7 @@ def _inward_thickness(mesh: Mesh, points: NDArray[np.float64], normals: NDArray[
     """Return how far (N,) a ray from just below each surface point runs until it leaves the solid; else infinity."""
     if not len(points):
         return np.zeros(0)
-    tree = igl.AABB()
+    tree = libigl().AABB()
     tree.init(mesh.vertices, mesh.faces)
     step = 1e-6 * float(np.linalg.norm(mesh.bounds.extent))
     origins = np.ascontiguousarray(points - step * normals)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
 
 from sdfnet.files import atomic_path
 from sdfnet.geometry.bounds import Bounds
@@ -62,6 +61,8 @@ def shared_similarity(jobs: Sequence[Job]) -> Similarity | None:
 
 
 def _hull_corners(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.spatial import ConvexHull, QhullError  # Here, for a quick start (see geometry.connectivity).
+
     # Far from the origin the hull's own tolerance would drop corners.
     try:
         return vertices[ConvexHull(vertices - vertices.mean(axis=0)).vertices]

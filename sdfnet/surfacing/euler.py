@@ -13,8 +13,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from sdfnet.geometry.connectivity import label_connected
 
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 """Corner k of a cell is bit k of its case."""
@@ -146,8 +146,7 @@ def _label(values: NDArray[np.float32]) -> tuple[NDArray[np.int32], int]:
     corners = np.stack(np.unravel_index(cells[row], cases.shape), axis=1)[:, None] + _CORNERS[_SQUARES[square]]
     around = labels[tuple(np.moveaxis(corners, -1, 0))]  # (N, 4), zero outside: two of each row are not
     pairs = np.sort(around, axis=1)[:, 2:]
-    links = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count + 1, count + 1))
-    number, merged = connected_components(links, directed=False)
+    number, merged = label_connected(pairs[:, 0], pairs[:, 1], count + 1)
     _, first = np.unique(merged, return_index=True)
     order = np.argsort(np.argsort(first))  # label 0, the other side, stays 0
     return order[merged].astype(np.int32)[labels], number - 1

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.connectivity import label_connected
+
 _SMALLEST = 1e-3
 """Values closer to zero than this share of a spacing are moved away from it before marching cubes, so that every vertex
 lies clearly on one lattice edge; its true place on that edge is computed afterwards from the true values."""
@@ -194,13 +196,9 @@ def _ends_of_unpaired_edges(faces: NDArray[np.int64], num_vertices: int) -> NDAr
 
 def _lowest_connected(edges: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:
     """Return for each vertex the lowest vertex that `edges` connect it to, (V,)."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if not len(edges):
         return np.arange(num_vertices, dtype=np.int64)
-    joined = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(num_vertices,) * 2)
-    _, component = connected_components(joined, directed=False)
+    _, component = label_connected(edges[:, 0], edges[:, 1], num_vertices)
     _, lowest = np.unique(component, return_index=True)
     return lowest[component].astype(np.int64)
 

@@ -121,7 +121,8 @@ def _time_step(
     )  # fmt: skip
     rates = learning_rates(config, kind)
     assert config.budget is not None
-    longest = min(_TIMED_SECONDS, _TIMED_SHARE * parse_duration(config.budget))
+    budget = parse_duration(config.budget)
+    longest = min(_TIMED_SECONDS, _TIMED_SHARE * budget)
     times: list[float] = []
     began = time.perf_counter()
     for step in range(_TIMED_STEPS):
@@ -131,7 +132,8 @@ def _time_step(
         )
         losses["loss"].item()  # waits for the device
         times.append(time.perf_counter() - start)
-        limit = longest if step >= 7 else _TIMED_SECONDS
+        is_least = _MIN_STEPS * min(times) > budget  # However exact the time, it will be the least number of steps.
+        limit = longest if step >= 7 or is_least else _TIMED_SECONDS
         if step >= 3 and any(any_of(processes, time.perf_counter() - began > limit)):
             break
     return statistics.median(times[2:])

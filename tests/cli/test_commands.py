@@ -386,6 +386,15 @@ def test_help_is_quick_and_imports_neither_torch_nor_hydra() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=20)
 
 
+def test_training_from_samples_starts_without_what_only_meshes_need() -> None:
+    program = (
+        "import gc, sys; from sdfnet.cli.catalogue import load_command; load_command('train'); assert gc.isenabled();"
+        "print(sorted({'scipy', 'igl', 'trimesh', 'numba', 'skimage', 'pyrender'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_module_is_the_program(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "sdfnet", "info", "run=nowhere"],

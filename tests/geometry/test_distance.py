@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.distance import JUMP_BAND, MeshDistance, SignedDistances, at_sign_jump
 from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.winding import WindingNumber, igl, morton_order, spread_over_surface
+from sdfnet.geometry.winding import WindingNumber, libigl, morton_order, spread_over_surface
 
 CORNERS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
 BOX_FACES = np.reshape(  # two triangles for each of x, y and z, below and above
@@ -234,7 +234,7 @@ def test_signs_and_jumps_are_those_of_exact_winding_numbers() -> None:
     )
     mesh = Mesh(vertices, faces)  # open at both ends
     points = spread_over_surface(mesh, 20_000)[0] + generator.normal(scale=0.1, size=(20_000, 3))
-    found, exact = MeshDistance(mesh)(points), igl.winding_number(mesh.vertices, mesh.faces, points)
+    found, exact = MeshDistance(mesh)(points), libigl().winding_number(mesh.vertices, mesh.faces, points)
     gap = np.abs(exact - 0.5)
     np.testing.assert_array_equal((found.sdf < 0)[gap > 1e-3], (exact > 0.5)[gap > 1e-3])
     assert (gap < JUMP_BAND).sum() > 100

@@ -15,7 +15,7 @@ from sdfnet.geometry.distance import MeshDistance
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.parts import join_meshes
 from sdfnet.geometry.solid import Solid, make_solid
-from sdfnet.geometry.winding import WindingNumber, igl, spread_over_surface
+from sdfnet.geometry.winding import WindingNumber, libigl, spread_over_surface
 
 Points = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def test_signs_are_those_of_the_undamaged_mesh(name: str, damage: Callable[[Mesh
     mesh = SHAPES[name]
     points = near(mesh)
     middle = mesh.bounds.center
-    truth = igl.winding_number(mesh.vertices - middle, mesh.faces, points - middle) > 0.5
+    truth = libigl().winding_number(mesh.vertices - middle, mesh.faces, points - middle) > 0.5
     solid = make_solid(damage(mesh))
     assert ((MeshDistance(solid.mesh)(points).sdf < 0) != truth).mean() <= 1e-3
     assert solid.closed
@@ -115,7 +115,7 @@ def test_signs_are_those_of_the_undamaged_mesh(name: str, damage: Callable[[Mesh
 def test_signs_of_an_open_mesh_are_those_of_its_own_winding_number(damage: Callable[[Mesh], Mesh]) -> None:
     mesh = hemisphere()
     points = near(mesh)
-    truth = igl.winding_number(mesh.vertices, mesh.faces, points) > 0.5
+    truth = libigl().winding_number(mesh.vertices, mesh.faces, points) > 0.5
     solid = make_solid(damage(mesh))
     assert ((MeshDistance(solid.mesh)(points).sdf < 0) != truth).mean() <= 1e-3
     assert not solid.closed
@@ -415,7 +415,7 @@ def test_the_open_bunny_keeps_its_signs(data_folder: Path) -> None:
     mesh = Mesh(loaded.vertices, loaded.faces)
     points, _ = spread_over_surface(mesh, 3000)
     points = points + np.random.default_rng(1).normal(scale=1e-3, size=points.shape)
-    truth = igl.winding_number(mesh.vertices, mesh.faces, points) > 0.5
+    truth = libigl().winding_number(mesh.vertices, mesh.faces, points) > 0.5
     for damage in (flipped, everything):
         solid = make_solid(damage(mesh))
         assert ((MeshDistance(solid.mesh)(points).sdf < 0) != truth).mean() <= 1e-3
@@ -434,5 +434,5 @@ def test_blobs_are_united(data_folder: Path) -> None:
         assert solid.inside_share > 0.98
         points, _ = spread_over_surface(mesh, 1000)
         points = points + np.random.default_rng(1).normal(scale=0.03 * mesh.bounds.extent.max(), size=points.shape)
-        truth = igl.winding_number(mesh.vertices, mesh.faces, points) > 0.5
+        truth = libigl().winding_number(mesh.vertices, mesh.faces, points) > 0.5
         assert ((MeshDistance(solid.mesh)(points).sdf < 0) != truth).mean() <= 2e-3

@@ -19,7 +19,7 @@ from sdfnet.geometry.edges import surplus_edges
 from sdfnet.geometry.loading import folder_similarities, load_shape
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import find_meshes
-from sdfnet.geometry.winding import WindingNumber, igl
+from sdfnet.geometry.winding import WindingNumber, libigl
 
 BOX_CORNERS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
 BOX_FACES = np.reshape(  # two triangles for each of x, y and z, below and above
@@ -270,7 +270,7 @@ OPEN = {
 def test_winding_numbers_of_open_meshes_are_the_exact_ones(name: str) -> None:
     mesh = OPEN[name]()
     points = np.concatenate([points_about(mesh, 0.05)[::10], points_about(mesh, 0.3)[::10]])
-    found, exact = MeshDistance(mesh)(points), igl.winding_number(mesh.vertices, mesh.faces, points)
+    found, exact = MeshDistance(mesh)(points), libigl().winding_number(mesh.vertices, mesh.faces, points)
     gap = np.abs(exact - 0.5)
     assert np.abs(found.winding - exact).max() < 0.1
     assert np.abs(found.winding - exact)[gap < 0.2].max(initial=0) < 0.01

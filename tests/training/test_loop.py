@@ -16,6 +16,8 @@ from sdfnet.runs import MODEL_FILE, load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 from sdfnet.surfacing import extract_mesh
 from sdfnet.training import TrainingConfig, TrainingInterrupted, loop, train
+from sdfnet.training import plan as plan_module
+from sdfnet.training.step import train_step
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
 FAST = TrainingConfig(steps=30, batch_shapes=2, batch_points=512, previews=0, evaluations=3, precision="float32")
@@ -128,7 +130,7 @@ def test_a_budget_becomes_steps_once(store, tmp_path, monkeypatch):
     config = TrainingConfig(budget="2s", batch_shapes=2, batch_points=512, previews=0, precision="float32")
     train(tmp_path, store, decoder=DECODER, config=config, progress=False)
     plan = json.loads((tmp_path / "run.json").read_text())["plan"]
-    assert plan["steps"] == max(50, int(2 / (1.06 * plan["seconds_per_step"])))
+    assert plan["steps"] == max(40, int(2 / (1.06 * plan["seconds_per_step"])))
     assert load_run(tmp_path).step == plan["steps"]
 
     def timed_again(*args, **options):
@@ -136,6 +138,23 @@ def test_a_budget_becomes_steps_once(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "make_plan", timed_again)
     train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+
+
+def test_a_budget_for_the_least_number_of_steps_is_not_timed_any_longer(store, tmp_path, monkeypatch):
+    taken = []
+
+    def counted(*args, **options):
+        taken.append(None)
+        return train_step(*args, **options)
+
+    monkeypatch.setattr(plan_module, "train_step", counted)
+    for budget, most in (("0.001s", 4), ("2s", 24)):
+        taken.clear()
+        config = TrainingConfig(budget=budget, batch_shapes=2, batch_points=512, previews=0, precision="float32")
+        train(tmp_path / budget, store, decoder=DECODER, config=config, progress=False)
+        assert 4 <= len(taken) <= most
+        assert (len(taken) == 4) == (budget == "0.001s")
+    assert load_run(tmp_path / "0.001s").step == 40
 
 
 def test_held_out_shapes_have_no_code(store, tmp_path):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from sdfnet.surfacing.blocks import Sample
 from sdfnet.surfacing.projection import move_without_flips
@@ -96,6 +95,8 @@ def _extensions(
     )
     moves = np.linalg.norm(found.places - vertices[stop], axis=1)
     good = (moves < _FARTHEST) & (found.misses < SMALL_MISS) & (found.spreads > SHARP_ANGLE) & ~found.are_corners
+    from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
+
     good &= cKDTree(vertices[ridges.vertices]).query(found.places)[0] > _CLOSEST
     good &= ~_has_neighbor(vertices, edges, row_of, start, found.places)
     best = np.flatnonzero(good)[np.argsort(moves[good], kind="stable")]

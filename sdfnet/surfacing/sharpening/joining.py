@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.surfacing.blocks import Sample
 from sdfnet.surfacing.sharpening.features import SHARP_ANGLE, SMALL_MISS, Slope, find_features, meet
 from sdfnet.surfacing.sharpening.looking import BEYOND, Look, Surface, look_at
-from sdfnet.surfacing.sharpening.patches import join
 
 _SAME = 0.2
 """Features of neighbouring patches that are nearer to one another (in spacings) are one."""
@@ -26,7 +25,7 @@ def _tried(surface: Surface, seen: Look, pairs: NDArray[np.int64], sample: Sampl
     """Look again with `pairs` (K, 2) of patches made one, except where that leaves no sound feature."""
     if not len(pairs):
         return seen
-    union_of = join(pairs[:, 0], pairs[:, 1], int(seen.patch_of.max()) + 1)
+    _, union_of = label_connected(pairs[:, 0], pairs[:, 1], int(seen.patch_of.max()) + 1)
     tried = look_at(surface, union_of[seen.patch_of], sample, slope, before=seen)
     is_sharp = np.zeros(union_of.max() + 1, dtype=bool)
     is_sharp[tried.loops.patches[tried.sharp]] = True
@@ -34,7 +33,7 @@ def _tried(surface: Surface, seen: Look, pairs: NDArray[np.int64], sample: Sampl
     if not failed.any():
         return tried
     pairs = pairs[~failed[union_of[pairs[:, 0]]]]
-    union_of = join(pairs[:, 0], pairs[:, 1], len(union_of))
+    _, union_of = label_connected(pairs[:, 0], pairs[:, 1], len(union_of))
     return look_at(surface, union_of[seen.patch_of], sample, slope, before=seen)
 
 
@@ -72,6 +71,8 @@ def _hidden_corners(surface: Surface, seen: Look, sample: Sample, slope: Slope) 
     good = found.are_corners & (found.misses < SMALL_MISS) & (found.spreads > SHARP_ANGLE) & inside
     known = features.places[seen.sharp & features.are_corners]
     if len(known):
+        from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
+
         good &= cKDTree(known).query(found.places)[0] > _SAME
     rows, places = rows[good], found.places[good]
     far = np.linalg.norm(features.places[rows] - places[:, None], axis=-1).max(axis=1)

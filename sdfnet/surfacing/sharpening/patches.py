@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from sdfnet.geometry.connectivity import label_connected
 from sdfnet.surfacing.marching import LatticeMesh
 
 _BEHIND = 1e-3
@@ -74,13 +73,7 @@ def cell_patches(mesh: LatticeMesh, twins: NDArray[np.int64]) -> NDArray[np.int6
     side = np.flatnonzero(twins >= 0)
     left, right = side // 3, twins[side] // 3
     same = (cells[left] == cells[right]).all(axis=1)
-    return join(left[same], right[same], len(mesh.faces))
-
-
-def join(left: NDArray[np.int64], right: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Number the connected parts of `size` nodes with edges from `left` to `right`, (size,)."""
-    graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(size, size))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    return label_connected(left[same], right[same], len(mesh.faces))[1]
 
 
 def disc_loops(
