@@ -10,8 +10,9 @@ vertical and shrunk. Each count is a store of its own, so that nothing but the c
 one: decoder, batch, precision.
 
 Time: the trainings take turns within one process, a few steps each, so that a slow moment of the machine meets all of
-them; the median step counts. Memory: a process of its own for each count; anonymous memory after as many steps. Goal:
-both within 10 % from the smallest count to the largest.
+them; the median step counts. Memory: anonymous memory after as many steps in a process of its own, the
+median of five for each count, since one differs from the next by 15 MB. Goal: both within 10 % from the smallest count
+to the largest.
 
 Processes: `sdfnet train` by one process and under torchrun by two, same seed, same global batch; printed is the largest
 relative difference of the loss over the curve. Linux only (it reads /proc).
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import statistics
 import subprocess
 import sys
@@ -120,7 +122,7 @@ def compare_counts(stores: list[Path], rounds: int) -> None:
         for trainee, seconds in zip(trainees, times, strict=True):
             taken = [trainee.step() for _ in range(4)][1:]  # the first one finds the caches full of another's
             seconds += taken if turn else []
-    memories = [memory_in_new_process(store) for store in stores]
+    memories = [statistics.median(memory_in_new_process(store) for _ in range(5)) for store in stores]
     print(f"{'shapes':>7} {'ms a step':>10} {'to first':>9} {'anonymous':>10} {'to first':>9}")
     for store, seconds, memory in zip(stores, times, memories, strict=True):
         median = statistics.median(seconds)
@@ -139,8 +141,6 @@ def memory_in_new_process(store: Path) -> float:
 
 def measure_memory(store: Path) -> float:
     """Return the anonymous memory of this process after some steps, megabytes."""
-    import os
-
     keep_freed_memory()
     trainee = start(SampleStore(store, verify=False))
     for _ in range(12):
@@ -149,25 +149,38 @@ def measure_memory(store: Path) -> float:
 
 
 def compare_processes(store: Path, folder: Path, steps: int) -> None:
-    """Train by one process and by two, and print how far the curves are apart and how long they took."""
+    """Train by one process and by two, and print how far the curves are apart and how long they took.
+
+    One process with two threads adds up in another order than with one, so it says how far rounding alone comes.
+    """
     import shutil
 
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    print(f"{'training':32} {'seconds':>8} {'largest relative difference of the loss':>40}")
-    for precision in ("float32", "bfloat16"):
+    alone = [sys.executable]
+    pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ways = [("one process", alone, 1), ("one process, two threads", alone, 2), ("two processes", pair, 1)]
+    print(f"{'training':48} {'seconds':>8} {'largest relative difference of the loss to the first':>54}")
+    kinds = [("muon", "float32"), ("adam", "float32")]
+    if choose_precision(TrainingConfig(), CPU) == "bfloat16":  # Elsewhere it is slow.
+        kinds.append(("muon", "bfloat16"))
+    for optimizer, precision in kinds:
         for strata in (1, 2):
             curves = []
-            for name, launcher in (("one process", [sys.executable]), ("two processes", torchrun)):
-                run = folder / "runs" / f"{precision}_{strata}_{name.replace(' ', '_')}"
+            for name, launcher, threads in ways:
+                what = f"{optimizer}, {precision}, {strata} strata, {name}"
+                run = folder / "runs" / what.replace(", ", "_").replace(" ", "_")
                 shutil.rmtree(run, ignore_errors=True)
                 words = [f"samples={store}", f"run={run}", f"steps={steps}", "device=cpu"]
-                words += [f"training.{word}" for word in (f"precision={precision}", f"strata={strata}", "previews=0")]
+                options = (f"optimizer={optimizer}", f"precision={precision}", f"strata={strata}", "previews=0")
+                words += [f"training.{word}" for word in options]
+                environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
                 began = time.perf_counter()
-                subprocess.run([*launcher, "-m", "sdfnet", "train", *words], check=True, capture_output=True)
+                subprocess.run(
+                    [*launcher, "-m", "sdfnet", "train", *words], check=True, capture_output=True, env=environment
+                )
                 seconds = time.perf_counter() - began
                 curves.append(losses_of(run))
-                apart = "" if len(curves) == 1 else f"{np.abs(curves[1] / curves[0] - 1).max():.1e}"
-                print(f"{precision + f', {strata} strata, ' + name:32} {seconds:8.1f} {apart:>40}", flush=True)
+                apart = "" if len(curves) == 1 else f"{np.abs(curves[-1] / curves[0] - 1).max():.1e}"
+                print(f"{what:48} {seconds:8.1f} {apart:>54}", flush=True)
 
 
 def losses_of(run: Path) -> NDArray[np.float64]:
