@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--signs", type=int, default=20_000, help="points whose sign is compared")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds that a peer may take for one mesh")
     parser.add_argument("--only", nargs="*", default=[""], help="peers whose name contains one of these")
     parser.add_argument("--cases", nargs="*", default=["closed", "flipped", "open"])
     arguments = parser.parse_args()
@@ -149,10 +150,14 @@ def ask(peer: str, case: Case, arguments: argparse.Namespace, folder: Path) -> d
     python = sys.executable if peer in OWN else str(arguments.python)
     program = str(Path(__file__).with_name("distance_peers.py"))
     options = ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
-    done = subprocess.run(
-        [python, program, peer, str(queries), str(answer), *options],
-        env=thread_environment(arguments.threads), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [python, program, peer, str(queries), str(answer), *options],
+            env=thread_environment(arguments.threads), capture_output=True, text=True, check=False,
+            timeout=arguments.limit,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {arguments.limit:g} s"}
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         return {"failed": last}
