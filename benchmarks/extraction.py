@@ -4,8 +4,9 @@
     python benchmarks/extraction.py runs/bodies --shapes 'chair_*' --resolutions 256 --memory 0
 
 Times are without vertex normals, which cost the same either way; `with normals` is sparse extraction as the commands do
-it. Memory is the peak of a process of its own that does nothing but one sparse extraction, the libraries included.
-Goals: 256³ in at most 5 % of the evaluations and a tenth of the time, 512³ in 2.5 % and 15 s, 1024³ in 2 GB.
+it. Sparse ones are medians of three. Memory is the peak of a process of its own that does nothing but one sparse
+extraction, the libraries included. Goals: 256³ in at most 5 % of the evaluations and a tenth of the time, 512³ in
+2.5 % and 15 s, 1024³ in 2 GB.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import concurrent.futures
 import multiprocessing
 import re
+import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +66,10 @@ def main() -> None:
 
 def compare(name: str, field: Field, resolution: int) -> None:
     counted = Counted(field)
-    began = time.perf_counter()
     found = extract_mesh(counted, resolution=resolution, vertex_normals=False)
-    sparse_seconds, share = time.perf_counter() - began, counted.num_evaluations / resolution**3
-    began = time.perf_counter()
-    extract_mesh(field, resolution=resolution)
-    whole_seconds = time.perf_counter() - began
+    share = counted.num_evaluations / resolution**3
+    sparse_seconds = median_seconds(lambda: extract_mesh(field, resolution=resolution, vertex_normals=False))
+    whole_seconds = median_seconds(lambda: extract_mesh(field, resolution=resolution))
     began = time.perf_counter()
     dense = extract_mesh(field, resolution=resolution, vertex_normals=False, sparse=False)
     dense_seconds = time.perf_counter() - began
@@ -78,6 +79,15 @@ def compare(name: str, field: Field, resolution: int) -> None:
         f"{dense_seconds / sparse_seconds:>6.1f} {whole_seconds:>10.2f} s  {verdict}",
         flush=True,
     )
+
+
+def median_seconds(call: Callable[[], object], tries: int = 3) -> float:
+    seconds = []
+    for _ in range(tries):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def difference(mesh: Mesh, other: Mesh, spacing: float) -> str:
