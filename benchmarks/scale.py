@@ -15,7 +15,7 @@ median of five for each count, since one differs from the next by 15 MB. Goal: b
 to the largest.
 
 Processes: `sdfnet train` by one process and under torchrun by two, same seed, same global batch; printed is the largest
-relative difference of the loss over the curve. Linux only (it reads /proc).
+relative difference of the loss, beside that of one process with another number of threads. Linux only (it reads /proc).
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ def compare_processes(store: Path, folder: Path, steps: int) -> None:
     alone = [sys.executable]
     pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ways = [("one process", alone, 1), ("one process, two threads", alone, 2), ("two processes", pair, 1)]
-    print(f"{'training':48} {'seconds':>8} {'largest relative difference of the loss to the first':>54}")
+    print("largest relative difference of the loss to that of one process with one thread, by steps")
+    print(f"{'training':48} {'seconds':>8} {'first 10':>9} {'all':>9}")
     kinds = [("muon", "float32"), ("adam", "float32")]
     if choose_precision(TrainingConfig(), CPU) == "bfloat16":  # Elsewhere it is slow.
         kinds.append(("muon", "bfloat16"))
@@ -179,8 +180,8 @@ def compare_processes(store: Path, folder: Path, steps: int) -> None:
                 )
                 seconds = time.perf_counter() - began
                 curves.append(losses_of(run))
-                apart = "" if len(curves) == 1 else f"{np.abs(curves[-1] / curves[0] - 1).max():.1e}"
-                print(f"{what:48} {seconds:8.1f} {apart:>54}", flush=True)
+                apart = np.abs(curves[-1] / curves[0] - 1)
+                print(f"{what:48} {seconds:8.1f} {apart[:10].max():9.1e} {apart.max():9.1e}", flush=True)
 
 
 def losses_of(run: Path) -> NDArray[np.float64]:

@@ -64,7 +64,8 @@ def assert_same_training(one: Path, other: Path) -> None:
     """The same curve, codes and state up to the rounding of sums taken in another order."""
     assert len(curve(one)) == len(curve(other)) == 30
     found, expected = torch.tensor(curve(other)), torch.tensor(curve(one))
-    torch.testing.assert_close(found[:, :3], expected[:, :3], rtol=5e-4, atol=1e-6)  # step, loss, sdf
+    torch.testing.assert_close(found[:10, :3], expected[:10, :3], rtol=1e-5, atol=1e-7)  # step, loss, sdf
+    torch.testing.assert_close(found[:, :3], expected[:, :3], rtol=5e-4, atol=1e-6)  # rounding grows by and by
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-6)  # the prior's is small and follows the codes
     (expected, about), (found, about_found) = (load_tensors(run / "state.safetensors") for run in (one, other))
     assert about == about_found == {"step": "30"}
