@@ -22,7 +22,7 @@ import torch
 
 from sdfnet.decoders import decoder_config
 from sdfnet.evaluation import EvaluationConfig, components_and_genus, evaluate_run, part_errors
-from sdfnet.geometry.loose import drop_loose_pieces
+from sdfnet.geometry.loose import drop_specks
 from sdfnet.geometry.reading import find_meshes, read_mesh
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples
@@ -81,7 +81,7 @@ def measure_parts(run: Run, meshes: Path, resolution: int) -> None:
     wrong = []
     for name in run.names:
         result = extract_mesh(run.field(name), resolution=resolution, similarity=run.similarity(name))
-        result = drop_loose_pieces(result).mesh
+        result = drop_specks(result, num_surfaces=run.shape(name).num_surfaces).mesh
         source = read_mesh(meshes / f"{name}.obj")
         parts = json.loads((meshes / f"{name}.parts.json").read_text())
         labels = np.empty(len(source.faces), dtype=object)

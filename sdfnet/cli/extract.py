@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sdfnet.fields import Field
     from sdfnet.geometry.loose import CleanMesh
     from sdfnet.geometry.similarity import Similarity
+    from sdfnet.runs import RunShape
 
 _TOLD = 3
 """Failed shapes whose reason an error gives; of many, the reason is the same."""
@@ -50,7 +51,8 @@ class ExtractConfig:
     sparse : true or false
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     min_piece : number
-        Loose pieces and cavities below this share of the shape's volume are left out and reported; 0 keeps all.
+        Loose pieces and cavities below this share of the shape's volume are left out and reported, up to ten times that
+        beyond as many as the source has; 0 keeps all.
     out : path
         Where the meshes and extract.json go; null is meshes/ inside the run.
     device : text
@@ -101,7 +103,7 @@ def extract(config: ExtractConfig) -> None:
     failures, summaries = {}, {}
     for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False):
         try:
-            mesh, summary = _extract_one(config, run.field(name), run.similarity(name))
+            mesh, summary = _extract_one(config, run.field(name), run.shape(name))
         except ValueError as error:
             failures[name] = str(error)
             continue
@@ -116,24 +118,24 @@ def extract(config: ExtractConfig) -> None:
     say_where(config.folder)
 
 
-def _extract_one(config: ExtractConfig, field: Field, similarity: Similarity) -> tuple[Mesh, dict[str, Any]]:
+def _extract_one(config: ExtractConfig, field: Field, shape: RunShape) -> tuple[Mesh, dict[str, Any]]:
     """Return the mesh of one shape in world units, and what `extract.json` says of it."""
-    from sdfnet.geometry.loose import drop_loose_pieces
+    from sdfnet.geometry.loose import drop_specks
     from sdfnet.surfacing import extract_mesh
 
     mesh = extract_mesh(
         field,
         resolution=config.resolution,
-        similarity=similarity,
+        similarity=shape.similarity,
         project_steps=config.project_steps,
         sharp=config.sharp,
         sparse=config.sparse,
     )
-    clean = drop_loose_pieces(mesh, min_share=config.min_piece)
+    clean = drop_specks(mesh, num_surfaces=shape.num_surfaces, min_share=config.min_piece)
     summary = _summary(clean)
     if config.max_faces is None:
         return clean.mesh, summary
-    mesh, told = _simplified(clean.mesh, config.max_faces, field, similarity)
+    mesh, told = _simplified(clean.mesh, config.max_faces, field, shape.similarity)
     return mesh, summary | told
 
 

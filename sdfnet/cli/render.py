@@ -16,7 +16,7 @@ from sdfnet.cli.devices import check_device_name, find_device
 from sdfnet.cli.output import say, say_where
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import check_resolution
-from sdfnet.geometry.loose import MIN_PIECE, check_min_piece, drop_loose_pieces
+from sdfnet.geometry.loose import MIN_PIECE, check_min_piece, drop_specks
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.reading import find_meshes, read_mesh
 from sdfnet.latents.mixing import add_mixes
@@ -134,7 +134,8 @@ def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
     def extracted(name: str) -> Mesh:
         field, similarity = run.field(name), run.similarity(name)
         mesh = extract_mesh(field, resolution=config.resolution, similarity=similarity, sparse=config.sparse)
-        return drop_loose_pieces(mesh, min_share=config.min_piece).mesh
+        num_surfaces = run.shape(name).num_surfaces
+        return drop_specks(mesh, num_surfaces=num_surfaces, min_share=config.min_piece).mesh
 
     return list(dict.fromkeys(chosen)), extracted
 

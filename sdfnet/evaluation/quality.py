@@ -23,7 +23,7 @@ from sdfnet.evaluation.metrics import (
 from sdfnet.evaluation.topology import Topology, components_and_genus
 from sdfnet.fields.base import Field
 from sdfnet.geometry.bounds import UNIT_BOUNDS, check_resolution
-from sdfnet.geometry.loose import MIN_PIECE, check_min_piece, drop_loose_pieces
+from sdfnet.geometry.loose import MIN_PIECE, check_min_piece, drop_specks
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing.extract import extract_mesh
 
@@ -149,9 +149,20 @@ def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, nam
 
 
 def evaluate_shape(
-    field: Field, source: Surface, *, config: EvaluationConfig, name: str = "", device: torch.device | str = "cpu"
+    field: Field,
+    source: Surface,
+    *,
+    config: EvaluationConfig,
+    name: str = "",
+    num_surfaces: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> ShapeQuality:
     """Extract `field` and measure it against `source`, both in the unit frame, with the floor beside it.
+
+    Parameters
+    ----------
+    num_surfaces : int, optional
+        Of the source, as the run knows it: specks beyond it are left out, as extraction leaves them out.
 
     Raises
     ------
@@ -167,7 +178,7 @@ def evaluate_shape(
         vertex_normals=False,
         device=device,
     )
-    cleaned = drop_loose_pieces(mesh, min_share=config.min_piece).mesh
+    cleaned = drop_specks(mesh, num_surfaces=num_surfaces, min_share=config.min_piece).mesh
     result = measure_mesh(cleaned, source, config=config, name=name)
     floor = None
     if config.floor:

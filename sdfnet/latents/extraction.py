@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sdfnet.fields.neural import NeuralField
-from sdfnet.geometry.loose import drop_loose_pieces
+from sdfnet.geometry.loose import drop_loose_pieces, drop_specks
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame
 from sdfnet.latents.sequence import MadeFrame, shapes_around
@@ -83,14 +83,16 @@ def extract_frame(
     Parameters
     ----------
     allowed : PieceCounts, optional
-        Of what is loose, only so much stays. Without it only what is below `config.min_piece` goes.
+        Of what is loose, only so much stays. Without it only specks go.
     """
-    clean = drop_loose_pieces(
-        _extract(run, frames[index], index, config),
-        min_share=config.min_piece,
-        num_pieces=None if allowed is None else allowed.pieces,
-        num_cavities=None if allowed is None else allowed.cavities,
-    )
+    mesh, shape = _extract(run, frames[index], index, config), frames[index].shape
+    if allowed is None:
+        num_surfaces = run.shape(shape).num_surfaces if shape else None
+        clean = drop_specks(mesh, num_surfaces=num_surfaces, min_share=config.min_piece)
+    else:
+        clean = drop_loose_pieces(
+            mesh, min_share=config.min_piece, num_pieces=allowed.pieces, num_cavities=allowed.cavities
+        )
     return MadeFrame(
         index,
         clean.mesh,

@@ -102,6 +102,7 @@ def assemble_run(
             record["content_hash"],
             record["closed"],
             record["thickness"],
+            record.get("num_surfaces"),
         )
         for name, record in records.items()
     ]

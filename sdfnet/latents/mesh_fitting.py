@@ -243,6 +243,7 @@ def _write_shape(
         "content_hash": source.content_hash,
         "closed": source.closed,
         "thickness": source.thickness,
+        "num_surfaces": known.num_pieces + known.num_cavities,
         "similarity": similarity.to_dict(),
         "notes": list(source.report.notes),
         "pieces": clean.num_pieces,

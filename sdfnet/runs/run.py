@@ -41,6 +41,8 @@ class RunShape:
         Whether the source encloses a volume.
     thickness : float or None
         World units; given where zero-volume sheets were thickened.
+    num_surfaces : int or None
+        Connected surfaces of the source, those of cavities included; None if nobody counted them.
     """
 
     name: str
@@ -49,10 +51,11 @@ class RunShape:
     content_hash: str
     closed: bool
     thickness: float | None = None
+    num_surfaces: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        document = {key: getattr(self, key) for key in ("name", "source", "content_hash", "closed", "thickness")}
-        return document | {"similarity": self.similarity.to_dict()}
+        keys = ("name", "source", "content_hash", "closed", "thickness", "num_surfaces")
+        return {key: getattr(self, key) for key in keys} | {"similarity": self.similarity.to_dict()}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RunShape:

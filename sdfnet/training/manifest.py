@@ -134,7 +134,8 @@ def _versions(processes: Processes) -> dict[str, Any]:
 def _run_shape(store: SampleStore, name: str) -> RunShape:
     shape = store.shapes[store.index_of(name)]
     source = str(Path(store.meshes) / shape.source)
-    return RunShape(name, shape.similarity, source, shape.content_hash, shape.closed, store.thickness)
+    count = shape.report.get("num_components")
+    return RunShape(name, shape.similarity, source, shape.content_hash, shape.closed, store.thickness, count)
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:

@@ -1,11 +1,14 @@
 """What `sdfnet extract` leaves out, and how it says so."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sdfnet.evaluation.quality
+import sdfnet.latents.extraction
 import sdfnet.surfacing
 from sdfnet.cli.main import main
 from sdfnet.fields import Sphere
@@ -19,16 +22,19 @@ RESULT = extract_mesh
 
 @pytest.fixture
 def specked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every extracted shape but `plain` have a speck beside it, of (1/30)³ of its volume."""
+    """Let every extracted shape have a speck beside it, of (1/30)³ of its volume."""
+    monkeypatch.setattr(sdfnet.surfacing, "extract_mesh", with_speck(1 / 30))
 
-    def with_speck(field, *, similarity, **options):
-        mesh = RESULT(field, similarity=similarity, **options)
-        speck = extract_mesh(Sphere(1.0), resolution=8)
-        size = np.cbrt(mesh.signed_volume / speck.signed_volume) / 30
+
+def with_speck(radius: float):
+    def extract(field, **options):
+        mesh = RESULT(field, **options)
+        speck = RESULT(Sphere(1.0), resolution=8)
+        size = np.cbrt(mesh.signed_volume / speck.signed_volume) * radius
         place = mesh.bounds.upper + 5 * size
         return Mesh(*_arrays(join_meshes([mesh, Mesh(size * speck.vertices + place, speck.faces)])))
 
-    monkeypatch.setattr(sdfnet.surfacing, "extract_mesh", with_speck)
+    return extract
 
 
 def _arrays(mesh: Mesh):
@@ -63,6 +69,31 @@ def test_min_piece_0_keeps_all_and_the_summary_of_other_shapes_stays(
     assert "loose" not in capsys.readouterr().out.splitlines()[-2]
     assert (told["plain"]["pieces"], told["plain"]["removed"]) == (2, [])
     assert len(told["round/ball two"]["removed"]) == 1
+
+
+@pytest.mark.parametrize(("num_surfaces", "pieces"), [(1, 1), (2, 2), (None, 2)])
+def test_what_the_source_has_not_is_left_out_by_every_command(
+    tiny_run: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_surfaces: int | None, pieces: int
+) -> None:
+    for module in (sdfnet.surfacing, sdfnet.latents.extraction, sdfnet.evaluation.quality):
+        monkeypatch.setattr(module, "extract_mesh", with_speck(1 / 12))  # of 5.8e-4 of the volume
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    document = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    for shape in document["shapes"]:
+        shape["num_surfaces"] = num_surfaces
+    (run / "run.json").write_text(json.dumps(document), encoding="utf-8")
+
+    told = extract(run, tmp_path / "out", "shapes=plain")["plain"]
+    assert (told["pieces"], len(told["removed"])) == (pieces, 2 - pieces)
+    words = ["shapes=[plain,round/*]", "frames=3", "resolution=20"]
+    assert main(["morph", f"run={run}", f"out={tmp_path / 'morph'}", *words]) == 0
+    first = next((tmp_path / "morph").glob("*0000.obj"))
+    assert first.read_bytes() == (tmp_path / "out" / "plain.obj").read_bytes()
+    quick = ["resolution=20", "num_points=1000", "num_volume_points=1000", "num_workers=1", "floor=false"]
+    report = tmp_path / "report"
+    assert main(["evaluate", f"run={run}", f"meshes={balls}", f"out={report}", "shapes=plain", *quick]) == 0
+    assert f'"num_components": {pieces}' in next(report.glob("*.json")).read_text(encoding="utf-8")
 
 
 def test_a_bound_that_cannot_be_is_refused(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,7 @@ def test_new_shapes_are_fitted_at_their_place_measured_and_join_a_run(
     records = json.loads((out / "fit.json").read_text())["shapes"]
     run = load_run(out)
     assert run.names == ("a=b [1]", "round/ball two", "plain", *NEW)
+    assert [run.shape(name).num_surfaces for name in NEW] == [1, 1]
     for name, radius in NEW.items():
         mesh, record = read_mesh(out / "meshes" / f"{name}.obj"), records[name]
         assert radii_of(mesh).mean() == pytest.approx(radius, abs=0.02)

@@ -8,7 +8,7 @@ import pytest
 from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.fields import Difference, Sphere, Union
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.loose import drop_loose_pieces, split_pieces
+from sdfnet.geometry.loose import drop_loose_pieces, drop_specks, split_pieces
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.parts import join_meshes
 from sdfnet.surfacing.extract import extract_mesh
@@ -90,6 +90,22 @@ def test_between_shapes_only_so_many_pieces_stay_as_the_shapes_have() -> None:
         assert clean.num_pieces == min(allowed, 4)
         shares = [piece.share for piece in clean.removed]
         assert shares == pytest.approx((volumes / volumes.sum())[allowed:], rel=1e-9)
+
+
+@pytest.mark.parametrize(("num_surfaces", "kept"), [(None, 3), (1, 2), (2, 2), (3, 3)])
+def test_a_learned_shape_has_no_specks_beyond_the_pieces_of_its_source(num_surfaces: int | None, kept: int) -> None:
+    speck, part = ball(0.08, (0.0, 2.0, 0.0)), ball(0.2, (0.0, 0.0, 2.0))  # 5e-4 and 8e-3 of the ball's volume
+    mesh = side_by_side(ball(1.0), ball(0.01, (2.0, 0.0, 0.0)), speck, part)
+    clean = drop_specks(mesh, num_surfaces=num_surfaces)
+    assert clean.num_pieces == kept
+    assert {round(1e6 * piece.share) for piece in clean.removed} == ({1} if kept == 3 else {1, 508})
+    assert drop_specks(mesh, num_surfaces=num_surfaces, min_share=0).mesh is mesh
+    assert drop_specks(mesh, num_surfaces=1, min_share=1e-3).num_pieces == 1  # ten times that reach the part
+
+
+def test_a_bubble_that_the_source_has_not_is_filled() -> None:
+    mesh = side_by_side(ball(1.0), ball(0.08, (0.5, 0, 0), inward=True))
+    assert [drop_specks(mesh, num_surfaces=count).num_cavities for count in (1, 2, None)] == [0, 1, 1]
 
 
 def test_a_piece_that_is_half_of_the_shape_is_never_loose() -> None:

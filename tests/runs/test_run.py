@@ -21,7 +21,7 @@ def saved(tmp_path):
     decoder = build_decoder(SirenConfig(latent_size=4, width=8))
     latents = torch.randn(2, 4)
     shapes = [
-        RunShape(name, Similarity([1e6 + 0.1, -3, 1 / 3], 0.1 + k), f"{name}.obj", f"hash{k}", k == 0)
+        RunShape(name, Similarity([1e6 + 0.1, -3, 1 / 3], 0.1 + k), f"{name}.obj", f"hash{k}", k == 0, None, 1 + k)
         for k, name in enumerate(NAMES)
     ]
     directory = tmp_path / "run"
@@ -44,6 +44,7 @@ def test_saving_and_loading_a_moved_run_changes_nothing(saved, tmp_path):
         assert run.similarity(name).center.tolist() == shape.similarity.center.tolist()
         assert run.similarity(name).scale == shape.similarity.scale
         assert run.shape(name).closed == shape.closed
+        assert run.shape(name).num_surfaces == shape.num_surfaces
     points = torch.rand(10, 3)
     expected = decoder(points[None], latents[1:2])[0]
     torch.testing.assert_close(run.field(NAMES[1])(points), expected)

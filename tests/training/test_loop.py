@@ -46,6 +46,7 @@ def test_a_tiny_decoder_learns_the_shapes_and_both_signs(store, tmp_path):
         steps=300, batch_shapes=3, batch_points=2048, previews=0, evaluations=2, precision="float32"
     )
     run = train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+    assert [shape.num_surfaces for shape in run.shapes] == [1, 1, 1]  # the run knows what its sources had
     for name, index in zip(store.names, range(3), strict=True):
         points = torch.from_numpy(store.heldout(index)[:, :3])
         with torch.no_grad():
