@@ -25,7 +25,7 @@ def test_parts_are_those_of_a_slow_twin(seed):
 
 
 def test_an_edge_given_many_times_joins_and_no_edges_join_nothing():
-    assert label_connected([0] * 256, [1] * 256, 2)[0] == 1  # a sum of 256 ones in eight bits is no edge
+    assert label_connected([0] * 256, [1] * 256, 2)[0] == 1
     count, labels = label_connected([], [], 3)
     assert (count, sorted(labels)) == (3, [0, 1, 2])
     assert label_connected([], [], 0)[0] == 0
