@@ -26,7 +26,7 @@ LARGEST_LOOSE = 0.05
 
 _BEYOND = 10.0
 """What a source does not have is a speck up to so many times `min_share`: one of 24 chairs learned in three minutes had
-one of five times, while a finger or a slat that is torn off has more than twenty times."""
+one of five times. A finger that has come off a body may be below it, and goes; so does what is as small and torn."""
 
 NOTHING = -1
 """The host of what lies in nothing."""

@@ -88,11 +88,11 @@ def drop_unused_vertices(mesh: Mesh) -> Mesh:
 
 def weld_borders(mesh: Mesh, *, tolerance: float) -> Mesh:
     """Merge border vertices within `tolerance` of one another, where rounding has torn an edge apart."""
+    from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
+
     edges = Edges.of(mesh)
     on_border = (edges.counts == 1)[edges.edge_of].reshape(-1, 3)
     border = np.unique(np.concatenate([mesh.faces[on_border], np.roll(mesh.faces, -1, axis=1)[on_border]]))
-    from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
-
     pairs = cKDTree(mesh.vertices[border]).query_pairs(tolerance, output_type="ndarray")
     if len(pairs) == 0:
         return mesh

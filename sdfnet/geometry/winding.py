@@ -30,7 +30,7 @@ SURFACE_STEP = 1e-3
 
 
 def libigl() -> ModuleType:
-    """Return the module `igl`; its import takes half a second, which commands without meshes need not wait for."""
+    """Return the module `igl`; it imports scipy, some tenths of a second that not every command need wait for."""
     import igl
 
     return igl
