@@ -9,8 +9,8 @@ compared in the world.
 Where a morph is cut, no mesh goes on. `carried` then goes on with the vertices of the first frame all the same, by the
 same motion: those at the place of the change may be lost, the others need not be. `matched` starts anew at each cut:
 each place goes on at the nearest point of the next piece's first mesh, in the unit frame, and is carried by its
-triangle. Nearest-point matching takes the nearest point of the end mesh, in the world or after both were normalised:
-whichever has the smaller mean error.
+triangle. Nearest-point matching takes the nearest point of the end mesh, in the world (`nearest`) and after both were
+normalised to the unit frame (`in unit`); `ratio` is by the smaller of both.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Errors:
 
     Attributes
     ----------
-    carried, matched, nearest : float
+    carried, matched, nearest, in_unit : float
     ninth : float
         The 90th percentile of the carried vertices' errors.
     floor : float
@@ -101,6 +101,7 @@ class Errors:
     carried: float
     matched: float
     nearest: float
+    in_unit: float
     ninth: float
     floor: float
     pieces: int
@@ -206,7 +207,7 @@ def measure(morph: Tracked, truth: Callable[[Points], Points]) -> Errors:
     return Errors(
         percent * carried.mean(),
         percent * matched.mean(),
-        percent * min(nearest),
+        *(percent * error for error in nearest),
         percent * float(np.quantile(carried, 0.9)),
         percent * distance.unsigned(places).distance.mean(),
         len(set(pieces)),
@@ -214,13 +215,13 @@ def measure(morph: Tracked, truth: Callable[[Points], Points]) -> Errors:
     )
 
 
-COLUMNS = ("carried %", "matched %", "nearest %", "ratio", "p90 %", "floor %", "pieces", "first piece %")
+COLUMNS = ("carried %", "matched %", "nearest %", "in unit %", "ratio", "p90 %", "floor %", "pieces", "first piece %")
 HEAD = " ".join(f"{column:>9}" for column in COLUMNS)
 
 
 def row(errors: Errors) -> str:
-    ratio = errors.carried / errors.nearest
-    means = f"{errors.carried:9.3f} {errors.matched:9.3f} {errors.nearest:9.3f} {ratio:9.3f}"
+    ratio = errors.carried / min(errors.nearest, errors.in_unit)
+    means = f"{errors.carried:9.3f} {errors.matched:9.3f} {errors.nearest:9.3f} {errors.in_unit:9.3f} {ratio:9.3f}"
     return f"{means} {errors.ninth:9.3f} {errors.floor:9.3f} {errors.pieces:9.4g} {errors.before_cut:13.1f}"
 
 
