@@ -51,9 +51,11 @@ _TURNING = 5e-6
 """Price of a squared turn of the whole. A body as round as an ellipsoid may be turned inside itself, and that explains
 some of what its bends and twists do; a pear that turns is still turned, but for a hundredth (with 1e-4 a quarter)."""
 
-_CHANGE = 1e-3
-"""Price of a squared change of the motion in a travel of one radius: it may change over some hundredths of that. Times
-are measured by travel, and speeds in terms of the mean there, so that the pace of a morph does not matter."""
+_CHANGE = 2e-5
+"""Price of a squared change of the motion's bending in a travel of one radius. Where surfaces show a bend it may change
+over half a hundredth of that, the root of this price; where none shows, over one radius. With fifty times the price the
+motion cannot follow a sphere that is stretched, twisted and bent at once; with a twentieth its bend is lost. Times are
+measured by travel, and speeds in terms of the mean there, so that the pace of a morph does not matter."""
 
 _ROUNDS = 2
 """Fits; each but the first gives less weight to what the one before it did not explain (Cauchy's weights)."""

@@ -93,12 +93,13 @@ def test_motions_that_are_affine_at_each_time_are_found_however_they_change(move
 
 
 def test_the_bean_that_it_becomes_tells_how_a_sphere_begins_to_bend() -> None:
+    """To 0.12 of it; with fifty times the price on changes 0.18, with a twentieth 0.29."""
     seen = seen_of(bent, ball(), TIMES)
     motion = found(seen, TIMES)
     alone = smooth_motion(seen[0].points, seen[0].normals, seen[0].speeds, spread_centers(seen[0].points))
     truth = velocity_of(bent, ball(), 0)
     assert np.linalg.norm(alone - truth) > 1.0 * np.linalg.norm(truth)  # nothing at that time alone tells
-    assert relative_error(motion, bent, ball(), TIMES, 0) < 0.45
+    assert relative_error(motion, bent, ball(), TIMES, 0) < 0.15
 
 
 def test_errors_of_a_learned_field_make_few_bends_of_a_stretch() -> None:
