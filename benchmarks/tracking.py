@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from tracking_changes import print_changes
 from tracking_learned import print_corresponding, print_families
-from tracking_maps import FAMILIES, print_map
+from tracking_maps import FAMILIES, print_map, print_unseen
 
 from sdfnet.evaluation.metrics import surface_distance
 from sdfnet.fields import Field
@@ -56,6 +56,7 @@ def main() -> None:
     if arguments.what == "maps":
         for name, family in FAMILIES.items():
             print_map(name, *family)
+        print_unseen()
     elif arguments.what in ("families", "corresponding"):
         print_learned(arguments)
     for path in arguments.runs:

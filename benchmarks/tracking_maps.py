@@ -2,6 +2,7 @@
 
 `stretch`, `twist` and `bend` return the map by an amount and its inverse. `print_map` carries a mesh along a field that
 moves so, and compares the carried vertices, and nearest points between the end meshes, with where the map takes them.
+`print_unseen` says what is left of the error where all but the twist of a sphere is known: nothing shows how it begins.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import trimesh
 from torch import Tensor
 
 from sdfnet.fields import Box, Difference, Ellipsoid, Field, Sphere
 from sdfnet.geometry.bounds import UNIT_BOUNDS
 from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.similarity import UNIT_RADIUS
+from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.surfacing.tracking import TrackConfig, track_surface
 
 Map = Callable[[Tensor], Tensor]
@@ -101,6 +104,7 @@ def box_frame() -> Field:
 FAMILIES: dict[str, tuple[Field, MakeMap, float]] = {
     "sphere, stretched": (Sphere(0.55), stretch, 0.6),
     "sphere, bent": (Sphere(0.55), bend, 1.2),
+    "sphere, all three": (Sphere(0.55), all_three, 0.8),
     "ellipsoid, bent": (Ellipsoid([0.2, 0.3, 0.7]), bend, 1.2),
     "box frame, stretched": (box_frame(), stretch, 0.5),
     "box frame, twisted": (box_frame(), twist, 1.0),
@@ -122,3 +126,20 @@ def print_map(name: str, field: Field, make: MakeMap, amount: float) -> None:
     percent = 100 / UNIT_RADIUS
     print(f"{name:24} pieces {len(morph.pieces)}, mean error of carried vertices {percent * carried:.3f} %, "
           f"of nearest points {percent * nearest:.3f} %, ratio {carried / nearest:.3f}")  # fmt: skip
+
+
+def print_unseen(amount: float = 0.8) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=5, radius=0.55)
+    start = torch.from_numpy(ball.vertices)
+    truth = all_three(amount)[0](start).numpy()
+    end = MeshDistance(Mesh(truth, ball.faces))
+    before, after = (Similarity.normalizing(points) for points in (ball.vertices, truth))
+    guesses = {
+        "nearest in the world": ball.vertices,
+        "nearest in the unit frame": after.to_world(before.to_unit(ball.vertices)),
+        "all but the twist known": bend(amount)[0](stretch(amount)[0](start)).numpy(),
+    }
+    for name, guess in guesses.items():
+        error = np.linalg.norm(end.unsigned(guess).closest_points - truth, axis=1).mean()
+        percent = 100 * after.scale / UNIT_RADIUS
+        print(f"sphere, all three: {name}, then the nearest point of the end: {percent * error:.2f} %")
