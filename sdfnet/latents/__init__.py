@@ -15,3 +15,4 @@ from sdfnet.latents.mesh_fitting import MeshFits as MeshFits
 from sdfnet.latents.mesh_fitting import fit_meshes as fit_meshes
 from sdfnet.latents.morph import MorphResult as MorphResult
 from sdfnet.latents.morph import make_morph as make_morph
+from sdfnet.latents.tracked import field_along as field_along

@@ -8,16 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-import numpy as np
-
 from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.fields.neural import NeuralField
 from sdfnet.latents.config import MorphConfig
 from sdfnet.latents.frames import MorphFrame
 from sdfnet.latents.sequence import MadeFrame
 from sdfnet.runs import Run
-from sdfnet.surfacing.pieces import TrackConfig, TrackedMorph
+from sdfnet.surfacing.pieces import TrackConfig
 from sdfnet.surfacing.tracking import track_surface
+from sdfnet.surfacing.window import FieldAt
+
+
+def field_along(run: Run, frames: Sequence[MorphFrame]) -> FieldAt:
+    """Return what moves through `frames`: a function from a time, 0 to their number - 1, to its field, unit frame.
+
+    A whole number is that frame, with its very code; between two frames the code goes straight. For `track_surface`.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two frames; from the function, a time before the first or after the last.
+    """
+    last = len(frames) - 1
+    if last < 1:
+        raise ValueError(f"frames must be at least two, got {len(frames)}")
+
+    def field_at(time: float) -> NeuralField:
+        if not 0 <= time <= last:
+            raise ValueError(f"time must be from 0 to {last}, got {time}")
+        before = min(int(time), last - 1)
+        share = time - before
+        if share in (0, 1):
+            return NeuralField(run.decoder, frames[before + int(share)].latent)
+        return NeuralField(run.decoder, frames[before].latent.lerp(frames[before + 1].latent, share))
+
+    return field_at
 
 
 def tracked_frames(
@@ -30,7 +55,8 @@ def tracked_frames(
     ValueError
         A frame without a surface.
     """
-    tracked = _track(run, frames, config=config, progress=progress)
+    options = TrackConfig(resolution=config.resolution, smallest=config.min_piece, on_change=config.on_change)
+    tracked = track_surface(field_along(run, frames), range(len(frames)), config=options, progress=progress)
     cuts = {cut.frame + 1: f"{cut.reason}, at frame {cut.time:.2f}" for cut in tracked.cuts}
     strays = {stray.frame: stray for stray in tracked.strays}
     for index in missing:
@@ -44,18 +70,3 @@ def tracked_frames(
             cut=cuts.get(index, ""),
             stray=strays.get(index),
         )
-
-
-def _track(run: Run, frames: Sequence[MorphFrame], *, config: MorphConfig, progress: bool) -> TrackedMorph:
-    numbers = np.arange(len(frames))
-
-    def field_at(number: float) -> NeuralField:
-        before = int(min(np.floor(number), len(frames) - 2))
-        share = number - before
-        latent = frames[before].latent.lerp(frames[before + 1].latent, share)
-        if share in (0, 1):
-            latent = frames[before + int(share)].latent
-        return NeuralField(run.decoder, latent)
-
-    options = TrackConfig(resolution=config.resolution, smallest=config.min_piece, on_change=config.on_change)
-    return track_surface(field_at, numbers.tolist(), config=options, progress=progress)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sdfnet.geometry.mesh import Mesh
 
 _COMPONENTS = {"float32": 5126, "uint32": 5125, "uint16": 5123}
+_WIDTHS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
 MATERIAL: dict[str, Any] = {
     "doubleSided": True,
@@ -30,26 +31,29 @@ class GlbBuffer:
         self._size = 0
 
     def add(self, items: NDArray, *, target: int | None, with_range: bool = False) -> int:
-        """Append `items` ((N,) or (N, 3); float32, uint32 or uint16) and return the index of their accessor."""
-        data = np.ascontiguousarray(items).tobytes()
-        view: dict[str, Any] = {"buffer": 0, "byteOffset": self._size, "byteLength": len(data)}
-        if target is not None:
-            view["target"] = target
+        """Append `items` ((N,) or (N, 2 to 4); float32, uint32 or uint16) and return the index of their accessor."""
         accessor: dict[str, Any] = {
-            "bufferView": len(self.views),
+            "bufferView": self.add_bytes(np.ascontiguousarray(items).tobytes(), target=target),
             "componentType": _COMPONENTS[items.dtype.name],
             "count": len(items),
-            "type": "SCALAR" if items.ndim == 1 else "VEC3",
+            "type": _WIDTHS[1 if items.ndim == 1 else items.shape[1]],
         }
         if with_range:
             accessor["min"] = np.atleast_1d(items.min(axis=0)).tolist()
             accessor["max"] = np.atleast_1d(items.max(axis=0)).tolist()
-        self.views.append(view)
         self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def add_bytes(self, data: bytes, *, target: int | None = None) -> int:
+        """Append `data`, such as an image, and return the index of its view."""
+        view: dict[str, Any] = {"buffer": 0, "byteOffset": self._size, "byteLength": len(data)}
+        if target is not None:
+            view["target"] = target
+        self.views.append(view)
         data += b"\0" * (-len(data) % 4)  # each view starts at a multiple of four, as section 3.6.2.4 asks
         self._parts.append(data)
         self._size += len(data)
-        return len(self.accessors) - 1
+        return len(self.views) - 1
 
     def to_bytes(self) -> bytes:
         return b"".join(self._parts)
