@@ -1,18 +1,24 @@
 """Animated GLB in the hands of others: the Khronos validator, and three.js in Chromium beside our own pictures."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from in_browser import chair, check_normals, check_outlines, covered, see, shoot_three, validate
+from tiny_runs import learn_run
 
 from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
 from sdfnet.geometry.mesh import Mesh, replace_vertices
 from sdfnet.geometry.motion import MovingMesh, SkinWeights, join_meshes
+from sdfnet.geometry.similarity import Similarity
 from sdfnet.geometry.writing import Axis, save_animated_glb
+from sdfnet.latents import MorphConfig, make_morph
+from sdfnet.latents.sequence import load_stored
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.images import load_image
+from sdfnet.runs import Run, RunShape, load_run
 from sdfnet.surfacing.extract import extract_mesh
 
 SIZE = (320, 240)
@@ -109,6 +115,47 @@ def test_three_js_shows_what_our_own_pictures_show(kind: str, tmp_path: Path) ->
     # Half the time is half-way between the beginnings of the frames 3 and 4; only what is tracked goes on in between.
     tracked_on = kind not in ("far", "chair")
     half = half_way(meshes[3:5]) if tracked_on else meshes[3]
+    for number, mesh in enumerate([meshes[0], half, meshes[-1]]):
+        ours = see(mesh, camera, SIZE)
+        check_outlines(ours.coverage, covered(tmp_path / f"flat_{number}.png"))
+        check_normals(ours, tmp_path / f"normals_{number}.png")
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that has learned two shapes without a symmetry, of different size and place in the world."""
+    bodies = {
+        "low": SmoothUnion(Box([0.6, 0.25, 0.35]), Sphere(0.3, center=[0.4, 0.3, 0.15]), width=0.2),
+        "high": SmoothUnion(Box([0.35, 0.5, 0.3]), Sphere(0.3, center=[0.35, -0.35, 0.2]), width=0.2),
+    }
+    places = {"low": Similarity([3.0, -1.0, 2.0], 2.0), "high": Similarity([3.3, -0.9, 1.9], 1.6)}
+    shapes = [RunShape(name, places[name], f"{name}.obj", content_hash="", closed=True) for name in bodies]
+    return load_run(learn_run(tmp_path_factory.mktemp("runs") / "blobs", shapes, list(bodies.values())))
+
+
+@pytest.mark.slow
+@pytest.mark.render
+@pytest.mark.parametrize("is_tracked", [True, False])
+def test_three_js_shows_the_meshes_of_a_morph(is_tracked: bool, blobs: Run, tmp_path: Path) -> None:
+    """What `sdfnet morph` writes, of a trained run in the world, with another axis up when it is not tracked."""
+    config = MorphConfig(
+        frames=5, resolution=32, tracked=is_tracked, up_axis="y" if is_tracked else "z", format=("glb",), fps=10,
+        width=64, height=48,
+    )  # fmt: skip
+    result = make_morph(blobs, ["low", "high"], tmp_path / "out", config=config)
+    records = json.loads(result.manifest.read_text())["frames"]
+    assert [record["piece"] for record in records] == [0 if is_tracked else None] * 5
+    meshes = [load_stored(tmp_path / "out" / record["stored"]) for record in records]
+    (path,) = result.films
+    assert validate(path)["issues"]["messages"] == []
+    camera = fit_camera(meshes, size=SIZE, azimuth=40, elevation=25, up_axis=config.up_axis)
+    looks = ["flat", "normals"]
+    seen = shoot_three(path, camera, size=SIZE, out=tmp_path, shares=[0, 0.5, 1], looks=looks)
+    assert seen["console"] == seen["refused"] == []
+    assert seen["duration"] == pytest.approx(0.5)
+    assert seen["targets"] == ([4] if is_tracked else [0] * 5)
+    # As above: half the time is half-way between the beginnings of the frames 2 and 3.
+    half = half_way(meshes[2:4]) if is_tracked else meshes[2]
     for number, mesh in enumerate([meshes[0], half, meshes[-1]]):
         ours = see(mesh, camera, SIZE)
         check_outlines(ours.coverage, covered(tmp_path / f"flat_{number}.png"))
