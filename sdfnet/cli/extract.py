@@ -131,7 +131,7 @@ def _extract_one(config: ExtractConfig, field: Field, shape: RunShape) -> tuple[
         sharp=config.sharp,
         sparse=config.sparse,
     )
-    clean = drop_specks(mesh, num_surfaces=shape.num_surfaces, min_share=config.min_piece)
+    clean = drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=config.min_piece)
     summary = _summary(clean)
     if config.max_faces is None:
         return clean.mesh, summary

@@ -72,13 +72,16 @@ def morph(config: MorphKeys) -> None:
     say_where(config.folder)
 
 
-def _cuts_told(cuts: list[dict[str, Any]]) -> str:
+def _cuts_told(num_pieces: int, cuts: list[dict[str, Any]]) -> str:
     """Return where a tracked morph is cut, the first few places in words."""
     if not cuts:
         return "tracked: one mesh throughout"
     places = [f"before frame {cut['frame']} ({cut['reason'].split(';')[0]})" for cut in cuts[:_CUTS_TOLD]]
     more = f", and {len(cuts) - _CUTS_TOLD} more in morph.json" if len(cuts) > _CUTS_TOLD else ""
-    return f"tracked: {len(cuts) + 1} pieces, a new one starts {'; '.join(places)}{more}"
+    what = f"{num_pieces} pieces, a new one starts"
+    if num_pieces > len(cuts) + 1:
+        what = f"{num_pieces} meshes, each frame has faces of its own, since none could be carried on"
+    return f"tracked: {what} {'; '.join(places)}{more}"
 
 
 def _strays_told(strays: list[dict[str, Any]]) -> list[str]:
@@ -87,14 +90,15 @@ def _strays_told(strays: list[dict[str, Any]]) -> list[str]:
         return []
     vertices, farthest, bare = (max(stray[name] for stray in strays) for name in ("vertices", "farthest", "bare"))
     off = f"up to {vertices} vertices are off it, by {farthest:.2g} % of the radius at most"
-    return [f"kept through changes of topology in {len(strays)} frames: {off}; {100 * bare:.2g} % of it is not covered"]
+    uncovered = f"{100 * bare:.2g} % of the surface has no mesh near it"
+    return [f"kept through changes of topology in {len(strays)} frames: {off}; {uncovered}"]
 
 
 def _told(report: dict[str, Any]) -> list[str]:
     """Return what one should know of a report without opening it."""
     summary, lines = report["summary"], []
     if report["tracked"] is not None:
-        lines.append(_cuts_told(report["tracked"]["cuts"]))
+        lines.append(_cuts_told(report["tracked"]["pieces"], report["tracked"]["cuts"]))
         lines += _strays_told(report["tracked"]["strays"])
     removed, pace = summary["removed"], summary["pace"]["ratio"]
     if removed["pieces"]:
@@ -107,12 +111,17 @@ def _told(report: dict[str, Any]) -> list[str]:
     return [*lines, f"travel from frame to frame: {travel}{evenness}"]
 
 
+def _interrupted(config: MorphKeys) -> str:
+    kept = f"Finished frames are kept in {config.folder}; the same command goes on"
+    return f"{kept}, but tracks all anew: a motion is kept only as frames." if config.tracked else f"{kept}."
+
+
 COMMAND = Command(
     name="morph",
     config=MorphKeys,
     run=morph,
     output_key="out",
-    interrupted=lambda config: f"Finished frames are kept in {config.folder}; the same command goes on.",
+    interrupted=_interrupted,
     examples=(
         "sdfnet morph run=runs/chairs 'shapes=[chair_01,chair_07,chair_12]' frames=60 out=morph",
         "sdfnet morph run=runs/chairs 'shapes=[chair_0*]' playback=loop path=spline 'format=[glb,gif]' out=loop",

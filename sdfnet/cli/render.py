@@ -134,8 +134,9 @@ def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
     def extracted(name: str) -> Mesh:
         field, similarity = run.field(name), run.similarity(name)
         mesh = extract_mesh(field, resolution=config.resolution, similarity=similarity, sparse=config.sparse)
-        num_surfaces = run.shape(name).num_surfaces
-        return drop_specks(mesh, num_surfaces=num_surfaces, min_share=config.min_piece).mesh
+        shape = run.shape(name)
+        clean = drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=config.min_piece)
+        return clean.mesh
 
     return list(dict.fromkeys(chosen)), extracted
 

@@ -100,6 +100,8 @@ class CleanMesh:
     ----------
     mesh : Mesh
         Vertices and faces that stay keep their order; the very mesh that was given if nothing was loose.
+    kept : (F,) bool
+        The faces that stay.
     removed : tuple of RemovedPiece
         The largest first.
     num_pieces, num_cavities : int
@@ -107,6 +109,7 @@ class CleanMesh:
     """
 
     mesh: Mesh
+    kept: NDArray[np.bool_]
     removed: tuple[RemovedPiece, ...]
     num_pieces: int
     num_cavities: int
@@ -164,32 +167,49 @@ def drop_loose_pieces(
         if len(dropped):
             dropped[np.where(pieces.is_cavity, -1.0, pieces.shares).argmax()] = False
         dropped = _with_contents(pieces, dropped)
-    if not dropped.any():
-        return CleanMesh(mesh, (), pieces.num_pieces, pieces.num_cavities)
+    return _without(mesh, pieces, dropped)
+
+
+def keep_surfaces(mesh: Mesh, kept: NDArray[np.bool_]) -> CleanMesh:
+    """Return `mesh` with those of its connected surfaces that have a face among the `kept` (F,)."""
+    pieces = split_pieces(mesh)
+    dropped = np.ones(len(pieces.volumes), dtype=bool)
+    dropped[pieces.surface_of[kept]] = False
+    return _without(mesh, pieces, dropped)
+
+
+def _without(mesh: Mesh, pieces: Pieces, dropped: NDArray[np.bool_]) -> CleanMesh:
+    """Return `mesh` without the surfaces `dropped` (C,)."""
+    kept = ~dropped[pieces.surface_of]
     return CleanMesh(
-        _kept(mesh, ~dropped[pieces.surface_of]),
-        _removed(mesh, pieces, dropped),
+        mesh if kept.all() else _kept(mesh, kept),
+        kept,
+        _removed(mesh, pieces, dropped) if dropped.any() else (),
         int((~pieces.is_cavity & ~dropped).sum()),
         int((pieces.is_cavity & ~dropped).sum()),
     )
 
 
-def drop_specks(mesh: Mesh, *, num_surfaces: int | None, min_share: float = MIN_PIECE) -> CleanMesh:
+def drop_specks(
+    mesh: Mesh, *, num_surfaces: int | None, is_mix: bool = False, min_share: float = MIN_PIECE
+) -> CleanMesh:
     """Return the `mesh` of a learned shape without specks and bubbles: the rule of all that extracts learned shapes.
 
-    Below `min_share` of the volume they go; up to ten times that only beyond as many as the source of the shape has.
+    Below `min_share` of the volume they go; up to ten times that only beyond as many as the source of the shape has. Of
+    a mix, which nobody has learned, all goes beyond as many that is not too large to be called loose.
 
     Parameters
     ----------
     num_surfaces : int or None
-        Connected surfaces of the source, those of cavities included; None if unknown.
+        Connected surfaces of the source, those of cavities included; of a mix, the most of what it is mixed of. None if
+        unknown.
     """
     return drop_loose_pieces(
         mesh,
         min_share=min_share,
         num_pieces=num_surfaces,
         num_cavities=None if num_surfaces is None else num_surfaces - 1,
-        largest=min(_BEYOND * min_share, LARGEST_LOOSE),
+        largest=LARGEST_LOOSE if is_mix else min(_BEYOND * min_share, LARGEST_LOOSE),
     )
 
 

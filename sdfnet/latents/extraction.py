@@ -1,8 +1,9 @@
 """The surfaces of a morph's frames, extracted one by one and cleaned: each frame has faces of its own.
 
-A frame that is a shape is what extracting that shape gives, without the specks that `min_piece` tells. Between shapes
-a learned surface also has loose pieces that are no specks (bits of a spindle that fades): there as many pieces stay as
-the shapes before and after have, whichever has more, and besides only what is too large to be called loose.
+A frame that is a shape is what extracting that shape gives, without the specks that `min_piece` tells; a mix loses the
+loose pieces that none of its shapes has. Between shapes a learned surface also has larger loose pieces, bits of a
+spindle that fades: there as many stay as the shapes before and after have, whichever has more, and besides only what is
+too large to be called loose.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sdfnet.fields.neural import NeuralField
-from sdfnet.geometry.loose import drop_loose_pieces, drop_specks
+from sdfnet.geometry.loose import CleanMesh, drop_loose_pieces, drop_specks
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.latents.frames import MorphConfig, MorphFrame
 from sdfnet.latents.sequence import MadeFrame, shapes_around
@@ -58,13 +59,13 @@ def piece_counter(
 ) -> Callable[[int], PieceCounts | None]:
     """Return a function from a frame's index to what that frame may have; None for a shape, which has what it has.
 
-    Each shape is extracted for it once, when first asked for.
+    Each shape is extracted for it once, when first asked for. A mix counts with no more than what it is mixed of has.
     """
 
     @functools.cache
     def of_shape(index: int) -> PieceCounts:
         made = extract_frame(run, frames, index, config=config)
-        return PieceCounts(made.num_pieces, made.num_cavities)
+        return PieceCounts(made.num_pieces - made.num_extra, made.num_cavities)
 
     def of_frame(index: int) -> PieceCounts | None:
         if frames[index].shape or config.min_piece == 0:
@@ -85,22 +86,33 @@ def extract_frame(
     allowed : PieceCounts, optional
         Of what is loose, only so much stays. Without it only specks go.
     """
-    mesh, shape = _extract(run, frames[index], index, config), frames[index].shape
-    if allowed is None:
-        num_surfaces = run.shape(shape).num_surfaces if shape else None
-        clean = drop_specks(mesh, num_surfaces=num_surfaces, min_share=config.min_piece)
-    else:
-        clean = drop_loose_pieces(
-            mesh, min_share=config.min_piece, num_pieces=allowed.pieces, num_cavities=allowed.cavities
-        )
+    clean = clean_frame(run, frames[index], _extract(run, frames[index], index, config), allowed, config.min_piece)
     return MadeFrame(
         index,
         clean.mesh,
         removed=clean.removed,
         num_pieces=clean.num_pieces,
         num_cavities=clean.num_cavities,
-        num_extra=0 if allowed is None else max(0, clean.num_pieces - allowed.pieces),
+        num_extra=num_extra(run, frames[index], clean, allowed),
     )
+
+
+def clean_frame(run: Run, frame: MorphFrame, mesh: Mesh, allowed: PieceCounts | None, min_share: float) -> CleanMesh:
+    """Return the mesh of a frame without its loose pieces (`extract_frame`)."""
+    if allowed is not None:
+        return drop_loose_pieces(mesh, min_share=min_share, num_pieces=allowed.pieces, num_cavities=allowed.cavities)
+    if not frame.shape:
+        return drop_loose_pieces(mesh, min_share=min_share)
+    shape = run.shape(frame.shape)
+    return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=min_share)
+
+
+def num_extra(run: Run, frame: MorphFrame, clean: CleanMesh, allowed: PieceCounts | None) -> int:
+    """Return how many pieces a frame has beyond what it may have: too large to be called loose."""
+    most = None if allowed is None else allowed.pieces
+    if frame.shape and run.shape(frame.shape).is_mix:
+        most = run.shape(frame.shape).num_surfaces
+    return 0 if most is None else max(0, clean.num_pieces - most)
 
 
 def _extract(run: Run, frame: MorphFrame, index: int, config: MorphConfig) -> Mesh:

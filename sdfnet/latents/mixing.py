@@ -145,12 +145,15 @@ def _extend(run: Run, name: str, weights: Mapping[str, float]) -> Run:
     """Return `run` with one more shape."""
     latent = _weighted_sum(torch.stack([run.latent(each) for each in weights]), list(weights.values()))
     _warn_if_far(run, name, latent)
+    counts = [run.shape(each).num_surfaces for each in weights]
+    known = [count for count in counts if count is not None]
     shape = RunShape(
         name,
         mix_similarities([run.similarity(each) for each in weights], list(weights.values())),
         source="",
         content_hash="",
         closed=all(run.shape(each).closed for each in weights),
+        num_surfaces=max(known) if len(known) == len(counts) else None,
     )
     return dataclasses.replace(run, latents=torch.cat([run.latents, latent[None]]), shapes=(*run.shapes, shape))
 

@@ -73,7 +73,7 @@ def _tracked(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return where a tracked morph is cut and why, and where its mesh is off the surface, `farthest` in percent."""
     strays = [record["stray"] for record in records if record.get("stray")]
     return {
-        "pieces": len({record["piece"] for record in records}),
+        "pieces": len({record["piece"] for record in records if record["piece"] is not None}) or len(records),
         "cuts": [{"frame": record["index"], "reason": record["cut"]} for record in records if record["cut"]],
         "strays": [stray | {"farthest": 100 * stray["farthest"] / UNIT_RADIUS} for stray in strays],
     }

@@ -6,15 +6,20 @@ starts a new one, and its `cut` says why. With `on_change=keep` its `stray` says
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Sequence
 
-from sdfnet.evaluation.topology import components_and_genus
+import numpy as np
+from numpy.typing import NDArray
+
 from sdfnet.fields.neural import NeuralField
+from sdfnet.geometry.loose import keep_surfaces
 from sdfnet.latents.config import MorphConfig
+from sdfnet.latents.extraction import clean_frame, num_extra, piece_counter
 from sdfnet.latents.frames import MorphFrame
 from sdfnet.latents.sequence import MadeFrame
 from sdfnet.runs import Run
-from sdfnet.surfacing.pieces import TrackConfig
+from sdfnet.surfacing.pieces import TrackConfig, TrackedMorph
 from sdfnet.surfacing.tracking import track_surface
 from sdfnet.surfacing.window import FieldAt
 
@@ -50,6 +55,9 @@ def tracked_frames(
 ) -> Generator[MadeFrame]:
     """Yield each of the `missing` frames in turn, world frame. All are tracked, whatever is missing.
 
+    Tracking is done before this returns. Loose pieces are left out as in `extraction`, but a surface that is not loose
+    in one frame of a piece stays in all.
+
     Raises
     ------
     ValueError
@@ -57,16 +65,38 @@ def tracked_frames(
     """
     options = TrackConfig(resolution=config.resolution, smallest=config.min_piece, on_change=config.on_change)
     tracked = track_surface(field_along(run, frames), range(len(frames)), config=options, progress=progress)
+    return _made(run, frames, missing, tracked, config)
+
+
+def _made(
+    run: Run, frames: Sequence[MorphFrame], missing: Sequence[int], tracked: TrackedMorph, config: MorphConfig
+) -> Generator[MadeFrame]:
     cuts = {cut.frame + 1: f"{cut.reason}, at frame {cut.time:.2f}" for cut in tracked.cuts}
     strays = {stray.frame: stray for stray in tracked.strays}
+    counts_of = piece_counter(run, frames, config=config)
+
+    @functools.lru_cache(maxsize=1)
+    def kept(number: int) -> NDArray[np.bool_]:
+        """Return which faces of a piece are not loose in some frame."""
+        piece = tracked.pieces[number]
+        numbers = range(piece.first_frame, piece.last_frame + 1)
+        cleaned = [
+            clean_frame(run, frames[index], piece.mesh(index), counts_of(index), config.min_piece) for index in numbers
+        ]
+        return np.any([clean.kept for clean in cleaned], axis=0)
+
     for index in missing:
-        mesh = tracked.mesh(index).to_world(frames[index].similarity)
+        piece = tracked.piece_at(index)
+        clean = keep_surfaces(tracked.mesh(index).to_world(frames[index].similarity), kept(piece))
         alone = config.on_change == "frames" and bool(tracked.cuts)
         yield MadeFrame(
             index,
-            mesh,
-            piece=None if alone else tracked.piece_at(index),
-            num_pieces=components_and_genus(mesh).num_components,
+            clean.mesh,
+            piece=None if alone else piece,
+            removed=clean.removed,
+            num_pieces=clean.num_pieces,
+            num_cavities=clean.num_cavities,
+            num_extra=num_extra(run, frames[index], clean, counts_of(index)),
             cut=cuts.get(index, ""),
             stray=strays.get(index),
         )

@@ -42,7 +42,8 @@ class RunShape:
     thickness : float or None
         World units; given where zero-volume sheets were thickened.
     num_surfaces : int or None
-        Connected surfaces of the source, those of cavities included; None if nobody counted them.
+        Connected surfaces of the source, those of cavities included; None if nobody counted them. Of a mix, the most
+        that any of its shapes has.
     """
 
     name: str
@@ -52,6 +53,11 @@ class RunShape:
     closed: bool
     thickness: float | None = None
     num_surfaces: int | None = None
+
+    @property
+    def is_mix(self) -> bool:
+        """Whether it is a sum of learned shapes, which has no source."""
+        return not self.source
 
     def to_dict(self) -> dict[str, Any]:
         keys = ("name", "source", "content_hash", "closed", "thickness", "num_surfaces")

@@ -38,6 +38,9 @@ _FINER = 2
 """Of the lattice on which a piece starts: tips, gaps and necks that one of `resolution` does not see are most of what a
 mesh with edges of one length lacks, and cost few faces."""
 
+_REASONS = 3
+"""A cut names so many changes."""
+
 _SHORTER_STEPS = 3
 """A frame whose mesh comes out unsound is tried again in so many times as many sub-steps."""
 
@@ -92,7 +95,7 @@ def track_surface(
             first = pieces[-1].last_frame + 1 if pieces else 0
             start = _start(field_at(times[first]), even_start, first, transitions, config)
             if start is None:
-                cut = _change_after(transitions.changes, first)
+                cut = _change_after(transitions.changes, first, first, times[first])
                 cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
                 piece, cut = _single(field_at(times[first]), first, config), cut if first < len(times) - 1 else None
                 bar.update()
@@ -111,7 +114,7 @@ def _start(field: Field, first_mesh: Mesh, frame: int, transitions: Transitions,
     """Return the mesh that a piece starts from; None where the frame has to be meshed on its own."""
     if frame == 0:
         return first_mesh, settle(first_mesh, field)
-    if config.on_change != "keep" and _change_after(transitions.changes, frame) is not None:
+    if config.on_change != "keep" and any(_ends(change, frame, frame) for change in transitions.changes):
         return None  # one frame: need not be even
     return _sound_start(field, config)
 
@@ -161,7 +164,7 @@ def _track_piece(
     bar.update()
     cut = None
     for frame in range(first, len(times) - 1):
-        change = _change_after(transitions.changes, frame)
+        change = _change_after(transitions.changes, frame, first, times[frame])
         cut = None if keep else change
         if cut is None:
             moved, reached, reason = _carried(carried, way, frame, tolerated, keep)
@@ -206,11 +209,21 @@ def _check_start(mesh: Mesh, field: Field) -> None:
         )
 
 
-def _change_after(changes: Sequence[Change], frame: int) -> Cut | None:
-    reasons = [change for change in changes if change.frame == frame]
+def _ends(change: Change, frame: int, first: int) -> bool:
+    """Return whether a mesh that begins at the frame `first` cannot go on from `frame` for this change.
+
+    One that begins after the change, but before the lattice shows it, still has what was before.
+    """
+    return change.frame == frame or (change.frame < first and change.seen == frame)
+
+
+def _change_after(changes: Sequence[Change], frame: int, first: int, time: float) -> Cut | None:
+    reasons = [change for change in changes if _ends(change, frame, first)]
     if not reasons:
         return None
-    return Cut(frame, reasons[0].time, "; ".join(change.reason for change in reasons), True)
+    told = list(dict.fromkeys(change.reason for change in reasons))
+    more = f" and {len(told) - _REASONS} changes more" if len(told) > _REASONS else ""
+    return Cut(frame, max(reasons[0].time, time), "; ".join(told[:_REASONS]) + more, True)
 
 
 def _even_mesh(field: Field, config: TrackConfig, *, finer: int = 1) -> Mesh:

@@ -47,6 +47,8 @@ class Change:
     time, until : float
         The last sub-step before it, and the first at which it is seen.
     before, after : LevelTopology
+    seen : int
+        The last frame before the lattice shows it, maybe later: a mesh that begins in between has what was before.
     """
 
     frame: int
@@ -54,6 +56,7 @@ class Change:
     until: float
     before: LevelTopology
     after: LevelTopology
+    seen: int
 
     @property
     def reason(self) -> str:
@@ -111,7 +114,7 @@ def find_changes(
         look = _Look(field_at, list(times), Lattice.over(bounds, samples), substeps, smallest)
         twice = Lattice.over(bounds, _FINER * samples)
         seen, found = look.follow(twice, sparing=samples != resolution, progress=progress)
-        changes += [change for change in seen if not any(_same(change, other) for other in changes)]
+        changes = _joined(changes, seen)
     changes.sort(key=lambda change: (change.time, change.until))
     return Transitions(tuple(changes), *(tuple(column) for column in zip(*found, strict=True)))
 
@@ -230,7 +233,7 @@ def _changes_between(
         if after != before:
             span = interval.time(shares[step - 1]), interval.time(shares[step])
             places = places_of_change(values[step - 1], values[step])
-            changes.append(_Seen(Change(interval.frame, *span, before, after), step, places))
+            changes.append(_Seen(Change(interval.frame, *span, before, after, interval.frame), step, places))
         before = after
     return changes
 
@@ -245,6 +248,18 @@ def _lasting(doubtful: list[Change]) -> list[Change]:
         else:
             lasting.append(change)
     return lasting
+
+
+def _joined(changes: Sequence[Change], more: Sequence[Change]) -> list[Change]:
+    """Return the changes that two lattices show, each once."""
+    joined = list(changes)
+    for change in more:
+        twin = next((index for index, other in enumerate(changes) if _same(change, other)), None)
+        if twin is None:
+            joined.append(change)
+        else:
+            joined[twin] = replace(joined[twin], seen=max(joined[twin].seen, change.seen))
+    return joined
 
 
 def _same(one: Change, other: Change) -> bool:

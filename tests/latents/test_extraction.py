@@ -17,6 +17,7 @@ from sdfnet.geometry.similarity import Similarity
 from sdfnet.geometry.writing import save_mesh
 from sdfnet.latents.extraction import extract_frame, extracted_frames
 from sdfnet.latents.frames import MorphConfig, plan_frames
+from sdfnet.latents.mixing import add_mixes
 from sdfnet.latents.morph import make_morph
 from sdfnet.latents.sequence import shapes_around
 from sdfnet.runs import Run, RunShape
@@ -86,6 +87,25 @@ def test_a_large_piece_too_many_stays_and_is_counted() -> None:
     assert (made.num_pieces, made.num_extra, made.removed) == (2, 1, ())
     every = dataclasses.replace(CONFIG, min_piece=0)
     assert extract_frame(run, frames, 1, config=every).num_pieces == 2
+
+
+def test_a_mix_has_no_more_loose_pieces_than_its_shapes_and_neither_has_what_leads_to_it(tmp_path: Path) -> None:
+    """Its code has three balls more than any shape: two small ones that go, and one too large that is counted."""
+    codes = {"a": [0.4, 0.2, -0.2, -0.2], "b": [0.4, -0.2, 0.2, -0.2], "c": [0.4, 0.1, -0.29, -0.2]}
+    run = balls_run(codes)
+    shapes = tuple(dataclasses.replace(shape, source="there", num_surfaces=2) for shape in run.shapes)
+    run = dataclasses.replace(run, shapes=shapes)
+    balls = torch.tensor([0.4, 0.25, 0.2, 0.1])
+    mixed, (_, name) = add_mixes(run, ["a", "0.5*a + 0.5*b"])
+    assert (mixed.shape(name).is_mix, mixed.shape(name).num_surfaces) == (True, 2)
+    mixed = dataclasses.replace(mixed, latents=torch.cat([mixed.latents[:-1], balls[None]]))
+    made = frame_of(mixed, ["a", name], 2, CONFIG)
+    assert [piece.center for piece in made.removed] == [pytest.approx((0, 0, 0.75), abs=0.01)]
+    assert (made.num_pieces, made.num_extra) == (3, 1)  # that of 0.2 has a share of 9 %: too large to be called loose
+    frames = plan_frames(mixed, ["a", name], config=CONFIG)
+    frames[1] = dataclasses.replace(frames[1], latent=torch.tensor([0.4, 0.25, 0.1, 0.08]))
+    (between,) = extracted_frames(mixed, frames, [1], config=CONFIG)
+    assert (between.num_pieces, between.num_extra, len(between.removed)) == (2, 0, 2)
 
 
 def test_a_shape_is_what_extraction_gives_but_for_specks(tmp_path: Path) -> None:

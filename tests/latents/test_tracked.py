@@ -5,7 +5,7 @@ import json
 import re
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from exact_spheres import SphereDecoder, sphere_run
 from torch import Tensor
 
 import sdfnet
+from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.geometry.reading import read_mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents import production
@@ -21,7 +22,7 @@ from sdfnet.latents.config import MorphConfig
 from sdfnet.latents.frames import plan_frames
 from sdfnet.latents.morph import make_morph
 from sdfnet.latents.sequence import load_stored
-from sdfnet.latents.tracked import field_along
+from sdfnet.latents.tracked import field_along, tracked_frames
 from sdfnet.runs import Run
 
 SMALL = MorphConfig(
@@ -162,6 +163,42 @@ def test_where_a_sphere_splits_the_sequence_is_cut_and_says_why(run: Run, tmp_pa
     alone = dataclasses.replace(config, on_change="frames")
     records = json.loads(make_morph(pair, ["small", "large"], tmp_path / "alone", config=alone).manifest.read_text())
     assert [record["piece"] for record in records["frames"]] == [None] * 6
+
+
+class CompanionDecoder(SphereDecoder):
+    """A sphere and beside it another, of the radius that the code's first number says."""
+
+    def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        (latents_BL,) = conditioned
+        place, radii = points_BN3.new_tensor([0.7, 0.0, 0.0]), latents_BL[:, None, [3, 0]]
+        distances = torch.stack([points_BN3.norm(dim=-1), (points_BN3 - place).norm(dim=-1)], dim=-1)
+        return (distances - radii).amin(dim=-1)
+
+
+@pytest.mark.parametrize(("largest", "on_change"), [(0.14, "cut"), (0.14, "frames"), (0.2, "cut")])
+def test_loose_pieces_are_left_out_and_told_and_a_large_one_stays(
+    run: Run, largest: float, on_change: Literal["cut", "frames"]
+) -> None:
+    """A companion comes and goes. One of 4 % of the volume is loose; one of 11 % is not, nor where it is smaller."""
+    run = dataclasses.replace(run, decoder=CompanionDecoder())
+    config = dataclasses.replace(SMALL, frames=5, resolution=40, on_change=on_change, frame="unit")
+    radii = [-0.1, 0.9 * largest, largest, 0.9 * largest, -0.1]
+    frames = [
+        dataclasses.replace(frame, latent=torch.tensor([radius, 0, 0, 0.4]))
+        for frame, radius in zip(plan_frames(run, ["small", "large"], config=config), radii, strict=True)
+    ]
+    made = list(tracked_frames(run, frames, range(5), config=config))
+    there, stays = [1 <= index <= 3 for index in range(5)], largest > 0.15
+    assert [one.num_pieces for one in made] == [1 + (stays and has) for has in there]
+    assert [len(one.removed) for one in made] == [int(has and not stays) for has in there]
+    assert [one.num_extra for one in made] == [int(has and stays) for has in there]
+    if not stays:
+        assert made[2].removed[0].share == pytest.approx(largest**3 / (largest**3 + 0.4**3), rel=0.3)
+        assert made[2].removed[0].center == pytest.approx((0.7, 0, 0), abs=0.01)
+    for one in made:
+        assert one.num_pieces == components_and_genus(one.mesh).num_components
+    faces = [one.mesh.faces for one in made[1:4]]
+    assert on_change == "frames" or all(np.array_equal(faces[0], other) for other in faces)
 
 
 def test_a_killed_tracked_morph_ends_with_the_same_meshes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -13,10 +15,11 @@ from sdfnet.fields.primitives import Box, Sphere, Torus
 from sdfnet.fields.transforms import Offset, Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 from sdfnet.geometry.mesh import Mesh
+from sdfnet.surfacing import tracking
 from sdfnet.surfacing.euler import LevelTopology, level_topology
 from sdfnet.surfacing.marching import march
 from sdfnet.surfacing.tracking import TrackConfig, track_surface
-from sdfnet.surfacing.transitions import find_changes
+from sdfnet.surfacing.transitions import Change, find_changes
 from sdfnet.surfacing.window import sample
 
 TIMES = np.linspace(0, 1, 11).tolist()
@@ -157,3 +160,17 @@ def test_topology_on_a_lattice_is_that_of_the_mesh(seed: int) -> None:
     assert topology.num_components > 1
     assert found.components + found.cavities == topology.num_components
     assert topology.genus - 1 <= found.genus <= topology.genus  # one of these has a tunnel inside a cell
+
+
+def test_a_mesh_that_begins_before_the_lattice_shows_a_change_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two changes of the field: after frame 1, which the lattice shows after frame 6 only, and after frame 5."""
+    whole = find_changes(lambda time: Sphere(0.5 + 0.1 * time), TIMES, resolution=24)
+    one, two = LevelTopology(1, 0, 0), LevelTopology(2, 0, 0)
+    late = Change(1, 0.15, 0.1625, one, two, seen=6)
+    soon = Change(5, 0.55, 0.5625, two, one, seen=5)
+    for changes, expected in (((late, soon), [1, 5, 6]), ((soon,), [5]), ((late,), [1, 6])):
+        found = dataclasses.replace(whole, changes=changes)
+        monkeypatch.setattr(tracking, "find_changes", lambda *rest, found=found, **options: found)
+        morph = track_surface(lambda time: Sphere(0.5 + 0.1 * time), TIMES, config=TrackConfig(resolution=24))
+        assert [cut.frame for cut in morph.cuts] == expected
+        assert all(TIMES[cut.frame] <= cut.time < TIMES[cut.frame + 1] for cut in morph.cuts)
