@@ -102,7 +102,7 @@ def surface_travel(decoder: Decoder, latents: Tensor, places: NDArray[np.float64
         after = NeuralField(decoder, latents[k])
         reached = _even_points(after, lattices[k % 2])
         between, moved = (places[k - 1] + places[k]) / 2, places[k] - places[k - 1]
-        ways = [_distances(after, surface, between, moved), _distances(before, reached, between, -moved)]
+        ways = [_distances(before, after, surface, between, moved), _distances(after, before, reached, between, -moved)]
         means = [float(way.mean()) for way in ways if len(way)]
         travels.append(sum(means) / len(means) if means else 0.0)
         before, surface = after, reached
@@ -137,13 +137,15 @@ def _nodes_near(field: NeuralField, nodes: Tensor, value: float) -> tuple[Tensor
 
 
 def _distances(
-    other: NeuralField, points: Tensor, between: NDArray[np.float64], moved: NDArray[np.float64]
+    own: NeuralField, other: NeuralField, points: Tensor, between: NDArray[np.float64], moved: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return how far the surface travels from each of `points` to that of `other`, where places change by `moved`."""
+    """Return how far the surface goes from `points` of `own` to that of `other`, where places change by `moved`."""
     slope = gradient(other, points, chunk_size=_CHUNK)
     steepness = slope.norm(dim=-1)
     normals = (slope / steepness.clamp_min(1e-12)[:, None]).double().cpu().numpy()
-    outward_unit = -evaluate(other, points, chunk_size=_CHUNK) / steepness.clamp_min(_FLATTEST)
+    # By how much the field changes: projected points may be farther from the surface than it travels in a step.
+    change = evaluate(other, points, chunk_size=_CHUNK) - evaluate(own, points, chunk_size=_CHUNK)
+    outward_unit = -change / steepness.clamp_min(_FLATTEST)
     outward = outward_unit.double().cpu().numpy()
     # A fixed place x of the unit frame is at x / s + c in the world, which moves by dc - x / s * d(log s). Taken
     # half-way between the surfaces, the error is of third order.

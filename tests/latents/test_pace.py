@@ -43,6 +43,13 @@ class RushDecoder(SphereDecoder):
         return (torch.cat([latents_BL[:, :3], radii], dim=1),)
 
 
+class SteepDecoder(SphereDecoder):
+    """The spheres, from a field that rises so fast beside them that points end up to 0.001 from the surface."""
+
+    def decode(self, points_BN3: torch.Tensor, conditioned: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return torch.sinh(120 * super().decode(points_BN3, conditioned).clamp(-0.2, 0.2)) / 120
+
+
 def codes_along(run, num_steps: int) -> torch.Tensor:
     shares = torch.linspace(0, 1, num_steps + 1)[:, None]
     return run.latents[0] + shares * (run.latents[1] - run.latents[0])
@@ -62,6 +69,12 @@ def test_a_sphere_that_moves_travels_by_half_its_way_in_the_mean() -> None:
     codes = codes_along(run, 4)
     codes[:, 1] = torch.linspace(-0.2, 0.2, 5)
     assert surface_travel(run.decoder, codes, np.zeros((5, 4))) == pytest.approx([0.05] * 4, rel=0.06)
+
+
+def test_steps_shorter_than_points_are_off_the_surface_are_told_as_well() -> None:
+    run = replace(sphere_run({"a": 0.5, "b": 0.5004}), decoder=SteepDecoder())
+    travel = surface_travel(run.decoder, codes_along(run, 4), np.zeros((5, 4)))
+    assert travel == pytest.approx([0.0001] * 4, rel=0.03)
 
 
 def test_in_the_world_growing_by_code_and_by_scale_can_cancel() -> None:
