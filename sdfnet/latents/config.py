@@ -41,13 +41,14 @@ class MorphConfig:
         "linear", "spherical", "spline" (Catmull-Rom), "natural" (cubic spline); or "geodesic", a bent path along which
         the surface stays in one piece where it can, looked for between each two shapes in some ten seconds.
     pace : Pace
-        "code", or "surface": from frame to frame the surface travels the same mean distance, but for the easing, and
-        frames are shared out between the shapes by travel where no `key_times` are given. The way over the ground
-        (`follow`) is no part of that travel and goes evenly from shape to shape.
+        "code", or "surface": from frame to frame the surface travels the same mean distance, if no other `easing` is
+        given, and frames are shared out between the shapes by travel where no `key_times` are given. The way over the
+        ground (`follow`) is no part of that travel and goes evenly from shape to shape.
     frame : Frame
         "world", where size and place are interpolated too, or "unit".
-    easing : Easing
-        Between each two shapes: "linear", "smooth", "smoother", "ease-in" or "ease-out".
+    easing : Easing or None
+        Between each two shapes: "linear", "smooth", "smoother", "ease-in" or "ease-out". None is "smooth" with
+        `pace="code"` and "linear" with `pace="surface"`, whose speed is then even; any other acts on its travel.
     playback : Playback
         "once"; "loop", on from the last shape to the first without a seam; "pingpong", a film that plays back again.
     key_times : tuple of float or None
@@ -94,7 +95,7 @@ class MorphConfig:
     path: MorphPath = "linear"
     pace: Pace = "code"
     frame: Frame = "world"
-    easing: Easing = "smooth"
+    easing: Easing | None = None
     playback: Playback = "once"
     key_times: tuple[float, ...] | None = None
     resolution: int = 96
@@ -135,10 +136,17 @@ class MorphConfig:
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
         check_playback(self.playback)
-        ease(np.zeros(1), easing=self.easing)
+        ease(np.zeros(1), easing=self.easing_used)
         known = get_args(MorphFormat)
         unknown = [name for name in self.format if name not in known]
         if unknown or not self.format:
             raise ValueError(f"format must be some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
         if "usd" in self.format:
             check_usd(up_axis=self.up_axis)
+
+    @property
+    def easing_used(self) -> Easing:
+        """`easing`, or the default that goes with `pace`."""
+        if self.easing is not None:
+            return self.easing
+        return "linear" if self.pace == "surface" else "smooth"

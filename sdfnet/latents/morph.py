@@ -127,6 +127,7 @@ def _settings(run: Run, keys: Sequence[str], config: MorphConfig) -> dict[str, A
     return {
         "shapes": list(keys),
         **dataclasses.asdict(config),
+        "easing": config.easing_used,
         "step": run.step,
         "weights": digest.hexdigest()[:16],
         "similarities": similarities,

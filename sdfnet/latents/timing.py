@@ -62,7 +62,7 @@ def time_frames(num_keys: int, *, config: MorphConfig, travel: Travel | None = N
         shown = np.concatenate([[0.0], np.cumsum(steps) / num_steps])
         times = np.arange(config.frames) / num_steps
     segments = np.clip(np.searchsorted(shown, times, side="right") - 1, 0, len(shown) - 2)
-    eased = ease((times - shown[segments]) / (shown[segments + 1] - shown[segments]), easing=config.easing)
+    eased = ease((times - shown[segments]) / (shown[segments + 1] - shown[segments]), easing=config.easing_used)
     shares = eased.copy()
     for segment, (stops, travelled) in enumerate(travels):
         shares[segments == segment] = even_shares(stops, travelled, eased[segments == segment])

@@ -163,6 +163,17 @@ def test_another_morph_in_the_folder_is_refused_by_its_difference(run: Run, tmp_
     assert sorted(path.name for path in replaced.out.glob("*.obj")) == [f"frame_000{i}.obj" for i in range(3)]
 
 
+def test_the_manifest_has_the_easing_that_was_used(run: Run, tmp_path: Path) -> None:
+    """So a folder of a version whose default was smooth at any pace goes on where it is the same morph, else not."""
+    out, unsaid = tmp_path / "out", dataclasses.replace(SMALL, easing=None)
+    first = make_morph(run, "all", out, config=dataclasses.replace(SMALL, easing="smooth"))
+    assert make_morph(run, "all", out, config=unsaid).num_skipped == first.num_frames
+    surface = dataclasses.replace(unsaid, pace="surface")
+    make_morph(run, "all", tmp_path / "even", config=dataclasses.replace(surface, easing="smooth"))
+    with pytest.raises(ValueError, match="another morph: easing is 'smooth' there and 'linear' now"):
+        make_morph(run, "all", tmp_path / "even", config=surface)
+
+
 def test_a_foreign_or_damaged_folder_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "frame_0007.obj").write_text("mine")
     with pytest.raises(ValueError, match=r"holds frame_0007.obj but no manifest.json"):

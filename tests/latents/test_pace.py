@@ -50,6 +50,11 @@ class SteepDecoder(SphereDecoder):
         return torch.sinh(120 * super().decode(points_BN3, conditioned).clamp(-0.2, 0.2)) / 120
 
 
+def radii_along(codes: np.ndarray) -> np.ndarray:
+    """The radii of the spheres of `RushDecoder`."""
+    return 0.5 + 0.1 * codes + 0.2 * np.tanh(40 * codes)
+
+
 def codes_along(run, num_steps: int) -> torch.Tensor:
     shares = torch.linspace(0, 1, num_steps + 1)[:, None]
     return run.latents[0] + shares * (run.latents[1] - run.latents[0])
@@ -107,7 +112,7 @@ def test_frames_are_even_where_the_code_rushes() -> None:
     run = replace(sphere_run({"a": -1.0, "b": 1.0}), decoder=RushDecoder())
     frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=60, easing="linear", pace="surface"))
     codes = np.array([float(frame.latent[3]) for frame in frames])
-    steps = np.diff(0.1 * codes + 0.2 * np.tanh(40 * codes))
+    steps = np.diff(radii_along(codes))
     assert steps.max() / steps.min() < 1.03
 
 
@@ -120,7 +125,7 @@ def test_on_the_way_to_a_far_place_the_shape_changes_evenly_and_so_does_the_plac
     config = MorphConfig(frames=60, easing="linear", pace="surface", up_axis=up_axis)
     frames = plan_frames(run, ["a", "b"], config=config)
     codes = np.array([float(frame.latent[3]) for frame in frames])
-    steps = np.diff(0.1 * codes + 0.2 * np.tanh(40 * codes))
+    steps = np.diff(radii_along(codes))
     assert steps.max() / steps.min() < 1.03
     moves = np.diff([frame.similarity.center for frame in frames], axis=0)
     assert moves == pytest.approx(np.tile(np.insert([100 / 59, -55 / 59], up, 0), (59, 1)), abs=1e-9)
@@ -160,6 +165,19 @@ def test_easing_acts_on_the_share_of_the_travel() -> None:
     assert radii == pytest.approx(expected, abs=0.4)
     unit = plan_frames(run, ["a", "b"], config=MorphConfig(frames=21, pace="surface", frame="unit"))
     assert {frame.similarity.scale for frame in unit} == {1.0}
+
+
+def test_without_an_easing_the_surface_goes_evenly_and_the_code_smoothly() -> None:
+    """With the smooth easing of codes the steps in the middle would be some forty times the first one."""
+    run = replace(sphere_run({"a": -1.0, "b": 1.0}), decoder=RushDecoder())
+    frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=60, pace="surface"))
+    steps = np.diff(radii_along(np.array([float(frame.latent[3]) for frame in frames])))
+    assert steps.max() / steps.min() < 1.03
+    by_code = plan_frames(run, ["a", "b"], config=MorphConfig(frames=60))
+    smooth = plan_frames(run, ["a", "b"], config=MorphConfig(frames=60, easing="smooth"))
+    assert all(torch.equal(frame.latent, same.latent) for frame, same in zip(by_code, smooth, strict=True))
+    assert float(by_code[1].latent[3]) == pytest.approx(2 * ease(np.array([1 / 59]), easing="smooth")[0] - 1)
+    assert replace(MorphConfig(), pace="surface").easing_used == "linear"
 
 
 def test_given_key_times_are_kept() -> None:
