@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,27 @@ def _strays_told(strays: list[dict[str, Any]]) -> list[str]:
     if not strays:
         return []
     vertices, farthest, bare = (max(stray[name] for stray in strays) for name in ("vertices", "farthest", "bare"))
-    off = f"up to {vertices} vertices are off it, by {farthest:.2g} % of the radius at most"
-    uncovered = f"{100 * bare:.2g} % of the surface has no mesh near it"
+    off = f"up to {vertices} vertices are off it, by {readable(farthest)} % of the radius at most"
+    uncovered = f"{readable(100 * bare)} % of the surface has no mesh near it"
     return [f"kept through changes of topology in {len(strays)} frames: {off}; {uncovered}"]
+
+
+def readable(value: float) -> str:
+    """Return two digits that count, without exponent and to four decimals at most: 0.012, 1.2, 196."""
+    decimals = 1 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{min(max(decimals, 0), 4)}f}"
+
+
+def _pace_told(summary: dict[str, Any]) -> list[str]:
+    """Return how far the surface goes from frame to frame: as planned, where it was, and between the meshes."""
+    planned, ratio, lines = summary["planned_pace"], summary["pace"]["ratio"], []
+    if planned is not None:
+        told = "" if planned["ratio"] is None else f", largest over smallest {planned['ratio']:.2f}"
+        each = f"{readable(planned['smallest'])} to {readable(planned['largest'])} % of the radius"
+        lines.append(f"pace, mean travel of the surface from frame to frame: {each}{told}")
+    travel = f"mean {readable(summary['travel_mean'])} %, largest {readable(summary['travel_max'])} % of the radius"
+    told = "" if ratio is None else f"; largest over smallest mean {ratio:.2f}"
+    return [*lines, f"distance between consecutive meshes: {travel}{told}"]
 
 
 def _told(report: dict[str, Any]) -> list[str]:
@@ -100,15 +119,13 @@ def _told(report: dict[str, Any]) -> list[str]:
     if report["tracked"] is not None:
         lines.append(_cuts_told(report["tracked"]["pieces"], report["tracked"]["cuts"]))
         lines += _strays_told(report["tracked"]["strays"])
-    removed, pace = summary["removed"], summary["pace"]["ratio"]
+    removed = summary["removed"]
     if removed["pieces"]:
-        largest = f"the largest {100 * removed['largest']:.2g} % of the volume"
+        largest = f"the largest {readable(100 * removed['largest'])} % of the volume"
         lines.append(f"loose pieces left out: {removed['pieces']} in {removed['frames']} frames, {largest}")
     if summary["frames_with_extra_pieces"]:
         lines.append(f"frames with more large pieces than the shapes: {len(summary['frames_with_extra_pieces'])}")
-    travel = f"mean {summary['travel_mean']:.2g} %, largest {summary['travel_max']:.2g} % of the radius"
-    evenness = "" if pace is None else f"; pace, largest over smallest mean: {pace:.2f}"
-    return [*lines, f"travel from frame to frame: {travel}{evenness}"]
+    return [*lines, *_pace_told(summary)]
 
 
 def _interrupted(config: MorphKeys) -> str:

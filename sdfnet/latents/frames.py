@@ -18,7 +18,7 @@ from sdfnet.latents.config import MorphConfig as MorphConfig
 from sdfnet.latents.geodesic import bend, bend_path
 from sdfnet.latents.interpolation import interpolate, path_knots
 from sdfnet.latents.pace import surface_travel
-from sdfnet.latents.timing import even_shares, time_frames
+from sdfnet.latents.timing import FrameTimes, even_shares, time_frames
 from sdfnet.runs import Run, select_shapes
 
 _FEWEST_STEPS, _MOST_STEPS = 16, 60
@@ -42,12 +42,17 @@ class MorphFrame:
         Between the unit frame and the world of this frame.
     shape : str
         The shape that this frame is, exactly; empty between shapes.
+    travel : float or None
+        Mean travel of the surface from the frame before (for the first frame of a loop, from the last), world lengths,
+        as a camera sees it that goes along over the ground. None where it is not known: nothing is before, or
+        `pace="code"`, which does not ask.
     """
 
     time: float
     latent: Tensor
     similarity: Similarity
     shape: str
+    travel: float | None = None
 
 
 def morph_keys(names: Sequence[str], shapes: str | Sequence[str]) -> list[str]:
@@ -91,18 +96,16 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     bends = _bends(run, latents, config, progress=progress)
     follow = partial(_follow, latents, places, bends, config)
     ground = [axis for axis in range(3) if "xyz"[axis] != config.up_axis]
-    num_steps = int(np.clip((config.frames - 1) / (len(keys) - 1), _FEWEST_STEPS, _MOST_STEPS))
-    travel = partial(_travel, run, follow, ground, num_steps) if config.pace == "surface" else None
-    times = time_frames(len(keys), config=config, travel=travel)
+    times, travels = _timed(partial(_travel_at, run, follow, ground), len(keys), config)
     codes, moved = follow(times.path)
     # From place to place is farther than a surface changes: at one pace for both, shapes would rush on the way.
     moved[:, ground] = follow(times.even)[1][:, ground]
     frames = []
-    for time, code, place in zip(times.film.tolist(), codes, moved, strict=True):
+    for time, code, place, travel in zip(times.film.tolist(), codes, moved, travels, strict=True):
         # The key's own row comes back bit for bit, and its last number says which key it is.
         at_key = [index for index in range(len(keys)) if torch.equal(place, places[index])]
         similarity = similarities[at_key[0]] if at_key else Similarity(place[:3].tolist(), math.exp(float(place[3])))
-        frames.append(MorphFrame(time, code, similarity, keys[at_key[0]] if at_key else ""))
+        frames.append(MorphFrame(time, code, similarity, keys[at_key[0]] if at_key else "", travel))
     return frames
 
 
@@ -137,23 +140,57 @@ def _bends(run: Run, latents: Tensor, config: MorphConfig, *, progress: bool) ->
     ]
 
 
-def _travel(
+def _timed(
+    travel_at: Callable[[NDArray[np.float64]], NDArray[np.float64]], num_keys: int, config: MorphConfig
+) -> tuple[FrameTimes, Sequence[float | None]]:
+    """Return the times of the frames and, if the surface is to go evenly, what it travels to each of them."""
+    if config.pace == "code":
+        return time_frames(num_keys, config=config), [None] * config.frames
+    frames_each = (config.frames - 1) / (num_keys - 1)
+    num_steps = int(np.clip(frames_each, _FEWEST_STEPS, _MOST_STEPS))
+    times = time_frames(num_keys, config=config, travel=partial(_travel, travel_at, num_steps))
+    # Measured anew, so that it is what these frames have, not what the last measurement made them aim at.
+    within = max(1, math.ceil(num_steps / frames_each))
+    return times, _travel_to_each(travel_at, times.path, within, closed=config.playback == "loop")
+
+
+def _travel_at(
     run: Run,
     follow: Callable[[NDArray[np.float64]], tuple[Tensor, Tensor]],
     ground: Sequence[int],
-    num_steps: int,
-    start: float,
-    end: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return stops on the way from key to key, (S + 1,) in [0, 1], and the travel of the surface between them, (S,).
+    path_times: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the travel of the surface from each of T times on the path to the next, (T - 1,).
 
     What moves along the `ground` axes is left out.
     """
+    codes, moved = follow(path_times)
+    places = moved[:, :4].numpy()
+    places[:, ground] = 0.0
+    return surface_travel(run.decoder, codes, places)
+
+
+def _travel(
+    travel_at: Callable[[NDArray[np.float64]], NDArray[np.float64]], num_steps: int, start: float, end: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return stops on the way from key to key, (S + 1,) in [0, 1], and the travel between them, (S,)."""
     stops, travelled = np.linspace(0, 1, 2), np.ones(1)
     for coarser in _COARSER:
         stops = even_shares(stops, travelled, np.linspace(0, 1, num_steps // coarser + 1))
-        codes, moved = follow(np.clip(start + stops * (end - start), start, end))
-        places = moved[:, :4].numpy()
-        places[:, ground] = 0.0
-        travelled = surface_travel(run.decoder, codes, places)
+        travelled = travel_at(np.clip(start + stops * (end - start), start, end))
     return stops, travelled
+
+
+def _travel_to_each(
+    travel_at: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    path_times: NDArray[np.float64],
+    within: int,
+    *,
+    closed: bool,
+) -> list[float | None]:
+    """Return the travel to each frame from the one before, summed over `within` steps."""
+    stops = np.append(path_times, 1.0) if closed else path_times
+    numbers = np.arange(within * (len(stops) - 1) + 1) / within
+    travelled = travel_at(np.interp(numbers, np.arange(len(stops)), stops))
+    steps = travelled.reshape(-1, within).sum(axis=1).tolist()
+    return [steps[-1], *steps[:-1]] if closed else [None, *steps]

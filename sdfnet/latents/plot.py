@@ -63,9 +63,13 @@ def _volume(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[s
 
 
 def _travel(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    ratio = report["summary"]["pace"]["ratio"]
-    evenness = "" if ratio is None else f" (largest / smallest: {ratio:.2f})"
-    axis.plot(at[1:], [row["travel_mean"] for row in rows[1:]], color=_LINE, label=f"mean{evenness}")
+    drawn = [("pace", "travel_mean", _LINE, "between meshes")]
+    if report["summary"]["planned_pace"] is not None:
+        drawn.append(("planned_pace", "planned_travel", _OTHER, "of the surface, as planned"))
+    for pace, name, color, label in drawn:
+        ratio = report["summary"][pace]["ratio"]
+        evenness = "" if ratio is None else f" (largest / smallest: {ratio:.2f})"
+        axis.plot(at[1:], [row[name] for row in rows[1:]], color=color, label=label + evenness)
     axis.set_ylabel("mean travel, % of radius")
     axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
 

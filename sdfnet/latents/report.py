@@ -52,7 +52,9 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
         "shapes": [frame.shape for frame in frames if frame.shape],
         "units": {
             "length": "world" if sequence.config.frame == "world" else "unit frame",
-            "travel": "percent of `radius`, from the frame before",
+            "travel": "percent of `radius`, from the frame before: distance between the two meshes as they are written",
+            "planned_travel": "percent of `radius`, from the frame before: mean of |df/dt| / |grad f| over the surface "
+            "without the way over the ground; null unless pace=surface",
             "share": "of the volume",
             "worst_angle": "degrees",
         },
@@ -84,13 +86,15 @@ def _row(frame: MorphFrame, number: int, values: dict[str, Any], radius: float) 
     travel = {
         name: None if values[name] is None else 100 * values[name] / radius for name in ("travel_mean", "travel_max")
     }
-    return {"index": number, "time": frame.time, "shape": frame.shape, **values, **travel}
+    planned = None if frame.travel is None else 100 * frame.travel / radius
+    return {"index": number, "time": frame.time, "shape": frame.shape, **values, **travel, "planned_travel": planned}
 
 
 def _summary(rows: Sequence[dict[str, Any]], closing: tuple[float, float] | None, radius: float) -> dict[str, Any]:
     """Return the figures that one would look at first."""
     means = [row["travel_mean"] for row in rows[1:]] + ([] if closing is None else [100 * closing[0] / radius])
     largest = [row["travel_max"] for row in rows[1:]] + ([] if closing is None else [100 * closing[1] / radius])
+    planned = [row["planned_travel"] for row in rows if row["planned_travel"] is not None]
     dirty = [row for row in rows if row["removed"]]
     shares = [piece["share"] for row in rows for piece in row["removed"]]
     worst = min(rows, key=lambda row: row["worst_angle"])
@@ -102,17 +106,20 @@ def _summary(rows: Sequence[dict[str, Any]], closing: tuple[float, float] | None
         "travel_mean": sum(means) / len(means),
         "travel_max": max(largest),
         "travel_closing": None if closing is None else [100 * closing[0] / radius, 100 * closing[1] / radius],
-        "pace": {
-            "smallest": min(means),
-            "largest": max(means),
-            "ratio": max(means) / min(means) if min(means) > 0 else None,
-        },
+        "pace": _evenness(means),
+        "planned_pace": _evenness(planned) if planned else None,
         "worst_angle": {"degrees": worst["worst_angle"], "frame": worst["index"]},
         "good_triangles": min(row["good_triangles"] for row in rows),
         "self_intersections": sum(row["self_intersections"] for row in rows),
         "removed": {"frames": len(dirty), "pieces": len(shares), "largest": max(shares, default=0.0)},
         "frames_with_extra_pieces": [row["index"] for row in rows if row["extra_pieces"]],
     }
+
+
+def _evenness(travels: Sequence[float]) -> dict[str, float | None]:
+    """Return the smallest and the largest of some travels, and their ratio if there is one."""
+    smallest, largest = min(travels), max(travels)
+    return {"smallest": smallest, "largest": largest, "ratio": largest / smallest if smallest > 0 else None}
 
 
 def _ends(frames: Sequence[MorphFrame]) -> tuple[int, int]:

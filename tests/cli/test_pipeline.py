@@ -16,6 +16,7 @@ from balls import BALLS, write_ball
 from PIL import Image
 
 from sdfnet.cli.main import main
+from sdfnet.cli.morph import readable
 from sdfnet.runs import load_run
 from sdfnet.sampling import SampleStore
 
@@ -241,6 +242,27 @@ def test_morph_writes_a_sequence_that_it_does_not_make_twice(
     assert run(*words) == 0
     assert "5 were there already" in capsys.readouterr().out
     assert str(out) in refused(capsys, *words, "easing=linear")
+
+
+def test_a_morph_at_the_surface_s_pace_is_even_as_it_is_typed(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With smooth easing the largest step would be eight times the smallest."""
+    words = ["morph", f"run={tiny_run}", "shapes=[a=b [1],round/*]", "frames=9", "pace=surface", "format=ply"]
+    assert run(*words, "resolution=12", "width=32", "height=32", f"out={tmp_path / 'm'}") == 0
+    pace = json.loads((tmp_path / "m/morph.json").read_text())["summary"]["planned_pace"]
+    assert 1 <= pace["ratio"] < 1.1
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = [line for line in lines if line.startswith("pace, mean travel of the surface from frame to frame: ")]
+    assert told.endswith(f" % of the radius, largest over smallest {pace['ratio']:.2f}")
+    assert any(line.startswith("distance between consecutive meshes: mean ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(196.4, "196"), (90.0, "90"), (1.25, "1.2"), (0.0123, "0.012"), (2e-7, "0.0000"), (0.0, "0")]
+)
+def test_figures_have_no_exponent(value: float, told: str) -> None:
+    assert readable(value) == told
 
 
 @pytest.mark.parametrize(

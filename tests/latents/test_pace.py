@@ -10,9 +10,11 @@ from exact_spheres import SphereDecoder, sphere_run
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.latents import frames as frames_module
 from sdfnet.latents.frames import MorphConfig, plan_frames
 from sdfnet.latents.interpolation import ease
 from sdfnet.latents.pace import surface_travel
+from sdfnet.latents.timing import time_frames
 
 
 class RodsDecoder(Decoder):
@@ -40,6 +42,14 @@ class RushDecoder(SphereDecoder):
 
     def condition(self, latents_BL: torch.Tensor) -> tuple[torch.Tensor, ...]:
         radii = 0.5 + 0.1 * latents_BL[:, 3:] + 0.2 * torch.tanh(40 * latents_BL[:, 3:])
+        return (torch.cat([latents_BL[:, :3], radii], dim=1),)
+
+
+class BreathDecoder(SphereDecoder):
+    """A sphere whose radius goes from 0.3 to 0.6 and back as its code goes from 0 to 1."""
+
+    def condition(self, latents_BL: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        radii = 0.3 + 0.3 * torch.sin(math.pi * latents_BL[:, 3:])
         return (torch.cat([latents_BL[:, :3], radii], dim=1),)
 
 
@@ -178,6 +188,47 @@ def test_without_an_easing_the_surface_goes_evenly_and_the_code_smoothly() -> No
     assert all(torch.equal(frame.latent, same.latent) for frame, same in zip(by_code, smooth, strict=True))
     assert float(by_code[1].latent[3]) == pytest.approx(2 * ease(np.array([1 / 59]), easing="smooth")[0] - 1)
     assert replace(MorphConfig(), pace="surface").easing_used == "linear"
+
+
+@pytest.mark.parametrize("easing", [None, "smooth"])
+def test_frames_tell_what_the_surface_travels_to_them_without_the_way_over_the_ground(easing: str | None) -> None:
+    places = {"a": Similarity([5, 5, 5], 1.0), "b": Similarity([105, 5, -50], 0.5)}
+    run = replace(sphere_run({"a": -1.0, "b": 1.0}, similarities=places), decoder=RushDecoder())
+    frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=40, easing=easing, pace="surface"))
+    radii = radii_along(np.array([float(frame.latent[3]) for frame in frames]))
+    expected = np.diff(radii / [frame.similarity.scale for frame in frames])
+    assert frames[0].travel is None
+    assert [frame.travel for frame in frames[1:]] == pytest.approx(expected.tolist(), rel=0.01)
+
+
+def test_what_frames_tell_is_measured_not_aimed_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames at the times of the code: one step in 59 holds a third of the travel, and says so."""
+    monkeypatch.setattr(
+        frames_module, "time_frames", lambda num_keys, *, config, travel=None: time_frames(num_keys, config=config)
+    )
+    run = replace(sphere_run({"a": -1.0, "b": 1.0}), decoder=RushDecoder())
+    frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=60, pace="surface"))
+    steps = np.diff(radii_along(np.linspace(-1, 1, 60)))
+    travels = [frame.travel for frame in frames[1:]]
+    assert travels == pytest.approx(steps.tolist(), rel=0.01)
+    assert max(travels) / min(travels) > 50
+    assert {frame.travel for frame in plan_frames(run, ["a", "b"], config=MorphConfig(frames=60))} == {None}
+
+
+def test_travel_to_a_frame_is_that_of_the_whole_way_there() -> None:
+    """Between the two frames the sphere breathes in and out by 0.3, and both look the same."""
+    run = replace(sphere_run({"a": 0.0, "b": 1.0}), decoder=BreathDecoder())
+    frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=2, pace="surface"))
+    assert frames[1].travel == pytest.approx(0.6, rel=0.01)
+
+
+def test_the_first_frame_of_a_loop_tells_of_the_way_from_the_last() -> None:
+    run = sphere_run({"a": 0.3, "b": 0.9, "c": 0.8})
+    frames = plan_frames(run, ["a", "b", "c"], config=MorphConfig(frames=6, pace="surface", playback="loop"))
+    radii = np.array([float(frame.latent[3]) for frame in frames])
+    expected = np.abs(radii - np.roll(radii, 1))
+    assert [frame.travel for frame in frames] == pytest.approx(expected.tolist(), rel=0.01)
+    assert expected[0] > 0.1
 
 
 def test_given_key_times_are_kept() -> None:

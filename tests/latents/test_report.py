@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exact_spheres import sphere_run
+import torch
+from exact_spheres import SphereDecoder, sphere_run
 
 from sdfnet.fields import Sphere
 from sdfnet.geometry.mesh import Mesh
@@ -22,6 +23,13 @@ from sdfnet.rendering.images import load_image
 from sdfnet.surfacing import extract_mesh
 
 CONFIG = MorphConfig(frames=5, resolution=40, width=64, height=48, format=("obj",), easing="linear", frame="unit")
+
+
+class SquareDecoder(SphereDecoder):
+    """A sphere whose radius is 0.1 and 0.6 of the square of its code."""
+
+    def condition(self, latents_BL: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.cat([latents_BL[:, :3], 0.1 + 0.6 * latents_BL[:, 3:] ** 2], dim=1),)
 
 
 def report_of(out: Path) -> dict:
@@ -69,6 +77,29 @@ def test_a_slow_start_shows_in_the_pace(tmp_path: Path) -> None:
     run = sphere_run({"small": 0.4, "large": 0.8})
     result = make_morph(run, "all", tmp_path / "out", config=dataclasses.replace(CONFIG, easing="ease-in"))
     assert report_of(result.out)["summary"]["pace"]["ratio"] == pytest.approx(7, rel=0.05)
+
+
+@pytest.mark.parametrize(("easing", "ratio"), [(None, 1.0), ("ease-in", 7.0)])
+def test_the_planned_pace_is_that_of_the_radius(tmp_path: Path, easing: str | None, ratio: float) -> None:
+    """Evenly, or from 0 to 1 with u², of the travel, though the radius goes with the square of the code."""
+    run = dataclasses.replace(sphere_run({"small": 0.0, "large": 1.0}), decoder=SquareDecoder())
+    config = dataclasses.replace(CONFIG, pace="surface", easing=easing)
+    report = report_of(make_morph(run, "all", tmp_path / "out", config=config).out)
+    codes = [frame["latent"][3] for frame in json.loads((tmp_path / "out/manifest.json").read_text())["frames"]]
+    expected = 100 * np.diff(0.6 * np.square(codes)) / report["radius"]
+    planned = [row["planned_travel"] for row in report["frames"]]
+    assert planned[0] is None
+    assert planned[1:] == pytest.approx(expected.tolist(), rel=0.01)
+    assert report["summary"]["planned_pace"] == {
+        "smallest": min(planned[1:]),
+        "largest": max(planned[1:]),
+        "ratio": pytest.approx(ratio, rel=0.05),
+    }
+
+
+def test_no_pace_is_told_where_none_was_planned(growing: dict) -> None:
+    assert growing["summary"]["planned_pace"] is None
+    assert {row["planned_travel"] for row in growing["frames"]} == {None}
 
 
 def test_ends_are_measured_where_the_source_is_and_said_absent_where_it_is_not(growing: dict) -> None:
