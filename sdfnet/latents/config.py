@@ -60,8 +60,8 @@ class MorphConfig:
     sparse : bool
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     min_piece : float
-        Pieces and cavities below this share of the volume are left out, and between shapes also larger ones (up to 5 %)
-        beyond as many as the two shapes have; 0 keeps all. What was left out is in the report.
+        Pieces and cavities below this share of the volume are left out, and between shapes and of mixes also larger
+        ones (up to 5 %) beyond as many as the shapes have; 0 keeps all. What was left out is in the report.
     tracked : bool
         Whether one mesh is carried along, so that every frame has the same faces and vertex k is the same place on the
         shape throughout. Where the topology changes or triangles would fold, a new mesh starts, and the report says so.
