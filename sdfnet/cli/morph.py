@@ -73,7 +73,7 @@ def morph(config: MorphKeys) -> None:
     say_where(config.folder)
 
 
-def _cuts_told(num_pieces: int, cuts: list[dict[str, Any]]) -> str:
+def cuts_told(num_pieces: int, cuts: list[dict[str, Any]]) -> str:
     """Return where a tracked morph is cut, the first few places in words."""
     if not cuts:
         return "tracked: one mesh throughout"
@@ -81,7 +81,7 @@ def _cuts_told(num_pieces: int, cuts: list[dict[str, Any]]) -> str:
     more = f", and {len(cuts) - _CUTS_TOLD} more in morph.json" if len(cuts) > _CUTS_TOLD else ""
     what = f"{num_pieces} pieces, a new one starts"
     if num_pieces > len(cuts) + 1:
-        what = f"{num_pieces} meshes, each frame has faces of its own, since none could be carried on"
+        what = f"{num_pieces} meshes, faces of their own for every frame, since a new one would start"
     return f"tracked: {what} {'; '.join(places)}{more}"
 
 
@@ -117,7 +117,7 @@ def _told(report: dict[str, Any]) -> list[str]:
     """Return what one should know of a report without opening it."""
     summary, lines = report["summary"], []
     if report["tracked"] is not None:
-        lines.append(_cuts_told(report["tracked"]["pieces"], report["tracked"]["cuts"]))
+        lines.append(cuts_told(report["tracked"]["pieces"], report["tracked"]["cuts"]))
         lines += _strays_told(report["tracked"]["strays"])
     removed = summary["removed"]
     if removed["pieces"]:

@@ -16,7 +16,7 @@ from balls import BALLS, write_ball
 from PIL import Image
 
 from sdfnet.cli.main import main
-from sdfnet.cli.morph import readable
+from sdfnet.cli.morph import cuts_told, readable
 from sdfnet.runs import load_run
 from sdfnet.sampling import SampleStore
 
@@ -242,6 +242,29 @@ def test_morph_writes_a_sequence_that_it_does_not_make_twice(
     assert run(*words) == 0
     assert "5 were there already" in capsys.readouterr().out
     assert str(out) in refused(capsys, *words, "easing=linear")
+
+
+def test_a_tracked_morph_says_that_it_is_one_mesh(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["morph", f"run={tiny_run}", "shapes=[plain,round/*]", "tracked=true", "frames=3", "format=[ply,glb]"]
+    assert run(*words, "resolution=16", "width=32", "height=32", f"out={tmp_path / 'm'}") == 0
+    assert "tracked: one mesh throughout" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("num_pieces", "told"),
+    [
+        (2, "2 pieces, a new one starts before frame 2 (components 1 to 2)"),
+        (
+            5,
+            "5 meshes, faces of their own for every frame, since a new one would start before frame 2 (components 1 to 2)",
+        ),
+    ],
+)
+def test_cuts_are_told_with_their_first_reason(num_pieces: int, told: str) -> None:
+    cuts = [{"frame": 2, "reason": "components 1 to 2; genus 0 to 1"}]
+    assert cuts_told(num_pieces, cuts) == f"tracked: {told}"
 
 
 def test_a_morph_at_the_surface_s_pace_is_even_as_it_is_typed(
