@@ -258,7 +258,8 @@ def test_a_tracked_morph_says_that_it_is_one_mesh(
         (2, "2 pieces, a new one starts before frame 2 (components 1 to 2)"),
         (
             5,
-            "5 meshes, faces of their own for every frame, since a new one would start before frame 2 (components 1 to 2)",
+            "5 meshes, faces of their own for every frame, since a new one would start "
+            "before frame 2 (components 1 to 2)",
         ),
     ],
 )
