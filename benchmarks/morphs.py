@@ -22,7 +22,7 @@ import torch
 
 from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.fields import NeuralField
-from sdfnet.geometry.loose import split_pieces
+from sdfnet.geometry.pieces import split_pieces
 from sdfnet.latents import MorphConfig, make_morph, plan_frames
 from sdfnet.latents.extraction import extract_frame, extracted_frames
 from sdfnet.runs import Run, load_run, select_shapes

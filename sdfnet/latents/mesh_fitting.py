@@ -28,8 +28,9 @@ from sdfnet.fields import NeuralField
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import LATTICE_MARGIN, check_resolution
 from sdfnet.geometry.loading import SourceShape, folder_similarities, load_shape
-from sdfnet.geometry.loose import drop_loose_pieces, split_pieces
+from sdfnet.geometry.loose import drop_loose_pieces
 from sdfnet.geometry.mesh import Mesh
+from sdfnet.geometry.pieces import split_pieces
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.geometry.writing import save_mesh
 from sdfnet.latents.fit_folder import (

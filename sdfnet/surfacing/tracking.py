@@ -20,6 +20,7 @@ from tqdm import tqdm
 from sdfnet.fields.base import Field, evaluate
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing.carrying import carry, fault, num_turned, settle
+from sdfnet.surfacing.changes import Change
 from sdfnet.surfacing.extract import extract_mesh
 from sdfnet.surfacing.landing import Carried
 from sdfnet.surfacing.pieces import Cut as Cut
@@ -28,7 +29,7 @@ from sdfnet.surfacing.pieces import Stray, TrackConfig, TrackedMorph, TrackedPie
 from sdfnet.surfacing.starting import even_mesh, without_small_pieces
 from sdfnet.surfacing.steadiness import SteadyMotion, look_ahead
 from sdfnet.surfacing.strays import find_strays, too_far
-from sdfnet.surfacing.transitions import Change, Transitions, find_changes
+from sdfnet.surfacing.transitions import Transitions, find_changes
 from sdfnet.surfacing.window import FieldAt
 
 _QUANTILE = 0.99

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
+from sdfnet.surfacing.changes import Change, joined, lasting
 from sdfnet.surfacing.euler import LevelTopology, LooseBits, euler_number, level_topology
 from sdfnet.surfacing.refining import confirm, places_of_change
 from sdfnet.surfacing.window import FieldAt, Window
-
-_SOON = 8
-"""In frames. A change that only the coarse lattice shows, and undoes within so many, is the lattice's own."""
 
 _FINER, _NEAR = 2, 2
 """A change that only the lattice shows is counted on one so much finer, so many frames before and after it."""
@@ -34,36 +32,6 @@ _FINEST = 192
 _OPEN = 0.4
 """In spacings: where the value interpolated between frames is nearer to zero, a sub-step evaluates the field. Doubled
 where a value found so differs by more than half of this from the interpolated one."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change of topology between two neighbouring sub-steps.
-
-    Attributes
-    ----------
-    frame : int
-        The last frame before it.
-    time, until : float
-        The last sub-step before it, and the first at which it is seen.
-    before, after : LevelTopology
-    seen : int
-        The last frame before the lattice shows it, maybe later: a mesh that begins in between has what was before.
-    """
-
-    frame: int
-    time: float
-    until: float
-    before: LevelTopology
-    after: LevelTopology
-    seen: int
-
-    @property
-    def reason(self) -> str:
-        """What changed, in words."""
-        names = ("components", "genus", "cavities")
-        pairs = [(name, getattr(self.before, name), getattr(self.after, name)) for name in names]
-        return ", ".join(f"{name} {old} to {new}" for name, old, new in pairs if old != new)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +82,7 @@ def find_changes(
         look = _Look(field_at, list(times), Lattice.over(bounds, samples), substeps, smallest)
         twice = Lattice.over(bounds, _FINER * samples)
         seen, found = look.follow(twice, sparing=samples != resolution, progress=progress)
-        changes = _joined(changes, seen)
+        changes = joined(changes, seen)
     changes.sort(key=lambda change: (change.time, change.until))
     return Transitions(tuple(changes), *(tuple(column) for column in zip(*found, strict=True)))
 
@@ -156,7 +124,7 @@ class _Look:
                     change = _confirmed(one, steps, times, self.substeps)
                     (changes if change else doubtful).append(change or one.change)
             earlier = values
-        return changes + [change for change in _lasting(doubtful) if self._lasts(change, finer)], found
+        return changes + [change for change in lasting(doubtful) if self._lasts(change, finer)], found
 
     def _lasts(self, change: Change, lattice: Lattice) -> bool:
         """Return whether a finer lattice, too, counts otherwise a little before a change than a little after.
@@ -236,40 +204,6 @@ def _changes_between(
             changes.append(_Seen(Change(interval.frame, *span, before, after, interval.frame), step, places))
         before = after
     return changes
-
-
-def _lasting(doubtful: list[Change]) -> list[Change]:
-    """Return those changes, in order of time, all seen by the lattice only, that it does not take back soon."""
-    lasting: list[Change] = []
-    for change in doubtful:
-        undone = [other for other in lasting if _difference(other) == _difference(change, -1)]
-        if undone and change.frame - undone[-1].frame <= _SOON:
-            lasting.remove(undone[-1])
-        else:
-            lasting.append(change)
-    return lasting
-
-
-def _joined(changes: Sequence[Change], more: Sequence[Change]) -> list[Change]:
-    """Return the changes that two lattices show, each once."""
-    joined = list(changes)
-    for change in more:
-        twin = next((index for index, other in enumerate(changes) if _same(change, other)), None)
-        if twin is None:
-            joined.append(change)
-        else:
-            joined[twin] = replace(joined[twin], seen=max(joined[twin].seen, change.seen))
-    return joined
-
-
-def _same(one: Change, other: Change) -> bool:
-    """Return whether these may be one change that two lattices show: both know its time to a sub-step or two."""
-    return abs(one.time - other.time) <= 2 * (other.until - other.time) and _difference(one) == _difference(other)
-
-
-def _difference(change: Change, sign: int = 1) -> tuple[int, ...]:
-    names = ("components", "genus", "cavities")
-    return tuple(sign * (getattr(change.after, name) - getattr(change.before, name)) for name in names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ import pytest
 from sdfnet.evaluation.topology import components_and_genus
 from sdfnet.fields import Difference, Sphere, Union
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.loose import drop_loose_pieces, drop_specks, split_pieces
+from sdfnet.geometry.loose import drop_loose_pieces, drop_specks
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.parts import join_meshes
+from sdfnet.geometry.pieces import split_pieces
 from sdfnet.surfacing.extract import extract_mesh
 
 

@@ -16,10 +16,11 @@ from sdfnet.fields.transforms import Offset, Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 from sdfnet.geometry.mesh import Mesh
 from sdfnet.surfacing import tracking
+from sdfnet.surfacing.changes import Change
 from sdfnet.surfacing.euler import LevelTopology, level_topology
 from sdfnet.surfacing.marching import march
 from sdfnet.surfacing.tracking import TrackConfig, track_surface
-from sdfnet.surfacing.transitions import Change, find_changes
+from sdfnet.surfacing.transitions import find_changes
 from sdfnet.surfacing.window import sample
 
 TIMES = np.linspace(0, 1, 11).tolist()
