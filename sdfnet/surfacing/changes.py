@@ -42,14 +42,14 @@ class Change:
 
 
 def joined(changes: Sequence[Change], more: Sequence[Change]) -> list[Change]:
-    """Return the changes that two lattices show, each once."""
+    """Return the changes that two lattices show, each once, and `seen` as the second one, the finer, does."""
     found = list(changes)
     for change in more:
         twin = next((index for index, other in enumerate(changes) if _same(change, other)), None)
         if twin is None:
             found.append(change)
         else:
-            found[twin] = replace(found[twin], seen=max(found[twin].seen, change.seen))
+            found[twin] = replace(found[twin], seen=change.seen)
     return found
 
 

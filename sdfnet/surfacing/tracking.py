@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def track_surface(
             first = pieces[-1].last_frame + 1 if pieces else 0
             start = _start(field_at(times[first]), even_start, first, transitions, config)
             if start is None:
-                cut = _change_after(transitions.changes, first, first, times[first])
+                cut = _change_after(transitions.changes, first, times[first])
                 cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
                 piece, cut = _single(field_at(times[first]), first, config), cut if first < len(times) - 1 else None
                 bar.update()
@@ -115,7 +115,7 @@ def _start(field: Field, first_mesh: Mesh, frame: int, transitions: Transitions,
     """Return the mesh that a piece starts from; None where the frame has to be meshed on its own."""
     if frame == 0:
         return first_mesh, settle(first_mesh, field)
-    if config.on_change != "keep" and any(_ends(change, frame, frame) for change in transitions.changes):
+    if config.on_change != "keep" and any(change.frame == frame for change in transitions.changes):
         return None  # one frame: need not be even
     return _sound_start(field, config)
 
@@ -161,11 +161,12 @@ def _track_piece(
     mesh, carried = start
     field_at, times = way.field_at, way.times
     tolerated, keep = num_turned(carried), config.on_change == "keep"
+    late = _late(transitions, first, carried)
     frames, strays = [carried], list[Stray]()
     bar.update()
     cut = None
     for frame in range(first, len(times) - 1):
-        change = _change_after(transitions.changes, frame, first, times[frame])
+        change = _change_after(transitions.changes + late, frame, times[frame])
         cut = None if keep else change
         if cut is None:
             moved, reached, reason = _carried(carried, way, frame, tolerated, keep)
@@ -210,16 +211,23 @@ def _check_start(mesh: Mesh, field: Field) -> None:
         )
 
 
-def _ends(change: Change, frame: int, first: int) -> bool:
-    """Return whether a mesh that begins at the frame `first` cannot go on from `frame` for this change.
+def _late(transitions: Transitions, first: int, carried: Carried) -> tuple[Change, ...]:
+    """Return what has changed before the frame `first` but shows later, at the time when it shows.
 
-    One that begins after the change, but before the lattice shows it, still has what was before.
+    A mesh that begins in between has what was before, as the lattice has, if its Euler characteristic is the same.
     """
-    return change.frame == frame or (change.frame < first and change.seen == frame)
+    topology = transitions.topologies[first]
+    if len(carried.vertices) - len(carried.faces) // 2 != 2 * (
+        topology.components + topology.cavities - topology.genus
+    ):
+        return ()
+    return tuple(
+        replace(change, frame=change.seen) for change in transitions.changes if change.frame < first <= change.seen
+    )
 
 
-def _change_after(changes: Sequence[Change], frame: int, first: int, time: float) -> Cut | None:
-    reasons = [change for change in changes if _ends(change, frame, first)]
+def _change_after(changes: Sequence[Change], frame: int, time: float) -> Cut | None:
+    reasons = [change for change in changes if change.frame == frame]
     if not reasons:
         return None
     told = list(dict.fromkeys(change.reason for change in reasons))
