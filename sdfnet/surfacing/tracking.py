@@ -216,10 +216,9 @@ def _late(transitions: Transitions, first: int, carried: Carried) -> tuple[Chang
 
     A mesh that begins in between has what was before, as the lattice has, if its Euler characteristic is the same.
     """
-    topology = transitions.topologies[first]
-    if len(carried.vertices) - len(carried.faces) // 2 != 2 * (
-        topology.components + topology.cavities - topology.genus
-    ):
+    there = transitions.topologies[first]
+    characteristic = 2 * (there.components + there.cavities - there.genus)
+    if len(carried.vertices) - len(carried.faces) // 2 != characteristic:
         return ()
     return tuple(
         replace(change, frame=change.seen) for change in transitions.changes if change.frame < first <= change.seen
