@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfnet.decoders import decoder_config
-from sdfnet.geometry.reading import find_meshes
+from sdfnet.mesh.io.read import find_meshes
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 from sdfnet.training import TrainingConfig, train
 

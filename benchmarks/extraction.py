@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
 from sdfnet.geometry.bounds import Lattice
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import load_run, select_shapes
-from sdfnet.surfacing import extract_mesh
 
 
 class Counted(Field):

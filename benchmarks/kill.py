@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sdfnet.geometry.reading import find_meshes
+from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE
 
 

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdfnet.geometry.reading import find_meshes
+from sdfnet.mesh.io.read import find_meshes
 
 LIMIT_MB = 2000
 INTERVAL = 0.1

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
-from sdfnet.evaluation.topology import components_and_genus
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import NeuralField
-from sdfnet.geometry.pieces import split_pieces
-from sdfnet.latents import MorphConfig, make_morph, plan_frames
-from sdfnet.latents.extraction import extract_frame, extracted_frames
+from sdfnet.mesh.components import split_pieces
+from sdfnet.mesh.topology import components_and_genus
+from sdfnet.morphs import MorphConfig, make_morph, plan_frames
+from sdfnet.morphs.frames import extract_frame, extracted_frames
 from sdfnet.runs import Run, load_run, select_shapes
-from sdfnet.surfacing import extract_mesh
 
 BOUND = 1e-4
 

@@ -35,14 +35,14 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from sdfnet.extraction import extract_mesh, project_to_level
 from sdfnet.fields import Field, NeuralField, evaluate, gradient
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.latents import MorphConfig, plan_frames
-from sdfnet.latents.frames import MorphFrame
-from sdfnet.latents.measures import surface_travel_between
-from sdfnet.latents.pace import surface_travel
+from sdfnet.latents.arc_length import surface_travel
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.morphs import MorphConfig, plan_frames
+from sdfnet.morphs.plan import MorphFrame
+from sdfnet.morphs.report import surface_travel_between
 from sdfnet.runs import Run, load_run
-from sdfnet.surfacing import extract_mesh, project_to_level
 
 CHUNK = 4096
 POINTS_A_CELL = 3

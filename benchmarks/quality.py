@@ -22,11 +22,11 @@ import torch
 
 from sdfnet.decoders import decoder_config
 from sdfnet.evaluation import EvaluationConfig, components_and_genus, evaluate_run, part_errors
-from sdfnet.geometry.loose import drop_specks
-from sdfnet.geometry.reading import find_meshes, read_mesh
+from sdfnet.extraction import extract_mesh
+from sdfnet.mesh.components import drop_specks
+from sdfnet.mesh.io.read import find_meshes, read_mesh
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples
-from sdfnet.surfacing import extract_mesh
 from sdfnet.training import TrainingConfig, train
 
 SHIPPED = Path(__file__).resolve().parent.parent / "meshes"

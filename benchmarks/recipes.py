@@ -35,16 +35,17 @@ from tqdm import tqdm
 from sdfnet.decoders import decoder_config
 from sdfnet.evaluation import EvaluationConfig, evaluate_run, extract_floor, surface_distance
 from sdfnet.evaluation.report import source_surface
-from sdfnet.evaluation.topology import components_and_genus
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import NeuralField
-from sdfnet.geometry.loading import folder_similarities, load_shape
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.reading import find_meshes
-from sdfnet.latents import FitConfig, MeshFitConfig, MorphConfig, fit_codes, fit_meshes, plan_frames
-from sdfnet.latents.extraction import extracted_frames
+from sdfnet.fitting import FitConfig, MeshFitConfig, fit_codes, fit_meshes
+from sdfnet.mesh.io.read import find_meshes
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.topology import components_and_genus
+from sdfnet.morphs import MorphConfig, plan_frames
+from sdfnet.morphs.frames import extracted_frames
 from sdfnet.runs import Run, load_run
 from sdfnet.sampling import SamplerConfig, prepare_samples, sample_shape
-from sdfnet.surfacing import extract_mesh
+from sdfnet.solids.source_shape import folder_similarities, load_shape
 from sdfnet.training import TrainingConfig, train
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "conf" / "experiment"

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdfnet.evaluation.matching import Surface, match_surfaces
+from sdfnet.evaluation.closest_points import Surface, match_surfaces
 from sdfnet.evaluation.metrics import distances_of, normal_consistency
 from sdfnet.evaluation.report import source_surface
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box, Cylinder, Difference, Field, MeshField, Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
-from sdfnet.geometry.closed import check_closed
-from sdfnet.geometry.crossing import crossing_faces
-from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.loading import load_shape
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.simplifying import simplify_mesh
+from sdfnet.mesh.decimate import simplify_mesh
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.quality import count_self_intersections
+from sdfnet.mesh.validity import check_closed
 from sdfnet.runs import load_run
-from sdfnet.surfacing import extract_mesh
+from sdfnet.solids.source_shape import load_shape
 
 HALF = np.array([0.8, 0.5, 0.6])
 RADIUS = 0.3
@@ -85,7 +85,7 @@ def measure_solid(resolution: int, *, turned: bool) -> None:
             f"edges {off.mean():.5f} mean, {off.max():.3f} max, "
             f"beyond a tenth {(off > 0.1).mean():.2%}; features {features.max(initial=0):.4f}; "
             f"volume {mesh.signed_volume / volume - 1:+.5%}; normals {normal_consistency(match):.5f}; "
-            f"{check_closed(mesh)}; {len(crossing_faces(mesh))} faces cross",
+            f"{check_closed(mesh)}; {count_self_intersections(mesh)} faces cross",
             flush=True,
         )
 

@@ -43,14 +43,14 @@ from sdfnet.fields import HalfSpace, SmoothIntersection, evaluate
 from sdfnet.files import atomic_path
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling import SamplerConfig, SampleStore
-from sdfnet.sampling.index import RecordLayout, StoredShape, StoreIndex, save_index, shard_header, shard_path
+from sdfnet.sampling.store import RecordLayout, StoredShape, StoreIndex, save_index, shard_header, shard_path
 from sdfnet.training import TrainingConfig
-from sdfnet.training.allocator import keep_freed_memory
+from sdfnet.training.acceleration import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
+from sdfnet.training.checkpoint import TrainingState, first_latents, make_state
 from sdfnet.training.config import learning_rates, uses_muon
-from sdfnet.training.plan import choose_precision
-from sdfnet.training.state import TrainingState, first_latents, make_state
 from sdfnet.training.step import train_step
+from sdfnet.training.trainer import choose_precision
 
 MESHES = str(Path(__file__).resolve().parent.parent / "meshes")
 SAMPLER = SamplerConfig(num_samples=2048, num_surface=16, num_heldout=16)

@@ -28,10 +28,10 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.solid import Solid, make_solid
-from sdfnet.geometry.winding import libigl, mesh_frame, spread_over_surface
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.winding import libigl, mesh_frame, spread_over_surface
+from sdfnet.solids.solid import Solid, make_solid
 
 FAMILY_SAMPLES = 4
 """Meshes taken from each folder of a family."""

@@ -29,15 +29,14 @@ from tracking_changes import print_changes
 from tracking_learned import print_corresponding, print_families
 from tracking_maps import FAMILIES, print_map, print_unseen
 
+from sdfnet.correspondence.advect import smallest_angles, turned_over, values_and_gradients
+from sdfnet.correspondence.track import TrackConfig, TrackedMorph, track_surface
 from sdfnet.evaluation.metrics import surface_distance
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
 from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.runs import Run, load_run
-from sdfnet.surfacing import extract_mesh
-from sdfnet.surfacing.carrying import values_and_gradients
-from sdfnet.surfacing.shapes import smallest_angles, turned_over
-from sdfnet.surfacing.tracking import TrackConfig, TrackedMorph, track_surface
 
 
 def main() -> None:

@@ -25,11 +25,11 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from sdfnet.correspondence.track import TrackConfig, TrackedMorph, track_surface
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
 from sdfnet.fields.neural import NeuralField
 from sdfnet.runs import Run
-from sdfnet.surfacing import extract_mesh
-from sdfnet.surfacing.tracking import TrackConfig, TrackedMorph, track_surface
 
 Counts = tuple[tuple[int, int, int], ...]
 """Components, genus and cavities for each of three bounds: a third of the smallest that counts, it, and thrice."""

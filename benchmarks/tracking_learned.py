@@ -26,21 +26,21 @@ import trimesh
 from numpy.typing import NDArray
 from tracking_maps import FRAME_SIZES, MakeMap, all_three, bend, stretch, twist
 
+from sdfnet.correspondence.advect import carry, settle
+from sdfnet.correspondence.flow import look_ahead
 from sdfnet.decoders import Decoder, decoder_config
 from sdfnet.fields.neural import NeuralField
-from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.reading import find_meshes, read_mesh
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
-from sdfnet.geometry.writing import save_mesh
-from sdfnet.latents.config import MorphConfig
-from sdfnet.latents.frames import MorphFrame, plan_frames
-from sdfnet.latents.sequence import MadeFrame
-from sdfnet.latents.tracked import tracked_frames
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.io.read import find_meshes, read_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.morphs.config import MorphConfig
+from sdfnet.morphs.plan import MorphFrame, plan_frames
+from sdfnet.morphs.store import MadeFrame
+from sdfnet.morphs.tracked import tracked_frames
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples
-from sdfnet.surfacing.carrying import carry, settle
-from sdfnet.surfacing.steadiness import look_ahead
 from sdfnet.training import TrainingConfig, train
 
 Points = NDArray[np.float64]

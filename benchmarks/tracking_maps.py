@@ -14,12 +14,12 @@ import torch
 import trimesh
 from torch import Tensor
 
+from sdfnet.correspondence.track import TrackConfig, track_surface
 from sdfnet.fields import Box, Difference, Ellipsoid, Field, Sphere
 from sdfnet.geometry.bounds import UNIT_BOUNDS
-from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
-from sdfnet.surfacing.tracking import TrackConfig, track_surface
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.mesh import Mesh
 
 Map = Callable[[Tensor], Tensor]
 

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from tqdm import tqdm
 
+from sdfnet.extraction.marching_cubes import march
+from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields import Field, HalfSpace, SmoothIntersection, evaluate, normals
 from sdfnet.files import write_json
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.writing import save_mesh
-from sdfnet.surfacing.marching import march
-from sdfnet.surfacing.projection import project_to_level
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 
 SPACING = 0.7
 """Of the lattice, cm: a third of the thinnest part."""

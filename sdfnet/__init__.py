@@ -10,40 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdfnet.evaluation import evaluate_run as evaluate_run
+    from sdfnet.extraction import extract_mesh as extract_mesh
     from sdfnet.fields import Field as Field
     from sdfnet.fields import MeshField as MeshField
     from sdfnet.fields import NeuralField as NeuralField
     from sdfnet.fields import evaluate as evaluate
-    from sdfnet.geometry.mesh import Mesh as Mesh
-    from sdfnet.geometry.reading import read_mesh as read_mesh
-    from sdfnet.geometry.writing import save_mesh as save_mesh
-    from sdfnet.latents import fit_meshes as fit_meshes
-    from sdfnet.latents import make_morph as make_morph
+    from sdfnet.fitting import fit_meshes as fit_meshes
+    from sdfnet.mesh.io.read import read_mesh as read_mesh
+    from sdfnet.mesh.io.write import save_mesh as save_mesh
+    from sdfnet.mesh.mesh import Mesh as Mesh
+    from sdfnet.morphs import make_morph as make_morph
     from sdfnet.rendering import render_mesh as render_mesh
     from sdfnet.runs import Run as Run
     from sdfnet.runs import load_run as load_run
     from sdfnet.sampling import prepare_samples as prepare_samples
-    from sdfnet.surfacing import extract_mesh as extract_mesh
     from sdfnet.training import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Field": "fields",
-    "Mesh": "geometry.mesh",
+    "Mesh": "mesh.mesh",
     "MeshField": "fields",
     "NeuralField": "fields",
     "Run": "runs",
     "evaluate": "fields",
     "evaluate_run": "evaluation",
-    "extract_mesh": "surfacing",
-    "fit_meshes": "latents",
+    "extract_mesh": "extraction",
+    "fit_meshes": "fitting",
     "load_run": "runs",
-    "make_morph": "latents",
+    "make_morph": "morphs",
     "prepare_samples": "sampling",
-    "read_mesh": "geometry.reading",
+    "read_mesh": "mesh.io.read",
     "render_mesh": "rendering",
-    "save_mesh": "geometry.writing",
+    "save_mesh": "mesh.io.write",
     "train": "training",
 }
 

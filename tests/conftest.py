@@ -46,7 +46,7 @@ from sdfnet.fields import (
     rotation_about,
 )
 from sdfnet.geometry.bounds import Bounds, Lattice
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 
 
 @pytest.fixture(scope="session")

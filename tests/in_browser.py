@@ -19,15 +19,15 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Box
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.motion import vertex_normals
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.sequence import vertex_normals
 from sdfnet.rendering.camera import Camera, camera_axes
+from sdfnet.rendering.embree_backend import RayTracer, draw_by_rays, pixel_directions
 from sdfnet.rendering.images import load_image
-from sdfnet.rendering.look import GAMMA
-from sdfnet.rendering.rays import RayTracer, draw_by_rays, pixel_directions
 from sdfnet.rendering.scene import PaintedMesh, make_scene
-from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.rendering.style import GAMMA
 
 FOLDER = Path(__file__).parent / "browser"
 SECONDS = 300

@@ -16,20 +16,27 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     "files",
     "geometry",
+    "mesh",
     "decoders",
     "fields",
+    "extraction",
+    "volumes",
+    "solids",
     "runs",
     "sampling",
-    "surfacing",
     "rendering",
     "evaluation",
     "training",
+    "correspondence",
     "latents",
+    "fitting",
+    "morphs",
+    "scenes",
     "viewer",
     "cli",
 )
 FORBIDDEN_NAMES = ("utils", "common", "helpers", "misc")
-LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
+LONGEST_MODULE, LONGEST_FUNCTION = 600, 60
 GLOBAL_RANDOM = {
     "torch": {"manual_seed", "seed"},
     "random": {"random", "randint", "choice", "shuffle", "seed", "uniform", "gauss", "sample"},

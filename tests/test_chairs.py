@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from sdfnet.fields import evaluate
-from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.reading import read_mesh
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.io.read import read_mesh
+from sdfnet.mesh.mesh import Mesh
 
 MESHES = Path(__file__).parent.parent / "meshes"
 SHIPPED = sorted(MESHES.glob("*.obj"))

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from sdfnet.cli.arguments import parse_line
-from sdfnet.cli.catalogue import COMMANDS, load_command
-from sdfnet.cli.command import UsageError
-from sdfnet.cli.composing import check_complete, compose, hydra_for, to_document
-from sdfnet.cli.resources import conf_folder
-from sdfnet.cli.schema import missing_keys
+from sdfnet.cli.hydra_app.arguments import parse_line
+from sdfnet.cli.hydra_app.command import COMMANDS, UsageError, load_command
+from sdfnet.cli.hydra_app.composing import check_complete, compose, hydra_for, to_document
+from sdfnet.cli.hydra_app.resources import conf_folder
+from sdfnet.cli.hydra_app.schema import missing_keys
 from sdfnet.decoders import DECODER_CONFIGS
-from sdfnet.sampling.mixture import PRESETS, SamplerConfig
+from sdfnet.sampling.shape_samples import PRESETS, SamplerConfig
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))

@@ -10,11 +10,11 @@ import pytest
 
 from sdfnet.cli.main import main
 from sdfnet.decoders import VolumeConfig
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box
-from sdfnet.geometry.reading import read_mesh
-from sdfnet.geometry.writing import save_mesh
+from sdfnet.mesh.io.read import read_mesh
+from sdfnet.mesh.io.write import save_mesh
 from sdfnet.sampling import SamplerConfig, prepare_samples
-from sdfnet.surfacing import extract_mesh
 from sdfnet.training import TrainingConfig, train
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -31,7 +31,7 @@ from measuring import Truth, load_truths, measure_cheaply, measure_floor, measur
 from torch import Tensor
 
 from sdfnet.files import write_atomic
-from sdfnet.geometry.reading import find_meshes
+from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 

@@ -28,8 +28,8 @@ Query = Callable[[Array], Array]
 
 
 def sdfnet(vertices: Array, faces: Array, threads: int) -> Query:
-    from sdfnet.geometry.distance import MeshDistance
-    from sdfnet.geometry.mesh import Mesh
+    from sdfnet.mesh.distance import MeshDistance
+    from sdfnet.mesh.mesh import Mesh
 
     distance = MeshDistance(Mesh(vertices, faces))
     distance(vertices[:1])  # builds the tree for signs
@@ -37,9 +37,9 @@ def sdfnet(vertices: Array, faces: Array, threads: int) -> Query:
 
 
 def sdfnet_repaired(vertices: Array, faces: Array, threads: int) -> Query:
-    from sdfnet.geometry.distance import MeshDistance
-    from sdfnet.geometry.mesh import Mesh
-    from sdfnet.geometry.solid import make_solid
+    from sdfnet.mesh.distance import MeshDistance
+    from sdfnet.mesh.mesh import Mesh
+    from sdfnet.solids.solid import make_solid
 
     distance = MeshDistance(make_solid(Mesh(vertices, faces)).mesh)
     distance(vertices[:1])

@@ -31,8 +31,8 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 from signs import brute_force, flipped, near_surface, read
 
 from sdfnet.files import write_atomic
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.winding import libigl, mesh_frame, morton_order
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.winding import libigl, mesh_frame, morton_order
 
 CLOSED, OPEN = "lucy_100k.ply", "bunny_original_open.ply"
 OWN = ("sdfnet", "sdfnet, sorted queries", "sdfnet, repaired first")

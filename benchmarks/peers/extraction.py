@@ -26,9 +26,9 @@ from machine import processor, versions
 from skimage.measure import marching_cubes
 from torch import Tensor, nn
 
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
 from sdfnet.runs import load_run, select_shapes
-from sdfnet.surfacing import extract_mesh
 
 
 class RowDecoder(nn.Module):

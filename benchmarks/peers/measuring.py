@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sdfnet.evaluation import Surface, distances_of, extract_floor, match_surfaces
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field, evaluate, gradient
 from sdfnet.geometry.bounds import UNIT_BOUNDS
-from sdfnet.geometry.loading import load_shape
-from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import UNIT_RADIUS
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import SampleStore
-from sdfnet.surfacing import extract_mesh
+from sdfnet.solids.source_shape import load_shape
 
 SIGN_NOISE_STD = 0.005
 """Standard deviation of the offsets of the points at which signs are compared, unit frame."""

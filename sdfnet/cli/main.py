@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 import sdfnet
-from sdfnet.cli.catalogue import COMMANDS
-from sdfnet.cli.wording import did_you_mean
+from sdfnet.cli.hydra_app.command import COMMANDS
+from sdfnet.cli.hydra_app.wording import did_you_mean
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,12 +31,12 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"sdfnet {sdfnet.__version__}")
             return 0
         if first in ("-sc", "--shell-completion"):
-            from sdfnet.cli.completion import complete_shell
+            from sdfnet.cli.hydra_app.completion import complete_shell
 
             return complete_shell(words[1:])
         if first not in COMMANDS:
             return _refuse(first)
-        from sdfnet.cli.application import run_command
+        from sdfnet.cli.hydra_app.application import run_command
 
         return run_command(first, words[1:])
     except KeyboardInterrupt:
@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _print_commands() -> int:
-    from sdfnet.cli.help import format_commands
+    from sdfnet.cli.hydra_app.help import format_commands
 
     print(format_commands(COMMANDS))
     return 0

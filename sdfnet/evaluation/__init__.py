@@ -1,8 +1,8 @@
 """How good a result is: metrics between surfaces, the floor that extraction sets, and the report of a run."""
 
-from sdfnet.evaluation.floor import extract_floor as extract_floor
-from sdfnet.evaluation.matching import Surface as Surface
-from sdfnet.evaluation.matching import match_surfaces as match_surfaces
+from sdfnet.evaluation.closest_points import Surface as Surface
+from sdfnet.evaluation.closest_points import match_surfaces as match_surfaces
+from sdfnet.evaluation.extraction_error import extract_floor as extract_floor
 from sdfnet.evaluation.metrics import SurfaceDistance as SurfaceDistance
 from sdfnet.evaluation.metrics import chamfer_distance as chamfer_distance
 from sdfnet.evaluation.metrics import chamfer_floor as chamfer_floor
@@ -20,7 +20,7 @@ from sdfnet.evaluation.quality import measure_mesh as measure_mesh
 from sdfnet.evaluation.report import RunReport as RunReport
 from sdfnet.evaluation.report import ShapeReport as ShapeReport
 from sdfnet.evaluation.report import evaluate_run as evaluate_run
-from sdfnet.evaluation.tables import format_table as format_table
-from sdfnet.evaluation.tables import save_report as save_report
-from sdfnet.evaluation.topology import Topology as Topology
-from sdfnet.evaluation.topology import components_and_genus as components_and_genus
+from sdfnet.evaluation.report import format_table as format_table
+from sdfnet.evaluation.report import save_report as save_report
+from sdfnet.mesh.topology import Topology as Topology
+from sdfnet.mesh.topology import components_and_genus as components_and_genus

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sdfnet.evaluation.matching import NUM_POINTS, OneWay, Surface, SurfaceMatch, bounding_radius, match_surfaces
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.evaluation.closest_points import NUM_POINTS, OneWay, Surface, SurfaceMatch, bounding_radius, match_surfaces
 from sdfnet.geometry.similarity import UNIT_RADIUS
-from sdfnet.geometry.winding import WindingNumber
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.winding import WindingNumber
 from sdfnet.sampling.samplers import sample_surface, sample_volume
 
 F_SCORE_THRESHOLD = 0.01
@@ -59,7 +59,7 @@ def surface_distance(
     of the mean is its spread divided by the root of `num_points`: for 30,000, about 0.5 % of the value.
 
     >>> from sdfnet.fields.primitives import Sphere
-    >>> from sdfnet.surfacing.extract import extract_mesh
+    >>> from sdfnet.extraction.extract import extract_mesh
     >>> small, large = (extract_mesh(Sphere(r), resolution=32) for r in (1.0, 1.1))
     >>> round(surface_distance(large, small, generator=torch.Generator()).mean, 1)
     10.0

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdfnet.evaluation.matching import bounding_radius
-from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.evaluation.closest_points import bounding_radius
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling.samplers import sample_surface
 
 NUM_PART_POINTS = 5_000

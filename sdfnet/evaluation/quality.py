@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from sdfnet.evaluation.floor import extract_floor
-from sdfnet.evaluation.matching import NUM_POINTS, Surface, match_surfaces
+from sdfnet.evaluation.closest_points import NUM_POINTS, Surface, match_surfaces
+from sdfnet.evaluation.extraction_error import extract_floor
 from sdfnet.evaluation.metrics import (
     SurfaceDistance,
     chamfer_floor,
@@ -20,12 +20,12 @@ from sdfnet.evaluation.metrics import (
     normal_consistency,
     volume_iou,
 )
-from sdfnet.evaluation.topology import Topology, components_and_genus
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.base import Field
 from sdfnet.geometry.bounds import UNIT_BOUNDS, check_resolution
-from sdfnet.geometry.loose import MIN_PIECE, check_min_piece, drop_specks
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.mesh.components import MIN_PIECE, check_min_piece, drop_specks
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.topology import Topology, components_and_genus
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,17 @@
 
 A shape whose source is gone or whose field is empty is reported and never stops the others. `tables` turns a report
 into text and files.
+
+A report as text for a terminal, and as CSV and JSON files.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import logging
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +23,15 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from sdfnet.evaluation.matching import Surface
-from sdfnet.evaluation.quality import EvaluationConfig, ShapeQuality, evaluate_shape
+from sdfnet.evaluation.closest_points import Surface
+from sdfnet.evaluation.quality import EvaluationConfig, Quality, ShapeQuality, evaluate_shape
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import MeshField, Shell
-from sdfnet.geometry.loading import SourceShape, load_shape
-from sdfnet.geometry.reading import find_meshes
+from sdfnet.files import write_atomic, write_json
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import Run, select_shapes
-from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.solids.source_shape import SourceShape, load_shape
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -179,3 +185,157 @@ def source_surface(source: SourceShape, similarity: Similarity) -> Surface:
         return Surface.of(mesh, is_closed=source.closed)
     wall = Shell(MeshField(mesh, closed=source.closed), 2 * source.thickness * similarity.scale)
     return Surface.of(extract_mesh(wall, resolution=_SHEET_RESOLUTION, project_steps=2, vertex_normals=False))
+
+
+TABLE_WIDTH = 120
+"""Columns of a terminal that the table fits."""
+
+_NAME_WIDTH = 26
+
+_COLUMNS: tuple[tuple[str, str, int, str], ...] = (
+    ("mean_percent", "mean %", 8, ".3f"),
+    ("floor_mean_percent", "floor", 7, ".3f"),
+    ("p95_percent", "p95 %", 8, ".3f"),
+    ("floor_p95_percent", "floor", 7, ".3f"),
+    ("chamfer", "Chamfer", 9, ".4f"),
+    ("chamfer_floor", "floor", 8, ".4f"),
+    ("f_score", "F 1%", 8, ".2f"),
+    ("normal_consistency", "normals", 9, ".4f"),
+    ("iou", "IoU", 8, ".4f"),
+    ("components", "pieces", 8, "d"),
+    ("genus", "genus", 8, "d"),
+    ("cap_percent", "cap %", 6, ".1f"),
+)
+"""Key, heading, width and format; pieces and genus are followed by the source's where they differ."""
+
+_LEGEND = textwrap.fill(
+    "mean, p95: distance between the surfaces both ways, percent of the source's bounding-sphere radius; floor beside"
+    " them: the exact field of the source extracted on the same lattice. Chamfer: DeepSDF's, x 1000; floor: the source"
+    " against itself. Pieces and genus: result/source where they differ; in total, how many shapes have the source's.",
+    TABLE_WIDTH,
+)
+
+_SMALLER_IS_BETTER = {"f_score": False, "normal_consistency": False, "iou": False}
+
+
+def shape_numbers(shape: ShapeReport) -> dict[str, Any]:
+    """Return the numbers of one shape under flat names, as in the CSV; empty if it was not measured."""
+    quality = shape.quality
+    if quality is None:
+        return {}
+    numbers = _quality_numbers(quality.result)
+    radius = shape.radius_world
+    numbers["mean_world"] = None if radius is None else quality.result.distance.mean / 100 * radius
+    numbers |= {"chamfer_floor": quality.chamfer_floor}
+    numbers |= {
+        "source_components": quality.source_topology.num_components,
+        "source_genus": quality.source_topology.genus,
+        "radius_world": radius,
+    }
+    if quality.floor is not None:
+        numbers |= {f"floor_{key}": value for key, value in _quality_numbers(quality.floor).items()}
+        # The floor of Chamfer proper is that of sampling; this one also holds the extraction.
+        numbers["extracted_chamfer"] = numbers.pop("floor_chamfer")
+    return numbers
+
+
+def format_table(report: RunReport) -> str:
+    """Return `report` as text of at most 120 columns: a line per shape, the totals, then failures and notes."""
+    lines = [f"{'shape':{_NAME_WIDTH}}" + "".join(f"{heading:>{width}}" for _, heading, width, _ in _COLUMNS)]
+    lines.append("-" * len(lines[0]))
+    rows = [shape_numbers(shape) for shape in report.measured]
+    for shape, numbers in zip(report.measured, rows, strict=True):
+        lines.append(_line(shape.name, numbers))
+    if rows:
+        lines.append("-" * len(lines[0]))
+        lines += [_line(label, numbers) for label, numbers in totals(report).items()]
+    lines += [f"not measured: {shape.name}: {shape.error}" for shape in report.failed]
+    lines += [f"note: {shape.name}: {note}" for shape in report.measured for note in shape.notes]
+    lines.append(
+        f"{len(report.measured)} of {len(report.shapes)} shapes measured at resolution {report.config.resolution}"
+    )
+    return "\n".join([*lines, _LEGEND])
+
+
+def totals(report: RunReport) -> dict[str, dict[str, float]]:
+    """Return the mean, the median and the worst of every number over the measured shapes.
+
+    Pieces and genus have no such totals; what share of the shapes has those of its source is said instead, under
+    "same_components" and "same_genus" of "mean".
+    """
+    rows = [shape_numbers(shape) for shape in report.measured]
+    result: dict[str, dict[str, float]] = {"mean": {}, "median": {}, "worst": {}}
+    for key in rows[0] if rows else ():
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if values and not key.endswith(("components", "genus", "_world")):
+            worst = max if _SMALLER_IS_BETTER.get(key.removeprefix("floor_"), True) else min
+            result["mean"][key] = float(np.mean(values))
+            result["median"][key] = float(np.median(values))
+            result["worst"][key] = float(worst(values))
+    if rows:
+        for key in ("components", "genus"):
+            result["mean"][f"same_{key}"] = float(np.mean([row[key] == row[f"source_{key}"] for row in rows]))
+    return result
+
+
+def save_report(report: RunReport, out: str | Path) -> tuple[Path, Path, Path]:
+    """Write the table as `evaluation.txt`, `evaluation.csv` (a line per shape) and `evaluation.json` (everything).
+
+    Returns the three paths, in the folder `out`. Each file is whole or, if the write fails, as it was before.
+    """
+    path_txt, path_csv, path_json = (Path(out) / f"evaluation.{suffix}" for suffix in ("txt", "csv", "json"))
+    write_atomic(path_txt, format_table(report) + "\n")
+    write_atomic(path_csv, _csv(report))
+    write_json(path_json, {**report.to_dict(), "totals": totals(report)})
+    return path_txt, path_csv, path_json
+
+
+def _quality_numbers(quality: Quality) -> dict[str, Any]:
+    distance, topology = quality.distance, quality.topology
+    return {
+        "mean_percent": distance.mean,
+        "p95_percent": distance.p95,
+        "max_percent": distance.max,
+        "result_to_source_percent": distance.result_to_source,
+        "source_to_result_percent": distance.source_to_result,
+        "chamfer": quality.chamfer,
+        "f_score": quality.f_score,
+        "normal_consistency": quality.normal_consistency,
+        "iou": quality.iou,
+        "components": topology.num_components,
+        "genus": topology.genus,
+        "cap_percent": quality.cap_percent,
+        "num_faces": quality.num_faces,
+    }
+
+
+def _line(name: str, numbers: dict[str, Any]) -> str:
+    if len(name) >= _NAME_WIDTH:
+        name = "…" + name[len(name) - _NAME_WIDTH + 2 :]
+    return f"{name:{_NAME_WIDTH}}" + "".join(
+        f"{_cell(numbers, key, form):>{width}}" for key, _, width, form in _COLUMNS
+    )
+
+
+def _cell(numbers: dict[str, Any], key: str, form: str) -> str:
+    value = numbers.get(key)
+    text = "-" if value is None else format(value, form)
+    if form == "d" and f"source_{key}" in numbers and numbers[f"source_{key}"] != value:
+        expected = numbers[f"source_{key}"]
+        text += f"/{'-' if expected is None else expected}"
+    if f"same_{key}" in numbers:
+        text = f"{numbers[f'same_{key}']:.0%}"
+    return text
+
+
+def _csv(report: RunReport) -> str:
+    """Return one line per shape; a failed one has its error and empty numbers."""
+    rows = [{"name": shape.name, **shape_numbers(shape)} for shape in report.shapes]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [*keys, "seconds", "source", "notes", "error"], lineterminator="\n")
+    writer.writeheader()
+    for shape, row in zip(report.shapes, rows, strict=True):
+        extra = {"seconds": shape.seconds, "source": shape.source, "notes": "; ".join(shape.notes)}
+        writer.writerow({**row, **extra, "error": shape.error})
+    return buffer.getvalue()

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from sdfnet.fields.base import Accuracy, Field, check_points
-from sdfnet.geometry.distance import MeshDistance
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.mesh import Mesh
 
 SURFACE_SHARE = 1e-7
 """Nearer to the surface than this share of the mesh's size, the direction to the closest point is only rounding."""

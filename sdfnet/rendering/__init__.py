@@ -2,18 +2,18 @@
 
 from sdfnet.rendering.camera import Camera as Camera
 from sdfnet.rendering.camera import fit_camera as fit_camera
-from sdfnet.rendering.films import FILM_FORMATS as FILM_FORMATS
-from sdfnet.rendering.films import save_film as save_film
-from sdfnet.rendering.ghosts import Ghost as Ghost
-from sdfnet.rendering.gl import GLUnavailableError as GLUnavailableError
+from sdfnet.rendering.contact_sheet import contact_sheet as contact_sheet
 from sdfnet.rendering.images import load_image as load_image
 from sdfnet.rendering.images import save_image as save_image
-from sdfnet.rendering.look import Look as Look
+from sdfnet.rendering.pyrender_backend import GLUnavailableError as GLUnavailableError
+from sdfnet.rendering.renderer import Ghost as Ghost
 from sdfnet.rendering.renderer import Renderer as Renderer
 from sdfnet.rendering.renderer import choose_backend as choose_backend
 from sdfnet.rendering.renderer import render_mesh as render_mesh
 from sdfnet.rendering.renderer import render_turntable as render_turntable
 from sdfnet.rendering.scene import PaintedMesh as PaintedMesh
-from sdfnet.rendering.sheets import contact_sheet as contact_sheet
 from sdfnet.rendering.sphere_tracing import render_field as render_field
 from sdfnet.rendering.sphere_tracing import sphere_trace as sphere_trace
+from sdfnet.rendering.style import Look as Look
+from sdfnet.rendering.video import FILM_FORMATS as FILM_FORMATS
+from sdfnet.rendering.video import save_film as save_film

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 
 UpAxis = Literal["x", "y", "z"]
 

@@ -1,4 +1,9 @@
-"""Pictures of meshes: one function for one picture, and a renderer that keeps its GL context for many."""
+"""Pictures of meshes: one function for one picture, and a renderer that keeps its GL context for many.
+
+Ghosts: surfaces that a picture shows through, to compare what is drawn with what was or will be.
+
+A ghost veils what lies behind it and is hidden by what lies before it; it casts no shadow.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +17,47 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import Camera, UpAxis, fit_camera
-from sdfnet.rendering.ghosts import Ghost, veil
-from sdfnet.rendering.gl import GLCanvas, GLUnavailableError
-from sdfnet.rendering.look import Look
-from sdfnet.rendering.rays import Layer, RayTracer, draw_by_rays
+from sdfnet.rendering.embree_backend import Layer, RayTracer, draw_by_rays
+from sdfnet.rendering.pyrender_backend import GLCanvas, GLUnavailableError
 from sdfnet.rendering.scene import Drawable, PaintedMesh, Scene, make_scene
 from sdfnet.rendering.shadows import cast_shadows
+from sdfnet.rendering.style import Color, Look, check_color
+
+_OVER_SURFACE, _OVER_NOTHING = 0.30, 0.45
+"""How much of a ghost is seen before the solid surface and beside it; more would hide what it is compared with."""
+
+_APART = 4e-3
+"""How far a ghost must be before a surface to be drawn over it, in the drawing frame: where both are one it is not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ghost:
+    """A mesh to show through.
+
+    Attributes
+    ----------
+    drawable : Mesh or PaintedMesh
+    tint : Color
+        sRGB in [0, 1]; the ghost's own colour is not shown.
+    """
+
+    drawable: Drawable
+    tint: Color
+
+    def __post_init__(self) -> None:
+        check_color("tint", self.tint)
+
+
+def veil(image: NDArray[np.float32], solid: Layer, ghost: Layer) -> NDArray[np.float32]:
+    """Return `image` (H, W, 3), in which `solid` is drawn, with `ghost` over it."""
+    before = ghost.depth < solid.depth - np.float32(_APART)
+    # At its silhouette a pixel of the ghost holds no depth in its middle: what is beside the solid decides.
+    seen = np.where(np.isfinite(ghost.depth), before, solid.coverage < 0.5)
+    share = seen * np.where(solid.coverage > 0.5, np.float32(_OVER_SURFACE), np.float32(_OVER_NOTHING))
+    return np.asarray(image * (1 - share * ghost.coverage)[..., None] + share[..., None] * ghost.color)
+
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -53,7 +91,7 @@ class Renderer:
     GLUnavailableError
         `backend="gl"` where there is no GL.
 
-    >>> from sdfnet.geometry.mesh import Mesh
+    >>> from sdfnet.mesh.mesh import Mesh
     >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     >>> with Renderer(size=(64, 48), backend="rays") as renderer:
     ...     renderer.render(triangle).shape
@@ -178,7 +216,7 @@ def render_mesh(
     """Return a picture (H, W, 3) uint8 of one or more meshes. For many pictures, keep a `Renderer`.
 
     >>> from sdfnet.fields.primitives import Sphere
-    >>> from sdfnet.surfacing.extract import extract_mesh
+    >>> from sdfnet.extraction.extract import extract_mesh
     >>> render_mesh(extract_mesh(Sphere(), resolution=16), size=(80, 60), backend="rays").shape
     (60, 80, 3)
     """

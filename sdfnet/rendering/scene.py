@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import Camera
-from sdfnet.rendering.look import Color, check_color, to_linear
+from sdfnet.rendering.style import Color, check_color, to_linear
 
 CREASE_ANGLE = 40.0
 """Degrees between faces above which their common edge is drawn sharp, where a mesh brings no normals."""

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.rendering.camera import Camera
-from sdfnet.rendering.look import GAMMA, LIGHTS
-from sdfnet.rendering.rays import RayTracer, pixel_directions
+from sdfnet.rendering.embree_backend import RayTracer, pixel_directions
 from sdfnet.rendering.scene import Scene
+from sdfnet.rendering.style import GAMMA, LIGHTS
 
 _TILE = 4
 _SKY_RAYS = 6  # per half-resolution pixel, over the hemisphere

@@ -17,8 +17,8 @@ from torch import Tensor
 from sdfnet.fields.base import Field, check_points, evaluate, normals
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.rendering.camera import Camera, fit_camera
-from sdfnet.rendering.look import Look, shade, to_linear
-from sdfnet.rendering.rays import pixel_directions
+from sdfnet.rendering.embree_backend import pixel_directions
+from sdfnet.rendering.style import Look, shade, to_linear
 
 _APPROXIMATE_SCALE = 0.7  # share of the value that is trusted as a step, where the field is only approximate
 _APPROXIMATE_STEPS = 48  # such a field is looked at this often, at least, on a ray across its bounds

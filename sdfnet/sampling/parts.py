@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 
 from sdfnet.files import atomic_path, write_atomic
-from sdfnet.geometry.checking import MeshReport
-from sdfnet.geometry.loading import MeshRefused, SourceShape, folder_similarities, load_shape
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.sampling.index import FLOAT
-from sdfnet.sampling.mixture import SamplerConfig, ShapeSamples, sample_shape
+from sdfnet.sampling.shape_samples import SamplerConfig, ShapeSamples, sample_shape
+from sdfnet.sampling.store import FLOAT
+from sdfnet.solids.report import MeshReport
+from sdfnet.solids.source_shape import MeshRefused, SourceShape, folder_similarities, load_shape
 
 _logger = logging.getLogger(__name__)
 

@@ -3,50 +3,236 @@
 What is done is known by a key made of the mesh's content and the settings, so the same command again does just what is
 missing, has changed or was damaged, and ends with the same bytes as if nothing had happened. Meshes that left the
 folder leave the store; the rows of the others stay where they are.
+
+The one similarity of a whole folder (`normalize=shared`), found without holding all meshes at once.
+
+Each mesh leaves the corners of its convex hull in a file, because the farthest point from any centre is one of them;
+the files are then read one after the other. The result is that of `folder_similarities`.
+
+Decide what has to be prepared: compare the folder of meshes and the settings with what a store holds.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sdfnet.files import ensure_folder
-from sdfnet.geometry.checking import MeshReport
-from sdfnet.geometry.loading import Normalize
-from sdfnet.geometry.reading import find_meshes
-from sdfnet.geometry.similarity import Similarity
+from sdfnet.files import atomic_path, ensure_folder
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
+from sdfnet.mesh.io.read import MeshError, find_meshes
 from sdfnet.runs.selection import select_shapes
-from sdfnet.sampling.clusters import WorkersConfig, open_cluster
-from sdfnet.sampling.frame import leave_outline, save_outline, shared_similarity
-from sdfnet.sampling.index import StoreIndex, save_index
-from sdfnet.sampling.mixture import SamplerConfig
+from sdfnet.sampling.parallel import Work, WorkersConfig, open_cluster, run_jobs
 from sdfnet.sampling.parts import Job, leave_samples, read_part, write_unused_part
-from sdfnet.sampling.plan import (
-    digest_meshes,
-    jobs_to_do,
-    make_settings,
-    only_one,
-    open_index,
-    plan_jobs,
-    plan_outlines,
-    remove_leftovers,
-    remove_parts,
-)
+from sdfnet.sampling.shape_samples import SamplerConfig
 from sdfnet.sampling.shards import drop_shapes, place_parts, prune_shards, remove_unused_shards, with_refused
-from sdfnet.sampling.store import SampleStore, find_damage
-from sdfnet.sampling.workers import Work, run_jobs
+from sdfnet.sampling.store import FORMAT, INDEX_FILE, SampleStore, StoreIndex, find_damage, load_index, save_index
+from sdfnet.solids.report import MeshReport
+from sdfnet.solids.source_shape import Normalize, hash_content, load_shape
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
+
+
+def leave_outline(job: Job, *, thickness: float | None) -> None:
+    """Leave in the job's part, a NumPy file, what the shared similarity needs to know of a mesh.
+
+    The rows are x, y, z (world frame) and how far the solid reaches beyond that point; none for a refused mesh.
+    """
+    try:
+        shape = load_shape(job.path, name=job.name, thickness=thickness)
+    except Exception:  # whatever is wrong with one mesh must not stop the others; sampling it will say what
+        logger.debug("%s has no outline", job.path, exc_info=True)
+        save_outline(job, np.zeros((0, 4)))
+        return
+    corners = _hull_corners(shape.mesh.vertices)
+    save_outline(job, np.column_stack([corners, np.full(len(corners), shape.thickness or 0.0)]))
+
+
+def save_outline(job: Job, outline: NDArray[np.float64]) -> None:
+    """Write an outline (K, 4), whole or not at all."""
+    with atomic_path(job.part) as temporary:
+        np.save(temporary, outline)
+
+
+def shared_similarity(jobs: Sequence[Job]) -> Similarity | None:
+    """Return the similarity of all meshes whose outlines `jobs` have left; None if none of them can be used."""
+    box: Bounds | None = None
+    for job in jobs:
+        outline = np.load(job.part)
+        if len(outline):
+            own = Bounds((outline[:, :3] - outline[:, 3:]).min(axis=0), (outline[:, :3] + outline[:, 3:]).max(axis=0))
+            box = own if box is None else box.union(own)
+    if box is None:
+        return None
+    reach = 0.0
+    for job in jobs:
+        outline = np.load(job.part)
+        if len(outline):
+            reach = max(reach, float((np.linalg.norm(outline[:, :3] - box.center, axis=1) + outline[:, 3]).max()))
+    return Similarity(box.center, UNIT_RADIUS / reach)
+
+
+def _hull_corners(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.spatial import ConvexHull, QhullError  # Here, for a quick start (see geometry.connectivity).
+
+    # Far from the origin the hull's own tolerance would drop corners.
+    try:
+        return vertices[ConvexHull(vertices - vertices.mean(axis=0)).vertices]
+    except QhullError:
+        return vertices  # flat: it has no hull in three dimensions
+
+
+_LOCK_FILE = ".lock"
+_PARTS_FOLDER = ".parts"
+
+
+def make_settings(config: SamplerConfig, *, normalize: str, thickness: float | None) -> dict[str, Any]:
+    """Return what all shapes of a store share, as JSON."""
+    return {"sampler": config.to_dict(), "normalize": normalize, "thickness": thickness}
+
+
+def open_index(directory: Path, settings: dict[str, Any], *, meshes: Path) -> StoreIndex:
+    """Return the index of the store in `directory`, a fresh and saved one if there is none yet.
+
+    Raises
+    ------
+    ValueError
+        There is a store with other settings (the message names the differences), of another version, or damaged.
+    """
+    if not (directory / INDEX_FILE).exists():
+        index = StoreIndex(settings, os.path.abspath(meshes))
+        save_index(directory, index)
+        return index
+    index = load_index(directory)
+    differences = [
+        f"{key} is {json.dumps(old)} there and {json.dumps(new)} now"
+        for key, old, new in _compare(_flat(index.settings), _flat(settings))
+    ]
+    if differences:
+        raise ValueError(
+            f"the samples in {directory} were prepared with other settings: {'; '.join(differences)}. "
+            "Give another samples=DIR, or the old settings."
+        )
+    return index
+
+
+def plan_jobs(
+    directory: Path,
+    paths: Mapping[str, Path],
+    settings: dict[str, Any],
+    *,
+    meshes: Path,
+    similarity: Similarity | None,
+) -> list[Job]:
+    """Return one job for each of `paths` (name to mesh file), sorted by name, whether or not it is done already."""
+    frame = None if similarity is None else similarity.to_dict()
+    jobs = []
+    for name in sorted(paths):
+        path = paths[name]
+        content_hash = _hash(path, thickness=settings["thickness"])
+        key = _digest([FORMAT, content_hash, path.suffix.lower(), settings, frame])
+        part = parts_folder(directory) / f"{_digest([key, name])}.part"
+        source = path.relative_to(meshes).as_posix()
+        jobs.append(Job(name, source, content_hash, key, path, part, similarity))
+    return jobs
+
+
+def plan_outlines(jobs: Sequence[Job]) -> list[Job]:
+    """Return for each job one for `leave_outline`, which does not depend on how the shape is sampled."""
+    return [replace(job, part=job.part.with_name(f"{_digest([job.content_hash, job.name])}.npy")) for job in jobs]
+
+
+def digest_meshes(jobs: Sequence[Job]) -> str:
+    """Return what changes when the meshes of a folder do, by names and contents."""
+    return _digest([[job.source, job.content_hash] for job in jobs])
+
+
+def jobs_to_do(jobs: Sequence[Job], index: StoreIndex, damaged: Mapping[str, str]) -> list[Job]:
+    """Return the jobs whose shape is not in the store as it should be, nor known to be unusable as it is."""
+    stored = {shape.name: shape.key for shape in index.shapes if shape.name not in damaged}
+    refused = {shape.name: shape.key for shape in index.refused}
+    return [job for job in jobs if job.key not in (stored.get(job.name), refused.get(job.name))]
+
+
+def parts_folder(directory: Path) -> Path:
+    """Return the folder of unplaced parts, which is there only during a preparation."""
+    return directory / _PARTS_FOLDER
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove half-written files that a killed preparation left."""
+    for folder in (directory, parts_folder(directory)):
+        for path in folder.glob(".*.partial.*"):
+            path.unlink(missing_ok=True)
+
+
+def remove_parts(directory: Path) -> None:
+    """Remove the folder of parts and everything of ours in it."""
+    remove_leftovers(directory)
+    folder = parts_folder(directory)
+    for pattern in ("*.part", "*.npy", "*.started"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Keep a second preparation of the same store waiting until this one ends. A killed one does not block.
+
+    Where the system has no such locks (Windows, some network file systems) nothing is kept waiting.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(directory / _LOCK_FILE, "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another process is preparing %s: waiting for it", directory)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.debug("no lock on %s: %s", directory, error)
+        yield
+
+
+def _hash(path: Path, *, thickness: float | None) -> str:
+    """Return the hash of a mesh file's content; a file that cannot be read gets one too, and is refused later."""
+    try:
+        return hash_content(path, thickness=thickness)
+    except MeshError:
+        return "unreadable"
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode("utf-8")).hexdigest()[:32]
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    sampler = {f"sampler.{key}": value for key, value in settings["sampler"].items()}
+    return sampler | {key: value for key, value in settings.items() if key != "sampler"}
+
+
+def _compare(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    keys = sorted(old.keys() | new.keys())
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +384,7 @@ def _find_frame(
     if similarity is None:
         return index, None
     if old is not None and old.to_dict() != similarity.to_dict() and index.shapes:
-        _logger.warning(
+        logger.warning(
             "the meshes in %s no longer fit the frame that they shared: all %d shapes are sampled again",
             request.meshes,
             len(index.shapes),
@@ -211,7 +397,7 @@ def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
     with tqdm(total=total, desc="checking", unit="shape", delay=2, leave=False, disable=not request.progress) as bar:
         damaged = find_damage(request.directory, index, checksums=True, progress=bar.update)
     for name, fault in damaged.items():
-        _logger.warning("%s: the samples of %s are prepared again", fault, name)
+        logger.warning("%s: the samples of %s are prepared again", fault, name)
     return damaged
 
 

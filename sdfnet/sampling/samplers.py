@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 
 
 @dataclass(frozen=True, eq=False)

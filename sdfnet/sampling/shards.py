@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sdfnet.files import atomic_path
-from sdfnet.sampling.index import (
+from sdfnet.sampling.parts import Job, Part, read_part
+from sdfnet.sampling.store import (
     RecordLayout,
     RefusedShape,
     StoredShape,
@@ -22,7 +23,6 @@ from sdfnet.sampling.index import (
     shard_header,
     shard_path,
 )
-from sdfnet.sampling.parts import Job, Part, read_part
 
 SHARD_BYTES = 512 * 2**20
 """Shards are filled up to about this size."""

@@ -1,12 +1,16 @@
 """What a GPU changes about training: decided here from the device, its memory and the length of the training.
 
 The decisions are plain functions of plain values, so that they are tested without a GPU.
+
+Keeping freed memory for the next step: the C library otherwise gives it back and has to fetch and clear it again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import math
+import sys
 
 import torch
 
@@ -67,3 +71,21 @@ def choose_compiling(config: TrainingConfig, device: torch.device) -> bool:
         seconds=math.inf if config.budget is None else parse_duration(config.budget),
         steps=config.steps,
     )
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse freed memory within this process; elsewhere do nothing.
+
+    A training step frees and takes some hundred megabytes of activations. Measured on two cores, a step takes 23 % less
+    time (benchmarks/decoders.py, with and without). The memory of the process stays at its peak.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _NEVER)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from sdfnet.training.batches import Batch
+from sdfnet.training.checkpoint import TrainingState, set_learning_rates
 from sdfnet.training.config import LearningRates, TrainingConfig
+from sdfnet.training.distributed import sum_in_place
 from sdfnet.training.losses import (
     clamped_residual,
     curriculum_residual,
@@ -19,8 +21,6 @@ from sdfnet.training.losses import (
     normal_loss,
 )
 from sdfnet.training.optimizers import clear_gradients
-from sdfnet.training.processes import sum_in_place
-from sdfnet.training.state import TrainingState, set_learning_rates
 
 
 def train_step(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from exact_spheres import sphere_run
 
-from sdfnet.latents import MorphConfig, plan_frames
+from sdfnet.morphs import MorphConfig, plan_frames
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -8,15 +8,15 @@ import pytest
 from in_browser import chair, check_outlines, covered, see, shoot
 from numpy.typing import NDArray
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.motion import MovingMesh, join_meshes
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.sequence import MovingMesh, join_meshes
 from sdfnet.rendering.camera import UpAxis, fit_camera
 from sdfnet.rendering.images import load_image
-from sdfnet.rendering.look import Look
-from sdfnet.rendering.player import PlayerConfig, save_player
 from sdfnet.rendering.renderer import render_mesh
-from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.rendering.style import Look
+from sdfnet.rendering.web_page import PlayerConfig, save_player
 
 pytestmark = pytest.mark.render
 

@@ -9,17 +9,17 @@ import pytest
 from in_browser import chair, check_normals, check_outlines, covered, see, shoot_three, validate
 from tiny_runs import learn_run
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
-from sdfnet.geometry.mesh import Mesh, replace_vertices
-from sdfnet.geometry.motion import MovingMesh, SkinWeights, join_meshes
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.geometry.writing import Axis, save_animated_glb
-from sdfnet.latents import MorphConfig, make_morph
-from sdfnet.latents.sequence import load_stored
+from sdfnet.mesh.io.write import Axis, save_animated_glb
+from sdfnet.mesh.mesh import Mesh, replace_vertices
+from sdfnet.mesh.sequence import MovingMesh, SkinWeights, join_meshes
+from sdfnet.morphs import MorphConfig, make_morph
+from sdfnet.morphs.store import load_stored
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.images import load_image
 from sdfnet.runs import Run, RunShape, load_run
-from sdfnet.surfacing.extract import extract_mesh
 
 SIZE = (320, 240)
 FRAMES = 7

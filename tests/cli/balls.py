@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.writing import save_mesh
-from sdfnet.surfacing import extract_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 
 BALLS = {"a=b [1]": 0.5, "round/ball two": 0.7, "plain": 0.6}
 """Names, and the radius of each ball in the unit frame."""

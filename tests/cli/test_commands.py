@@ -14,9 +14,9 @@ import pytest
 from balls import BALLS, radii_of
 
 import sdfnet
-from sdfnet.cli.catalogue import COMMANDS, load_command
+from sdfnet.cli.hydra_app.command import COMMANDS, load_command
 from sdfnet.cli.main import main
-from sdfnet.geometry.reading import read_mesh
+from sdfnet.mesh.io.read import read_mesh
 from sdfnet.runs import load_tensors, save_tensors
 
 STORE = ("meshes=a", "samples=b")
@@ -158,7 +158,7 @@ def test_extract_writes_every_shape_at_its_place_under_its_name(
 def test_sparse_is_the_default_of_extract_and_false_asks_for_the_whole_lattice(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdfnet.surfacing import extract
+    from sdfnet.extraction import extract
 
     visits = []
 
@@ -388,7 +388,8 @@ def test_help_is_quick_and_imports_neither_torch_nor_hydra() -> None:
 
 def test_training_from_samples_starts_without_what_only_meshes_need() -> None:
     program = (
-        "import gc, sys; from sdfnet.cli.catalogue import load_command; load_command('train'); assert gc.isenabled();"
+        "import gc, sys; from sdfnet.cli.hydra_app.command import load_command; load_command('train');"
+        "assert gc.isenabled();"
         "print(sorted({'scipy', 'igl', 'trimesh', 'numba', 'skimage', 'pyrender'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import sdfnet.evaluation.quality
-import sdfnet.latents.extraction
-import sdfnet.surfacing
+import sdfnet.extraction
+import sdfnet.morphs.frames
 from sdfnet.cli.main import main
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.parts import join_meshes
-from sdfnet.geometry.reading import read_mesh
-from sdfnet.surfacing import extract_mesh
+from sdfnet.mesh.io.read import read_mesh
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.orientation import join_meshes
 
 RESULT = extract_mesh
 
@@ -23,7 +23,7 @@ RESULT = extract_mesh
 @pytest.fixture
 def specked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every extracted shape have a speck beside it, of (1/30)³ of its volume."""
-    monkeypatch.setattr(sdfnet.surfacing, "extract_mesh", with_speck(1 / 30))
+    monkeypatch.setattr(sdfnet.extraction, "extract_mesh", with_speck(1 / 30))
 
 
 def with_speck(radius: float):
@@ -75,7 +75,7 @@ def test_min_piece_0_keeps_all_and_the_summary_of_other_shapes_stays(
 def test_what_the_source_has_not_is_left_out_by_every_command(
     tiny_run: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_surfaces: int | None, pieces: int
 ) -> None:
-    for module in (sdfnet.surfacing, sdfnet.latents.extraction, sdfnet.evaluation.quality):
+    for module in (sdfnet.extraction, sdfnet.morphs.frames, sdfnet.evaluation.quality):
         monkeypatch.setattr(module, "extract_mesh", with_speck(1 / 12))  # of 5.8e-4 of the volume
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)

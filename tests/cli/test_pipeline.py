@@ -15,8 +15,8 @@ import pytest
 from balls import BALLS, write_ball
 from PIL import Image
 
+from sdfnet.cli.commands.morph import cuts_told, readable
 from sdfnet.cli.main import main
-from sdfnet.cli.morph import cuts_told, readable
 from sdfnet.runs import load_run
 from sdfnet.sampling import SampleStore
 

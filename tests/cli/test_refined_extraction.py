@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sdfnet.cli.main import main
-from sdfnet.geometry.closed import check_closed
-from sdfnet.geometry.reading import read_mesh
+from sdfnet.mesh.io.read import read_mesh
+from sdfnet.mesh.validity import check_closed
 
 
 def test_max_faces_is_kept_to_and_what_it_cost_is_said(

@@ -8,7 +8,7 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
-from sdfnet.evaluation.matching import Surface, match_surfaces
+from sdfnet.evaluation.closest_points import Surface, match_surfaces
 from sdfnet.evaluation.metrics import (
     chamfer_distance,
     chamfer_floor,
@@ -19,8 +19,8 @@ from sdfnet.evaluation.metrics import (
     surface_distance,
     volume_iou,
 )
-from sdfnet.geometry.mesh import Mesh
 from sdfnet.geometry.similarity import UNIT_RADIUS
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling.samplers import sample_surface
 
 

@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from sdfnet.evaluation.parts import load_labels, part_errors
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 
 SEAT = trimesh.creation.box((2, 2, 0.2))
 LEG = trimesh.creation.box((0.1, 0.1, 1)).apply_translation([0.9, 0.9, -0.7])

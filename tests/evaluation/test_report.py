@@ -12,11 +12,10 @@ from exact_spheres import sphere_run
 
 from sdfnet.evaluation import report as report_module
 from sdfnet.evaluation.quality import EvaluationConfig
-from sdfnet.evaluation.report import RunReport, evaluate_run
-from sdfnet.evaluation.tables import TABLE_WIDTH, format_table, save_report, totals
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.evaluation.report import TABLE_WIDTH, RunReport, evaluate_run, format_table, save_report, totals
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
-from sdfnet.geometry.writing import save_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run
 
 QUICK = EvaluationConfig(resolution=32, num_points=2000, num_volume_points=10_000)

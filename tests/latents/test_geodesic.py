@@ -10,9 +10,8 @@ from torch import Tensor
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.latents.frames import MorphConfig, plan_frames
-from sdfnet.latents.gaps import find_gaps
-from sdfnet.latents.geodesic import bend, bend_path
+from sdfnet.latents.geodesic import bend, bend_path, find_gaps
+from sdfnet.morphs.plan import MorphConfig, plan_frames
 from sdfnet.runs import Run, RunShape
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.primitives import Torus
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.renderer import choose_backend
-from sdfnet.surfacing.extract import extract_mesh
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.primitives import Torus
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import Camera, camera_axes, fit_camera
-from sdfnet.surfacing.extract import extract_mesh
 
 
 def _projected(points: NDArray[np.float64], camera: Camera, size: tuple[int, int]) -> NDArray[np.float64]:

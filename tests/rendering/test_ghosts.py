@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering import Ghost, Renderer, fit_camera
-from sdfnet.rendering.colors import color_bar, diverging_colors, swatches
-from sdfnet.surfacing import extract_mesh
+from sdfnet.rendering.colormap import color_bar, diverging_colors, swatches
 
 SIZE = (96, 72)
 

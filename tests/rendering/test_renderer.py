@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.primitives import Sphere
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering import renderer as renderer_module
 from sdfnet.rendering.camera import Camera, fit_camera
-from sdfnet.rendering.gl import GLUnavailableError
-from sdfnet.rendering.look import Look
+from sdfnet.rendering.pyrender_backend import GLUnavailableError
 from sdfnet.rendering.renderer import Backend, Renderer, render_mesh, render_turntable
 from sdfnet.rendering.scene import PaintedMesh
-from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.rendering.style import Look
 
 pytestmark = pytest.mark.render
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.primitives import Sphere
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import fit_camera
-from sdfnet.rendering.look import Look
 from sdfnet.rendering.scene import PaintedMesh, crease_normals, make_scene
-from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.rendering.style import Look
 
 CUBE = Mesh(
     np.array(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij")).reshape(3, -1).T,

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.base import Accuracy, Field
 from sdfnet.fields.primitives import Box, HalfSpace, Sphere, Torus
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.rendering.camera import fit_camera
-from sdfnet.rendering.look import Look
 from sdfnet.rendering.renderer import render_mesh
 from sdfnet.rendering.sphere_tracing import render_field, sphere_trace
-from sdfnet.surfacing.extract import extract_mesh
+from sdfnet.rendering.style import Look
 
 
 def _rays(num_rays: int = 2000) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.writing import save_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import SamplerConfig
 
 BOX_QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]

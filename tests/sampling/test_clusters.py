@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from sdfnet.sampling import SamplerConfig, WorkersConfig, prepare_samples, workers
-from sdfnet.sampling.clusters import open_cluster
+from sdfnet.sampling import SamplerConfig, WorkersConfig, prepare_samples
+from sdfnet.sampling import parallel as workers
+from sdfnet.sampling.parallel import open_cluster, run_jobs
 from sdfnet.sampling.parts import Job
-from sdfnet.sampling.workers import run_jobs
 
 distributed = pytest.importorskip("distributed", reason="dask and distributed are not installed")
 
@@ -134,7 +134,7 @@ def test_a_part_that_stays_away_is_said_to_need_a_shared_file_system(
 
 @pytest.mark.slow
 def test_an_address_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sdfnet.sampling import clusters
+    from sdfnet.sampling import parallel as clusters
 
     monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 1)
     nowhere = WorkersConfig(backend="dask", scheduler="tcp://127.0.0.1:1")

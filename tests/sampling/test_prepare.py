@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdfnet.geometry.loading import folder_similarities, load_folder
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.writing import save_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import PrepareReport, SamplerConfig, SampleStore, prepare_samples, shards
 from sdfnet.sampling.parts import leave_samples
+from sdfnet.solids.source_shape import folder_similarities, load_folder
 
 
 def prepare(meshes: Path, directory: Path, config: SamplerConfig, **options: object) -> PrepareReport:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import sample_ball, sample_near_surface, sample_surface, sample_volume
 from sdfnet.sampling.samplers import draw_by_weight, split_by_shares
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdfnet.geometry.mesh import Mesh
-from sdfnet.geometry.writing import save_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples, shards, store
-from sdfnet.sampling.index import load_index
+from sdfnet.sampling.store import load_index
 
 CONFIG = SamplerConfig(num_samples=60, num_surface=7, num_heldout=3)
 NUM_SHAPES = 25

@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from sdfnet.cli.devices import find_device
+from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.decoders import DeepSDFConfig, VolumeConfig, deepsdf, layers
+from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box
-from sdfnet.geometry.writing import save_mesh
+from sdfnet.mesh.io.write import save_mesh
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
-from sdfnet.surfacing import extract_mesh
 from sdfnet.training import TrainingConfig, train
 from sdfnet.training.acceleration import compiles, keeps_samples
-from sdfnet.training.batches import BatchSchedule
-from sdfnet.training.processes import Processes
-from sdfnet.training.resident import load_resident, num_bytes
+from sdfnet.training.batches import BatchSchedule, load_resident, num_bytes
+from sdfnet.training.distributed import Processes
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sdfnet.decoders import VolumeConfig, build_decoder
-from sdfnet.training.muon import Muon, kernel_matrix, kernel_of, muon_groups, orthogonalized, suits_muon
+from sdfnet.training.optimizers import Muon, kernel_matrix, kernel_of, muon_groups, orthogonalized, suits_muon
 
 
 def matrix_of(singular: list[float], shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

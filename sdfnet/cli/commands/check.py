@@ -1,0 +1,77 @@
+"""`sdfnet check`: read every mesh of a folder and say what is right and wrong with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.hydra_app.output import say, say_where
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """What to check.
+
+    Attributes
+    ----------
+    meshes : path
+        The folder of meshes, searched recursively.
+    shapes : names
+        all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
+    thickness : number
+        Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
+    out : path
+        Where report.json and report.txt go; null only prints.
+    """
+
+    meshes: Path
+    shapes: str | tuple[str, ...] = "all"
+    thickness: float | None = None
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_thickness(self.thickness)
+
+
+def check_thickness(thickness: float | None) -> None:
+    """Refuse a wall that is no wall."""
+    if thickness is not None and not 0 < thickness < math.inf:
+        raise ValueError(f"thickness must be above 0 or null, got {thickness}")
+
+
+def check(config: CheckConfig) -> None:
+    """Print the report, and write it where `out` says."""
+    from tqdm import tqdm
+
+    from sdfnet.files import ensure_folder, write_atomic, write_json
+    from sdfnet.mesh.io.read import find_meshes
+    from sdfnet.runs.selection import select_shapes
+    from sdfnet.solids.report import check_mesh, format_reports
+
+    paths = find_meshes(config.meshes)
+    names = select_shapes(list(paths), config.shapes)
+    if config.out is not None:
+        ensure_folder(config.out)
+    reports = [
+        check_mesh(paths[name], name=name, thickness=config.thickness)
+        for name in tqdm(names, desc="checking", unit="mesh", delay=2, leave=False)
+    ]
+    table = format_reports(reports)
+    say(table)
+    if config.out is not None:
+        write_atomic(config.out / "report.txt", table + "\n")
+        write_json(config.out / "report.json", [report.to_dict() for report in reports])
+        say_where(config.out)
+    if all(report.status == "refused" for report in reports):
+        raise ValueError(f"none of the {len(reports)} meshes in {config.meshes} can be used; the reasons stand above")
+
+
+COMMAND = Command(
+    name="check",
+    config=CheckConfig,
+    run=check,
+    output_key="out",
+    examples=("sdfnet check meshes=scans", "sdfnet check meshes=scans out=report 'shapes=[bone_*,skull]'"),
+)

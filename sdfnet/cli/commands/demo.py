@@ -1,0 +1,175 @@
+"""`sdfnet demo`: the whole way on the shipped chairs, each step by the command that does it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdfnet.cli.commands.evaluate import EvaluateConfig, evaluate
+from sdfnet.cli.commands.extract import ExtractConfig, extract
+from sdfnet.cli.commands.morph import MorphKeys, morph
+from sdfnet.cli.commands.render import RenderConfig, render
+from sdfnet.cli.commands.train import TrainConfig, train
+from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.hydra_app.devices import check_device_name
+from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.resources import meshes_folder
+from sdfnet.files import ensure_folder
+from sdfnet.morphs.config import MorphFormat
+from sdfnet.runs import Run, load_run
+from sdfnet.sampling import SamplerConfig
+from sdfnet.training import TrainingConfig, parse_duration
+
+_NUM_KEYS = 4
+_COARSE = 32
+_MORPH_FORMATS: tuple[MorphFormat, ...] = ("obj", "glb", "html", "mp4")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What the demo does.
+
+    Attributes
+    ----------
+    out : path
+        Where everything goes. The same command goes on where it was interrupted.
+    budget : time
+        Time for training, such as 2min; all the rest takes about a minute and a half more on two cores.
+    shapes : names
+        all, or a list of names and globs of the shipped shapes.
+    resolution : whole number
+        Of the meshes: samples along each axis of the lattice.
+    frames : whole number
+        Of the morph.
+    device : text
+        auto, cpu, cuda, cuda:1 or mps.
+    seed : whole number
+        All randomness.
+    """
+
+    out: Path = Path("demo")
+    budget: str = "2.5min"
+    shapes: str | tuple[str, ...] = "all"
+    resolution: int = 128
+    frames: int = 48
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
+        parse_duration(self.budget)
+        if self.resolution < 8:
+            raise ValueError(f"resolution must be 8 or more, got {self.resolution}")
+        if self.frames < _NUM_KEYS:
+            raise ValueError(f"frames must be {_NUM_KEYS} or more, got {self.frames}")
+
+
+def demo(config: DemoConfig) -> None:
+    """Sample, train, extract, morph, render and evaluate; end with where everything is."""
+    began = time.monotonic()
+    out = ensure_folder(config.out)
+    run = out / "run"
+    training = TrainConfig(
+        run=run,
+        meshes=meshes_folder(),
+        shapes=config.shapes,
+        device=config.device,
+        seed=config.seed,
+        sampler=SamplerConfig(seed=config.seed),
+        training=TrainingConfig(budget=config.budget, seed=config.seed),
+    )
+    _step("train", train, training, f"meshes={meshes_folder()} run={run} budget={config.budget}")
+    keys = _alike(load_run(run), _NUM_KEYS)
+    shared: dict[str, Any] = {"run": run, "device": config.device, "resolution": config.resolution}
+    _step("extract", extract, ExtractConfig(**shared, out=out / "meshes"), f"run={run} out={out / 'meshes'}")
+    _morph(out, run, keys, config)
+    _step(
+        "render",
+        render,
+        RenderConfig(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
+        f"meshes={out / 'meshes'} out={out / 'pictures'} width=320 height=320",
+    )
+    _step("evaluate", evaluate, EvaluateConfig(**shared, out=out / "evaluation"), f"run={run} out={out / 'evaluation'}")
+    say()
+    say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
+    _tell_places(out, config)
+    say_where(out)
+
+
+def _morph(out: Path, run: Path, keys: tuple[str, ...], config: DemoConfig) -> None:
+    _step(
+        "morph",
+        morph,
+        MorphKeys(
+            run=run,
+            shapes=keys,
+            frames=config.frames,
+            pace="surface",
+            format=_MORPH_FORMATS,
+            out=out / "morph",
+            device=config.device,
+            overwrite=True,
+        ),
+        f"run={run} 'shapes=[{','.join(keys)}]' frames={config.frames} pace=surface "
+        f"'format=[{','.join(_MORPH_FORMATS)}]' out={out / 'morph'}",
+    )
+
+
+def _tell_places(out: Path, config: DemoConfig) -> None:
+    """Say what lies where."""
+    for place, what in (
+        ("meshes", "every chair as OBJ, in centimetres, where its source stands"),
+        ("morph", f"{config.frames} meshes from chair to chair; morph.html plays them, morph.glb, morph.mp4"),
+        ("pictures", "a picture of every chair, contact_sheet.png"),
+        ("evaluation", "how good they are: evaluation.csv, evaluation.json"),
+        ("run", "the trained network, for sdfnet extract, morph, render and evaluate"),
+    ):
+        say(f"  {f'{out / place}':<24} {what}")
+
+
+def _step(name: str, command: Callable[[Any], None], config: Any, line: str) -> None:
+    """Run one command after showing how it is called, and say how long it took."""
+    say()
+    say(f"$ sdfnet {name} {line}")
+    began = time.monotonic()
+    command(config)
+    say(f"({time.monotonic() - began:.0f} s)")
+
+
+def _alike(run: Run, count: int) -> tuple[str, ...]:
+    """Return a chain of shapes, each near the one before: a morph between alike ones holds together half-way.
+
+    Nearness is the mean difference of the fields on a coarse lattice. Of the greedy chains from every shape, the one
+    with the shortest longest step is taken.
+    """
+    import torch
+
+    from sdfnet.fields import evaluate
+    from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
+
+    lattice = Lattice.over(UNIT_BOUNDS, _COARSE)
+    points = torch.from_numpy(lattice.slab(0, _COARSE).reshape(-1, 3)).to(run.latents)
+    values = torch.stack([evaluate(run.field(name), points) for name in run.names]).clamp(-0.05, 0.05)
+    apart = torch.cdist(values, values, p=1)
+    chains = []
+    for start in range(len(run.names)):
+        chain = [start]
+        while len(chain) < min(count, len(run.names)):
+            chain.append(min(set(range(len(run.names))) - set(chain), key=lambda other: float(apart[chain[-1], other])))
+        longest = max((float(apart[a, b]) for a, b in itertools.pairwise(chain)), default=0.0)
+        chains.append((longest, chain))
+    return tuple(run.names[k] for k in min(chains)[1])
+
+
+COMMAND = Command(
+    name="demo",
+    config=DemoConfig,
+    run=demo,
+    output_key="out",
+    interrupted=lambda config: f"What is finished is kept in {config.out}; the same command goes on.",
+    examples=("sdfnet demo out=demo", "sdfnet demo out=quick budget=30s resolution=96"),
+)

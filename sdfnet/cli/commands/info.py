@@ -1,0 +1,124 @@
+"""`sdfnet info`: say what a run directory holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.wording import format_value
+
+if TYPE_CHECKING:
+    from sdfnet.runs import RunShape
+
+_MANY = 12
+"""Items of a list that are printed; of a longer one, the first and the last."""
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """What to look at.
+
+    Attributes
+    ----------
+    run : path
+        A run directory, as train writes it.
+    """
+
+    run: Path
+
+
+def info(config: InfoConfig) -> None:
+    """Print what was learned, how far and how well, the shapes, and the configuration."""
+    from sdfnet.runs import MODEL_FILE, Run, load_document, load_run
+
+    document, shapes = load_document(config.run)
+    run: Run | None = load_run(config.run) if (config.run / MODEL_FILE).is_file() else None
+    say(f"run       {config.run}, {_num_bytes(config.run) / 1e6:,.1f} MB")
+    if run is not None:
+        num_weights = sum(parameter.numel() for parameter in run.decoder.parameters())
+        say(f"decoder   {type(run.decoder).__name__}, {num_weights:,} weights, latent size {run.decoder.latent_size}")
+    say(f"trained   {_progress(0 if run is None else run.step, document)}")
+    for line in (*_learned(config.run), *_evaluated(config.run)):
+        say(line)
+    num_open = sum(not shape.closed for shape in shapes)
+    open_note = f", {num_open} from open sources" if num_open else ""
+    say(f"shapes    {len(shapes)}{open_note}; radius and centre in the world:")
+    _say_shapes(shapes)
+    for key, value in document.items():
+        if key != "shapes":
+            _say_nested({key: value})
+    say_where(config.run)
+
+
+def _num_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _progress(step: int, document: dict[str, Any]) -> str:
+    planned = document.get("plan", {}).get("steps")
+    if planned is None or step >= planned:
+        return f"{step:,} steps" + (", all that were planned" if planned is not None else "")
+    return f"{step:,} of {planned:,} planned steps; its command goes on: {document.get('command', 'sdfnet train …')}"
+
+
+def _learned(folder: Path) -> list[str]:
+    """Return the last surface error that the training measured, if there is one."""
+    from sdfnet.training.metrics import METRICS_FILE, SURFACE_ERROR
+
+    if not (folder / METRICS_FILE).is_file():
+        return []
+    with open(folder / METRICS_FILE, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(SURFACE_ERROR)]
+    return [f"learned   surface error {rows[-1][SURFACE_ERROR]} % at step {rows[-1]['step']}"] if rows else []
+
+
+def _evaluated(folder: Path) -> list[str]:
+    """Return the totals of an evaluation inside the run, if there is one."""
+    path = folder / "evaluation" / "evaluation.json"
+    if not path.is_file():
+        return []
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        mean, worst = document["totals"]["mean"], document["totals"]["worst"]
+        return [
+            f"measured  surface distance {mean['mean_percent']:.3f} % in the mean, {worst['mean_percent']:.3f} % of "
+            f"the worst of {len(document['shapes'])} shapes, at step {document['step']:,} and resolution "
+            f"{document['config']['resolution']} (evaluation/)"
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"measured  {path} cannot be read ({error!r}); repeat sdfnet evaluate"]
+
+
+def _say_shapes(shapes: Sequence[RunShape]) -> None:
+    from sdfnet.geometry.similarity import UNIT_RADIUS
+
+    width = max((len(shape.name) for shape in shapes), default=0)
+    for shape in shapes:
+        center = ", ".join(f"{value:.6g}" for value in shape.similarity.center)
+        size = f"{UNIT_RADIUS / shape.similarity.scale:.4g} at ({center})"
+        say(f"  {shape.name:<{width}}  {size}  from {shape.source}{'' if shape.closed else '  (open)'}")
+
+
+def _say_nested(document: dict[str, Any], depth: int = 0) -> None:
+    for key, value in document.items():
+        if isinstance(value, dict) and value:
+            say(f"{'  ' * depth}{key}:")
+            _say_nested(value, depth + 1)
+        elif isinstance(value, list) and len(value) > _MANY:
+            say(f"{'  ' * depth}{key}: {len(value)}, {format_value(value[0])} to {format_value(value[-1])}")
+        else:
+            say(f"{'  ' * depth}{key}: {format_value(value)}")
+
+
+COMMAND = Command(
+    name="info",
+    config=InfoConfig,
+    run=info,
+    examples=("sdfnet info run=runs/chairs",),
+)

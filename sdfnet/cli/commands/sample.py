@@ -1,0 +1,102 @@
+"""`sdfnet sample`: draw points and signed distances from a folder of meshes, in parallel, into a sample store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sdfnet.cli.commands.check import check_thickness
+from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.sampling import PrepareReport, SamplerConfig, WorkersConfig, prepare_samples
+from sdfnet.solids.report import format_reports
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingKeys:
+    """How a folder of meshes is sampled: the keys of every command that does it.
+
+    Attributes
+    ----------
+    shapes : names
+        all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
+    normalize : each or shared
+        each shape fills the unit frame; or one similarity for the whole folder keeps relative size and position.
+    thickness : number
+        Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
+    num_workers : whole number
+        Processes for sampling; null takes one for each core. A cluster elsewhere has its own.
+    seed : whole number
+        All randomness.
+    """
+
+    shapes: str | tuple[str, ...] = "all"
+    normalize: Literal["each", "shared"] = "each"
+    thickness: float | None = None
+    num_workers: int | None = None
+    seed: int = 0
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        check_thickness(self.thickness)
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(SamplingKeys):
+    """What to sample.
+
+    Attributes
+    ----------
+    meshes : path
+        The folder of meshes, searched recursively.
+    samples : path
+        The sample store: made, or completed if it is there.
+    """
+
+    meshes: Path
+    samples: Path
+
+
+def sample(config: SampleConfig) -> None:
+    """Prepare the store and print what became of every mesh."""
+    done = prepare(config, config.meshes, config.samples)
+    say(format_reports(done.reports))
+    say(
+        f"{done.num_done} shapes sampled, {done.num_skipped} were there already; "
+        f"{done.store.num_samples:,} samples per shape, {done.bytes_on_disk / 1e6:,.1f} MB on disk"
+    )
+    say_where(config.samples)
+
+
+def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
+    """Sample what the store in `samples` does not hold yet, with a progress bar."""
+    return prepare_samples(
+        meshes,
+        samples,
+        config=keys.sampler,
+        normalize=keys.normalize,
+        thickness=keys.thickness,
+        shapes=keys.shapes,
+        num_workers=keys.num_workers,
+        workers=keys.workers,
+        progress=True,
+    )
+
+
+COMMAND = Command(
+    name="sample",
+    config=SampleConfig,
+    run=sample,
+    output_key="samples",
+    groups=("sampler", "workers"),
+    interrupted=lambda config: f"Finished shapes are kept in {config.samples}; the same command goes on.",
+    examples=(
+        "sdfnet sample meshes=chairs samples=samples",
+        "sdfnet sample meshes=chairs samples=paper sampler=deepsdf",
+        "sdfnet sample meshes=chairs samples=shared/samples workers=dask workers.scheduler=tcp://host:8786",
+    ),
+)

@@ -1,0 +1,150 @@
+"""`sdfnet train`: learn all shapes of a folder with one network, or go on with a training that was interrupted."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sdfnet
+from sdfnet.cli.commands.sample import SamplingKeys, prepare
+from sdfnet.cli.hydra_app.command import Command, UsageError
+from sdfnet.cli.hydra_app.devices import check_device_name, find_device
+from sdfnet.cli.hydra_app.output import let_complain, say, say_where
+from sdfnet.decoders import DECODER_CONFIGS, DeepSDFConfig, FourierConfig, SirenConfig, VolumeConfig
+from sdfnet.mesh.io.read import find_meshes
+from sdfnet.runs import MODEL_FILE, load_document, select_shapes
+from sdfnet.sampling import SampleStore
+from sdfnet.solids.report import format_reports
+from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run
+from sdfnet.training import train as train_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(SamplingKeys):
+    """What to learn, and how.
+
+    Attributes
+    ----------
+    run : path
+        The run directory: made, or continued if it holds a training with the same configuration.
+    meshes : path
+        The folder of meshes, searched recursively. Sampled first, as far as samples does not hold them yet; null takes
+        what samples holds.
+    samples : path
+        The sample store; null is samples/ inside the run.
+    holdout : names
+        Names and globs of shapes that are sampled but not learned.
+    init : path
+        A run to start from: its network, and its codes for shapes of the same name. New shapes may come.
+    budget : time
+        Time for training, such as 90s, 5min or 2h: a few steps are timed, then the number of steps is fixed.
+    steps : whole number
+        The number of steps, instead of a budget.
+    device : text
+        auto, cpu, cuda, cuda:1 or mps.
+    """
+
+    run: Path
+    meshes: Path | None = None
+    samples: Path | None = None
+    holdout: tuple[str, ...] = ()
+    init: Path | None = None
+    budget: str | None = "5min"
+    steps: int | None = None
+    device: str = "auto"
+    decoder: VolumeConfig | DeepSDFConfig | FourierConfig | SirenConfig = field(default_factory=VolumeConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_device_name(self.device)
+        if self.meshes is None and self.samples is None:
+            raise UsageError("meshes=DIR must be given, or samples=DIR with what `sdfnet sample` prepared")
+
+    @property
+    def store(self) -> Path:
+        return self.run / "samples" if self.samples is None else self.samples
+
+
+def train(config: TrainConfig) -> None:
+    """Sample what is missing, then train, and say how well the shapes were learned."""
+    with join_processes() as processes:
+        let_complain()
+        _train(config, processes)
+
+
+def _train(config: TrainConfig, processes: Processes) -> None:
+    device = find_device(config.device, processes_here=processes.count_here, number_here=processes.number_here)
+    if config.init is not None and not (config.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
+        load_document(config.init)
+    names = do_first(processes, lambda: _prepare(config))
+    store = SampleStore(config.store, verify=processes.is_first and config.meshes is None)
+    run = train_run(
+        config.run,
+        store,
+        decoder=config.decoder,
+        config=config.training,
+        shapes=names,
+        holdout=config.holdout,
+        init=config.init,
+        device=device,
+        provenance=provenance(),
+        processes=processes,
+    )
+    say(f"{len(run.shapes)} shapes learned in {run.step:,} steps")
+    say_where(config.run)
+
+
+def _prepare(config: TrainConfig) -> str | Sequence[str]:
+    """Complete the sample store and return which of its shapes are meant."""
+    refuse_another_run(  # What does not continue this run is said before its samples are drawn, not after.
+        config.run, config.decoder, config.training, holdout=config.holdout, init=config.init
+    )
+    if config.meshes is None:
+        return config.shapes
+    if config.holdout:  # What is misspelt is said before hours of sampling, not after.
+        select_shapes(list(find_meshes(config.meshes)), config.holdout)
+    done = prepare(config, config.meshes, config.store)
+    if any(report.status != "used" for report in done.reports):
+        say(format_reports(done.reports))
+    say(
+        f"samples: {done.num_done} shapes drawn now, {done.num_skipped} were there; "
+        f"{done.store.num_samples:,} per shape, {done.bytes_on_disk / 1e6:,.1f} MB"
+    )
+    return done.names
+
+
+def provenance() -> dict[str, Any]:
+    """Return the command and, in a checkout, the commit of the program."""
+    folder = Path(sdfnet.__file__).resolve().parent.parent
+    commit = None
+    if (folder / ".git").exists():
+        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        try:
+            commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            commit = None  # Without git nothing is known; that stops nobody from training.
+    return {"command": shlex.join(["sdfnet", *sys.argv[1:]]), "commit": commit}
+
+
+COMMAND = Command(
+    name="train",
+    config=TrainConfig,
+    run=train,
+    output_key="run",
+    groups=("decoder", "sampler", "workers", "training", "experiment"),
+    choices={"decoder": dict(DECODER_CONFIGS)},
+    interrupted=lambda config: f"What is finished is kept in {config.run}; the same command goes on.",
+    examples=(
+        "sdfnet train meshes=chairs run=runs/chairs",
+        "sdfnet train meshes=chairs run=runs/chairs budget=30min 'holdout=[chair_1*]'",
+        "sdfnet train meshes=chairs run=runs/deepsdf experiment=deepsdf device=cuda",
+        "torchrun --nproc-per-node 4 -m sdfnet train meshes=chairs run=runs/large training.strata=4",
+        "sdfnet train meshes=chairs run=runs/rates samples=samples -m training.learning_rate=2e-3,5e-3",
+    ),
+)

@@ -1,0 +1,1 @@
+"""One command as a Hydra application: composing, schemas, help, completion, errors."""

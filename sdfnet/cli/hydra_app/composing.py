@@ -1,0 +1,182 @@
+"""Composition of one command's configuration: schemas into Hydra's store, `conf/` on the path, errors in one line.
+
+Sweeps (`-m`): where each job writes, and where Hydra's note of the sweep goes.
+
+Hydra wants a folder for a sweep and writes `multirun.yaml` into it. Given `run=runs/lr -m training.lr=1e-3,3e-3`, that
+folder is `runs/lr` and the jobs are `runs/lr/training.lr=1e-3` and so on. Where the results' key is itself swept, or
+written with what is swept (`run=runs/seed${seed}`), each job has its folder already and the note goes nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sdfnet.cli.hydra_app.command import Command, UsageError
+from sdfnet.cli.hydra_app.resources import conf_folder
+from sdfnet.cli.hydra_app.schema import build, default_values, missing_keys, unknown_key
+from sdfnet.cli.hydra_app.wording import did_you_mean, one_line
+
+
+@contextlib.contextmanager
+def hydra_for(command: Command, flags: Namespace) -> Iterator[Hydra]:
+    """Yield a Hydra that composes `command` from `conf/`, and from `--config-dir` before it."""
+    version.setbase("1.3")
+    _store_schemas(command)
+    search_path = create_config_search_path(str(conf_folder()))
+    if flags.config_dir is not None:
+        folder = Path(flags.config_dir).expanduser().resolve()
+        if not folder.is_dir():
+            raise UsageError(f"--config-dir {flags.config_dir} is not a folder")
+        assert isinstance(search_path, ConfigSearchPathImpl)
+        search_path.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="main"))
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(task_name=command.name, config_search_path=search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def compose(hydra: Hydra, name: str, overrides: Sequence[str], *, mode: RunMode = RunMode.RUN) -> DictConfig:
+    """Return the composed configuration, Hydra's own node included.
+
+    Raises
+    ------
+    UsageError
+        A line that cannot be read, an unknown key or option: one sentence.
+    """
+    with explained():
+        return hydra.compose_config(config_name=name, overrides=list(overrides), run_mode=mode)
+
+
+def to_document(config: DictConfig) -> dict[str, Any]:
+    """Return the job's part of a configuration as plain values, interpolations filled in."""
+    with explained():
+        job_part = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        document = OmegaConf.to_container(job_part, resolve=True)
+    assert isinstance(document, dict)
+    return {str(key): value for key, value in document.items()}
+
+
+def check_complete(command: Command, document: dict[str, Any]) -> Any:
+    """Return the command's dataclass, or raise a UsageError that names every value still to be given."""
+    job = build(command.config, document)
+    missing = missing_keys(document)
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} must be given: {' '.join(f'{key}=…' for key in missing)}. "
+            f"See sdfnet {command.name} --help"
+        )
+    return job
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise inside the block into one-sentence UsageErrors."""
+    try:
+        yield
+    except OverrideParseException as error:
+        raise UsageError(
+            f"cannot read {error.override!r}: {_before(error.message, 'See https')}. "
+            "Quote a text with special characters twice, once for the shell: 'key=\"a, b\"'"
+        ) from error
+    except MissingConfigException as error:
+        raise UsageError(_explain_missing(error)) from error
+    except ConfigCompositionException as error:
+        raise UsageError(_explain_composition(error)) from error
+    except OmegaConfBaseException as error:
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise UsageError(f"{where}{str(error).splitlines()[0]}") from error
+    except HydraException as error:
+        raise UsageError(one_line(str(error))) from error
+
+
+def _store_schemas(command: Command) -> None:
+    """Register the defaults of the command's dataclasses as `schema/…`, which the YAML files name first."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name=command.name, node=default_values(command.config), package="_global_")
+    for group, options in command.choices.items():
+        for option, config_type in options.items():
+            store.store(group=f"schema/{group}", name=option, node=default_values(config_type))
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    options = [option for option in error.options or [] if option]
+    wanted = error.missing_cfg_file or ""
+    group, _, name = wanted.rpartition("/")
+    if group and options:
+        return f"unknown {group}={name}{did_you_mean(name, options)} Choose one of: {', '.join(sorted(options))}"
+    return one_line(_before(str(error), "Config search path"))
+
+
+def _explain_composition(error: ConfigCompositionException) -> str:
+    text = str(error)
+    refused = re.search(r"Could not override '([^']*)'", text)
+    if refused is None:
+        return one_line(_before(text, "Config search path"))
+    key = refused.group(1)
+    cause = error.__cause__
+    node = getattr(cause, "parent_node", None)
+    if isinstance(node, DictConfig):
+        where = node._get_full_key(None)  # The part of the key that is known.
+        where = f"{where}." if where else ""
+        leaf = key.removeprefix(where).split(".")[0]
+        return str(unknown_key(leaf, [f"{name!s}" for name in node if name != "hydra"], where))
+    return f"unknown key {key}. Keys are listed by --help"
+
+
+def _before(text: str, marker: str) -> str:
+    return one_line(text.split(marker)[0]).rstrip(".")
+
+
+@contextlib.contextmanager
+def sweep_overrides(overrides: Sequence[str], output_key: str | None) -> Iterator[list[str]]:
+    """Yield the overrides that give every job of the sweep a folder of its own below `output_key`.
+
+    Raises
+    ------
+    UsageError
+        Several jobs would write to one place.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    given = {str(override.key_or_group): override for override in parsed}
+    swept = [key for key, override in given.items() if override.is_sweep_override()]
+    # Without a place to be shared there is nothing to keep apart: each job's place is swept, or inside its own run.
+    place = (given[output_key].input_line or "").partition("=")[2] if output_key in given else ""
+    apart = output_key in swept or "${" in place or (output_key not in given and ("run" in swept or "run" not in given))
+    if any(key.startswith("hydra.sweep.") for key in given):
+        yield []
+    elif output_key is None or apart:
+        with tempfile.TemporaryDirectory() as folder:
+            yield [f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=${hydra.job.num}"]
+    elif output_key not in given:
+        raise UsageError(f"a sweep needs {output_key}=DIR, below which every job gets a folder of its own")
+    else:
+        discrete = [given[key] for key in swept if given[key].is_discrete_sweep()]
+        alternatives = [str(value) for override in discrete for value in override.sweep_string_iterator()]
+        slashes = any("/" in alternative for alternative in alternatives)
+        others = [key for key in given if key not in swept]
+        yield [
+            f"hydra.sweep.dir={place}",
+            "hydra.sweep.subdir=" + ("${hydra.job.num}" if slashes else "${hydra.job.override_dirname}"),
+            f"hydra.job.config.override_dirname.exclude_keys=[{','.join(others)}]",
+            f"{output_key}='${{hydra:sweep.dir}}/${{hydra:sweep.subdir}}'",
+        ]

@@ -1,0 +1,270 @@
+"""From a component's dataclass to the configuration that Hydra composes, and back, with every value checked.
+
+OmegaConf's own structured configurations are not used for the dataclasses themselves: they know neither `Literal` nor
+`str | tuple[str, ...]`, make frozen dataclasses read-only, and name a wrong value in four lines. So Hydra gets the
+defaults as plain values, and `build` is the gate: unknown keys (also those forced in with `+`), wrong types and values
+that the dataclass itself refuses end here, each in one sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sdfnet.cli.hydra_app.command import UsageError
+from sdfnet.cli.hydra_app.wording import did_you_mean
+
+Component = TypeVar("Component")
+
+MISSING = "???"
+"""A value that must be given, in Hydra's notation."""
+
+INCOMPLETE = object()
+"""What `build` returns where a value is still to be given."""
+
+
+def default_values(config_type: type) -> dict[str, Any]:
+    """Return the defaults of a dataclass as plain values (lists, strings, numbers), `???` where there is none.
+
+    A class's own fields come before those it inherits: they are what a user asks for first.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Options:
+    ...     run: Path
+    ...     sizes: tuple[int, ...] = (3, 4)
+    >>> default_values(Options)
+    {'run': '???', 'sizes': [3, 4]}
+    """
+    hints = get_type_hints(config_type)
+    values: dict[str, Any] = {}
+    inherited = [field for field in dataclasses.fields(config_type) if field.name not in config_type.__annotations__]
+    own = [field for field in dataclasses.fields(config_type) if field not in inherited]
+    for field in (*own, *inherited):
+        nested = nested_types(hints[field.name])
+        if len(nested) > 1:  # A group's option decides which one; see conf/.
+            values[field.name] = MISSING
+        elif field.default is not dataclasses.MISSING:
+            values[field.name] = to_plain(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            values[field.name] = to_plain(field.default_factory())
+        else:
+            values[field.name] = default_values(nested[0]) if nested else MISSING
+    return values
+
+
+def to_plain(value: Any) -> Any:
+    """Return `value` with dataclasses as dicts, tuples as lists and paths as strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def missing_keys(document: Mapping[str, Any], where: str = "") -> list[str]:
+    """Return the dotted names of all values that are still `???`."""
+    found: list[str] = []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            found += missing_keys(value, f"{where}{key}.")
+        elif value == MISSING:
+            found.append(f"{where}{key}")
+    return found
+
+
+def build(config_type: type, document: Mapping[str, Any], where: str = "") -> Any:
+    """Return an instance of `config_type` made of plain values, each checked against its annotation.
+
+    Where a value is still `???`, the others are checked all the same and INCOMPLETE is returned.
+
+    Raises
+    ------
+    UsageError
+        A key that the dataclass has not, a value of another type, a value that the dataclass refuses.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Options:
+    ...     resolution: int = 128
+    >>> build(Options, {"resolution": 64})
+    Options(resolution=64)
+    >>> build(Options, {"resolution": "many"})
+    Traceback (most recent call last):
+    ...
+    sdfnet.cli.hydra_app.command.UsageError: resolution must be a whole number, got 'many'
+    """
+    values = check_values(config_type, document, where)
+    if any(value is INCOMPLETE for value in values.values()):
+        return INCOMPLETE
+    try:
+        return config_type(**values)
+    except UsageError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{where.rstrip('.')}: {error}" if where else str(error)) from error
+
+
+def check_values(config_type: type, document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return the values as the annotated types, INCOMPLETE where one is still to be given; refuse unknown keys."""
+    hints = get_type_hints(config_type)
+    names = [field.name for field in dataclasses.fields(config_type) if field.init]
+    for key in document:
+        if key not in names:
+            raise unknown_key(key, names, where)
+    return {
+        key: INCOMPLETE if value == MISSING else convert(hints[key], value, f"{where}{key}")
+        for key, value in document.items()
+    }
+
+
+def component_options(config: Any, component: type[Component]) -> Component:
+    """Return the options of a library function out of the keys of a command that extends them.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Options:
+    ...     size: int = 3
+    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+    ... class Keys(Options):
+    ...     run: Path
+    >>> component_options(Keys(run=Path("r"), size=4), Options)
+    Options(size=4)
+    """
+    names = [field.name for field in dataclasses.fields(component)]  # type: ignore[arg-type]
+    return component(**{name: getattr(config, name) for name in names})
+
+
+def unknown_key(key: str, allowed: Iterable[str], where: str = "") -> UsageError:
+    """Return the error that names a key nobody knows, the closest ones, and all that are allowed beside it."""
+    listed = ", ".join(f"{where}{name}" for name in allowed)
+    return UsageError(f"unknown key {where}{key}{did_you_mean(key, allowed)} Allowed: {listed}")
+
+
+def convert(annotation: Any, value: Any, name: str) -> Any:
+    """Return `value` as the annotated type, or raise a UsageError that says what is allowed."""
+    for member in _by_kind(annotation, value, name):
+        found, result = _try_convert(member, value, name)
+        if found:
+            return result
+    raise UsageError(f"{name} must be {describe(annotation)}, got {value!r}")
+
+
+def _by_kind(annotation: Any, value: Any, name: str) -> tuple[Any, ...]:
+    """Where several dataclasses are possible, leave the one whose `kind` the value has (a decoder's options, say)."""
+    nested = nested_types(annotation)
+    if len(nested) < 2 or not isinstance(value, Mapping):
+        return _members(annotation)
+    kinds = {member.kind: member for member in nested}
+    if value.get("kind") not in kinds:
+        raise UsageError(
+            f"{name}.kind must be one of {', '.join(kinds)}, got {value.get('kind')!r}. Choose with {name}="
+        )
+    return (kinds[value["kind"]],)
+
+
+def describe(annotation: Any) -> str:
+    """Return an annotation in words.
+
+    >>> describe(Literal["each", "shared"]), describe(int | None)
+    ("one of 'each', 'shared'", 'a whole number or null')
+    """
+    words = [_describe_one(member) for member in _members(annotation)]
+    return " or ".join(words)
+
+
+def is_text(annotation: Any) -> bool:
+    """Tell whether only text (or null, or a list of texts) can be meant, so that no quotes are needed around it."""
+    return all(
+        member in (str, Path, type(None)) or (get_origin(member) is tuple and is_text(get_args(member)[0]))
+        for member in _members(annotation)
+    )
+
+
+def takes_list(annotation: Any) -> bool:
+    return any(get_origin(member) is tuple for member in _members(annotation))
+
+
+def nested_types(annotation: Any) -> list[Any]:
+    """Return the dataclasses among an annotation's alternatives."""
+    return [member for member in _members(annotation) if dataclasses.is_dataclass(member)]
+
+
+def text_keys(config_type: type, where: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield (dotted key, whether it takes a list) of every key whose value is text."""
+    for key, annotation in get_type_hints(config_type).items():
+        if is_text(annotation):
+            yield f"{where}{key}", takes_list(annotation)
+        elif len(nested := nested_types(annotation)) == 1:
+            yield from text_keys(nested[0], f"{where}{key}.")
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return get_args(annotation)
+    return (annotation,)
+
+
+def _try_convert(member: Any, value: Any, name: str) -> tuple[bool, Any]:
+    """Return (True, converted) where `value` fits this one type, else (False, None)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if member is Any:
+        return True, value
+    if member in (None, type(None)):
+        return value is None, None
+    if member is bool:
+        return isinstance(value, bool), value
+    if member is int:
+        fits = number and float(value).is_integer()
+        return fits, int(value) if fits else None
+    if member is float:
+        return number, float(value) if number else None
+    if member is str:
+        fits = isinstance(value, str) or number
+        return fits, str(value)
+    if member is Path:
+        fits = number or (isinstance(value, str) and value != "")
+        return fits, Path(str(value)).expanduser() if fits else None
+    if get_origin(member) is Literal:
+        return value in get_args(member), value
+    if get_origin(member) is tuple:
+        return _try_tuple(get_args(member), value, name)
+    if dataclasses.is_dataclass(member):
+        fits = isinstance(value, Mapping)
+        return fits, build(member, value, f"{name}.") if fits else None  # type: ignore[arg-type]
+    raise TypeError(f"{name} is annotated {member}, which the command line cannot check")
+
+
+def _try_tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[bool, Any]:
+    """A list of the right length; a lone value stands for a list of one where any length is allowed."""
+    any_length = arguments[-1] is Ellipsis
+    if value is None or isinstance(value, Mapping):
+        return False, None
+    items = value if isinstance(value, list) else [value]
+    if not any_length and len(items) != len(arguments):
+        return False, None
+    kinds = [arguments[0]] * len(items) if any_length else list(arguments)
+    return True, tuple(convert(kind, item, name) for kind, item in zip(kinds, items, strict=True))
+
+
+def _describe_one(member: Any) -> str:
+    plain = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        Path: "a path",
+        type(None): "null",
+    }
+    if member in plain:
+        return plain[member]
+    if get_origin(member) is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in get_args(member))
+    if get_origin(member) is tuple:
+        arguments = get_args(member)
+        if arguments[-1] is Ellipsis:
+            return f"a list, each {describe(arguments[0])}"
+        return f"a list of {len(arguments)}, each {describe(arguments[0])}"
+    if dataclasses.is_dataclass(member):
+        return "a group of keys"
+    return str(member)

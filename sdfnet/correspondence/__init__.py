@@ -1,0 +1,1 @@
+"""Points matched across a family: a mesh advected along a path of fields."""

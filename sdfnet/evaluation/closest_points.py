@@ -1,0 +1,169 @@
+"""Two surfaces laid side by side: samples on each, and the closest point of the other to each sample.
+
+Everything that `metrics` says about distances and normals is read off one such match, so that a shape is sampled once.
+Distances are exact point-to-triangle distances, not those between two sets of samples. No unit is assumed: both
+meshes are in one frame, and lengths come out in its unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.mesh.distance import MeshDistance, SignedDistances, at_sign_jump
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.sampling.samplers import sample_surface
+
+NUM_POINTS = 30_000
+"""Samples on each surface (Park et al. 2019 take as many for their Chamfer distance)."""
+
+CAP_DISTANCE = 0.005
+"""A sample nearer to an open source than this share of its radius lies on the source, not on a cap over its hole."""
+
+_EDGE_SHARE = 1e-6
+"""Barycentric coordinate below which a closest point lies on the edge opposite to that corner."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A mesh with the search trees that a comparison asks again and again. Make it by `Surface.of`.
+
+    Attributes
+    ----------
+    mesh : Mesh
+    distance : MeshDistance
+        Of that mesh.
+    is_closed : bool
+        False if the mesh is known to have holes: what covers them on the other side is then left out.
+    """
+
+    mesh: Mesh
+    distance: MeshDistance
+    is_closed: bool
+
+    @classmethod
+    def of(cls, mesh: Mesh, *, is_closed: bool = True) -> Surface:
+        return cls(mesh, MeshDistance(mesh), is_closed)
+
+    @property
+    def radius(self) -> float:
+        """See `bounding_radius`."""
+        return bounding_radius(self.mesh)
+
+
+def bounding_radius(mesh: Mesh) -> float:
+    """Return the radius of the sphere about the centre of the box of `mesh` that holds it: that of normalisation.
+
+    >>> bounding_radius(Mesh([[0, 0, 0], [6, 0, 0], [0, 8, 0], [99, 0, 0]], [[0, 1, 2]]))
+    5.0
+    """
+    used = mesh.vertices[np.unique(mesh.faces)]
+    return float(np.linalg.norm(used - Bounds.of(used).center, axis=1).max())
+
+
+@dataclass(frozen=True, eq=False)
+class OneWay:
+    """Samples on one surface and what lies closest to them on the other.
+
+    Attributes
+    ----------
+    points, normals : (N, 3) float64
+        Even over the area; normals of their faces.
+    distances : (N,) float64
+        To the other surface, not negative.
+    other_normals : (N, 3) float64
+        Of the faces that hold the closest points.
+    is_cap : (N,) bool
+        Samples on what closes a hole of the other surface; no measure counts them.
+    """
+
+    points: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    other_normals: NDArray[np.float64]
+    is_cap: NDArray[np.bool_]
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        return ~self.is_cap
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceMatch:
+    """Two surfaces, matched both ways.
+
+    Attributes
+    ----------
+    from_result, from_source : OneWay
+        Samples on the result against the source, and the reverse.
+    radius : float
+        Of the source: what percentages refer to.
+    """
+
+    from_result: OneWay
+    from_source: OneWay
+    radius: float
+
+    @property
+    def cap_share(self) -> float:
+        """Share of the result's area that only closes holes of an open source, left out of every measure."""
+        return float(self.from_result.is_cap.mean())
+
+
+def match_surfaces(
+    result: Surface, source: Surface, *, num_points: int = NUM_POINTS, generator: torch.Generator
+) -> SurfaceMatch:
+    """Sample both surfaces evenly by area and find the closest points of each on the other.
+
+    If `source` is open, samples of the result that lie over its holes are marked: those farther than CAP_DISTANCE of
+    its radius whose closest point is on the rim, or at which the winding number is near ½.
+
+    Raises
+    ------
+    ValueError
+        `num_points` below 1.
+    """
+    if num_points < 1:
+        raise ValueError(f"num_points must be at least 1, got {num_points}")
+    from_result = _one_way(result, source, num_points, generator)
+    from_source = _one_way(source, result, num_points, generator)
+    return SurfaceMatch(from_result, from_source, source.radius)
+
+
+def _one_way(surface: Surface, other: Surface, num_points: int, generator: torch.Generator) -> OneWay:
+    samples = sample_surface(surface.mesh, num_points, generator=generator)
+    points, normals = samples.points.numpy(), samples.normals.numpy()
+    if other.is_closed:
+        found = other.distance.unsigned(points)
+        distances, is_cap = found.distance, np.zeros(num_points, dtype=bool)
+        faces = found.faces
+    else:
+        signed = other.distance(points)
+        distances, is_cap = np.abs(signed.sdf), _over_hole(signed, other)
+        faces = signed.faces
+    return OneWay(points, normals, distances, other.mesh.face_normals[faces], is_cap)
+
+
+def _over_hole(found: SignedDistances, open_surface: Surface) -> NDArray[np.bool_]:
+    """Return which samples lie on a cap over a hole of `open_surface`."""
+    away = np.abs(found.sdf) > CAP_DISTANCE * open_surface.radius
+    return away & (at_sign_jump(found) | _on_rim(found, open_surface.mesh))
+
+
+def _on_rim(found: SignedDistances, mesh: Mesh) -> NDArray[np.bool_]:
+    """Return which closest points lie on an edge of `mesh` that has a single face."""
+    sides = np.sort(np.stack([np.roll(mesh.faces, -1, axis=1), np.roll(mesh.faces, -2, axis=1)], axis=-1), axis=-1)
+    _, inverse, uses = np.unique(sides.reshape(-1, 2), axis=0, return_inverse=True, return_counts=True)
+    is_rim_F3 = (uses[inverse.reshape(-1)] == 1).reshape(-1, 3)  # by the corner opposite to the edge
+    corners = mesh.triangles[found.faces]
+    crosses = mesh.face_crosses[found.faces]
+    on_rim = np.zeros(len(found.faces), dtype=bool)
+    for corner in range(3):
+        start, end = corners[:, (corner + 1) % 3], corners[:, (corner + 2) % 3]
+        area_share = np.einsum("ij,ij->i", np.cross(end - start, found.closest_points - start), crosses)
+        on_rim |= is_rim_F3[found.faces, corner] & (area_share <= _EDGE_SHARE * np.einsum("ij,ij->i", crosses, crosses))
+    return on_rim

@@ -1,0 +1,77 @@
+"""The floor of extraction: what marching cubes makes of the exact field of a source, on the lattice of the results.
+
+No decoder can be better than this on the same lattice, except by luck; so it stands beside every result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdfnet.evaluation.closest_points import Surface
+from sdfnet.extraction.extract import extract_mesh
+from sdfnet.fields.base import Accuracy, Field, check_points
+from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
+from sdfnet.mesh.mesh import Mesh
+
+_COARSENING = 5
+"""Steps of the lattice per step of the screen: fewer leave more points near the surface, more make the screen dear."""
+
+_EXACT_STEPS = 2
+"""Within this many lattice steps of the surface every value is exact: both ends of each edge that crosses it."""
+
+
+def extract_floor(source: Surface, *, resolution: int, sparse: bool = True) -> Mesh:
+    """Extract the exact field of `source` (unit frame) on the lattice that learned shapes use.
+
+    The mesh is the very one that a dense evaluation gives; for a closed source 5 to 10 times fewer distances are
+    computed, because far from the surface a value can neither move a vertex nor change a sign.
+
+    Raises
+    ------
+    ValueError
+        The lattice misses the surface: parts thinner than its spacing and nothing else.
+    """
+    field = _SourceField(source, resolution=resolution)
+    # The sign of an open source jumps where no value says that it is near.
+    return extract_mesh(
+        field, resolution=resolution, vertex_normals=False, dtype=torch.float64, sparse=sparse and source.is_closed
+    )
+
+
+class _SourceField(Field):
+    """The signed distance to `source`, exact within _EXACT_STEPS of it and right in sign elsewhere.
+
+    A coarse lattice (the screen) of exact values q, d(q) proves by the triangle inequality that at least
+    |d(q)| - |p - q| lies between p and the surface, and that p is on the same side as q. Where that is far enough, it
+    is the value. The sign of an open source jumps far from its surface too; there every value is computed.
+    """
+
+    bounds = UNIT_BOUNDS
+    accuracy: Accuracy = "approximate"
+
+    def __init__(self, source: Surface, *, resolution: int) -> None:
+        self._distance = source.distance
+        self._screened = source.is_closed
+        self._exact_within = _EXACT_STEPS * Lattice.over(UNIT_BOUNDS, resolution).spacing
+        if self._screened:
+            self._screen = Lattice.over(UNIT_BOUNDS, max(2, resolution // _COARSENING))
+            nodes = self._screen.slab(0, self._screen.shape[0])
+            self._screen_sdf = self._distance(nodes.reshape(-1, 3)).sdf.reshape(self._screen.shape)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        flat = points.detach().reshape(-1, 3).to("cpu", torch.float64).numpy()
+        if self._screened:
+            steps = np.rint((flat - self._screen.origin) / self._screen.spacing).astype(np.int64)
+            nodes = np.clip(steps, 0, np.array(self._screen.shape) - 1)
+            offsets = flat - (self._screen.origin + self._screen.spacing * nodes)
+            sdf_node = self._screen_sdf[tuple(nodes.T)]
+            at_least = np.abs(sdf_node) - np.linalg.norm(offsets, axis=1)
+            sdf = np.copysign(at_least, sdf_node)
+            near = at_least <= self._exact_within
+            sdf[near] = self._distance(flat[near]).sdf
+        else:
+            sdf = self._distance(flat).sdf
+        return torch.from_numpy(sdf).to(points).reshape(points.shape[:-1])

@@ -1,0 +1,55 @@
+"""Vertex normals from a field's gradient, and from the faces where a gradient is of no use."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdfnet.fields.base import Field, normals
+from sdfnet.mesh.mesh import Mesh
+
+_CHUNK = 32768
+
+_CREASE_COSINE = 0.85
+"""Where a gradient is more than 32° off the faces around a vertex, the vertex lies on an edge and the gradient is that
+of one of its sides, by chance."""
+
+
+def with_field_normals(
+    mesh: Mesh,
+    field: Field,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    may_crease: NDArray[np.bool_] | bool = False,
+) -> Mesh:
+    """Return `mesh`, which lies in the frame of `field`, with the field's unit normals at its vertices.
+
+    Where the gradient vanishes, the normal is the mean of the faces', weighed by their area.
+
+    Parameters
+    ----------
+    may_crease : bool or (V,) bool
+        Which vertices may lie on sharp edges, where the gradient is that of one side. If it is, they too get the mean.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> triangle = Mesh([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 2]])
+    >>> bool(np.allclose(with_field_normals(triangle, Sphere(1.0)).vertex_normals, np.eye(3)))
+    True
+    """
+    points = torch.from_numpy(mesh.vertices).to(device=device, dtype=dtype)
+    directions = normals(field, points, chunk_size=_CHUNK).detach().double().cpu().numpy()
+    lost = ~(np.linalg.norm(directions, axis=1) > 0.5)
+    if np.any(may_crease) or lost.any():
+        summed = _summed_faces(mesh)
+        lost |= may_crease & (np.einsum("ij,ij->i", directions, summed) < _CREASE_COSINE)
+        directions[lost] = summed[lost]
+    unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
+    return Mesh(mesh.vertices, mesh.faces, unit)
+
+
+def _summed_faces(mesh: Mesh) -> NDArray[np.float64]:
+    summed = np.zeros_like(mesh.vertices)
+    np.add.at(summed, mesh.faces.ravel(), np.repeat(mesh.face_crosses, 3, axis=0))
+    return summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-300)

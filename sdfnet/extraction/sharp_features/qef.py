@@ -1,0 +1,199 @@
+"""Where the sharp edge or corner lies whose sheets pass through given points: the quadric error of their planes.
+
+The planes through points of the surface, across its normals there, meet in a corner, or along an edge (Kobbelt et al.,
+"Feature sensitive surface extraction", SIGGRAPH 2001; Ju et al., "Dual contouring of Hermite data", SIGGRAPH 2002).
+Theirs is one look. Here the points are then drawn towards the place found and put back onto the surface, so that sheets
+that are bent meet exactly; and where the normals agree in the end, there was only a bend and no edge.
+
+All in lattice coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.extraction.sparse import Sample
+
+Slope = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From positions (N, 3) in lattice coordinates to the gradient there by lattice coordinates, (N, 3)."""
+
+SHARP_ANGLE = 25.0
+"""Normals that diverge by more (in degrees), however near one looks, make an edge."""
+
+SMALL_MISS = 0.05
+"""How far (in spacings) from the surface a feature may lie."""
+
+_FLATTEST = 0.05
+"""A third direction with less than this share of the normals' squares makes no corner: the edge is only bent."""
+
+_ZOOMS = (0.3, 0.1)
+"""How near the place found the surface is looked at again, as shares of the first distances."""
+
+_NEWTON_STEPS = 1
+
+_FARTHEST = 1.0
+"""How far (in spacings) a point may be put back onto the surface."""
+
+
+_ROOT_ROUNDS = 24
+_ROOT_TOLERANCE = 1e-5
+"""In spacings, and as a share of the difference of the values at the two ends."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What was found for P patches.
+
+    Attributes
+    ----------
+    places : (P, 3) float64
+    spreads : (P,) float64
+        The largest angle between two normals near the place, in degrees: small where the surface is only bent.
+    misses : (P,) float64
+        How far the surface is from the place, by value over slope; infinite where there is only a bend.
+    are_corners : (P,) bool
+        Whether three sheets meet; else it is an edge, and the place is that of it nearest to the patch.
+    """
+
+    places: NDArray[np.float64]
+    spreads: NDArray[np.float64]
+    misses: NDArray[np.float64]
+    are_corners: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.int64], new: NDArray[np.bool_], found: Features) -> Features:
+        """Return features `rows` (K,) of these, but where they are `new` (K,), those that were `found`."""
+        merged = {}
+        for name in ("places", "spreads", "misses", "are_corners"):
+            merged[name] = getattr(self, name)[rows]
+            merged[name][new] = getattr(found, name)
+        return Features(**merged)
+
+
+def find_features(
+    points: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    used: NDArray[np.bool_],
+    sample: Sample,
+    slope: Slope,
+    *,
+    near: NDArray[np.float64] | None = None,
+) -> Features:
+    """Find the feature of each of P patches from its L points on the surface, (P, L, 3), of which some are `used`.
+
+    Of an edge, the place nearest to `near` (P, 3) is meant; by default nearest to where the normals turn.
+    """
+    near = _where_normals_turn(points, normals, used) if near is None else near
+    places, are_corners = meet(points, normals, used, near)
+    spreads, misses = widest_angles(normals, used), np.full(len(points), np.inf)
+    for zoom in _ZOOMS:
+        rows = np.flatnonzero(spreads > SHARP_ANGLE)  # the rest is settled
+        among = used[rows]
+        nearer = places[rows, None] + zoom * (points[rows] - places[rows, None])
+        normals_there = np.zeros_like(nearer)
+        nearer[among], normals_there[among] = put_on_surface(nearer[among], sample, slope)
+        places[rows], are_corners[rows] = meet(nearer, normals_there, among, places[rows])
+        spreads[rows] = np.minimum(spreads[rows], widest_angles(normals_there, among))
+    rows = np.flatnonzero(spreads > SHARP_ANGLE)
+    values, slopes = sample(places[rows]).astype(np.float64), slope(places[rows])
+    misses[rows] = np.abs(values) / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
+    return Features(places, spreads, misses, are_corners)
+
+
+def _where_normals_turn(
+    points: NDArray[np.float64], normals: NDArray[np.float64], used: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the mean of the `points` (P, L, 3), each weighed by how far its normal is from the others', (P, 3).
+
+    An edge that passes through a corner of a patch is looked for there rather than abreast of the patch's middle.
+    """
+    alike = np.einsum("pli,pmi,pm->pl", normals, normals, used) / used.sum(axis=1, keepdims=True)
+    weights = used * np.clip(1 - alike, 1e-6, None)
+    return np.asarray(np.einsum("pl,pli->pi", weights, points) / weights.sum(axis=1, keepdims=True))
+
+
+def meet(
+    points: NDArray[np.float64], normals: NDArray[np.float64], used: NDArray[np.bool_], near: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return where the planes of each patch meet, (P, 3), nearest to `near` (P, 3); and whether it is a point, (P,)."""
+    weights = used / np.maximum(used.sum(axis=1, keepdims=True), 1)
+    heights = np.einsum("pli,pli->pl", normals, points - near[:, None])
+    quadrics = np.einsum("pl,pli,plj->pij", weights, normals, normals)
+    pulls = np.einsum("pl,pl,pli->pi", weights, heights, normals)
+    squares, directions = np.linalg.eigh(quadrics)
+    firm = squares > _FLATTEST * squares.sum(axis=1, keepdims=True)
+    firm[:, 2] = True
+    along = np.einsum("pji,pj->pi", directions, pulls)
+    steps = np.divide(along, squares, out=np.zeros_like(along), where=firm & (squares > 0))
+    return near + np.einsum("pij,pj->pi", directions, steps), firm[:, 0]
+
+
+def widest_angles(normals: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the largest angle between two of the used `normals` (P, L, 3) of each patch, in degrees, (P,)."""
+    cosines = np.einsum("pli,pmi->plm", normals, normals)
+    cosines[~(used[:, :, None] & used[:, None, :])] = 1.0
+    return np.degrees(np.arccos(np.clip(cosines.min(axis=(1, 2), initial=1.0), -1, 1)))
+
+
+def put_on_surface(
+    points: NDArray[np.float64], sample: Sample, slope: Slope
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `points` (N, 3) carried onto the surface by Newton steps, and the unit normals there, (N, 3)."""
+    current = points
+    slopes = slope(current)
+    for _ in range(_NEWTON_STEPS):
+        squares = np.maximum(np.einsum("ij,ij->i", slopes, slopes), 1e-300)
+        step = (sample(current) / squares)[:, None] * slopes
+        lengths = np.linalg.norm(step, axis=1, keepdims=True)
+        current = current - step * np.minimum(1.0, _FARTHEST / np.maximum(lengths, 1e-300))
+        slopes = slope(current)
+    return current, unit(slopes)
+
+
+def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `vectors` (..., 3) at length 1; zero stays zero."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
+
+
+def find_crossings(vertices: NDArray[np.float64], sample: Sample) -> NDArray[np.float64]:
+    """Return `vertices` (N, 3), which lie on lattice edges, moved along these to where the values are zero.
+
+    By the Illinois form of false position, halving where that is slow. Others stay.
+    """
+    between = vertices != np.rint(vertices)
+    rows = np.flatnonzero(between.sum(axis=1) == 1)
+    axes = between[rows].argmax(axis=1)
+    ends = np.repeat(vertices[rows][None], 2, axis=0)  # (2, N, 3)
+    ends[0, np.arange(len(rows)), axes] = np.floor(vertices[rows, axes])
+    ends[1, np.arange(len(rows)), axes] = np.ceil(vertices[rows, axes])
+    heights = sample(ends.reshape(-1, 3)).reshape(2, -1).astype(np.float64)
+    crossed = (heights[0] <= 0) != (heights[1] <= 0)
+    rows, ends, heights = rows[crossed], ends[:, crossed], heights[:, crossed]
+    shares = _bracketed_roots(ends, heights, sample)
+    moved = vertices.copy()
+    moved[rows] = ends[0] + shares[:, None] * (ends[1] - ends[0])
+    return moved
+
+
+def _bracketed_roots(ends: NDArray[np.float64], heights: NDArray[np.float64], sample: Sample) -> NDArray[np.float64]:
+    """Return the share of the way from ends[0] to ends[1] at which the values are zero, (N,)."""
+    low, high = np.zeros(len(heights[0])), np.ones(len(heights[0]))
+    at_low, at_high = heights.copy()
+    best = np.full(len(low), 0.5)
+    active = np.arange(len(low))
+    for round_ in range(_ROOT_ROUNDS):
+        a, b, fa, fb = low[active], high[active], at_low[active], at_high[active]
+        share = (a + b) / 2 if round_ % 3 == 2 else a + (b - a) * np.clip(fa / (fa - fb), 0.01, 0.99)
+        value = sample(ends[0, active] + share[:, None] * (ends[1, active] - ends[0, active])).astype(np.float64)
+        best[active] = share
+        below = (value <= 0) == (fa <= 0)
+        low[active], at_low[active] = np.where(below, share, a), np.where(below, value, fa)
+        high[active], at_high[active] = np.where(below, b, share), np.where(below, fb, value)
+        steepness = np.abs(heights[0, active] - heights[1, active])
+        active = active[(np.abs(value) > _ROOT_TOLERANCE * steepness) & (high[active] - low[active] > _ROOT_TOLERANCE)]
+        if not len(active):
+            break
+    return best

@@ -1,0 +1,1 @@
+"""Triangle meshes: edges, components, orientation, topology, distances, repair, union, remeshing, files."""

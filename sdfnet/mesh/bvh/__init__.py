@@ -1,0 +1,1 @@
+"""The compiled search tree behind distances and winding numbers."""

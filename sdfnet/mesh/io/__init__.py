@@ -1,0 +1,7 @@
+"""One module per mesh file format: `parse_*` from bytes to polygons, `format_*` from a mesh to bytes.
+
+Why not trimesh's readers: they fan concave polygons, round text vertices of PLY to float32, split vertices by texture
+coordinates, ignore sparse and normalised glTF accessors without a word, open images, and refuse UTF-16 and relative
+OBJ indices. Parsers raise ValueError (without the file's name, which they don't know) or whatever
+damaged bytes lead to; `sdfnet.mesh.io.read` makes one kind of error of all that.
+"""

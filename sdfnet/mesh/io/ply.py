@@ -1,0 +1,196 @@
+"""Polygon File Format (PLY, Stanford), text and both binary kinds: positions and faces; writes binary float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.mesh.io.polygons import PolygonMesh
+from sdfnet.mesh.io.text import parse_floats, to_single_bytes
+from sdfnet.mesh.mesh import Mesh
+
+_TYPES = {
+    word: code
+    for words, code in {
+        "char int8": "i1",
+        "uchar uint8": "u1",
+        "short int16": "i2",
+        "ushort uint16": "u2",
+        "int int32": "i4",
+        "uint uint32": "u4",
+        "int64": "i8",
+        "uint64": "u8",
+        "float float32": "f4",
+        "double float64": "f8",
+    }.items()
+    for word in words.split()
+}
+_INDEX_NAMES = ("vertex_indices", "vertex_index")
+
+
+@dataclass(frozen=True)
+class _Property:
+    name: str
+    dtype: np.dtype
+    count_dtype: np.dtype | None
+    """Type of a list's length; None for a single value."""
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    num_rows: int
+    properties: list[_Property] = field(default_factory=list)
+
+
+def parse_ply(data: bytes) -> PolygonMesh:
+    """Return the `vertex` and `face` elements of a PLY file; text positions are float64 whatever the header states.
+
+    Raises
+    ------
+    ValueError
+        Not PLY, a header that makes no sense, or less data than the header promises (checked before anything of that
+        size is allocated).
+    """
+    if not data[:64].lstrip().lower().startswith(b"ply"):
+        data = to_single_bytes(data)
+    elements, is_text, body = _parse_header(data)
+    if is_text:
+        body = parse_floats(body.split()).astype("<f8").tobytes()
+    columns: dict[str, dict[str, NDArray]] = {}
+    offset = 0
+    for element in elements:
+        columns[element.name], offset = _read_element(element, body, offset)
+    vertex, face = columns.get("vertex", {}), columns.get("face", {})
+    if not all(axis in vertex for axis in "xyz"):
+        raise ValueError("it has no vertices with x, y and z")
+    vertices = np.stack([vertex[axis] for axis in "xyz"], axis=1)
+    if "tristrips" in columns:
+        raise ValueError("its faces are triangle strips, which are not read; save it with plain faces")
+    name = next((name for name in _INDEX_NAMES if name in face), None)
+    if name is None:
+        return PolygonMesh(vertices, [], [])
+    return PolygonMesh(vertices, face[name], face[name + " count"])
+
+
+def _parse_header(data: bytes) -> tuple[list[_Element], bool, bytes]:
+    """Return the elements, whether the body is text, and the body."""
+    start = len(data) - len(data.lstrip())
+    if data[start : start + 3].lower() != b"ply":
+        raise ValueError("it does not start with ply")
+    end = data.find(b"end_header", start)
+    if end < 0:
+        raise ValueError("its header has no end")
+    after = end + len(b"end_header")
+    after += 2 if data[after : after + 2] == b"\r\n" else 1
+    lines = [line.split() for line in data[start:end].decode("latin-1").splitlines()[1:]]
+    kind = next((line[1] for line in lines if len(line) > 1 and line[0] == "format"), "")
+    if kind not in ("ascii", "binary_little_endian", "binary_big_endian"):
+        raise ValueError(f"its format must be ascii, binary_little_endian or binary_big_endian, got {kind!r}")
+    elements: list[_Element] = []
+    for line in lines:
+        try:
+            if line[:1] == ["element"]:
+                elements.append(_Element(line[1], int(line[2])))
+            elif line[:1] == ["property"]:
+                elements[-1].properties.append(_parse_property(line, kind))
+        except (IndexError, KeyError, ValueError):
+            raise ValueError(f"its header makes no sense at {' '.join(line)[:60]!r}") from None
+    return elements, kind == "ascii", data[after:]
+
+
+def _parse_property(line: list[str], kind: str) -> _Property:
+    def dtype(word: str) -> np.dtype:
+        code = (">" if kind == "binary_big_endian" else "<") + _TYPES[word]
+        # Text numbers are all held as float64, so that one reader serves text and binary.
+        return np.dtype("<f8" if kind == "ascii" else code)
+
+    if line[1] == "list":
+        return _Property(line[4], dtype(line[3]), dtype(line[2]))
+    return _Property(line[2], dtype(line[1]), None)
+
+
+def _read_element(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int]:
+    """Return the columns of an element (lists flattened, beside a column "NAME count") and where the next starts."""
+    smallest = sum((p.dtype if p.count_dtype is None else p.count_dtype).itemsize for p in element.properties)
+    if element.num_rows < 0 or element.num_rows * smallest > len(body) - offset:
+        raise ValueError(f"its header promises {element.num_rows} rows of {element.name!r}, but it ends before")
+    if element.num_rows == 0 or not element.properties:
+        return {prop.name: np.zeros(0) for prop in element.properties} | _empty_counts(element), offset
+    equal = _read_equal_rows(element, body, offset)
+    if equal is not None:
+        return equal
+    return _read_rows(element, body, offset)
+
+
+def _empty_counts(element: _Element) -> dict[str, NDArray]:
+    return {prop.name + " count": np.zeros(0) for prop in element.properties if prop.count_dtype is not None}
+
+
+def _read_equal_rows(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int] | None:
+    """Read all rows at once if every list is as long as in the first row, else return None."""
+    fields: list[tuple] = []
+    for values, prop in zip(_walk_row(element, body, offset), element.properties, strict=True):
+        if prop.count_dtype is not None:
+            fields.append((prop.name + " count", prop.count_dtype))
+            fields.append((prop.name, prop.dtype, (len(values),)))
+        else:
+            fields.append((prop.name, prop.dtype))
+    row = np.dtype(fields)
+    if element.num_rows * row.itemsize > len(body) - offset:
+        return None
+    table = np.frombuffer(body, dtype=row, count=element.num_rows, offset=offset)
+    columns = {name: table[name].reshape(-1) for name in table.dtype.names or ()}
+    for prop in element.properties:
+        if prop.count_dtype is not None and (columns[prop.name + " count"] != row[prop.name].shape[0]).any():
+            return None
+    return columns, offset + table.nbytes
+
+
+def _read_rows(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int]:
+    """Read row by row: polygons of different lengths."""
+    parts: dict[str, list[NDArray]] = {prop.name: [] for prop in element.properties}
+    for _ in range(element.num_rows):
+        for values, prop in zip(_walk_row(element, body, offset), element.properties, strict=True):
+            parts[prop.name].append(values)
+            offset += values.nbytes + (0 if prop.count_dtype is None else prop.count_dtype.itemsize)
+    columns = {name: np.concatenate(values) for name, values in parts.items()}
+    for prop in element.properties:
+        if prop.count_dtype is not None:
+            columns[prop.name + " count"] = np.array([len(values) for values in parts[prop.name]])
+    return columns, offset
+
+
+def _walk_row(element: _Element, body: bytes, offset: int) -> Iterator[NDArray]:
+    """Yield the values of each property of the row at `offset`."""
+    for prop in element.properties:
+        count = 1
+        if prop.count_dtype is not None:
+            count = int(np.frombuffer(body, dtype=prop.count_dtype, count=1, offset=offset)[0])
+            offset += prop.count_dtype.itemsize
+        if count < 0 or offset + count * prop.dtype.itemsize > len(body):
+            raise ValueError(f"it ends within a row of {element.name!r}")
+        yield np.frombuffer(body, dtype=prop.dtype, count=count, offset=offset)
+        offset += count * prop.dtype.itemsize
+
+
+def format_ply(mesh: Mesh) -> bytes:
+    """Return `mesh` as little-endian binary PLY: float64 positions, float32 normals if it has them."""
+    fields = [(axis, "<f8") for axis in "xyz"]
+    if mesh.vertex_normals is not None:
+        fields += [("n" + axis, "<f4") for axis in "xyz"]
+    vertices = np.zeros(len(mesh.vertices), dtype=fields)
+    for index, axis in enumerate("xyz"):
+        vertices[axis] = mesh.vertices[:, index]
+        if mesh.vertex_normals is not None:
+            vertices["n" + axis] = mesh.vertex_normals[:, index]
+    faces = np.zeros(len(mesh.faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.faces
+    words = {"<f8": "double", "<f4": "float"}
+    lines = ["ply", "format binary_little_endian 1.0", "comment sdfnet", f"element vertex {len(vertices)}"]
+    lines += [f"property {words[kind]} {name}" for name, kind in fields]
+    lines += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""]
+    return "\n".join(lines).encode("ascii") + vertices.tobytes() + faces.tobytes()

@@ -1,0 +1,184 @@
+"""Mesh files in: which there are in a folder, and what one holds.
+
+`read_mesh` gives the triangles as the file has them, nothing merged or repaired; `sdfnet.solids.source_shape` gives a
+solid.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.mesh.io.gltf import parse_gltf
+from sdfnet.mesh.io.obj import parse_obj
+from sdfnet.mesh.io.off import parse_off
+from sdfnet.mesh.io.ply import parse_ply
+from sdfnet.mesh.io.polygons import PolygonMesh, triangulate
+from sdfnet.mesh.io.stl import parse_stl
+from sdfnet.mesh.mesh import Mesh
+
+MESH_SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
+
+_PARSERS = {".obj": parse_obj, ".ply": parse_ply, ".stl": parse_stl, ".off": parse_off}
+_LARGEST_COORDINATE = 1e30
+"""Beyond it areas and volumes overflow float32 or float64 somewhere."""
+
+_logger = logging.getLogger(__name__)
+
+
+class MeshError(ValueError):
+    """A mesh file that cannot be used. The message is one line: the file, what is wrong, and what to do.
+
+    Attributes
+    ----------
+    reason : str
+        The message without the file.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(path, reason)  # both, so that the error survives the way back from a worker process
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.reason}"
+
+
+def find_meshes(folder: str | Path) -> dict[str, Path]:
+    """Find the mesh files in `folder` and below, sorted by name.
+
+    A mesh's name is its path below `folder` without its suffix, with "/" on every system; files that would share a name
+    (`a.obj`, `a.ply`) keep their suffix in it. Hidden files and folders are skipped; links are followed, and those that
+    lead nowhere are found too, so that the report on a folder speaks of them.
+
+    Raises
+    ------
+    ValueError
+        No such folder, or no mesh file in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "there is no such folder"
+        raise ValueError(f"cannot read meshes from {folder}: {found}. Give a folder that holds mesh files.")
+    paths = [path for path in _walk(folder) if path.suffix.lower() in MESH_SUFFIXES]
+    if not paths:
+        raise ValueError(f"no meshes in {folder} or below it; looked for files ending in {', '.join(MESH_SUFFIXES)}")
+    whole = [path.relative_to(folder).as_posix() for path in paths]
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    clashing = {name for name, count in Counter(names).items() if count > 1}
+    while clashing:
+        names = [full if name in clashing else name for name, full in zip(names, whole, strict=True)]
+        clashing = {name for name, count in Counter(names).items() if count > 1}
+    return dict(sorted(zip(names, paths, strict=True)))
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return the files below `folder` that are not hidden; a folder linked into itself is entered once."""
+    seen: set[str] = set()
+    files: list[Path] = []
+    for current, folders, names in os.walk(folder, followlinks=True, onerror=_report_folder):
+        real = os.path.realpath(current)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(current, name) for name in names if not name.startswith(".")]
+    return files
+
+
+def _report_folder(error: OSError) -> None:
+    _logger.warning("skipped the folder %s: %s", error.filename, error.strerror)
+
+
+def read_mesh(path: str | Path) -> Mesh:
+    """Read the triangles of a mesh file: OBJ, PLY, STL, OFF, GLB or glTF, chosen by the suffix.
+
+    All objects are joined, scenes flattened with their node transforms, polygons triangulated with their winding (faces
+    keep the file's order), vertices that no face uses left out. Vertices stay as the file has them, in float64; equal
+    ones are not merged. Vertex normals, colours, materials and textures are not read.
+
+    Raises
+    ------
+    MeshError
+        Unreadable or damaged file, another format, no faces (point clouds and wireframes), vertices that are NaN,
+        infinite or too large, zero extent.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in MESH_SUFFIXES:
+        found = suffix or "a file without suffix"
+        raise MeshError(path, f"cannot read {found}; give one of {', '.join(MESH_SUFFIXES)}")
+    data = read_file(path)
+    if not data.strip():
+        raise MeshError(path, "the file is empty; export it again")
+    polygons, faces = _parse(path, data)
+    if not len(faces):
+        raise MeshError(path, _describe_faceless(polygons))
+    mesh = _without_unused(polygons.vertices, faces)
+    _check_vertices(path, mesh)
+    return mesh
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file, or raise MeshError; pipes and devices, which may never end, are not touched."""
+    if not path.is_file():
+        if path.is_symlink() and not path.exists():
+            raise MeshError(path, "a link that leads nowhere; mend or remove it")
+        found = "it is not a file; give a file" if path.exists() else "there is no such file"
+        raise MeshError(path, found)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MeshError(path, f"cannot read it ({error.strerror or error}); check its permissions") from error
+
+
+def _parse(path: Path, data: bytes) -> tuple[PolygonMesh, NDArray[np.int64]]:
+    suffix = path.suffix.lower()
+    try:
+        with np.errstate(all="ignore"):  # odd floats are refused later, with a better message
+            is_scene = suffix in (".glb", ".gltf")
+            polygons = parse_gltf(data, folder=path.parent) if is_scene else _PARSERS[suffix](data)
+        return polygons, triangulate(polygons)
+    except ValueError as error:
+        raise MeshError(path, _with_cure(_one_line(error), suffix)) from error
+    except Exception as error:  # damaged bytes lead a parser anywhere, and one bad file must not stop a batch
+        reason = f"{type(error).__name__} {_one_line(error)}"
+        raise MeshError(path, _with_cure(reason, suffix)) from error
+
+
+def _with_cure(reason: str, suffix: str) -> str:
+    """Return `reason`, with the usual cure if it names none."""
+    return reason if ";" in reason else f"damaged, or not {suffix[1:].upper()} ({reason}); export it again"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".")
+
+
+def _describe_faceless(polygons: PolygonMesh) -> str:
+    if len(polygons.vertices) == 0:
+        return "no vertices and no faces; export a surface"
+    return f"no faces, only {len(polygons.vertices)} vertices (a point cloud or a wireframe); export a surface"
+
+
+def _without_unused(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Mesh:
+    used = np.zeros(len(vertices), dtype=bool)
+    used[faces] = True
+    if used.all():
+        return Mesh(vertices, faces)
+    return Mesh(vertices[used], (np.cumsum(used) - 1)[faces])
+
+
+def _check_vertices(path: Path, mesh: Mesh) -> None:
+    num_bad = int((~np.isfinite(mesh.vertices)).any(axis=1).sum())
+    if num_bad:
+        raise MeshError(path, f"{num_bad} of {len(mesh.vertices)} vertices are NaN or infinite; remove them")
+    if np.abs(mesh.vertices).max() > _LARGEST_COORDINATE:
+        raise MeshError(path, f"coordinates beyond {_LARGEST_COORDINATE:g} cannot be computed with; scale it down")
+    if not (mesh.bounds.extent > 0).any():
+        raise MeshError(path, "all vertices are at one point, so it has no extent; export a surface")

@@ -1,0 +1,256 @@
+"""Even remeshing of a closed surface: edges of one length, angles near 60°, same pieces and handles.
+
+The four operations of Botsch & Kobbelt, each done for many places at once: places are chosen so that no two of them
+touch the same faces. Neither operation changes the topology. Whoever calls says where the surface is, by a function
+that puts points back onto it.
+
+References
+----------
+Botsch & Kobbelt 2004, A Remeshing Approach to Multiresolution Modeling, section 4. Deviation: splits, collapses and
+flips are done in independent sets instead of one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+
+from sdfnet.mesh.edges import Edges, check_closed, face_crosses, shape_quality, side_lengths, sum_at_vertices
+from sdfnet.mesh.mesh import Mesh
+
+Project = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From points (V, 3) near the surface to points on it."""
+
+_LONG, _SHORT = 4 / 3, 4 / 5
+"""Of the edge length wanted: longer edges are split, shorter ones collapsed (section 4 of the paper)."""
+
+_ROUNDS = 3
+"""Independent sets of collapses and of flips in a row; each takes most of what is left."""
+
+_TURN = 0.5
+"""Least cosine between a face's normal before and after a collapse or flip."""
+
+_SLIVER = 0.2
+"""Least `shape_quality` of a face that a flip makes."""
+
+_SETTLING = 3
+"""Rounds of flips and relaxation at the end, after which no edge is split or collapsed."""
+
+
+def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None, iterations: int = 6) -> Mesh:
+    """Return a mesh of the same surface with edges of about `edge_length` (mesh units) and even triangles.
+
+    The topology is that of `mesh`. Where the surface has details finer than the edge length, triangles stay smaller.
+    Vertex normals are dropped. Deterministic.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        Closed and manifold: every edge has two faces that run along it in opposite directions.
+    project : function, optional
+        Puts points back onto the surface. Without it vertices only slide in their tangent planes, and the surface
+        shrinks a little where it is curved.
+
+    Raises
+    ------
+    ValueError
+        An open or non-manifold mesh; an edge length or a number of iterations that is not positive.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> from sdfnet.extraction.extract import extract_mesh
+    >>> ball = extract_mesh(Sphere(1.0), resolution=24)
+    >>> even = remesh(ball, edge_length=0.2, project=lambda p: p / np.linalg.norm(p, axis=1, keepdims=True))
+    >>> bool(even.face_areas.std() / even.face_areas.mean() < 0.2), round(even.signed_volume, 1)
+    (True, 4.2)
+    """
+    if not edge_length > 0:
+        raise ValueError(f"edge_length must be positive, got {edge_length}")
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    check_closed(mesh)
+    vertices, faces = mesh.vertices, mesh.faces
+    for _ in range(iterations):
+        vertices, faces = _split_long(vertices, faces, _LONG * edge_length)
+        for _ in range(_ROUNDS):
+            vertices, faces = _collapse_short(vertices, faces, _SHORT * edge_length, _LONG * edge_length)
+        faces = _even_valences(vertices, faces)
+        vertices = _relaxed(vertices, faces, project)
+    for _ in range(_SETTLING):
+        faces = _even_valences(vertices, faces)
+        vertices = _relaxed(vertices, faces, project)
+    return Mesh(vertices, faces)
+
+
+def collapse_faces(mesh: Mesh, chosen: NDArray[np.bool_]) -> Mesh:
+    """Return a closed mesh without many of the `chosen` faces (F,): an edge of each is collapsed into one of its ends.
+
+    The shortest that the topology allows, of no two faces that are near each other. Vertex normals are dropped.
+    """
+    vertices, faces = mesh.vertices, mesh.faces
+    edges = Edges.of(faces, len(vertices))
+    candidates = np.flatnonzero(chosen[edges.faces].any(axis=1))
+    candidates = candidates[_is_link(edges, candidates, len(vertices))]
+    gone, kept = _independent(edges, candidates, edges.lengths(vertices)[candidates], faces, len(vertices))
+    target = np.arange(len(vertices))
+    target[gone] = kept
+    faces = target[faces]
+    return Mesh(*_compact(vertices, faces[~_names_twice(faces)]))
+
+
+def _split_long(
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], longest: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Halve edges longer than `longest` until there is none, of each face its longest first."""
+    while True:
+        edges = Edges.of(faces, len(vertices))
+        lengths = edges.lengths(vertices)
+        candidates = np.flatnonzero(lengths > longest)
+        if not len(candidates):
+            return vertices, faces
+        rank = _ranks(-lengths[candidates])
+        best = _lowest(edges.faces[candidates], rank, len(faces))
+        chosen = candidates[(best[edges.faces[candidates]] == rank[:, None]).all(axis=1)]
+        (a, b), (c, d), (f, g) = edges.ends[chosen].T, edges.opposite[chosen].T, edges.faces[chosen].T
+        middle = len(vertices) + np.arange(len(chosen))
+        vertices = np.concatenate([vertices, (vertices[a] + vertices[b]) / 2])
+        faces = faces.copy()
+        faces[f], faces[g] = np.stack([a, middle, c], axis=1), np.stack([b, middle, d], axis=1)
+        added = [np.stack([middle, b, c], axis=1), np.stack([middle, a, d], axis=1)]
+        faces = np.concatenate([faces, *added])
+
+
+def _collapse_short(
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], shortest: float, longest: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Collapse an independent set of edges shorter than `shortest` into their middles.
+
+    An edge stays where the topology or a normal would change, or an edge would become longer than `longest`.
+    """
+    edges = Edges.of(faces, len(vertices))
+    lengths = edges.lengths(vertices)
+    candidates = np.flatnonzero(lengths < shortest)
+    candidates = candidates[_is_link(edges, candidates, len(vertices))]
+    kept, gone = _independent(edges, candidates, lengths[candidates], faces, len(vertices))
+    owner = np.full(len(vertices), -1)
+    owner[kept] = owner[gone] = np.arange(len(kept))
+    target, moved = np.arange(len(vertices)), vertices.copy()
+    target[gone], moved[kept] = kept, (vertices[kept] + vertices[gone]) / 2
+    near = owner[faces].max(axis=1)
+    changed = np.flatnonzero((near >= 0) & ~_names_twice(target[faces]))
+    bad = _turned(face_crosses(vertices, faces[changed]), face_crosses(moved, target[faces[changed]]))
+    bad |= (side_lengths(moved, target[faces[changed]]) > longest).any(axis=1)
+    refused = np.unique(near[changed[bad]])
+    target[gone[refused]], moved[kept[refused]] = gone[refused], vertices[kept[refused]]
+    faces = target[faces]
+    return _compact(moved, faces[~_names_twice(faces)])
+
+
+def _independent(
+    edges: Edges,
+    candidates: NDArray[np.int64],
+    costs: NDArray[np.float64],
+    faces: NDArray[np.int64],
+    num_vertices: int,
+) -> NDArray[np.int64]:
+    """Return the ends (2, N) of those `candidates` that cost least where faces have corners of several."""
+    rank = _ranks(costs)
+    at_vertex = _lowest(edges.ends[candidates], rank, num_vertices)
+    at_ring = np.full(num_vertices, len(rank))
+    np.minimum.at(at_ring, faces.ravel(), np.repeat(at_vertex[faces].min(axis=1), 3))
+    chosen = candidates[(at_ring[edges.ends[candidates]] == rank[:, None]).all(axis=1)]
+    return edges.ends[chosen].T
+
+
+def _is_link(edges: Edges, candidates: NDArray[np.int64], num_vertices: int) -> NDArray[np.bool_]:
+    """Whether collapsing each of the `candidates` keeps the topology: its ends have two common neighbours, no more."""
+    ones = np.ones(2 * len(edges.ends), dtype=np.int32)
+    rows, columns = edges.ends.ravel(), edges.ends[:, ::-1].ravel()
+    adjacent = coo_array((ones, (rows, columns)), shape=(num_vertices, num_vertices)).tocsr()
+    a, b = edges.ends[candidates].T
+    common = np.asarray(adjacent[a].multiply(adjacent[b]).sum(axis=1)).ravel()
+    valence = np.bincount(edges.ends.ravel(), minlength=num_vertices)
+    return (common == 2) & (valence[edges.opposite[candidates]] > 3).all(axis=1)
+
+
+def _even_valences(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Flip edges, several independent sets in a row, where that brings the valences of the four vertices nearer 6."""
+    for _ in range(_ROUNDS):
+        edges = Edges.of(faces, len(vertices))
+        valence = np.bincount(edges.ends.ravel(), minlength=len(vertices)) - 6
+        before = np.abs(valence[edges.ends]).sum(axis=1) + np.abs(valence[edges.opposite]).sum(axis=1)
+        after = np.abs(valence[edges.ends] - 1).sum(axis=1) + np.abs(valence[edges.opposite] + 1).sum(axis=1)
+        candidates = np.flatnonzero(after < before)
+        candidates = candidates[_may_flip(edges, candidates, vertices)]
+        if not len(candidates):
+            break
+        four = np.concatenate([edges.ends[candidates], edges.opposite[candidates]], axis=1)
+        rank = _ranks((after - before)[candidates])
+        chosen = candidates[(_lowest(four, rank, len(vertices))[four] == rank[:, None]).all(axis=1)]
+        (a, b), (c, d), (f, g) = edges.ends[chosen].T, edges.opposite[chosen].T, edges.faces[chosen].T
+        faces = faces.copy()
+        faces[f], faces[g] = np.stack([c, a, d], axis=1), np.stack([d, b, c], axis=1)
+    return faces
+
+
+def _may_flip(edges: Edges, candidates: NDArray[np.int64], vertices: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the other diagonal is not an edge yet and neither of the two new faces turns away or is a sliver."""
+    (a, b), (c, d) = edges.ends[candidates].T, edges.opposite[candidates].T
+    keys = np.minimum(c, d) * len(vertices) + np.maximum(c, d)
+    place = np.minimum(np.searchsorted(edges.keys, keys), len(edges.keys) - 1)
+    free = edges.keys[place] != keys
+    around = face_crosses(vertices, np.stack([a, b, c], axis=1)) + face_crosses(vertices, np.stack([b, a, d], axis=1))
+    new = [np.stack([c, a, d], axis=1), np.stack([d, b, c], axis=1)]
+    for triangle in new:
+        free &= ~_turned(around, face_crosses(vertices, triangle)) & (shape_quality(vertices, triangle) > _SLIVER)
+    return free
+
+
+def _relaxed(vertices: NDArray[np.float64], faces: NDArray[np.int64], project: Project | None) -> NDArray[np.float64]:
+    """Move each vertex in its tangent plane towards the centre of the faces around it, then onto the surface.
+
+    Vertices of faces that would turn over stay.
+    """
+    crosses = face_crosses(vertices, faces)
+    areas = np.linalg.norm(crosses, axis=1, keepdims=True)
+    sums = sum_at_vertices(faces, np.hstack([areas * vertices[faces].mean(axis=1), areas, crosses]), len(vertices))
+    normals = sums[:, 4:] / np.maximum(np.linalg.norm(sums[:, 4:], axis=1, keepdims=True), 1e-300)
+    step = sums[:, :3] / sums[:, 3:4] - vertices
+    moved = vertices + step - (step * normals).sum(axis=1, keepdims=True) * normals
+    moved = moved if project is None else project(moved)
+    for _ in range(_ROUNDS):
+        over = _turned(crosses, face_crosses(moved, faces))
+        moved[faces[over]] = vertices[faces[over]]
+    return moved
+
+
+def _turned(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each normal (any length) has turned too far; one that has become zero has."""
+    dots = np.einsum("ij,ij->i", before, after)
+    return ~(dots > _TURN * np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1))
+
+
+def _ranks(costs: NDArray[np.number]) -> NDArray[np.int64]:
+    """Return a different number for each cost, lower for lower ones."""
+    rank = np.empty(len(costs), dtype=np.int64)
+    rank[np.argsort(costs, kind="stable")] = np.arange(len(costs))
+    return rank
+
+
+def _lowest(places: NDArray[np.int64], rank: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Return the lowest rank that is at each place, (size,); `places` (N, K) are those of rank n."""
+    lowest = np.full(size, len(rank))
+    np.minimum.at(lowest, places.ravel(), np.repeat(rank, places.shape[1]))
+    return lowest
+
+
+def _names_twice(faces: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray((faces == np.roll(faces, 1, axis=1)).any(axis=1))
+
+
+def _compact(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    used = np.zeros(len(vertices), dtype=bool)
+    used[faces] = True
+    return vertices[used], (np.cumsum(used) - 1)[faces]

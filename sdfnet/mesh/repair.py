@@ -1,0 +1,224 @@
+"""Make the winding of a mesh consistent: merge vertices, drop useless faces, turn the rest the same way round.
+
+The steps and their order were measured to give right signs after 20 % of faces are flipped, after reversed
+duplicates are added and after the mesh is taken apart into single triangles. Nothing is filled or remeshed. Each
+function takes and gives plain meshes; `solid.make_solid` strings them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.mesh.edges import label_connected
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.winding import libigl
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """The edges of a mesh and the half-edges (3 * face + corner, from that corner to the next) that run along them.
+
+    Attributes
+    ----------
+    edge_of : (3F,) int64
+        The edge of each half-edge.
+    forward : (3F,) bool
+        Whether the half-edge runs from the lower vertex number to the higher.
+    counts : (E,) int64
+        Faces on each edge.
+    """
+
+    edge_of: NDArray[np.int64]
+    forward: NDArray[np.bool_]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> Edges:
+        start, stop = mesh.faces.reshape(-1), np.roll(mesh.faces, -1, axis=1).reshape(-1)
+        keys = np.minimum(start, stop) * len(mesh.vertices) + np.maximum(start, stop)
+        _, edge_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        return cls(edge_of, start < stop, counts)
+
+    @property
+    def balance(self) -> NDArray[np.int64]:
+        """Half-edges that run forward less those that run back, (E,): all zero if the mesh is closed and oriented."""
+        return np.bincount(self.edge_of, weights=np.where(self.forward, 1, -1), minlength=len(self.counts)).astype(int)
+
+
+def merge_vertices(mesh: Mesh) -> Mesh:
+    """Merge vertices at the same place, and drop those that no face uses. Vertex normals are dropped.
+
+    But parts that are closed without it stay apart, even where they touch: the file says what belongs together.
+
+    >>> merge_vertices(Mesh([[0, 0, 0], [1, 0, 0], [0, 0, 0], [9, 9, 9]], [[0, 1, 2]])).faces.tolist()
+    [[0, 1, 0]]
+    """
+    used = drop_unused_vertices(mesh)
+    start, stop = used.faces[:, :2].reshape(-1), used.faces[:, 1:].reshape(-1)
+    count, part_of = label_connected(start, stop, len(used.vertices))
+    if count > 1:
+        apart = _merge_within(used, part_of)
+        edges = Edges.of(apart)
+        is_torn = (edges.counts != 2)[edges.edge_of].reshape(-1, 3).any(axis=1)
+        is_open = np.bincount(part_of[used.faces[:, 0]], weights=is_torn, minlength=count) > 0
+        part_of = np.where(is_open[part_of], -1, part_of)
+    return _merge_within(used, part_of)
+
+
+def _merge_within(mesh: Mesh, part_of: NDArray[np.integer]) -> Mesh:
+    """Merge vertices at the same place and of the same part."""
+    keys = np.column_stack([mesh.vertices + 0.0, part_of])  # adding zero makes -0.0 equal to 0.0
+    merged, _, numbers = libigl().remove_duplicate_vertices(keys, 0.0)
+    return Mesh(merged[:, :3], numbers[mesh.faces])
+
+
+def drop_unused_vertices(mesh: Mesh) -> Mesh:
+    """Drop the vertices that no face uses; the others keep their order. Vertex normals are dropped.
+
+    >>> drop_unused_vertices(Mesh([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0]], [[1, 2, 3]])).faces.tolist()
+    [[0, 1, 2]]
+    """
+    is_used = np.zeros(len(mesh.vertices), dtype=bool)
+    is_used[mesh.faces] = True
+    return Mesh(mesh.vertices[is_used], (np.cumsum(is_used) - 1)[mesh.faces])
+
+
+def weld_borders(mesh: Mesh, *, tolerance: float) -> Mesh:
+    """Merge border vertices within `tolerance` of one another, where rounding has torn an edge apart."""
+    from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
+
+    edges = Edges.of(mesh)
+    on_border = (edges.counts == 1)[edges.edge_of].reshape(-1, 3)
+    border = np.unique(np.concatenate([mesh.faces[on_border], np.roll(mesh.faces, -1, axis=1)[on_border]]))
+    pairs = cKDTree(mesh.vertices[border]).query_pairs(tolerance, output_type="ndarray")
+    if len(pairs) == 0:
+        return mesh
+    _, labels = label_connected(pairs[:, 0], pairs[:, 1], len(border))
+    first = np.unique(labels, return_index=True)[1]
+    numbers = np.arange(len(mesh.vertices))
+    numbers[border] = border[first[labels]]
+    return merge_vertices(Mesh(mesh.vertices, numbers[mesh.faces]))
+
+
+def drop_degenerate_faces(mesh: Mesh) -> Mesh:
+    """Drop faces that name a vertex twice, and those without area unless they close the mesh.
+
+    A needle along a T-junction has no area but joins its neighbours; without it the mesh would count as open.
+    """
+    faces = mesh.faces
+    twice = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])
+    proper = Mesh(mesh.vertices, faces[~twice])
+    flat = proper.face_areas == 0
+    if not flat.any() or (Edges.of(proper).counts % 2 == 0).all():
+        return proper
+    return Mesh(mesh.vertices, proper.faces[~flat])
+
+
+def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
+    """Keep one of the faces with the same corners, the first, whatever their orientation; except where parts touch.
+
+    There a patch is doubled and on its rim an odd number of faces would meet if one copy stayed. Is the winding of
+    the copies opposite, then it is a wall between two parts, inside the solid, and both go. Is it the same, then one
+    part lies in a corner of the other, and both stay: each part needs its own. Returns the mesh and the number of
+    faces of walls.
+    """
+    ranks = np.argsort(mesh.faces, axis=1)
+    _, first, group, counts = np.unique(
+        np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(first) == len(mesh.faces):
+        return mesh, 0
+    is_even = (ranks[:, 1] - ranks[:, 0]) % 3 == 1  # as a permutation of the sorted corners
+    net = np.abs(np.bincount(group.reshape(-1), weights=np.where(is_even, 1, -1)))
+    keep = np.sort(first)
+    times, alike = counts[group.reshape(-1)[keep]], net[group.reshape(-1)[keep]] > 1
+    single = Mesh(mesh.vertices, mesh.faces[keep])
+    doubled = (times // 2 if (times % 2 == 0).all() else times) % 2 == 0  # a mesh may be doubled as a whole
+    touching, patch = _touching_patches(single, doubled)
+    is_shared = touching & (np.bincount(patch, weights=np.where(alike, 1, -1)) > 0)[patch]
+    is_wall = touching & ~is_shared
+    return Mesh(mesh.vertices, np.concatenate([single.faces[~is_wall], single.faces[is_shared]])), int(is_wall.sum())
+
+
+def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which faces are in patches where parts touch, (F,), and the patch of each face; no face comes twice.
+
+    All faces of such a patch were `doubled`, it has a rim, and on all of that an odd number of faces meet, three or
+    more.
+    """
+    edges = Edges.of(mesh)
+    num_patches, patch = face_patches(edges)
+    faces_at = edges.counts[edges.edge_of].reshape(-1, 3)
+    rim = (faces_at != 2).any(axis=1)
+    loose = ((faces_at != 2) & ((faces_at % 2 == 0) | (faces_at == 1))).any(axis=1)
+    has_rim = np.bincount(patch, weights=rim, minlength=num_patches) > 0
+    is_loose = np.bincount(patch, weights=loose | ~doubled, minlength=num_patches) > 0
+    return (has_rim & ~is_loose)[patch], patch
+
+
+def face_patches(edges: Edges) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of patches and the patch of each face (F,): faces joined across edges of exactly two faces."""
+    half = np.flatnonzero(edges.counts[edges.edge_of] == 2)
+    pairs = half[np.argsort(edges.edge_of[half], kind="stable")].reshape(-1, 2) // 3
+    return label_connected(pairs[:, 0], pairs[:, 1], len(edges.edge_of) // 3)
+
+
+def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
+    """Turn the faces of each patch one way round: the way that most of the patch's area had already.
+
+    The majority keeps cavities, which a rule such as "every part outward" would fill. Returns the mesh and the
+    patch of each face (F,). Faces that come twice are turned alike, and their copies are patches of their own.
+    """
+    _, first, group = np.unique(np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True)
+    group, is_copy = group.reshape(-1), np.ones(len(mesh.faces), dtype=bool)
+    is_copy[first] = False
+    single = Mesh(mesh.vertices, mesh.faces[first])
+    oriented, patch = libigl().bfs_orient(single.faces)
+    areas = single.face_areas
+    kept = (oriented == single.faces).all(axis=1)
+    votes = np.bincount(patch, weights=np.where(kept, areas, -areas))
+    turn = (votes < 0)[patch]
+    oriented[turn] = oriented[turn][:, ::-1]
+    return Mesh(mesh.vertices, oriented[group]), patch[group] + is_copy * len(votes)
+
+
+@dataclass(frozen=True)
+class Borders:
+    """The open rim of a mesh.
+
+    Attributes
+    ----------
+    num_edges, num_holes : int
+        Edges with one face, and connected groups of such edges.
+    area : float
+        Of fans over the holes from their centroids: exact for flat convex holes, too large for most others.
+    """
+
+    num_edges: int
+    num_holes: int
+    area: float
+
+
+def measure_borders(mesh: Mesh) -> Borders:
+    """Measure the holes of a mesh.
+
+    >>> measure_borders(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
+    Borders(num_edges=3, num_holes=1, area=0.5)
+    """
+    edges = Edges.of(mesh)
+    border = np.flatnonzero(edges.counts[edges.edge_of] == 1)
+    if len(border) == 0:
+        return Borders(0, 0, 0.0)
+    start = mesh.faces.reshape(-1)[border]
+    stop = np.roll(mesh.faces, -1, axis=1).reshape(-1)[border]
+    _, labels = label_connected(start, stop, len(mesh.vertices))
+    names, loop = np.unique(labels[start], return_inverse=True)
+    a, b = mesh.vertices[start], mesh.vertices[stop]
+    lengths = np.linalg.norm(b - a, axis=1)
+    total = np.bincount(loop, weights=lengths)
+    centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
+    fans = np.cross(a - centers[loop], b - centers[loop])
+    return Borders(len(border), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))

@@ -1,0 +1,230 @@
+"""Meshes in motion: a sequence of frames as pieces whose faces stay the same while their vertices move.
+
+A tracked sequence is one long piece, or a few where it was cut; an untracked one is as many pieces as frames. Whatever
+writes a moving mesh (animated GLB, the HTML player) takes pieces one after the other, so that only one is held at a
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sdfnet.mesh.mesh import Mesh
+
+_LINEAR_FROM = 0.04045
+"""Below this stored value sRGB is a straight line (IEC 61966-2-1)."""
+
+_MOST_JOINT = 65535
+
+
+@dataclass(frozen=True, eq=False)
+class SkinWeights:
+    """Which joints move a vertex, and by what share each: up to four for a vertex, unused ones with weight 0.
+
+    Attributes
+    ----------
+    joints : (V, 4) uint16
+        Numbers of joints in a skeleton that is kept elsewhere.
+    weights : (V, 4) float32
+        In [0, 1]; those of a vertex commonly sum to 1.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, joints that are not integers from 0 to 65535, weights out of range.
+
+    >>> SkinWeights([[3, 0, 0, 0]], [[1, 0, 0, 0]]).joints.dtype
+    dtype('uint16')
+    """
+
+    joints: NDArray[np.uint16]
+    weights: NDArray[np.float32]
+
+    def __init__(self, joints: ArrayLike, weights: ArrayLike) -> None:
+        numbers, shares = np.asarray(joints), np.ascontiguousarray(weights, dtype=np.float32)
+        if numbers.ndim != 2 or numbers.shape[1] != 4 or shares.shape != numbers.shape:
+            raise ValueError(f"joints and weights must have shape (V, 4), got {numbers.shape} and {shares.shape}")
+        if numbers.dtype.kind not in "iu":
+            raise ValueError(f"joints must be integers, got {numbers.dtype}")
+        if not ((numbers >= 0) & (numbers <= _MOST_JOINT)).all():
+            raise ValueError(f"joints must be 0 to {_MOST_JOINT}, got {numbers.min()} to {numbers.max()}")
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise ValueError(f"weights must be in [0, 1], got {shares.min()} to {shares.max()}")
+        object.__setattr__(self, "joints", np.ascontiguousarray(numbers, dtype=np.uint16))
+        object.__setattr__(self, "weights", shares)
+
+
+@dataclass(frozen=True, eq=False)
+class MovingMesh:
+    """Consecutive frames with the same faces, in which vertex k is the same place throughout.
+
+    Attributes
+    ----------
+    start : int
+        Number of its first frame in the sequence.
+    vertices : (T, V, 3) float64
+        Frame by frame, T at least 1.
+    faces : (F, 3) int64
+        Counter-clockwise seen from outside, F at least 1.
+    normals : (T, V, 3) float64
+        Outward; of unit length, or zero at a vertex without faces. By default those of `vertex_normals`.
+    colors : (V, 3) or (T, V, 3) float64, or None
+        sRGB in [0, 1]; the same in all frames, or frame by frame.
+    texcoords : (V, 2) float32, or None
+        Texture coordinates, the same in all frames. As in glTF (0, 0) is the upper left corner of the picture and
+        (1, 1) the lower right one; in OBJ, Blender and trimesh the second number goes up (1 - v). Outside [0, 1] the
+        picture repeats. At a seam vertices are there several times. Of animated files only GLB takes them.
+    skin : SkinWeights or None
+        The same in all frames. Of animated files only GLB takes it.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, no frames or faces, a face that names a vertex that is not there, numbers that are not finite,
+        colours out of range.
+
+    >>> MovingMesh(3, [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]] * 2, [[0, 1, 2]]).stop
+    5
+    """
+
+    start: int
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    normals: NDArray[np.float64]
+    colors: NDArray[np.float64] | None = field(default=None)
+    texcoords: NDArray[np.float32] | None = field(default=None)
+    skin: SkinWeights | None = field(default=None)
+
+    def __init__(
+        self,
+        start: int,
+        vertices: ArrayLike,
+        faces: ArrayLike,
+        *,
+        normals: ArrayLike | None = None,
+        colors: ArrayLike | None = None,
+        texcoords: ArrayLike | None = None,
+        skin: SkinWeights | None = None,
+    ) -> None:
+        moving = np.ascontiguousarray(vertices, dtype=np.float64)
+        if moving.ndim != 3 or moving.shape[2] != 3 or not moving.size:
+            raise ValueError(f"vertices must have shape (T, V, 3), T and V at least 1, got {moving.shape}")
+        if not np.isfinite(moving).all():
+            raise ValueError(f"vertices of the piece from frame {start} on are NaN or infinite")
+        first = Mesh(moving[0], faces)  # checks the faces
+        if not len(first.faces):
+            raise ValueError(f"the piece from frame {start} on has no faces")
+        if normals is None:
+            normals = np.stack([vertex_normals(frame, first.faces) for frame in moving])
+        facing = np.ascontiguousarray(normals, dtype=np.float64)
+        if facing.shape != moving.shape or not np.isfinite(facing).all():
+            raise ValueError(f"normals must be finite and have shape {moving.shape}, got {facing.shape}")
+        object.__setattr__(self, "start", int(start))
+        object.__setattr__(self, "vertices", moving)
+        object.__setattr__(self, "faces", first.faces)
+        object.__setattr__(self, "normals", facing)
+        object.__setattr__(self, "colors", None if colors is None else _checked_colors(colors, moving.shape))
+        num_vertices = moving.shape[1]
+        object.__setattr__(
+            self, "texcoords", None if texcoords is None else _checked_texcoords(texcoords, num_vertices)
+        )
+        if skin is not None and len(skin.joints) != num_vertices:
+            raise ValueError(f"skin must be of {num_vertices} vertices, got {len(skin.joints)}")
+        object.__setattr__(self, "skin", skin)
+
+    @property
+    def stop(self) -> int:
+        """One more than the number of its last frame."""
+        return self.start + len(self.vertices)
+
+    @property
+    def is_recolored(self) -> bool:
+        """Whether its colours change from frame to frame."""
+        return self.colors is not None and self.colors.ndim == 3
+
+    def linear_colors(self, index: int) -> NDArray[np.float32]:
+        """Return the colours of its frame `index`, counted from its own first, as linear ones, (V, 3).
+
+        It must have colours. glTF and USD store linear ones.
+        """
+        assert self.colors is not None
+        colors = self.colors[index] if self.is_recolored else self.colors
+        return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
+
+
+def join_meshes(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
+    """Return consecutive `meshes` with the same faces as one piece; normals that some of them lack are worked out.
+
+    `colors` are those of `MovingMesh`.
+
+    Raises
+    ------
+    ValueError
+        No meshes, or faces that differ (the message says where).
+
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> join_meshes(0, [triangle, triangle]).vertices.shape
+    (2, 3, 3)
+    """
+    if not meshes:
+        raise ValueError("a piece needs at least one mesh, got none")
+    first = meshes[0]
+    for number, mesh in enumerate(meshes):
+        if mesh.vertices.shape != first.vertices.shape or not np.array_equal(mesh.faces, first.faces):
+            raise ValueError(f"meshes of a piece must have the same faces, but frame {start + number} has others")
+    normals = [
+        vertex_normals(mesh.vertices, mesh.faces) if mesh.vertex_normals is None else mesh.vertex_normals
+        for mesh in meshes
+    ]
+    vertices = np.stack([mesh.vertices for mesh in meshes])
+    return MovingMesh(start, vertices, first.faces, normals=np.stack(normals), colors=colors)
+
+
+def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean of the face normals around each vertex by area, unit length, (V, 3); zero where there are none.
+
+    >>> vertex_normals(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))[0].tolist()
+    [0.0, 0.0, 1.0]
+    """
+    crosses = Mesh(vertices, faces).face_crosses
+    sums = np.stack(
+        [
+            np.bincount(faces.reshape(-1), weights=np.repeat(crosses[:, axis], 3), minlength=len(vertices))
+            for axis in range(3)
+        ],
+        axis=1,
+    )
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
+
+
+def check_order(order: Sequence[int], *, num_frames: int) -> None:
+    """Raise ValueError unless `order` plays frames of 0 to `num_frames` - 1, each next to the one before it."""
+    if not len(order):
+        raise ValueError("order must name at least one frame, got none")
+    for place, (frame, before) in enumerate(zip(order, [order[0], *order], strict=False)):
+        if not 0 <= frame < num_frames:
+            raise ValueError(f"order must name frames 0 to {num_frames - 1}, got {frame} at place {place}")
+        if abs(frame - before) > 1:
+            raise ValueError(f"order must go frame by frame, got {before} and then {frame} at place {place}")
+
+
+def _checked_colors(colors: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    checked = np.ascontiguousarray(colors, dtype=np.float64)
+    if checked.shape not in (shape[1:], shape):
+        raise ValueError(f"colors must have shape {shape[1:]} or {shape}, got {checked.shape}")
+    if not (checked.min() >= 0 and checked.max() <= 1):
+        raise ValueError(f"colors must be in [0, 1], got {checked.min()} to {checked.max()}")
+    return checked
+
+
+def _checked_texcoords(texcoords: ArrayLike, num_vertices: int) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        checked = np.ascontiguousarray(texcoords, dtype=np.float32)
+    if checked.shape != (num_vertices, 2) or not np.isfinite(checked).all():
+        raise ValueError(f"texcoords must be finite and have shape {(num_vertices, 2)}, got {checked.shape}")
+    return checked

@@ -1,0 +1,127 @@
+"""Is a mesh the clean skin of a solid: closed, outward, manifold, and without faces that have no area?
+
+Counts what is wrong and mends nothing. Whether faces cross one another is a question of its own: `crossing`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.mesh.edges import label_connected
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.orientation import Parts
+from sdfnet.mesh.winding import WindingNumber
+
+_FLAT = 1e-10
+"""A face is degenerate if its area is below this share of its longest side squared: float64 cannot tell its normal."""
+
+_ASIDE = 1e-3
+"""How far beside a component, in lengths of its own box, the others are looked at."""
+
+
+@dataclass(frozen=True)
+class Closedness:
+    """What keeps a mesh from being the skin of a solid; all zero for one that is.
+
+    Attributes
+    ----------
+    num_open_edges : int
+        With one face.
+    num_crowded_edges : int
+        With more than two.
+    num_twisted_edges : int
+        With two faces that run along it the same way, so that one is inside out.
+    num_pinched_vertices : int
+        Where several fans of faces meet in one point; the ends of crowded edges count too.
+    num_degenerate_faces : int
+        That name a vertex twice or have no area.
+    num_turned_components : int
+        Closed components wound the wrong way: inward but no cavity, or outward and buried in another.
+    """
+
+    num_open_edges: int
+    num_crowded_edges: int
+    num_twisted_edges: int
+    num_pinched_vertices: int
+    num_degenerate_faces: int
+    num_turned_components: int
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(asdict(self).values())
+
+    def __str__(self) -> str:
+        found = [
+            f"{count} {name.removeprefix('num_').replace('_', ' ')}" for name, count in asdict(self).items() if count
+        ]
+        return ", ".join(found) or "closed, outward and manifold"
+
+
+def check_closed(mesh: Mesh) -> Closedness:
+    """Count what keeps `mesh` from being closed, outward and manifold. Vertices at one place are not merged.
+
+    Whether components are the right way out is only asked of a mesh whose edges are all sound.
+
+    >>> check_closed(Mesh(np.eye(4)[:, :3], [[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])).is_clean
+    True
+    >>> print(check_closed(Mesh(np.eye(4)[:, :3], [[0, 1, 2], [0, 3, 1], [1, 3, 2]])))
+    3 open edges
+    """
+    faces = mesh.faces
+    sides = np.roll(faces, -1, axis=1)
+    keys = np.minimum(faces, sides) * len(mesh.vertices) + np.maximum(faces, sides)
+    _, edge_of, uses = np.unique(keys, return_inverse=True, return_counts=True)
+    edge_of = edge_of.reshape(-1)
+    balance = np.bincount(edge_of, weights=np.where(faces < sides, 1, -1).ravel(), minlength=len(uses))
+    num_open, num_crowded = int((uses == 1).sum()), int((uses > 2).sum())
+    num_twisted = int(((uses == 2) & (balance != 0)).sum())
+    paired = uses[edge_of] == 2
+    pairs = np.argsort(np.where(paired, edge_of, -1), kind="stable")[int((~paired).sum()) :].reshape(-1, 2)
+    return Closedness(
+        num_open,
+        num_crowded,
+        num_twisted,
+        _count_pinched(faces, pairs),
+        _count_degenerate(mesh),
+        0 if num_open or num_crowded or num_twisted else _count_turned(mesh, pairs),
+    )
+
+
+def _count_pinched(faces: NDArray[np.int64], pairs: NDArray[np.int64]) -> int:
+    """Return how many vertices have more than one fan of faces. `pairs` (P, 2) are sides 3 * face + corner."""
+    twins = faces.ravel()
+    ends = pairs // 3 * 3 + (pairs + 1) % 3  # the corners at the far ends
+    same_way = twins[pairs[:, 0]] == twins[pairs[:, 1]]
+    left = np.concatenate([pairs[:, 0], ends[:, 0]])
+    right = np.concatenate([np.where(same_way, pairs[:, 1], ends[:, 1]), np.where(same_way, ends[:, 1], pairs[:, 1])])
+    num_fans, fan_of = label_connected(left, right, faces.size)
+    vertex_of_fan = np.empty(num_fans, dtype=np.int64)
+    vertex_of_fan[fan_of] = twins
+    return int((np.bincount(vertex_of_fan) > 1).sum()) if len(faces) else 0
+
+
+def _count_degenerate(mesh: Mesh) -> int:
+    corners = mesh.triangles
+    longest = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1).max(axis=1, initial=0)
+    return int((mesh.face_areas <= _FLAT * longest**2).sum())
+
+
+def _count_turned(mesh: Mesh, pairs: NDArray[np.int64]) -> int:
+    """Return how many components of a closed mesh are inward without being a cavity, or outward within another."""
+    count, part_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, len(mesh.faces))
+    parts = Parts(mesh, part_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
+    is_outward = parts.volumes() > 0
+    if count <= 1:
+        return int((~is_outward).sum())
+    # Beside the largest face of each component, where its own surface is flattest.
+    order = np.lexsort([mesh.face_areas, part_of])
+    largest = order[np.searchsorted(part_of[order], np.arange(count), side="right") - 1]
+    lower, upper = parts.boxes()
+    step = _ASIDE * np.linalg.norm(upper - lower, axis=1, keepdims=True) * mesh.face_normals[largest]
+    middle = mesh.triangles[largest].mean(axis=1)
+    around = WindingNumber(mesh)(np.concatenate([middle + step, middle - step])).reshape(2, -1).mean(axis=0)
+    rest = around - np.where(is_outward, 0.5, -0.5)  # what the component itself gives, on the mean of its two sides
+    return int((np.where(is_outward, rest, 1 - rest) > 0.5).sum())

@@ -1,0 +1,83 @@
+"""Numbers as colours: one diverging scale, and its bar for the legend of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sdfnet.rendering.style import Color, Look
+
+_STOPS = np.array([[0.13, 0.25, 0.62], [0.30, 0.53, 0.86], [0.86, 0.87, 0.88], [0.93, 0.50, 0.28], [0.66, 0.09, 0.13]])
+"""From -1 to 1 at even steps: cold, neutral, warm. Told apart also by those who do not tell red from green."""
+
+_INK = (70, 72, 76)
+_BAR_WIDTH = 0.5  # of the picture's width
+
+
+def diverging_colors(values: ArrayLike, *, limit: float) -> NDArray[np.float64]:
+    """Return sRGB colours (..., 3) for `values` (...): cold at -`limit` and below, grey at 0, warm at `limit`.
+
+    Raises
+    ------
+    ValueError
+        `limit` is not positive and finite.
+
+    >>> diverging_colors([0.0, 2.0], limit=2.0).tolist()
+    [[0.86, 0.87, 0.88], [0.66, 0.09, 0.13]]
+    """
+    if not (np.isfinite(limit) and limit > 0):
+        raise ValueError(f"limit must be positive and finite, got {limit}")
+    shares = np.clip(np.asarray(values, dtype=np.float64) / limit, -1, 1)
+    at = np.linspace(-1, 1, len(_STOPS))
+    return np.stack([np.interp(shares, at, _STOPS[:, channel]) for channel in range(3)], axis=-1)
+
+
+def color_bar(width: int, *, low: str, middle: str, high: str, title: str) -> NDArray[np.uint8]:
+    """Return a strip (H, `width`, 3) with the diverging scale, words below its ends and middle, and a title above."""
+    letters = _letters(width)
+    length = round(_BAR_WIDTH * width)
+    scale = np.rint(255 * diverging_colors(np.linspace(-1, 1, length), limit=1.0)).astype(np.uint8)
+    strip = _Strip(width, 5 * letters)
+    left = (width - length) // 2
+    strip.pixels[2 * letters : 3 * letters, left : left + length] = scale
+    words = [(width / 2, letters, title, "mm")]
+    for across, text in ((left, low), (width / 2, middle), (left + length, high)):
+        words.append((across, 4 * letters, text, "mm"))
+    return strip.written(words, letters)
+
+
+def swatches(width: int, named: Sequence[tuple[Color, str]]) -> NDArray[np.uint8]:
+    """Return a strip (H, `width`, 3) with a patch of each colour beside its name."""
+    letters = _letters(width)
+    strip = _Strip(width, 3 * letters)
+    words = []
+    for number, (color, name) in enumerate(named):
+        middle = round(width * (number + 0.5) / len(named))
+        patch = strip.pixels[letters : 2 * letters, max(0, middle - 5 * letters) : middle - 3 * letters]
+        patch[:] = np.rint(255 * np.array(color))
+        words.append((middle - 2 * letters, 1.5 * letters, name, "lm"))
+    return strip.written(words, letters)
+
+
+class _Strip:
+    """A strip of background to draw on."""
+
+    def __init__(self, width: int, height: int) -> None:
+        background = np.rint(255 * np.array(Look().background)).astype(np.uint8)
+        self.pixels = np.broadcast_to(background, (height, width, 3)).copy()
+
+    def written(self, words: Sequence[tuple[float, float, str, str]], letters: int) -> NDArray[np.uint8]:
+        """Return the strip with each of the words at its place, anchored there as Pillow names it."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        image = Image.fromarray(self.pixels)
+        pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=letters)
+        for across, down, text, anchor in words:
+            pen.text((across, down), text, fill=_INK, font=font, anchor=anchor)
+        return np.asarray(image).copy()
+
+
+def _letters(width: int) -> int:
+    return max(11, min(28, width // 60))

@@ -1,0 +1,311 @@
+"""Run many jobs in worker processes, so that neither a bad mesh nor a crashed process stops the others.
+
+A job is finished when its part is there (see `parts`), not when a worker says so. That makes a kill harmless, and
+after a crash it tells which jobs were being worked on: those are tried again one at a time, and the one that crashes
+its process again is the culprit.
+
+Where jobs are worked on: processes of this machine, or a cluster of Dask or Ray, which joblib's backends reach.
+
+A cluster's workers need this package and a file system shared with this process: they read the meshes from it and
+leave their parts in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import joblib
+import torch
+
+from sdfnet.files import ensure_folder
+from sdfnet.sampling.parts import Job
+
+Backend = Literal["loky", "dask", "ray"]
+
+_CONNECT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who samples the meshes."""
+
+    backend: Backend = "loky"
+    """loky takes processes of this machine, dask and ray a cluster."""
+    scheduler: str | None = None
+    """Where the cluster is: tcp://HOST:8786 for dask, ray://HOST:10001 or HOST:6379 for ray; null starts one here."""
+
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {self.backend!r}")
+        if self.scheduler is not None and self.backend == "loky":
+            raise ValueError(
+                f"scheduler={self.scheduler} is given, but backend=loky works on this machine. "
+                "Choose backend=dask or ray"
+            )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What takes the jobs at the moment.
+
+    Attributes
+    ----------
+    crashes : tuple of exception types
+        What joblib raises when a worker process ends.
+    is_remote : bool
+        Whether workers may be on other machines, and paths must mean the same there.
+    streams : bool
+        Whether joblib hands results over one by one; Ray's backend gives all of them at the end.
+    """
+
+    crashes: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    is_remote: bool = False
+    streams: bool = True
+
+
+HERE = Cluster()
+"""Processes of this machine."""
+
+
+@contextlib.contextmanager
+def open_cluster(config: WorkersConfig, *, num_workers: int) -> Iterator[Cluster]:
+    """Make joblib use what `config` names inside the block; a cluster started here, of `num_workers`, ends with it.
+
+    Raises
+    ------
+    ValueError
+        The package is not installed, or nobody answers at the scheduler's address.
+    """
+    if config.backend == "loky":
+        yield HERE
+        return
+    opened = _open_dask if config.backend == "dask" else _open_ray
+    backend = _register_dask() if config.backend == "dask" else config.backend
+    options = {"wait_for_workers_timeout": _CONNECT_SECONDS} if config.backend == "dask" else {}
+    with opened(config.scheduler, num_workers) as cluster, joblib.parallel_config(backend=backend, **options):
+        yield cluster
+
+
+@contextlib.contextmanager
+def _open_dask(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise _not_installed("dask", "distributed", error) from error
+    # A mesh that crashes its worker is found by us; the memory is that of any other process.
+    ours = {"n_workers": num_workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "error"}
+    with contextlib.ExitStack() as stack:
+        try:
+            if scheduler is None:
+                stack.enter_context(dask.config.set(settings))
+                place: Any = stack.enter_context(
+                    distributed.LocalCluster(**ours, silence_logs=logging.CRITICAL, processes=True)
+                )
+            else:
+                place = scheduler
+            stack.enter_context(distributed.Client(place, timeout=_CONNECT_SECONDS))
+        except (OSError, ValueError, TimeoutError) as error:
+            raise _no_answer("dask", scheduler, error) from error
+        yield Cluster((distributed.KilledWorker,), is_remote=True)
+
+
+def _register_dask() -> str:
+    """Register joblib's backend for Dask, mended, and return its name.
+
+    joblib 1.6 does not tell a generator of results that a worker was lost (its `_collect` calls back only where all
+    went well), so the generator would wait for ever. And where just one worker is there, as after the other has
+    crashed, joblib does the jobs in this process, which the next crash would end.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class TellingBackend(DaskDistributedBackend):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+            if callback is not None:
+                future.add_done_callback(lambda done: callback(done) if done.exception() is not None else None)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            return out.result() if isinstance(out, Future) else super().retrieve_result_callback(out)
+
+        def __reduce__(self) -> Any:
+            return DaskDistributedBackend, ()
+
+    joblib.register_parallel_backend("sdfnet-dask", TellingBackend)
+    return "sdfnet-dask"
+
+
+@contextlib.contextmanager
+def _open_ray(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise _not_installed("ray", "ray", error) from error
+    ours: dict[str, Any] = {"num_cpus": num_workers, "include_dashboard": False} if scheduler is None else {}
+    try:
+        ray.init(address=scheduler or "local", log_to_driver=False, logging_level=logging.ERROR, **ours)
+    except (OSError, ValueError, ConnectionError, RuntimeError) as error:
+        raise _no_answer("ray", scheduler, error) from error
+    try:
+        register_ray()
+        yield Cluster((ray.exceptions.RayError,), is_remote=True, streams=False)
+    finally:
+        ray.shutdown()
+
+
+def _not_installed(backend: str, package: str, error: ImportError) -> ValueError:
+    extra = "'sdfnet[cluster]'" if backend == "dask" else package
+    return ValueError(f"workers={backend} needs the package {package} ({error}). Install it: pip install {extra}")
+
+
+def _no_answer(backend: str, scheduler: str | None, error: Exception) -> ValueError:
+    where = "here" if scheduler is None else f"at {scheduler}"
+    return ValueError(f"no {backend} cluster {where}: {str(error).splitlines()[0] if str(error) else error!r}")
+
+
+STARTED_SUFFIX = ".started"
+"""Of the empty file that says that a job is being worked on."""
+
+_PARENT = os.getppid()
+_WATCH_SECONDS = 0.5
+_PATIENCE_SECONDS = 90.0
+"""Until a file that another machine wrote must be seen here: network file systems remember for up to a minute."""
+
+_logger = logging.getLogger(__name__)
+
+Work = Callable[[Job], None]
+"""Leaves the part of a job. Module-level or a `functools.partial` of such, because it travels to other processes."""
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    on_crash: Callable[[Job], None],
+    progress: Callable[[int], object],
+    cluster: Cluster = HERE,
+) -> None:
+    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), in the order given as far as that goes.
+
+    `on_crash` is called for each job that ends its process; it must leave a part. `progress` hears of each finished
+    job. Within `open_cluster` all workers of the cluster do it, however many.
+
+    Raises
+    ------
+    ValueError
+        A cluster's worker left a part that cannot be seen from here.
+    """
+    if cluster.is_remote:
+        num_workers = -1
+        jobs = [replace(job, path=job.path.absolute(), part=job.part.absolute()) for job in jobs]
+    left = list(jobs)
+    for job in left:
+        ensure_folder(job.part.parent)
+        _mark(job).unlink(missing_ok=True)
+    while left:
+        try:
+            _run(work, left, num_workers, progress, cluster)
+            return
+        except cluster.crashes:
+            left = _unfinished(left)
+            suspects = [job for job in left if _mark(job).exists()]
+            _logger.warning("a worker process ended unexpectedly; trying its %d jobs one by one", len(suspects))
+            if not suspects:
+                raise
+            for suspect in suspects:
+                _run_alone(work, suspect, on_crash, cluster)
+                progress(1)
+            left = _unfinished(left)
+
+
+def _run(
+    work: Work, jobs: Sequence[Job], num_workers: int, progress: Callable[[int], object], cluster: Cluster
+) -> None:
+    return_as = "generator_unordered" if cluster.streams else "list"
+    parallel = joblib.Parallel(n_jobs=num_workers, return_as=return_as, batch_size=1)
+    parent = None if cluster.is_remote else os.getpid()
+    for part in parallel(joblib.delayed(_run_one)(work, job, parent) for job in jobs):
+        if cluster.is_remote:
+            _wait_to_see(part)
+        progress(1)
+
+
+def _run_alone(work: Work, job: Job, on_crash: Callable[[Job], None], cluster: Cluster) -> None:
+    """Do one job in a process of its own (joblib does a single worker's jobs in this process, so ask for two)."""
+    try:
+        _run(work, [job], 2, lambda _: None, cluster)
+    except cluster.crashes:
+        _logger.warning("%s: its process ended unexpectedly, again", job.name)
+        _mark(job).unlink(missing_ok=True)
+        on_crash(job)
+
+
+def _run_one(work: Work, job: Job, parent: int | None) -> Path:
+    """Do one job where it is, with one native thread per worker, leaving a mark while it lasts; return its part.
+
+    `parent` is the process that a worker must not outlive; None in a cluster, which looks after its workers itself.
+    """
+    if os.getpid() != parent:
+        # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
+        os.environ["IGL_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+        if parent is not None:
+            _watch_parent()
+    _mark(job).touch()
+    work(job)
+    _mark(job).unlink(missing_ok=True)
+    return job.part
+
+
+def _wait_to_see(part: Path) -> None:
+    """Return when the part that a worker elsewhere has left is here, too."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not part.exists():
+        if time.monotonic() > end:
+            raise ValueError(
+                f"a worker of the cluster has left {part}, but it is not to be seen here: the folder of samples must "
+                "be on a file system that this machine and all workers share, under the same path"
+            )
+        os.listdir(part.parent)  # makes a network file system look again
+        time.sleep(_WATCH_SECONDS)
+
+
+@functools.cache
+def _watch_parent() -> None:
+    """End this process soon after the one that started it is gone; once for each process.
+
+    The workers of a killed command would go on beside those of its successor, and then hold their memory for minutes.
+    """
+
+    def watch() -> None:
+        while os.getppid() == _PARENT:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _mark(job: Job) -> Path:
+    return job.part.with_suffix(STARTED_SUFFIX)
+
+
+def _unfinished(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if not job.part.exists()]

@@ -1,0 +1,299 @@
+"""What is drawn from one shape: points with signed distances, surface points with normals, held-out surface points.
+
+Everything is in the unit frame, shuffled, and float32; the distance is that of the *rounded* point, computed in
+float64, so that rounding costs nothing in accuracy.
+
+One shape as the mixture sees it: how to measure points, and how to draw them on its surface and at its features.
+
+Here closed meshes, open meshes and thickened sheets part; the mixture treats them alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdfnet.geometry.bounds import LATTICE_MARGIN, Bounds
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.distance import MeshDistance, at_sign_jump
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.sampling.importance import sample_features
+from sdfnet.sampling.samplers import (
+    SurfaceSamples,
+    add_noise,
+    sample_ball,
+    sample_near_surface,
+    sample_surface,
+    sample_volume,
+    split_by_shares,
+)
+from sdfnet.sampling.thickened import sample_sheet_surface
+from sdfnet.solids.source_shape import SourceShape
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What the mixture needs to know of one shape, unit frame.
+
+    Attributes
+    ----------
+    measure
+        From points (N, 3) to their signed distances (N,) and whether each may be used (N,).
+    draw_surface
+        From a number of points to that many on the surface.
+    draw_features
+        From a number of points and a standard deviation to that many about curved places and in thin parts.
+    """
+
+    measure: Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.bool_]]]
+    draw_surface: Callable[[int], SurfaceSamples]
+    draw_features: Callable[[int, float], Tensor]
+
+
+def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Generator) -> Target:
+    """Build the search trees of `shape`; everything random is drawn from `generator`."""
+    mesh = shape.mesh.to_unit(similarity)
+    distance = MeshDistance(mesh)
+    if shape.thickness is not None:
+        return _sheet_target(mesh, distance, shape.thickness * similarity.scale, generator)
+
+    def measure_closed(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return distance(points).sdf, np.ones(len(points), dtype=bool)
+
+    def measure_open(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        found = distance(points)
+        return found.sdf, ~at_sign_jump(found)
+
+    return Target(
+        measure_closed if shape.closed else measure_open,
+        lambda num: sample_surface(mesh, num, generator=generator),
+        lambda num, noise_std: sample_features(mesh, num, noise_std=noise_std, generator=generator),
+    )
+
+
+def _sheet_target(mesh: Mesh, distance: MeshDistance, thickness: float, generator: torch.Generator) -> Target:
+    """Return the solid of all points within `thickness` of a sheet: thin everywhere, so all of it is a feature."""
+
+    def measure(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return distance.unsigned(points).distance - thickness, np.ones(len(points), dtype=bool)
+
+    def draw_surface(num: int) -> SurfaceSamples:
+        return sample_sheet_surface(mesh, num, thickness=thickness, distance=distance, generator=generator)
+
+    def draw_features(num: int, noise_std: float) -> Tensor:
+        return sample_near_surface(mesh, num, noise_std=min(noise_std, thickness), generator=generator)
+
+    return Target(measure, draw_surface, draw_features)
+
+
+Volume = Literal["cube", "ball"]
+"""Where the uniform points lie: the cube of the shared lattice, [-1.05, 1.05]³, or the unit ball."""
+
+_CUBE = Bounds.cube(1 + LATTICE_MARGIN)
+_ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How many points are drawn from each shape, and where. Shares are relative: only their ratios count.
+
+    Attributes
+    ----------
+    num_samples : int
+        Points with signed distances per shape, at least 1.
+    num_surface : int
+        Points on the surface with normals per shape, 0 or more.
+    num_heldout : int
+        Further points on the surface, for measuring only, 0 or more.
+    noise_stds : tuple of float
+        Standard deviations of the offsets of near-surface samples, unit frame, each above 0.
+    noise_shares : tuple of float
+        Share of each of `noise_stds`.
+    feature_share : float
+        Share of samples about curved places and in thin parts.
+    feature_noise_std : float
+        Largest standard deviation of their offsets, unit frame, above 0.
+    volume_share : float
+        Share of samples spread uniformly in `volume`.
+    volume : "cube" or "ball"
+    seed : int
+        0 or more; each shape has a stream of its own, made from it and from the content of the shape's file.
+    """
+
+    num_samples: int = 250_000
+    num_surface: int = 20_000
+    num_heldout: int = 5_000
+    noise_stds: tuple[float, ...] = (0.005, 0.02, 0.07)
+    noise_shares: tuple[float, ...] = (0.3, 0.25, 0.15)
+    feature_share: float = 0.2
+    feature_noise_std: float = 0.01
+    volume_share: float = 0.1
+    volume: Volume = "cube"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        # One spelling of each value, because a store compares settings: lists become tuples, whole numbers floats.
+        for name in ("noise_stds", "noise_shares"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        for name in ("feature_share", "feature_noise_std", "volume_share"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name, least in (("num_samples", 1), ("num_surface", 0), ("num_heldout", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if len(self.noise_stds) != len(self.noise_shares):
+            raise ValueError(
+                f"noise_shares must give one share for each of noise_stds, got {len(self.noise_shares)} shares "
+                f"for {len(self.noise_stds)} deviations"
+            )
+        for name in ("noise_stds", "feature_noise_std"):
+            values = getattr(self, name)
+            if not all(math.isfinite(value) and value > 0 for value in _as_tuple(values)):
+                raise ValueError(f"{name} must be positive and finite, got {values}")
+        for name in ("noise_shares", "feature_share", "volume_share"):
+            values = getattr(self, name)
+            if not all(math.isfinite(value) and value >= 0 for value in _as_tuple(values)):
+                raise ValueError(f"{name} must be finite and 0 or more, got {values}")
+        if not math.fsum(self.shares) > 0:
+            raise ValueError("noise_shares, feature_share and volume_share must not all be 0")
+        if self.volume not in get_args(Volume):
+            raise ValueError(f"volume must be one of {', '.join(get_args(Volume))}, got {self.volume!r}")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of all components in the order of drawing: near-surface ones, features, volume."""
+        return (*self.noise_shares, self.feature_share, self.volume_share)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON document; `SamplerConfig(**document)` reads it back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def deepsdf_config() -> SamplerConfig:
+    """Return the mixture of DeepSDF.
+
+    250,000 surface points, each moved twice (variances 0.0025 and 0.00025 along each axis), and 25,000 uniform points
+    in the unit sphere. Here every near-surface sample starts from a surface point of its own, which only spreads them
+    better. DeepSDF's published program differs: variances 0.005 and 0.0005, and a cube.
+
+    References
+    ----------
+    Park et al., CVPR 2019, supplementary material B, https://arxiv.org/abs/1901.05103
+
+    >>> config = deepsdf_config()
+    >>> config.num_samples, [round(std**2, 8) for std in config.noise_stds], config.shares
+    (525000, [0.0025, 0.00025], (250.0, 250.0, 0.0, 25.0))
+    """
+    return SamplerConfig(
+        num_samples=525_000,
+        noise_stds=(math.sqrt(0.0025), math.sqrt(0.00025)),
+        noise_shares=(250.0, 250.0),
+        feature_share=0.0,
+        volume_share=25.0,
+        volume="ball",
+    )
+
+
+PRESETS: dict[str, Callable[[], SamplerConfig]] = {"default": SamplerConfig, "deepsdf": deepsdf_config}
+"""The mixtures that have a name."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeSamples:
+    """What was drawn from one shape: unit frame, float32, shuffled.
+
+    Attributes
+    ----------
+    sdf : (N, 4)
+        x, y, z and the signed distance there.
+    surface, heldout : (M, 6) and (K, 6)
+        Points on the surface and the unit outward normal there, drawn independently of each other.
+    """
+
+    sdf: NDArray[np.float32]
+    surface: NDArray[np.float32]
+    heldout: NDArray[np.float32]
+
+
+def sample_shape(shape: SourceShape, similarity: Similarity, config: SamplerConfig) -> ShapeSamples:
+    """Draw what `config` asks for from `shape`, exactly as many as asked. Deterministic given the file and `config`.
+
+    Points at the sign jump of an open mesh are left out, others of the same kind take their place.
+
+    Raises
+    ------
+    ValueError
+        Nearly all points of one kind lie at the sign jump, as with a mesh that has no inside.
+    """
+    generator = shape_generator(shape.content_hash, config.seed)
+    target = target_of(shape, similarity, generator)
+    sdf = _draw_sdf(target, config, generator)
+    surface = target.draw_surface(config.num_surface + config.num_heldout)
+    oriented = torch.cat([surface.points, surface.normals], dim=1).to(torch.float32).numpy()
+    return ShapeSamples(sdf, oriented[: config.num_surface], oriented[config.num_surface :])
+
+
+def shape_generator(content_hash: str, seed: int) -> torch.Generator:
+    """Return the generator of one shape: the same for the same content and seed, whatever the order of preparation.
+
+    >>> first, again = (torch.rand(1, generator=shape_generator("3f", 0)) for _ in range(2))
+    >>> bool(first == again)
+    True
+    """
+    digest = hashlib.sha256(f"{seed}:{content_hash}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def _draw_sdf(target: Target, config: SamplerConfig, generator: torch.Generator) -> NDArray[np.float32]:
+    """Draw all components, measure, redraw what may not be used component by component, and shuffle: (N, 4)."""
+    samplers = _component_samplers(target, config, generator)
+    wanted = split_by_shares(config.num_samples, config.shares)
+    accepted: list[NDArray[np.float32]] = []
+    for round_number in range(_ROUNDS):
+        # Later rounds ask for a few more than are missing, so that a low rate of acceptance ends soon.
+        asked = [num if round_number == 0 else 2 * num for num in wanted]
+        points = torch.cat([draw(num) for draw, num in zip(samplers, asked, strict=True)]).to(torch.float32).numpy()
+        sdf, usable = target.measure(points.astype(np.float64))
+        rows = np.concatenate([points, sdf[:, None].astype(np.float32)], axis=1)
+        ends = np.cumsum(asked)
+        for k, (end, num) in enumerate(zip(ends, asked, strict=True)):
+            kept = rows[end - num : end][usable[end - num : end]][: wanted[k]]
+            accepted.append(kept)
+            wanted[k] -= len(kept)
+        if not any(wanted):
+            order = torch.randperm(config.num_samples, generator=generator).numpy()
+            return np.concatenate(accepted)[order]
+    raise ValueError(
+        f"{sum(wanted)} of {config.num_samples} samples could not be placed: the sign of the distance jumps nearly "
+        "everywhere, as on a mesh without an inside. Close the mesh, or give a thickness to model it as a sheet."
+    )
+
+
+def _component_samplers(
+    target: Target, config: SamplerConfig, generator: torch.Generator
+) -> list[Callable[[int], Tensor]]:
+    """Return one sampler for each of `config.shares`, in that order."""
+
+    def near(noise_std: float) -> Callable[[int], Tensor]:
+        return lambda num: add_noise(target.draw_surface(num).points, noise_std, generator=generator)
+
+    def features(num: int) -> Tensor:
+        return target.draw_features(num, config.feature_noise_std)
+
+    def volume(num: int) -> Tensor:
+        if config.volume == "ball":
+            return sample_ball(num, generator=generator)
+        return sample_volume(_CUBE, num, generator=generator)
+
+    return [*(near(noise_std) for noise_std in config.noise_stds), features, volume]
+
+
+def _as_tuple(values: float | tuple[float, ...]) -> tuple[float, ...]:
+    return values if isinstance(values, tuple) else (values,)

@@ -1,0 +1,226 @@
+"""Turn a user's mesh into a solid: a surface whose inside is where its winding number exceeds ½.
+
+This is the door through which every mesh goes before a distance is taken or a surface sampled. A good mesh comes out
+as it went in. What was wrong, and what could not be mended, is said in `Solid.notes`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.orientation import Parts, join_meshes, split_parts, turn_parts
+from sdfnet.mesh.repair import (
+    Borders,
+    drop_degenerate_faces,
+    drop_duplicate_faces,
+    drop_unused_vertices,
+    measure_borders,
+    merge_vertices,
+    orient_patches,
+    weld_borders,
+)
+from sdfnet.mesh.union import Union, unite_parts
+from sdfnet.mesh.winding import SURFACE_STEP, Sides, mesh_frame, probe_sides
+
+WELD_TOLERANCE = 5e-7
+"""Border vertices this close (share of the radius) are one: rounding in files, below the accuracy of distances."""
+
+MIN_INSIDE_SHARE = 0.3
+"""Below this share of the surface with an inside a mesh is a sheet. Sheets have 0.0, real meshes 0.9 and more."""
+
+FINE_STEP = 1e-5
+"""A closed mesh is looked at again this close before it is called a sheet: it may be a thin plate."""
+
+MIN_NOTED_SHARE = 0.015
+"""A smaller share of the surface that is buried or inside out is not worth a note."""
+
+MIN_NOTED_THIN_SHARE = 0.05
+"""The same for a share without an inside; along sharp edges a little always is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A mesh that distances can be taken to.
+
+    Attributes
+    ----------
+    mesh : Mesh
+        World frame, outward faces, float64; the very mesh given if nothing was wrong with it.
+    closed : bool
+        No borders: the signed distance is exact.
+    notes : tuple of str
+        What was mended and what was not, for people; empty for a good mesh.
+    num_components : int
+        Connected surfaces of `mesh`, cavities included.
+    boundary_edges, num_holes : int
+        Edges with one face, and connected groups of such edges.
+    hole_area : float
+        Area of fans over the holes, world units squared: roughly what the winding number closes the mesh with.
+    inside_share : float
+        Share of the surface that has solid behind and air before it.
+    thickness : float or None
+        Not None for a sheet: the solid is then all within this distance of `mesh`, |d| - thickness is its field.
+    """
+
+    mesh: Mesh
+    closed: bool
+    notes: tuple[str, ...]
+    num_components: int
+    boundary_edges: int
+    num_holes: int
+    hole_area: float
+    inside_share: float
+    thickness: float | None
+
+
+def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
+    """Repair `mesh` (world frame) and unite its overlapping parts.
+
+    Equal vertices are merged, degenerate and duplicate faces dropped, the winding made consistent and outward with
+    cavities kept, and closed parts that overlap or touch are united, so that buried faces are no surface.
+
+    Parameters
+    ----------
+    mesh
+        As read; its winding may be wrong in places.
+    thickness
+        For sheets, which have no volume of their own: the solid is then everything within this distance (world
+        units). No effect on other meshes, so that one value serves a mixed folder.
+
+    Raises
+    ------
+    ValueError
+        No faces, vertices that are not finite, zero extent or area; a sheet and no `thickness`.
+
+    >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    >>> make_solid(Mesh(corners, [[0, 1, 2], [0, 1, 3], [0, 3, 2], [1, 2, 3]])).notes
+    ('1 of 4 faces turned: the winding was not consistent',)
+    """
+    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
+        raise ValueError(f"thickness must be positive and finite, got {thickness}")
+    frame = mesh_frame(mesh)
+    clean, notes = _clean(mesh, radius=1 / frame.scale)
+    oriented, patch = orient_patches(clean.to_unit(frame))
+    parts = turn_parts(split_parts(oriented, patch))
+    turned = _with_winding(clean, oriented, parts)
+    union = unite_parts(parts)
+    result = _assemble(mesh, turned, parts, union, frame)
+    sides, closed = _sides(result.to_unit(frame), parts), bool(parts.closed.all())
+    is_sheet = sides.solid < MIN_INSIDE_SHARE
+    if is_sheet and thickness is None:
+        raise ValueError(
+            f"the mesh is a sheet: {sides.solid:.0%} of its surface has an inside (at least {MIN_INSIDE_SHARE:.0%} "
+            "wanted). Give a thickness, or close the mesh."
+        )
+    notes += _winding_notes(clean, turned)
+    notes += _sheet_notes(sides, thickness) if is_sheet else _overlap_notes(union, sides)
+    num_components = int(union.kept.sum()) + sum(len(split_parts(united)) for united in union.united)
+    if num_components > 1:
+        notes.append(f"{num_components} connected components")
+    borders = measure_borders(parts.some(~parts.closed).to_world(frame))
+    if not closed and not is_sheet:
+        notes.append(_open_note(borders, area=float(result.face_areas.sum())))
+    return Solid(
+        mesh=result,
+        closed=closed and not is_sheet,
+        notes=tuple(notes),
+        num_components=num_components,
+        boundary_edges=borders.num_edges,
+        num_holes=borders.num_holes,
+        hole_area=borders.area,
+        inside_share=sides.solid,
+        thickness=thickness if is_sheet else None,
+    )
+
+
+def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
+    """Merge vertices and drop useless faces; the notes say what was dropped."""
+    notes = []
+    merged = merge_vertices(mesh)
+    proper = drop_degenerate_faces(merged)
+    single, num_walls = drop_duplicate_faces(proper)
+    clean = drop_degenerate_faces(weld_borders(single, tolerance=WELD_TOLERANCE * radius))
+    if len(clean.faces) == 0 or not clean.face_areas.any():
+        raise ValueError(f"all {len(mesh.faces)} faces of the mesh are degenerate: they have no area")
+    if num_degenerate := len(merged.faces) - len(proper.faces):
+        notes.append(f"{num_degenerate} degenerate faces dropped")
+    if num_duplicates := len(proper.faces) - len(single.faces) - 2 * num_walls:
+        notes.append(f"{num_duplicates} duplicate faces dropped")
+    if num_walls:
+        notes.append(f"{num_walls} faces of walls between touching parts dropped")
+    return drop_unused_vertices(clean), notes
+
+
+def _with_winding(clean: Mesh, oriented: Mesh, parts: Parts) -> Mesh:
+    """Return the cleaned mesh, its own coordinates and face order, with the winding that `parts` have."""
+    faces = oriented.faces.copy()
+    turn = parts.is_turned[parts.part_of]
+    faces[turn] = faces[turn][:, ::-1]
+    return Mesh(clean.vertices, faces)
+
+
+def _winding_notes(before: Mesh, after: Mesh) -> list[str]:
+    """Say how many faces were turned."""
+    count = int((_from_lowest(before.faces) != _from_lowest(after.faces)).any(axis=1).sum())
+    if count == 0:
+        return []
+    if count == len(before.faces):
+        return [f"all {count} faces turned: the winding was inward"]
+    return [f"{count} of {len(before.faces)} faces turned: the winding was not consistent"]
+
+
+def _from_lowest(faces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Start every face at its lowest vertex, so that the same face with the same winding is the same row."""
+    return np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
+
+
+def _assemble(given: Mesh, turned: Mesh, parts: Parts, union: Union, frame: Similarity) -> Mesh:
+    """Put together what was kept, with its own coordinates, and what was united; world frame."""
+    if not union.united:
+        is_given = turned.faces.shape == given.faces.shape and turned.vertices.shape == given.vertices.shape
+        return given if is_given and (turned.triangles == given.triangles).all() else turned
+    kept = Mesh(turned.vertices, turned.faces[union.kept[parts.part_of]])
+    return join_meshes([drop_unused_vertices(kept), *(united.to_world(frame) for united in union.united)])
+
+
+def _sides(unit_mesh: Mesh, parts: Parts) -> Sides:
+    """Probe both sides of the surface; a closed one that looks like a sheet is probed again from very near."""
+    sides = probe_sides(unit_mesh)
+    is_thin = parts.closed.all() and sides.solid < MIN_INSIDE_SHARE
+    return probe_sides(unit_mesh, step=FINE_STEP) if is_thin else sides
+
+
+def _overlap_notes(union: Union, sides: Sides) -> list[str]:
+    """Say what was united and what stayed buried or inside out."""
+    notes = []
+    if union.united:
+        seams = f", {union.num_seams} seams between them closed" if union.num_seams else ""
+        notes.append(f"{(~union.kept).sum()} overlapping or touching parts united into {len(union.united)}{seams}")
+    kept = [*union.failures]
+    if sides.buried > MIN_NOTED_SHARE:
+        kept.append(f"{sides.buried:.1%} of the surface lies buried and still counts as surface")
+    if kept:
+        notes.append(f"overlaps kept: {'; '.join(kept)}")
+    if sides.reversed > MIN_NOTED_SHARE:
+        notes.append(f"{sides.reversed:.1%} of the surface is inside out")
+    thin = 1 - sides.solid - sides.buried - sides.reversed
+    if thin > MIN_NOTED_THIN_SHARE:
+        notes.append(
+            f"{thin:.1%} of the surface has no inside (sheets, or thinner than {SURFACE_STEP:g} of the radius)"
+        )
+    return notes
+
+
+def _sheet_notes(sides: Sides, thickness: float | None) -> list[str]:
+    return [f"a sheet ({sides.solid:.0%} of the surface has an inside): taken as all within {thickness:g} of it"]
+
+
+def _open_note(borders: Borders, *, area: float) -> str:
+    holes = f"{borders.num_edges} border edges around {borders.num_holes} holes"
+    return f"open: {holes}; caps over them add {borders.area / area:.2%} of area"

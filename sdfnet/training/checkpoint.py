@@ -1,0 +1,216 @@
+"""Everything that a training step reads and writes, and its exact copy on disk.
+
+`state.safetensors` holds weights, codes, the moments of the optimisers, the random state and the step: loading it and
+going on gives, bit for bit, what not stopping would have given (same machine, versions and thread count).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sdfnet.decoders import Decoder
+from sdfnet.runs import Run, load_tensors, save_tensors
+from sdfnet.training.config import LearningRates, TrainingConfig
+from sdfnet.training.distributed import ALONE, Processes, gather_rows
+from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
+
+STATE_FILE = "state.safetensors"
+
+_VECTOR_SHARE = 0.36
+"""Of the decoder's rate that its vectors, which Adam moves, get beside matrices that Muon moves."""
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """The moving parts of a training.
+
+    Attributes
+    ----------
+    decoder : Decoder
+    latents : (S', L) float32 parameter
+        The codes of the shapes that this process owns: all S of them where it is the only one.
+    optimizers : Adam over vectors and codes; before it, if asked for, Muon over the decoder's matrices
+        Each group of parameters says whose rate it takes (`role`, an attribute of LearningRates) and which share of it.
+    num_shapes : int
+        S, over all processes.
+    condition, decode : callable
+        The decoder's two steps as training calls them: its own methods, or compiled ones.
+    step : int
+        Steps done.
+    """
+
+    decoder: Decoder
+    latents: nn.Parameter
+    optimizers: tuple[Optimizer, ...]
+    num_shapes: int
+    condition: Callable[[Tensor], tuple[Tensor, ...]]
+    decode: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
+    processes: Processes = ALONE
+    step: int = 0
+
+    @property
+    def decoder_rate(self) -> float:
+        """The decoder's learning rate in the last step."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+
+def make_state(
+    decoder: Decoder,
+    latents: Tensor,
+    *,
+    device: torch.device,
+    muon: bool = False,
+    processes: Processes = ALONE,
+    compiled: bool = False,
+) -> TrainingState:
+    """Put `decoder` and those of `latents` (S, L) that this process owns under their optimisers on `device`.
+
+    With `muon` the decoder's matrices are moved by Muon, all else by Adam; else everything by Adam.
+
+    Only what training calls is `compiled`, not the decoder itself: measuring and drawing on the way evaluate it at
+    other numbers of points, each of which would have to be compiled anew.
+    """
+    decoder.to(device)
+    parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
+    matrices = muon_groups(decoder) if muon else {}
+    by_muon = {id(weights) for group in matrices.values() for weights in group}
+    others = [weights for weights in decoder.parameters() if id(weights) not in by_muon]
+    adam = Adam(
+        [
+            {"params": others, "role": "decoder", "share": _VECTOR_SHARE if matrices else 1.0},
+            {"params": [parameter], "role": "latents", "share": 1.0},
+        ]
+    )
+    optimizers: tuple[Optimizer, ...] = (adam,)
+    if matrices:
+        groups = [
+            {"params": group, "stride": stride, "role": "decoder", "share": 1.0} for stride, group in matrices.items()
+        ]
+        optimizers = (Muon(groups), adam)
+    condition, decode = decoder.condition, decoder.decode
+    if compiled:
+        condition, decode = torch.compile(condition), torch.compile(decode)
+    return TrainingState(decoder, parameter, optimizers, len(latents), condition, decode, processes)
+
+
+def whole_latents(state: TrainingState) -> Tensor | None:
+    """Return the codes of all shapes, (S, L), in the first process, None in others: all must ask for them together."""
+    return gather_rows(state.processes, state.latents, state.num_shapes)
+
+
+def first_latents(num_shapes: int, latent_size: int, config: TrainingConfig) -> Tensor:
+    """Draw the first codes, (S, L), from N(0, latent_std²) with the configured seed."""
+    generator = torch.Generator().manual_seed(config.seed)
+    return config.latent_std * torch.randn(num_shapes, latent_size, generator=generator)
+
+
+def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder) -> Tensor:
+    """Copy the weights of `run` into `decoder` and return codes (S, L): the run's for known names, else near its mean.
+
+    Raises
+    ------
+    ValueError
+        The run's decoder has another shape.
+    """
+    shapes = {name: tensor.shape for name, tensor in run.decoder.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in decoder.state_dict().items()}:
+        raise ValueError(
+            f"init={run.directory} has another decoder ({run.document['config']['decoder']}); "
+            "train with the same decoder options"
+        )
+    decoder.load_state_dict(run.decoder.state_dict())
+    latents = fresh + run.latents.mean(dim=0).cpu()
+    for row, name in enumerate(names):
+        if name in run.names:
+            latents[row] = run.latent(name)
+    return latents
+
+
+def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: float, warmup_share: float) -> None:
+    """Set the rates for a step at `share` (0 to 1) of the way: linear warm-up, then a cosine to 0."""
+    cosine = 0.5 * (1 + math.cos(math.pi * share))
+    factor = cosine * min(1.0, share / warmup_share + 1e-3) if warmup_share else cosine
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = getattr(rates, group["role"]) * group["share"] * factor
+
+
+def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None) -> None:
+    """Write `state.safetensors` in `directory`, whole or not at all.
+
+    The first process does it, with the codes of all shapes in `latents`; the others send it what Adam keeps for theirs.
+    The file is the same for any number of processes.
+    """
+    adam = state.optimizers[-1]
+    moments = {
+        key: gather_rows(state.processes, moment, state.num_shapes)
+        for key, moment in adam.state.get(state.latents, {}).items()
+        if key != "step"
+    }
+    if latents is None:
+        return
+    tensors: dict[str, Tensor] = {f"decoder.{name}": tensor for name, tensor in state.decoder.state_dict().items()}
+    tensors["latents"] = latents
+    tensors["random.cpu"] = torch.get_rng_state()
+    if state.latents.is_cuda:
+        tensors["random.cuda"] = torch.cuda.get_rng_state(state.latents.device)
+    for number, (optimizer, parameter) in enumerate(_moved(state)):
+        for key, kept in optimizer.state.get(parameter, {}).items():
+            whole = moments.get(key) if parameter is state.latents else None
+            tensors[f"optimizer.{number}.{key}"] = kept if whole is None else whole
+    save_tensors(directory / STATE_FILE, tensors, metadata={"step": str(state.step)})
+
+
+def load_state(directory: Path, state: TrainingState) -> None:
+    """Fill `state` from `state.safetensors` and set the random state.
+
+    Raises
+    ------
+    ValueError
+        The file is missing, damaged or of another training.
+    """
+    path = directory / STATE_FILE
+    tensors, metadata = load_tensors(path)
+    try:
+        _fill(state, tensors)
+        state.step = int(metadata["step"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit this run ({error}). Restore it from a copy or train again.") from error
+
+
+def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
+    if len(tensors["latents"]) != state.num_shapes:
+        raise ValueError(f"it has {len(tensors['latents'])} codes, expected {state.num_shapes}")
+    own = state.processes.own
+    weights = {name.removeprefix("decoder."): t for name, t in tensors.items() if name.startswith("decoder.")}
+    state.decoder.load_state_dict(weights)
+    with torch.no_grad():
+        state.latents.copy_(tensors["latents"][own])
+    for number, (optimizer, parameter) in enumerate(_moved(state)):
+        prefix, rows = f"optimizer.{number}.", own if parameter is state.latents else slice(None)
+        kept = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        if kept:
+            optimizer.state[parameter] = {
+                # In the parameter's own memory format, as the optimiser makes them: it runs over both side by side.
+                key: torch.empty_like(parameter).copy_(tensor[rows]) if tensor.ndim else tensor.to(parameter.device)
+                for key, tensor in kept.items()
+            }
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and state.latents.is_cuda:
+        torch.cuda.set_rng_state(tensors["random.cuda"], state.latents.device)
+
+
+def _moved(state: TrainingState) -> list[tuple[Optimizer, Tensor]]:
+    """Return every parameter with the optimiser that moves it, in a fixed order."""
+    return [
+        (optimizer, parameter)
+        for optimizer in state.optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]

@@ -1,0 +1,146 @@
+"""Fitting codes: spheres whose code is known, the prior in closed form, independence, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from exact_spheres import sphere_run
+from torch import Tensor
+
+from sdfnet.decoders import VolumeConfig, build_decoder
+from sdfnet.fitting.fit import FitConfig, fit_codes, with_fitted
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.runs import Run, RunShape
+
+QUICK = FitConfig(steps=200, batch_points=256, prior_weight=0.0)
+
+
+def sphere_samples(
+    radius: float, center: tuple[float, float, float] = (0.0, 0.0, 0.0), *, reach: float = 0.1, num: int = 4000
+) -> Tensor:
+    """Points within `reach` of a sphere, and their signed distances; (num, 4)."""
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.nn.functional.normalize(torch.randn(num, 3, generator=generator), dim=1)
+    sdf = reach * (2 * torch.rand(num, 1, generator=generator) - 1)
+    return torch.cat([torch.tensor(center) + directions * (radius + sdf), sdf], dim=1)
+
+
+def shape_of(name: str) -> RunShape:
+    return RunShape(name, Similarity.identity(), f"{name}.obj", content_hash="", closed=True)
+
+
+def test_the_code_of_a_sphere_is_its_center_and_radius() -> None:
+    run = sphere_run({"small": 0.4, "large": 0.8})
+    wanted = [(0.6, (0.1, 0.0, -0.05)), (0.5, (0.0, -0.1, 0.0))]
+    found = fit_codes(run, [sphere_samples(radius, center) for radius, center in wanted], config=QUICK)
+    expected = torch.tensor([[*center, radius] for radius, center in wanted])
+    torch.testing.assert_close(found.latents, expected, atol=1e-3, rtol=0)
+    assert max(found.losses) < 1e-3
+
+
+def test_a_learned_shape_is_found_again_from_its_own_code() -> None:
+    run = sphere_run({"small": 0.4, "large": 0.8})
+    found = fit_codes(run, [sphere_samples(0.8), sphere_samples(0.4)], config=replace(QUICK, steps=1, num_starts=2))
+    assert found.starts == ("large", "small")
+    torch.testing.assert_close(found.latents, run.latents[[1, 0]])
+    assert found.losses == pytest.approx((0.0, 0.0), abs=1e-6)
+
+
+def test_without_learned_starts_the_mean_code_is_the_start() -> None:
+    run = sphere_run({"small": 0.4, "large": 0.8})
+    found = fit_codes(run, [sphere_samples(0.55)], config=replace(QUICK, num_starts=1))
+    assert found.starts == (None,)
+    assert float(found.latents[0, 3]) == pytest.approx(0.55, abs=1e-3)
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_the_prior_pulls_the_code_to_where_both_slopes_are_equal(weight: float) -> None:
+    # Near the surface of a sphere about the origin every difference is (radius - code), so the optimum of
+    # radius - code + weight code² is 1 / (2 weight), wherever the sphere is larger than that.
+    run = sphere_run({"small": 0.4, "large": 0.8})
+    half = sphere_samples(0.7, reach=0.04, num=1000)
+    samples = torch.cat([half, half * torch.tensor([-1.0, -1.0, -1.0, 1.0])])  # nothing pulls the centre
+    found = fit_codes(run, [samples], config=replace(QUICK, batch_points=2000, prior_weight=weight))
+    torch.testing.assert_close(found.latents[0], torch.tensor([0.0, 0.0, 0.0, 1 / (2 * weight)]), atol=2e-3, rtol=0)
+    assert found.losses[0] == pytest.approx(0.7 - 1 / (2 * weight), abs=2e-3)
+
+
+def test_the_same_seed_gives_the_same_codes_and_another_shape_changes_none() -> None:
+    run = sphere_run({"small": 0.4, "large": 0.8})
+    samples = [sphere_samples(0.6, (0.1, 0.0, 0.0)), sphere_samples(0.5, num=900)]
+    both, again = (fit_codes(run, samples, config=QUICK).latents for _ in range(2))
+    assert torch.equal(both, again)
+    alone = fit_codes(run, samples[1:], config=QUICK).latents
+    torch.testing.assert_close(alone[0], both[1], atol=1e-5, rtol=0)
+    other = fit_codes(run, samples, config=replace(QUICK, seed=1)).latents
+    assert not torch.equal(other, both)
+
+
+def volume_run() -> Run:
+    config = VolumeConfig(latent_size=4, base_resolution=4, channels=(8, 8), width=16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        decoder = build_decoder(config)
+    latents = torch.eye(4)[:2]
+    return Run(Path("r"), {"config": {"decoder": asdict(config)}}, decoder, latents, (shape_of("a"), shape_of("b")), 1)
+
+
+def test_fitting_leaves_the_decoder_and_the_learned_codes_as_they_were() -> None:
+    run = volume_run()
+    run.decoder.train()
+    before, latents = copy.deepcopy(run.decoder.state_dict()), run.latents.clone()
+    fit_codes(run, [sphere_samples(0.6)], config=FitConfig(steps=3, batch_points=64))
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.decoder.state_dict().items())
+    assert all(parameter.grad is None for parameter in run.decoder.parameters())
+    assert run.decoder.training
+    assert torch.equal(run.latents, latents)
+
+
+def test_a_fit_is_never_worse_than_its_start() -> None:
+    run = volume_run()
+    samples = sphere_samples(0.6)
+    begun = fit_codes(run, [samples], config=FitConfig(steps=1, batch_points=64, learning_rate=1e-9))
+    thrown = fit_codes(run, [samples], config=FitConfig(steps=5, batch_points=64, learning_rate=1e6))
+    assert thrown.losses[0] <= begun.losses[0] * (1 + 1e-4)
+
+
+def test_fitted_shapes_join_the_run_and_replace_their_namesakes() -> None:
+    run = sphere_run({"a": 0.4, "b": 0.8})
+    joined = with_fitted(run, [shape_of("b"), shape_of("c")], torch.tensor([[0.0, 0, 0, 0.5], [0.0, 0, 0, 0.6]]))
+    assert joined.names == ("a", "b", "c")
+    assert joined.latents[:, 3].tolist() == pytest.approx([0.4, 0.5, 0.6])
+    assert run.names == ("a", "b")
+    with pytest.raises(ValueError, match=re.escape("got 1 names for 2 shapes and codes of shape (2, 4)")):
+        with_fitted(run, [shape_of("c")] * 2, torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([], "at least one shape's, got none"),
+        ([torch.zeros(5, 3)], "must have shape (N, 4), got (5, 3) for shape number 0"),
+        ([torch.zeros(5, 4), torch.full((5, 4), torch.nan)], "must be finite, those of shape number 1 are not"),
+    ],
+)
+def test_samples_that_cannot_be_are_refused(samples: list[Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fit_codes(sphere_run({"a": 0.4}), samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"num_starts": 0}, "num_starts must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive and finite, or null, got 0.0"),
+        ({"prior_weight": -1.0}, "prior_weight must be 0 or more, got -1.0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FitConfig(**options)

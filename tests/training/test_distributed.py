@@ -1,0 +1,227 @@
+"""Several processes train what one does: the same batches, the same losses to rounding, the same files, one voice."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from launching import launch
+
+from sdfnet.cli.main import main
+from sdfnet.decoders import VolumeConfig
+from sdfnet.extraction import extract_mesh
+from sdfnet.fields import Box
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.runs import load_run, load_tensors
+from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
+from sdfnet.training import TrainingConfig, train
+from sdfnet.training.batches import Batch, BatchSchedule
+from sdfnet.training.distributed import Processes
+
+NUM_SHAPES = 5
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
+    """Samples of five boxes."""
+    folder = tmp_path_factory.mktemp("several")
+    for number in range(NUM_SHAPES):
+        save_mesh(extract_mesh(Box([1.0, 0.4 + 0.1 * number, 0.5]), resolution=20), folder / "meshes" / f"{number}.obj")
+    config = SamplerConfig(num_samples=5_000, num_surface=400, num_heldout=100)
+    return prepare_samples(folder / "meshes", folder / "samples", config=config, num_workers=1, progress=False).store
+
+
+def words(store: SampleStore, run: Path, *more: str) -> list[str]:
+    tiny = ["decoder.channels=[16,8,8]", "decoder.width=16", "decoder.latent_size=8"]
+    training = ["batch_shapes=4", "batch_points=256", "previews=0", "evaluations=3", "precision=float32"]
+    return [
+        *("train", f"samples={store.directory}", f"run={run}", "steps=30", *tiny),
+        *(f"training.{word}" for word in training),
+        *more,
+    ]
+
+
+def schedules(store: SampleStore, count: int, **options: int) -> list[BatchSchedule]:
+    values = {"batch_shapes": 4, "batch_points": 64, "num_surface": 16, "seed": 0} | options
+    return [
+        BatchSchedule(store, tuple(range(NUM_SHAPES)), **values, processes=Processes(rank, count))
+        for rank in range(count)
+    ]
+
+
+def curve(run: Path) -> list[list[float]]:
+    with open(run / "metrics.csv", encoding="utf-8") as file:
+        return [[float(value or 0) for value in row] for row in list(csv.reader(file))[1:]]
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """The same curve, codes and state up to the rounding of sums taken in another order."""
+    assert len(curve(one)) == len(curve(other)) == 30
+    found, expected = torch.tensor(curve(other)), torch.tensor(curve(one))
+    torch.testing.assert_close(found[:10, :3], expected[:10, :3], rtol=1e-5, atol=1e-7)  # step, loss, sdf
+    torch.testing.assert_close(found[:, :3], expected[:, :3], rtol=5e-4, atol=1e-6)  # rounding grows by and by
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-6)  # the prior's is small and follows the codes
+    (expected, about), (found, about_found) = (load_tensors(run / "state.safetensors") for run in (one, other))
+    assert about == about_found == {"step": "30"}
+    assert {name: tensor.shape for name, tensor in expected.items()} == {
+        name: tensor.shape for name, tensor in found.items()
+    }
+    torch.testing.assert_close(found["latents"], expected["latents"], rtol=1e-3, atol=1e-4)
+    assert load_run(other).latents.equal(found["latents"])
+
+
+def contents(batch: Batch, slots: list[int]) -> list[tuple[int, bytes, bytes, bytes]]:
+    assert batch.surface_BM6 is not None
+    rows = zip(slots, batch.points_BN3, batch.sdf_BN, batch.surface_BM6, strict=True)
+    return [(slot, *(part.numpy().tobytes() for part in parts)) for slot, *parts in rows]
+
+
+@pytest.mark.parametrize(("count", "strata"), [(2, 1), (3, 1), (2, 2), (4, 4), (5, 1)])
+def test_together_the_processes_read_the_batch_of_one(store: SampleStore, count: int, strata: int) -> None:
+    device = torch.device("cpu")
+    (alone,) = schedules(store, 1, strata=strata)
+    parts = schedules(store, count, strata=strata)
+    for step in range(12):
+        whole = alone.batch(step, device=device)
+        expected = sorted(contents(whole, whole.slots.tolist()))
+        seen = []
+        for rank, part in enumerate(parts):
+            batch = part.batch(step, device=device)
+            if batch.weight == 0:
+                assert batch.slots.tolist() == [0], "a row that this process owns, in their stead"
+                continue
+            assert batch.weight == len(batch.slots) / 4
+            seen += contents(batch, [local * count + rank for local in batch.slots.tolist()])
+            if strata == count:
+                assert len(batch.slots) == 4 // count
+        assert sorted(seen) == expected
+
+
+def test_strata_are_seen_equally_often_and_one_stratum_is_what_was_before_there_were_any(store: SampleStore) -> None:
+    (schedule,) = schedules(store, 1, strata=2)
+    seen = Counter(slot for step in range(6) for slot, _ in schedule.slots(step))
+    assert [seen[slot] for slot in range(5)] == [4, 6, 4, 6, 4], "three shapes share 12 places, two the others"
+    orders = [[slot for step in range(5) for slot, _ in part.slots(step)] for part in schedules(store, 2)]
+    assert orders[0] == orders[1]
+    expected = np.concatenate([np.random.default_rng([0, epoch]).permutation(5) for epoch in range(4)])
+    assert orders[0] == expected.tolist()
+
+
+@pytest.fixture(scope="module")
+def whole(store: SampleStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training by one process."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert main(words(store, run)) == 0
+    return run
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_several_processes_train_what_one_does_and_only_the_first_speaks(
+    store: SampleStore, whole: Path, tmp_path: Path, count: int
+) -> None:
+    ended = launch(words(store, tmp_path / "run"), count=count)
+    assert [process.code for process in ended] == [0] * count, ended
+    assert "5 shapes learned in 30 steps" in ended[0].out
+    assert [(process.out, process.err) for process in ended[1:]] == [("", "")] * (count - 1)
+    assert_same_training(whole, tmp_path / "run")
+
+
+SLOWED = """
+import os, sys, time
+from sdfnet.cli.main import main
+from sdfnet.training import loop
+
+step = loop.train_step
+
+def slow(state, *args, **options):
+    {inside}
+    return step(state, *args, **options)
+
+loop.train_step = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_after_the_same_step_and_another_number_of_processes_goes_on(
+    store: SampleStore, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+
+    def interrupt(processes: list) -> None:
+        deadline = time.monotonic() + 60
+        while not (run / "metrics.csv").is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        processes[1].send_signal(signal.SIGINT)
+
+    ended = launch(words(store, run), count=2, program=SLOWED.format(inside="time.sleep(0.15)"), meanwhile=interrupt)
+    assert [process.code for process in ended] == [130, 130], ended
+    assert ended[0].err.count("Repeat the same command to go on.") == 1
+    assert ended[1].err == ""
+    stopped = load_run(run).step
+    assert 0 < stopped < 30
+    assert main(words(store, run)) == 0
+    assert "processes was 2, is 1: the result will not be to the bit" in capsys.readouterr().err
+    assert_same_training(whole, run)
+
+
+@pytest.mark.slow
+def test_what_one_process_began_several_finish(store: SampleStore, whole: Path, tmp_path: Path) -> None:
+    program = SLOWED.format(inside="os.kill(os.getpid(), 2) if state.step == 12 else None")
+    (ended,) = launch(words(store, tmp_path / "run"), count=1, program=program)
+    assert (ended.code, load_run(tmp_path / "run").step) == (130, 13)
+    assert [process.code for process in launch(words(store, tmp_path / "run"), count=3)] == [0, 0, 0]
+    assert_same_training(whole, tmp_path / "run")
+
+
+def test_a_failure_in_one_process_ends_all_with_one_message(store: SampleStore, tmp_path: Path) -> None:
+    inside = "assert state.step < 5 or os.environ['RANK'] != '1', 'no more'"
+    ended = launch(words(store, tmp_path / "run"), count=2, program=SLOWED.format(inside=inside))
+    assert [process.code for process in ended] == [1, 1]
+    assert "unexpected AssertionError" in ended[1].err
+    assert "no more" in ended[1].err
+    assert "rror" not in ended[0].err.replace("surface error", "")
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_others_and_the_last_save_is_whole(
+    store: SampleStore, whole: Path, tmp_path: Path
+) -> None:
+    more = "training.checkpoint_seconds=0.001"
+    inside = "os.kill(os.getpid(), 9) if state.step == 9 and os.environ['RANK'] == '1' else None"
+    ended = launch(words(store, tmp_path / "run", more), count=2, program=SLOWED.format(inside=inside))
+    assert [process.code for process in ended] == [1, -9]
+    assert "another process of this training ended unexpectedly. Repeat the same command" in ended[0].err
+    assert load_run(tmp_path / "run").step == 9
+    assert [process.code for process in launch(words(store, tmp_path / "run", more), count=2)] == [0, 0]
+    assert_same_training(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["training.batch_shapes=1"], 1, "2 processes cannot share 5 shapes, 1 in each step"),
+        (["training.strata=3"], 2, "strata must divide batch_shapes, got strata=3 and batch_shapes=4"),
+        pytest.param(["device=mps"], 1, "device=mps cannot be shared by 2 processes", marks=pytest.mark.slow),
+    ],
+)
+def test_what_cannot_be_is_refused_once(
+    store: SampleStore, tmp_path: Path, more: list[str], code: int, message: str
+) -> None:
+    ended = launch(words(store, tmp_path / "run", *more), count=2)
+    assert [process.code for process in ended] == [code, code]
+    assert "".join(process.err for process in ended).count(message) == 1
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_more_strata_than_shapes_are_refused(store: SampleStore, tmp_path: Path) -> None:
+    config = TrainingConfig(steps=2, batch_shapes=8, strata=8)
+    with pytest.raises(ValueError, match=r"training\.strata=8 is more than there are shapes \(5\)"):
+        train(tmp_path, store, decoder=VolumeConfig(), config=config, progress=False)

@@ -1,0 +1,226 @@
+"""Training learns, repeats exactly, resumes exactly, and refuses to mix configurations."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from sdfnet.decoders import DeepSDFConfig, VolumeConfig
+from sdfnet.extraction import extract_mesh
+from sdfnet.fields import Box, Sphere
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.runs import MODEL_FILE, load_run
+from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
+from sdfnet.training import TrainingConfig, TrainingInterrupted, train
+from sdfnet.training import trainer as loop
+from sdfnet.training import trainer as plan_module
+from sdfnet.training.step import train_step
+
+DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
+FAST = TrainingConfig(steps=30, batch_shapes=2, batch_points=512, previews=0, evaluations=3, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> SampleStore:
+    """Samples of a sphere, a box and a small sphere."""
+    folder = tmp_path_factory.mktemp("training")
+    for name, field in [
+        ("ball", Sphere(radius=2.0)),
+        ("box", Box([1.0, 1.0, 0.5])),
+        ("pea", Sphere(radius=0.1)),
+    ]:
+        save_mesh(extract_mesh(field, resolution=24), folder / "meshes" / f"{name}.obj")
+    config = SamplerConfig(num_samples=20_000, num_surface=2_000, num_heldout=500)
+    return prepare_samples(folder / "meshes", folder / "samples", config=config, num_workers=1, progress=False).store
+
+
+def _files(directory):
+    return {name: (directory / name).read_bytes() for name in (MODEL_FILE, "metrics.csv")}
+
+
+def test_a_tiny_decoder_learns_the_shapes_and_both_signs(store, tmp_path):
+    config = TrainingConfig(
+        steps=300, batch_shapes=3, batch_points=2048, previews=0, evaluations=2, precision="float32"
+    )
+    run = train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+    assert [shape.num_surfaces for shape in run.shapes] == [1, 1, 1]  # the run knows what its sources had
+    for name, index in zip(store.names, range(3), strict=True):
+        points = torch.from_numpy(store.heldout(index)[:, :3])
+        with torch.no_grad():
+            assert run.field(name)(points).abs().mean() < 0.006
+        samples = torch.from_numpy(store.read(index, 0, 5000))
+        clear = samples[samples[:, 3].abs() > 0.02]
+        with torch.no_grad():
+            right = run.field(name)(clear[:, :3]).sign() == clear[:, 3].sign()
+        assert right.float().mean() > 0.995
+    last = (tmp_path / "metrics.csv").read_text().splitlines()[-1].split(",")
+    assert last[0] == "300"
+    assert float(last[-1]) < 0.6
+
+
+def test_two_seeded_runs_agree_exactly_and_another_seed_differs(store, tmp_path):
+    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+        config = TrainingConfig(**{**vars(FAST), "seed": seed})
+        train(tmp_path / name, store, decoder=DECODER, config=config, progress=False)
+    assert _files(tmp_path / "a") == _files(tmp_path / "b")
+    assert _files(tmp_path / "a") != _files(tmp_path / "c")
+
+
+@pytest.mark.parametrize("decoder", [DECODER, DeepSDFConfig(latent_size=8, width=32)], ids=["volume", "deepsdf"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_killed_and_resumed_run_equals_an_undisturbed_one(store, tmp_path, monkeypatch, decoder, precision):
+    config = TrainingConfig(**{**vars(FAST), "checkpoint_seconds": 1e-9, "precision": precision})
+    train(tmp_path / "whole", store, decoder=decoder, config=config, progress=False)
+    step = loop.train_step
+    for stop in (11, 23):
+
+        def dies(state, *args, stop=stop, **options):
+            if state.step == stop:
+                raise RuntimeError("killed")
+            return step(state, *args, **options)
+
+        monkeypatch.setattr(loop, "train_step", dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(tmp_path / "torn", store, decoder=decoder, config=config, progress=False)
+    monkeypatch.setattr(loop, "train_step", step)
+    torch.manual_seed(123)  # the caller's generator must not matter
+    train(tmp_path / "torn", store, decoder=decoder, config=config, progress=False)
+    assert _files(tmp_path / "whole") == _files(tmp_path / "torn")
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_resumes_exactly(store, tmp_path, monkeypatch):
+    train(tmp_path / "whole", store, decoder=DECODER, config=FAST, progress=False)
+    step = loop.train_step
+
+    def interrupted(state, *args, **options):
+        if state.step == 13:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(state, *args, **options)
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+    with pytest.raises(TrainingInterrupted, match=r"stopped at step 14 of 30.*Repeat the same command"):
+        train(tmp_path / "torn", store, decoder=DECODER, config=FAST, progress=False)
+    assert load_run(tmp_path / "torn").step == 14
+    monkeypatch.setattr(loop, "train_step", step)
+    train(tmp_path / "torn", store, decoder=DECODER, config=FAST, progress=False)
+    assert _files(tmp_path / "whole") == _files(tmp_path / "torn")
+
+
+def test_training_leaves_the_callers_generator_alone(store, tmp_path):
+    before = torch.get_rng_state()
+    train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_another_configuration_is_refused_by_naming_the_difference(store, tmp_path):
+    train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
+    changed = TrainingConfig(**{**vars(FAST), "clamp_distance": 0.2})
+    with pytest.raises(ValueError, match=r"training\.clamp_distance was 0\.05, now 0\.2"):
+        train(tmp_path, store, decoder=DECODER, config=changed, progress=False)
+    with pytest.raises(ValueError, match=r"shapes was \['ball', 'box', 'pea'\], now \['ball', 'box'\]"):
+        train(tmp_path, store, decoder=DECODER, config=FAST, holdout=["pea"], progress=False)
+    before = _files(tmp_path)
+    train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
+    assert _files(tmp_path) == before
+
+
+def test_a_budget_becomes_steps_once(store, tmp_path, monkeypatch):
+    config = TrainingConfig(budget="2s", batch_shapes=2, batch_points=512, previews=0, precision="float32")
+    train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+    plan = json.loads((tmp_path / "run.json").read_text())["plan"]
+    assert plan["steps"] == max(40, int(2 / (1.06 * plan["seconds_per_step"])))
+    assert load_run(tmp_path).step == plan["steps"]
+
+    def timed_again(*args, **options):
+        raise AssertionError("a plan is made once")
+
+    monkeypatch.setattr(loop, "make_plan", timed_again)
+    train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+
+
+def test_a_budget_for_the_least_number_of_steps_is_not_timed_any_longer(store, tmp_path, monkeypatch):
+    taken = []
+
+    def counted(*args, **options):
+        taken.append(None)
+        return train_step(*args, **options)
+
+    monkeypatch.setattr(plan_module, "train_step", counted)
+    for budget, most in (("0.001s", 4), ("2s", 24)):
+        taken.clear()
+        config = TrainingConfig(budget=budget, batch_shapes=2, batch_points=512, previews=0, precision="float32")
+        train(tmp_path / budget, store, decoder=DECODER, config=config, progress=False)
+        assert 4 <= len(taken) <= most
+        assert (len(taken) == 4) == (budget == "0.001s")
+    assert load_run(tmp_path / "0.001s").step == 40
+
+
+def test_held_out_shapes_have_no_code(store, tmp_path):
+    run = train(tmp_path, store, decoder=DECODER, config=FAST, holdout=["p*"], progress=False)
+    assert run.names == ("ball", "box")
+    with pytest.raises(ValueError, match="all of them held out"):
+        train(tmp_path / "none", store, decoder=DECODER, config=FAST, holdout=["*"], progress=False)
+
+
+def test_init_starts_from_another_run_and_adds_shapes(store, tmp_path):
+    first = train(tmp_path / "two", store, decoder=DECODER, config=FAST, holdout=["pea"], progress=False)
+    still = TrainingConfig(**{**vars(FAST), "steps": 1, "learning_rate": 1e-12, "latent_learning_rate": 1e-12})
+    run = train(tmp_path / "three", store, decoder=DECODER, config=still, init=tmp_path / "two", progress=False)
+    assert run.names == ("ball", "box", "pea")
+    points = torch.rand(20, 3)
+    for name in first.names:
+        torch.testing.assert_close(run.field(name)(points), first.field(name)(points), atol=1e-5, rtol=0)
+    other = VolumeConfig(latent_size=8, channels=(16, 8, 4), base_resolution=4, width=16)
+    with pytest.raises(ValueError, match="has another decoder"):
+        train(tmp_path / "other", store, decoder=other, config=FAST, init=tmp_path / "two", progress=False)
+
+
+def test_a_saved_state_needs_the_run_it_started_from_no_more_and_other_versions_are_said(store, tmp_path, caplog):
+    train(tmp_path / "first", store, decoder=DECODER, config=FAST, progress=False)
+    options = {"decoder": DECODER, "config": FAST, "init": tmp_path / "first", "progress": False}
+    train(tmp_path / "next", store, **options)
+    document = json.loads((tmp_path / "next" / "run.json").read_text())
+    document["plan"]["steps"] += 2
+    document["versions"]["threads"] = 777
+    (tmp_path / "next" / "run.json").write_text(json.dumps(document))
+    (tmp_path / "first").rename(tmp_path / "gone")
+    run = train(tmp_path / "next", store, **options)
+    assert run.step == 32
+    assert f"threads was 777, is {torch.get_num_threads()}" in caplog.text
+
+
+def test_gradient_terms_lower_what_they_measure(store, tmp_path):
+    def gradient_errors(name, **weights):
+        config = TrainingConfig(**{**vars(FAST), "steps": 200, "gradient_points": 128, **weights})
+        train(tmp_path / name, store, decoder=DECODER, config=config, progress=False)
+        row = (tmp_path / name / "metrics.csv").read_text().splitlines()
+        return dict(zip(row[0].split(","), row[-1].split(","), strict=True))
+
+    weak = gradient_errors("weak", eikonal_weight=1e-9, normal_weight=1e-9)
+    strong = gradient_errors("strong", eikonal_weight=0.01, normal_weight=0.01)
+    assert float(strong["eikonal"]) < 0.8 * float(weak["eikonal"])
+    assert float(strong["normal"]) < 0.8 * float(weak["normal"])
+
+
+def test_a_diverged_training_says_so(store, tmp_path):
+    config = TrainingConfig(**{**vars(FAST), "learning_rate": 1e30})
+    with pytest.raises(ValueError, match=r"diverged. Lower training.learning_rate \(it is 1e\+30\)"):
+        train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+
+
+def test_a_preview_is_drawn(store, tmp_path):
+    config = TrainingConfig(**{**vars(FAST), "steps": 200, "previews": 1})
+    train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+    assert [path.name for path in (tmp_path / "previews").iterdir()] == ["step_0000200.png"]
+
+
+def test_a_damaged_state_is_refused_by_name(store, tmp_path):
+    train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
+        train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
