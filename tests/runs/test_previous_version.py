@@ -1,0 +1,46 @@
+"""What the last version wrote opens: a run, a sample store and a morph, kept in `tests/previous/`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdfnet.extraction import extract_mesh
+from sdfnet.morphs import MorphConfig, make_morph
+from sdfnet.runs import load_run
+from sdfnet.sampling import SampleStore
+
+PREVIOUS = Path(__file__).parent.parent / "previous"
+
+
+def test_a_run_gives_its_shapes_in_their_places() -> None:
+    run = load_run(PREVIOUS / "run")
+    assert run.names == ("large", "small")
+    for name in run.names:
+        similarity = run.similarity(name)
+        mesh = extract_mesh(run.field(name), resolution=32, similarity=similarity)
+        assert np.linalg.norm(mesh.vertices.mean(axis=0) - similarity.center) < 0.3 / similarity.scale
+
+
+def test_a_sample_store_opens_with_its_shapes() -> None:
+    store = SampleStore(PREVIOUS / "samples")
+    assert store.names == ("large", "small")
+
+
+def test_a_finished_morph_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = shutil.copytree(PREVIOUS / "morph", tmp_path / "morph")
+    before = {path.name: path.read_bytes() for path in folder.glob("frame_*.obj")}
+    config = MorphConfig(frames=3, resolution=24, width=64, height=64, format=("obj",))
+    result = make_morph(load_run(PREVIOUS / "run"), ["small", "large"], folder, config=config)
+    assert result.num_skipped == result.num_frames == 3
+    assert {path.name: path.read_bytes() for path in folder.glob("frame_*.obj")} == before
+
+
+def test_another_morph_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(PREVIOUS / "morph", tmp_path / "morph")
+    config = MorphConfig(frames=4, resolution=24, width=64, height=64, format=("obj",))
+    with pytest.raises(ValueError, match=r"holds another morph: frames is 3 there and 4 now"):
+        make_morph(load_run(PREVIOUS / "run"), ["small", "large"], folder, config=config)
