@@ -29,7 +29,7 @@ from scipy.sparse.linalg import spsolve
 
 from sdfnet.correspondence.flow import SteadyMotion, smooth_motion, spread_centers
 from sdfnet.correspondence.narrow_band import FieldAt
-from sdfnet.extraction.projection import FAR, Carried, directions, lengths, newton, onto, values_and_gradients
+from sdfnet.correspondence.tracked_mesh import FAR, Carried, directions, lengths, newton, onto, values_and_gradients
 from sdfnet.fields.base import Field
 from sdfnet.mesh.edges import check_closed, face_crosses, shape_quality, sum_at_vertices
 from sdfnet.mesh.mesh import Mesh

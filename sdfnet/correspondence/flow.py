@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from sdfnet.correspondence.narrow_band import FieldAt
-from sdfnet.extraction.projection import FAR, lengths, newton
+from sdfnet.correspondence.tracked_mesh import FAR, lengths, newton
 from sdfnet.fields.base import evaluate
 
 NUM_BUMPS = 64

@@ -33,8 +33,9 @@ from sdfnet.correspondence.results import Cut as Cut
 from sdfnet.correspondence.results import OnChange as OnChange
 from sdfnet.correspondence.results import Stray, TrackConfig, TrackedMorph, TrackedPiece
 from sdfnet.correspondence.topology_events import Change, Transitions, find_changes
+from sdfnet.correspondence.tracked_mesh import FAR, Carried
 from sdfnet.extraction.extract import extract_mesh
-from sdfnet.extraction.projection import FAR, Carried, project_to_level
+from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.base import Field, evaluate
 from sdfnet.geometry.bounds import Lattice
 from sdfnet.mesh.distance import MeshDistance

@@ -6,7 +6,7 @@ import numpy as np
 
 from sdfnet.correspondence.advect import fault, num_turned, settle
 from sdfnet.correspondence.track import even_mesh
-from sdfnet.extraction.projection import FAR
+from sdfnet.correspondence.tracked_mesh import FAR
 from sdfnet.fields.primitives import Sphere
 from sdfnet.mesh.mesh import Mesh
 

@@ -11,7 +11,7 @@ import torch
 from sdfnet.correspondence import track as tracking
 from sdfnet.correspondence.advect import carry, fault
 from sdfnet.correspondence.track import OnChange, TrackConfig, TrackedMorph, even_mesh, track_surface
-from sdfnet.extraction.projection import Carried
+from sdfnet.correspondence.tracked_mesh import Carried
 from sdfnet.fields.base import Field, evaluate
 from sdfnet.fields.booleans import Union
 from sdfnet.fields.primitives import Box, Sphere
