@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sdfnet.morphs import make_morph as make_morph
     from sdfnet.rendering import render_mesh as render_mesh
     from sdfnet.runs import Run as Run
+    from sdfnet.runs import extract_run as extract_run
     from sdfnet.runs import load_run as load_run
     from sdfnet.sampling import prepare_samples as prepare_samples
     from sdfnet.training import train as train
@@ -37,6 +38,7 @@ _HOMES = {
     "evaluate": "fields",
     "evaluate_run": "evaluation",
     "extract_mesh": "extraction",
+    "extract_run": "runs",
     "fit_meshes": "fitting",
     "load_run": "runs",
     "make_morph": "morphs",

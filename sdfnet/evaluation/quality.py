@@ -20,12 +20,11 @@ from sdfnet.evaluation.metrics import (
     normal_consistency,
     volume_iou,
 )
-from sdfnet.extraction.extract import extract_mesh
-from sdfnet.fields.base import Field
-from sdfnet.geometry.bounds import UNIT_BOUNDS, check_resolution
-from sdfnet.mesh.components import MIN_PIECE, check_min_piece, drop_specks
+from sdfnet.geometry.bounds import check_resolution
+from sdfnet.mesh.components import MIN_PIECE, check_min_piece
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import Topology, components_and_genus
+from sdfnet.runs import Run, extract_shape
 
 
 @dataclass(frozen=True)
@@ -148,38 +147,25 @@ def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, nam
     )
 
 
-def evaluate_shape(
-    field: Field,
-    source: Surface,
-    *,
-    config: EvaluationConfig,
-    name: str = "",
-    num_surfaces: int | None = None,
-    device: torch.device | str = "cpu",
-) -> ShapeQuality:
-    """Extract `field` and measure it against `source`, both in the unit frame, with the floor beside it.
-
-    Parameters
-    ----------
-    num_surfaces : int, optional
-        Of the source, as the run knows it: specks beyond it are left out, as extraction leaves them out.
+def evaluate_shape(run: Run, name: str, source: Surface, *, config: EvaluationConfig) -> ShapeQuality:
+    """Extract a learned shape and measure it against `source`, unit frame, with the floor beside it.
 
     Raises
     ------
     ValueError
-        The field has no surface on the lattice.
+        The shape has no surface on the lattice.
     """
-    mesh = extract_mesh(
-        field,
+    found = extract_shape(
+        run,
+        name,
         resolution=config.resolution,
-        bounds=UNIT_BOUNDS,
         project_steps=config.project_steps,
         sparse=config.sparse,
+        min_piece=config.min_piece,
         vertex_normals=False,
-        device=device,
+        frame="unit",
     )
-    cleaned = drop_specks(mesh, num_surfaces=num_surfaces, min_share=config.min_piece).mesh
-    result = measure_mesh(cleaned, source, config=config, name=name)
+    result = measure_mesh(found.mesh, source, config=config, name=name)
     floor = None
     if config.floor:
         lowest = extract_floor(source, resolution=config.resolution, sparse=config.sparse)

@@ -167,14 +167,7 @@ def _measure(run: Run, name: str, path: Path, config: EvaluationConfig) -> Shape
     elif not source.closed:
         notes.append("an open source: what closes its holes is left out of the result (cap)")
     surface = source_surface(source, shape.similarity)
-    quality = evaluate_shape(
-        run.field(name),
-        surface,
-        config=config,
-        name=name,
-        num_surfaces=shape.num_surfaces,
-        device=run.latents.device,
-    )
+    quality = evaluate_shape(run, name, surface, config=config)
     return ShapeReport(name, str(path), quality, "", tuple(notes), surface.radius / shape.similarity.scale)
 
 

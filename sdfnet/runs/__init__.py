@@ -2,6 +2,13 @@
 
 from sdfnet.runs.checkpoint import load_tensors as load_tensors
 from sdfnet.runs.checkpoint import save_tensors as save_tensors
+from sdfnet.runs.extract import ComponentCounts as ComponentCounts
+from sdfnet.runs.extract import ExtractConfig as ExtractConfig
+from sdfnet.runs.extract import ExtractedRun as ExtractedRun
+from sdfnet.runs.extract import ExtractedShape as ExtractedShape
+from sdfnet.runs.extract import clean_components as clean_components
+from sdfnet.runs.extract import extract_run as extract_run
+from sdfnet.runs.extract import extract_shape as extract_shape
 from sdfnet.runs.run import FORMAT_VERSION as FORMAT_VERSION
 from sdfnet.runs.run import MODEL_FILE as MODEL_FILE
 from sdfnet.runs.run import RUN_FILE as RUN_FILE

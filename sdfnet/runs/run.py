@@ -93,6 +93,11 @@ class Run:
     step: int
 
     @property
+    def device(self) -> torch.device:
+        """Where the decoder and the codes are."""
+        return self.latents.device
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(shape.name for shape in self.shapes)
 

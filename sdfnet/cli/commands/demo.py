@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfnet.cli.commands.evaluate import EvaluateConfig, evaluate
-from sdfnet.cli.commands.extract import ExtractConfig, extract
+from sdfnet.cli.commands.extract import ExtractCommand, extract
 from sdfnet.cli.commands.morph import MorphKeys, morph
 from sdfnet.cli.commands.render import RenderConfig, render
 from sdfnet.cli.commands.train import TrainConfig, train
@@ -85,7 +85,7 @@ def demo(config: DemoConfig) -> None:
     _step("train", train, training, f"meshes={meshes_folder()} run={run} budget={config.budget}")
     keys = _alike(load_run(run), _NUM_KEYS)
     shared: dict[str, Any] = {"run": run, "device": config.device, "resolution": config.resolution}
-    _step("extract", extract, ExtractConfig(**shared, out=out / "meshes"), f"run={run} out={out / 'meshes'}")
+    _step("extract", extract, ExtractCommand(**shared, out=out / "meshes"), f"run={run} out={out / 'meshes'}")
     _morph(out, run, keys, config)
     _step(
         "render",

@@ -14,14 +14,13 @@ from tqdm import tqdm
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.extraction import extract_mesh
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import check_resolution
-from sdfnet.mesh.components import MIN_PIECE, check_min_piece, drop_specks
+from sdfnet.mesh.components import MIN_PIECE, check_min_piece
 from sdfnet.mesh.io.read import find_meshes, read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering import Renderer, contact_sheet, fit_camera, render_turntable, save_film, save_image
-from sdfnet.runs import load_run, select_shapes
+from sdfnet.runs import extract_shape, load_run, select_shapes
 from sdfnet.runs.mixes import add_mixes
 
 _SHEET = "contact_sheet.png"
@@ -132,11 +131,8 @@ def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
     run, chosen = add_mixes(load_run(config.run, device=find_device(config.device)), config.shapes)
 
     def extracted(name: str) -> Mesh:
-        field, similarity = run.field(name), run.similarity(name)
-        mesh = extract_mesh(field, resolution=config.resolution, similarity=similarity, sparse=config.sparse)
-        shape = run.shape(name)
-        clean = drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=config.min_piece)
-        return clean.mesh
+        found = extract_shape(run, name, resolution=config.resolution, sparse=config.sparse, min_piece=config.min_piece)
+        return found.mesh
 
     return list(dict.fromkeys(chosen)), extracted
 

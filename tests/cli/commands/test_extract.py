@@ -1,4 +1,4 @@
-"""What `sdfnet extract` leaves out, and how it says so."""
+"""What `sdfnet extract` leaves out, what it makes of the rest, and how it says so."""
 
 import json
 import shutil
@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import sdfnet.evaluation.quality
-import sdfnet.extraction
 import sdfnet.morphs.frames
+import sdfnet.runs.extract
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.orientation import join_meshes
+from sdfnet.mesh.validity import check_closed
 
 RESULT = extract_mesh
 
@@ -23,7 +23,7 @@ RESULT = extract_mesh
 @pytest.fixture
 def specked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every extracted shape have a speck beside it, of (1/30)³ of its volume."""
-    monkeypatch.setattr(sdfnet.extraction, "extract_mesh", with_speck(1 / 30))
+    monkeypatch.setattr(sdfnet.runs.extract, "extract_mesh", with_speck(1 / 30))
 
 
 def with_speck(radius: float):
@@ -75,7 +75,7 @@ def test_min_piece_0_keeps_all_and_the_summary_of_other_shapes_stays(
 def test_what_the_source_has_not_is_left_out_by_every_command(
     tiny_run: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_surfaces: int | None, pieces: int
 ) -> None:
-    for module in (sdfnet.extraction, sdfnet.morphs.frames, sdfnet.evaluation.quality):
+    for module in (sdfnet.runs.extract, sdfnet.morphs.frames):
         monkeypatch.setattr(module, "extract_mesh", with_speck(1 / 12))  # of 5.8e-4 of the volume
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
@@ -99,3 +99,32 @@ def test_what_the_source_has_not_is_left_out_by_every_command(
 def test_a_bound_that_cannot_be_is_refused(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["extract", f"run={tiny_run}", "min_piece=0.5"]) != 0
     assert "min_piece must be a share of the volume from 0 (keep all) to 0.05, got 0.5" in capsys.readouterr().err
+
+
+def test_max_faces_is_kept_to_and_what_it_cost_is_said(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run={tiny_run}", f"out={tmp_path}", "resolution=24", "sharp=true", "project_steps=1", "max_faces=200"]
+    assert main(["extract", *words]) == 0
+    assert "simplified to at most 200 faces" in capsys.readouterr().out
+    summaries = json.loads((tmp_path / "extract.json").read_text())["shapes"]
+    for name, summary in summaries.items():
+        mesh = read_mesh(tmp_path / f"{name}.obj")
+        assert len(mesh.faces) == summary["faces"] == 200
+        assert check_closed(mesh).is_clean
+        assert summary["simplified"]["faces_before"] > 200
+        assert 0 < summary["simplified"]["distance"] < 0.1 * np.linalg.norm(mesh.bounds.extent)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("max_faces=3", "max_faces must be at least 4 (a tetrahedron), got 3"),
+        ("max_faces=many", "max_faces must be a whole number or null, got"),
+        ("sharp=perhaps", "sharp must be true or false, got"),
+        ("project_steps=-1", "project_steps must be 0 or more, got -1"),
+    ],
+)
+def test_nonsense_is_refused(word: str, message: str, tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extract", f"run={tiny_run}", word]) != 0
+    assert message in capsys.readouterr().err

@@ -1,0 +1,281 @@
+"""From a learned shape, or a mix of shapes, to a clean mesh: the one way that every command takes.
+
+`extract_shape` gives one mesh, `extract_run` writes the meshes of many shapes into a folder. The rule for loose
+components, the device and the frame are those of the run and of the shape, so that a caller cannot choose another one
+by mistake.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from tqdm import tqdm
+
+from sdfnet.extraction.extract import extract_mesh
+from sdfnet.extraction.normals import with_field_normals
+from sdfnet.fields.neural import NeuralField
+from sdfnet.files import ensure_folder, write_json
+from sdfnet.geometry.bounds import check_resolution
+from sdfnet.mesh.components import (
+    MIN_PIECE,
+    CleanMesh,
+    RemovedPiece,
+    check_min_piece,
+    drop_loose_pieces,
+    drop_specks,
+)
+from sdfnet.mesh.decimate import Simplified, check_max_faces, simplify_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.runs.mixes import add_mixes
+from sdfnet.runs.run import Run, RunShape
+
+SUMMARY_FILE = "extract.json"
+
+
+@dataclass(frozen=True)
+class ComponentCounts:
+    """How many connected components and cavities a surface may have."""
+
+    components: int
+    cavities: int
+
+
+@dataclass(frozen=True, eq=False)
+class ExtractedShape:
+    """The mesh of one learned shape, and what was done to make it clean.
+
+    Attributes
+    ----------
+    mesh : Mesh
+        World units, with vertex normals, unless `extract_shape` was asked otherwise.
+    removed : tuple of RemovedPiece
+        Loose components that were left out and cavities that were filled, the largest first; in the mesh's frame.
+    num_components, num_cavities : int
+        What the mesh still has.
+    decimated : Simplified or None
+        The decimation, with its error in the mesh's units; None where no bound on the faces was given.
+    decimation_error : float or None
+        The same error as a share of the shape's radius.
+    """
+
+    mesh: Mesh
+    removed: tuple[RemovedPiece, ...]
+    num_components: int
+    num_cavities: int
+    decimated: Simplified | None = None
+    decimation_error: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `extract.json` says of the shape."""
+        document: dict[str, Any] = {
+            "pieces": self.num_components,
+            "cavities": self.num_cavities,
+            "vertices": len(self.mesh.vertices),
+            "faces": len(self.mesh.faces),
+            "removed": [dataclasses.asdict(each) for each in self.removed],
+        }
+        if self.decimated is not None:
+            document["simplified"] = {
+                "faces_before": self.decimated.num_faces_before,
+                "distance": self.decimated.distance,
+                "distance_unit": self.decimation_error,
+            }
+        return document
+
+
+def extract_shape(
+    run: Run,
+    shape: str | RunShape,
+    *,
+    latent: Tensor | None = None,
+    resolution: int = 128,
+    project_steps: int = 0,
+    sharp: bool = False,
+    sparse: bool = True,
+    min_piece: float = MIN_PIECE,
+    allowed: ComponentCounts | None = None,
+    max_faces: int | None = None,
+    vertex_normals: bool = True,
+    frame: Literal["world", "unit"] = "world",
+) -> ExtractedShape:
+    """Extract a learned shape of `run` as a mesh without loose components.
+
+    Parameters
+    ----------
+    shape : str or RunShape
+        The name of a shape of the run; or the description of a shape that the run does not hold, with its `latent`.
+    latent : (L,) float32, optional
+        The code to extract; by default the code of the shape in the run.
+    resolution, project_steps, sharp, sparse, vertex_normals
+        As `extract_mesh` takes them.
+    min_piece : float
+        Components and cavities below this share of the volume are left out (`clean_components`); 0 keeps all.
+    allowed : ComponentCounts, optional
+        How many components and cavities may stay, where the shape itself does not say: between the shapes of a morph.
+    max_faces : int, optional
+        The mesh is decimated to at most so many faces after loose components are left out.
+    frame : "world" or "unit"
+        The frame of the mesh: that of the shape's source, or the unit frame.
+
+    Raises
+    ------
+    ValueError
+        The field has no surface on the lattice, or an option is out of its range.
+
+    >>> run = load_run("runs/chairs")  # doctest: +SKIP
+    >>> extract_shape(run, "chair_03", resolution=256).mesh  # doctest: +SKIP
+    """
+    described = run.shape(shape) if isinstance(shape, str) else shape
+    field = NeuralField(run.decoder, run.latent(described.name) if latent is None else latent)
+    similarity = None if frame == "unit" else described.similarity
+    mesh = extract_mesh(
+        field,
+        resolution=resolution,
+        similarity=similarity,
+        project_steps=project_steps,
+        sharp=sharp,
+        sparse=sparse,
+        vertex_normals=vertex_normals,
+        device=run.device,
+    )
+    clean = clean_components(mesh, described, min_piece=min_piece, allowed=allowed)
+    found = ExtractedShape(clean.mesh, clean.removed, clean.num_pieces, clean.num_cavities)
+    if max_faces is None:
+        return found
+    decimated = simplify_mesh(clean.mesh, max_faces=max_faces)
+    mesh = decimated.mesh
+    if vertex_normals:
+        in_unit = mesh if similarity is None else mesh.to_unit(similarity)
+        normals = with_field_normals(in_unit, field, device=run.device, may_crease=True).vertex_normals
+        mesh = Mesh(mesh.vertices, mesh.faces, normals)
+    error = decimated.distance * (1.0 if similarity is None else similarity.scale)
+    return dataclasses.replace(found, mesh=mesh, decimated=decimated, decimation_error=error)
+
+
+def clean_components(
+    mesh: Mesh, shape: RunShape, *, min_piece: float = MIN_PIECE, allowed: ComponentCounts | None = None
+) -> CleanMesh:
+    """Return the mesh of a learned shape without loose components and cavities.
+
+    Below `min_piece` of the volume they always go. Larger ones go as far as the source has fewer of them: up to ten
+    times `min_piece` from a learned shape, and up to a twentieth of the volume from a mix, which nobody has learned.
+    `allowed` replaces the counts of the shape.
+    """
+    if allowed is not None:
+        return drop_loose_pieces(
+            mesh, min_share=min_piece, num_pieces=allowed.components, num_cavities=allowed.cavities
+        )
+    return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=min_piece)
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """How learned shapes are extracted and written."""
+
+    resolution: int = 128
+    """Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame."""
+    format: tuple[Literal["obj", "ply", "stl", "glb"], ...] = ("obj",)
+    """One or more of obj, ply, stl, glb."""
+    project_steps: int = 0
+    """Newton steps that pull the vertices onto the zero level; 0 leaves them where marching cubes puts them."""
+    sharp: bool = False
+    """Whether to put sharp edges and corners back, where the learned shape has them; marching cubes cuts them off."""
+    max_faces: int | None = None
+    """Decimate each mesh to at most so many faces, after loose components are left out; null keeps all."""
+    sparse: bool = True
+    """Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh."""
+    min_piece: float = MIN_PIECE
+    """Loose components and cavities below this share of the shape's volume are left out and reported, up to ten times
+    that beyond as many as the source has; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        check_resolution(self.resolution)
+        check_min_piece(self.min_piece)
+        if self.project_steps < 0:
+            raise ValueError(f"project_steps must be 0 or more, got {self.project_steps}")
+        if self.max_faces is not None:
+            check_max_faces(self.max_faces)
+        if not self.format:
+            raise ValueError("format must name at least one of obj, ply, stl, glb, got an empty list")
+
+
+@dataclass(frozen=True, eq=False)
+class ExtractedRun:
+    """What `extract_run` wrote.
+
+    Attributes
+    ----------
+    out : Path
+        The folder of the meshes and of `extract.json`.
+    files : dict
+        The mesh files of each shape, in the order of the formats.
+    summaries : dict
+        What `extract.json` says of each shape.
+    failures : dict
+        Why the other shapes have no mesh.
+    """
+
+    out: Path
+    files: dict[str, tuple[Path, ...]]
+    summaries: dict[str, dict[str, Any]]
+    failures: dict[str, str]
+
+
+def extract_run(
+    run: Run,
+    shapes: str | Sequence[str],
+    out: str | Path,
+    *,
+    config: ExtractConfig | None = None,
+    progress: bool = False,
+) -> ExtractedRun:
+    """Write the `shapes` (names, globs or mixes) of `run` as mesh files in world units into the folder `out`.
+
+    `extract.json` says what each mesh is made of and what was left out of it; shapes of an earlier call stay in it. A
+    shape that has no surface does not stop the others; it is among the `failures`.
+
+    Raises
+    ------
+    ValueError
+        Unknown shapes, or a folder that cannot be written to.
+
+    >>> run = load_run("runs/chairs")  # doctest: +SKIP
+    >>> extract_run(run, "all", "meshes", config=ExtractConfig(resolution=256)).files  # doctest: +SKIP
+    """
+    config = config or ExtractConfig()
+    run, chosen = add_mixes(run, shapes)
+    names = list(dict.fromkeys(chosen))
+    out = ensure_folder(out)
+    options = {key: value for key, value in vars(config).items() if key != "format"}
+    files: dict[str, tuple[Path, ...]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
+    failures: dict[str, str] = {}
+    for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False, disable=not progress):
+        try:
+            found = extract_shape(run, name, **options)
+        except ValueError as error:
+            failures[name] = str(error)
+            continue
+        files[name] = tuple(out / f"{name}.{suffix}" for suffix in config.format)
+        for path in files[name]:
+            save_mesh(found.mesh, path)
+        summaries[name] = found.to_dict()
+    _save_summaries(out / SUMMARY_FILE, summaries)
+    return ExtractedRun(out, files, summaries, failures)
+
+
+def _save_summaries(path: Path, summaries: Mapping[str, Any]) -> None:
+    """Write `extract.json`. The shapes that an earlier call wrote into the same folder stay in the file."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))["shapes"]
+        document = {"shapes": {**earlier, **summaries}}
+    except (OSError, ValueError, KeyError, TypeError):
+        document = {"shapes": dict(summaries)}  # There is no such file, or another program wrote it.
+    write_json(path, document)

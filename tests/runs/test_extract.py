@@ -1,0 +1,133 @@
+"""The one way from a learned shape to a mesh: frames, loose components, decimation, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exact_spheres import SphereDecoder, sphere_run
+
+import sdfnet
+import sdfnet.runs.extract
+from sdfnet.extraction.extract import extract_mesh
+from sdfnet.fields import Sphere
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.orientation import join_meshes
+from sdfnet.runs import ComponentCounts, ExtractConfig, RunShape, extract_run, extract_shape
+
+FAR = Similarity([100.0, 0.0, -7.0], 0.1)
+
+
+def test_a_mesh_lies_in_the_world_or_in_the_unit_frame() -> None:
+    run = sphere_run({"ball": 0.5}, similarities={"ball": FAR})
+    world, unit = (extract_shape(run, "ball", resolution=32, frame=frame).mesh for frame in ("world", "unit"))
+    np.testing.assert_allclose(np.linalg.norm(unit.vertices, axis=1), 0.5, atol=2e-3)
+    np.testing.assert_allclose(world.vertices, FAR.to_world(unit.vertices))
+    outward = (world.vertices - FAR.center) / 5.0
+    assert world.vertex_normals is not None
+    np.testing.assert_allclose(world.vertex_normals, outward, atol=0.02)
+
+
+def test_a_code_of_ones_own_is_extracted_in_its_own_frame() -> None:
+    run = sphere_run({"ball": 0.5})
+    shape = RunShape("new", FAR, source="new.obj", content_hash="", closed=True)
+    found = extract_shape(run, shape, latent=torch.tensor([0.1, 0.0, 0.0, 0.3]), resolution=32)
+    np.testing.assert_allclose(found.mesh.bounds.center, [101.0, 0.0, -7.0], atol=0.05)
+    assert found.mesh.signed_volume == pytest.approx(4 / 3 * np.pi * 27, rel=0.05)
+
+
+def beside(*radii: float) -> Mesh:
+    """Return balls side by side, none touching another."""
+    balls = [extract_mesh(Sphere(radius, center=[3.0 * at, 0, 0]), resolution=16) for at, radius in enumerate(radii)]
+    joined = join_meshes(balls)
+    return Mesh(joined.vertices, joined.faces)
+
+
+@pytest.mark.parametrize(
+    ("num_surfaces", "source", "allowed", "kept"),
+    [
+        (1, "a.obj", None, 2),  # 8e-4 of the volume: a speck, since the source has one component; 2.7e-2 is not
+        (3, "a.obj", None, 3),
+        (None, "a.obj", None, 3),
+        (1, "", None, 1),  # Nobody has learned a mix: all goes that is not too large.
+        (1, "", ComponentCounts(2, 0), 2),
+        (3, "a.obj", ComponentCounts(1, 0), 1),
+    ],
+)
+def test_the_source_says_how_many_components_stay(
+    monkeypatch: pytest.MonkeyPatch, num_surfaces: int | None, source: str, allowed: ComponentCounts | None, kept: int
+) -> None:
+    monkeypatch.setattr(sdfnet.runs.extract, "extract_mesh", lambda field, **options: beside(1.0, 0.3, 0.092))
+    shape = RunShape("a", FAR, source=source, content_hash="", closed=True, num_surfaces=num_surfaces)
+    run = sphere_run({"ball": 0.5})
+    found = extract_shape(run, shape, latent=run.latents[0], allowed=allowed)
+    assert (found.num_components, len(found.removed)) == (kept, 3 - kept)
+    assert [each.share for each in found.removed] == sorted((each.share for each in found.removed), reverse=True)
+    everything = extract_shape(run, shape, latent=run.latents[0], allowed=allowed, min_piece=0)
+    assert everything.num_components == 3
+
+
+def test_decimation_keeps_the_normals_of_the_field_and_says_its_error() -> None:
+    run = sphere_run({"ball": 0.5}, similarities={"ball": FAR})
+    found = extract_shape(run, "ball", resolution=32, max_faces=300)
+    assert found.decimated is not None
+    assert found.decimation_error is not None
+    assert len(found.mesh.faces) <= 300 < found.decimated.num_faces_before
+    assert found.decimated.distance == pytest.approx(10 * found.decimation_error)
+    outward = found.mesh.vertices - FAR.center
+    np.testing.assert_allclose(
+        found.mesh.vertex_normals, outward / np.linalg.norm(outward, axis=1, keepdims=True), atol=1e-3
+    )
+    assert extract_shape(run, "ball", resolution=32, max_faces=300, vertex_normals=False).mesh.vertex_normals is None
+
+
+class _OnAnotherDevice(SphereDecoder):
+    """The spheres, for points of the device `meta` only: nothing can be computed there, but calls can be counted."""
+
+    def decode(self, points_BN3: torch.Tensor, conditioned: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        raise AssertionError(f"points on {points_BN3.device}")
+
+
+def test_points_are_made_where_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.device] = []
+
+    def extract(field: object, *, device: torch.device, **options: object) -> Mesh:
+        seen.append(device)
+        return beside(1.0)
+
+    def with_normals(mesh: Mesh, field: object, *, device: torch.device, **options: object) -> Mesh:
+        seen.append(device)
+        return mesh
+
+    monkeypatch.setattr(sdfnet.runs.extract, "extract_mesh", extract)
+    monkeypatch.setattr(sdfnet.runs.extract, "with_field_normals", with_normals)
+    run = sphere_run({"ball": 0.5})
+    shape = RunShape("a", FAR, source="a.obj", content_hash="", closed=True)
+    elsewhere = type(run)(run.directory, {}, _OnAnotherDevice(), run.latents.to("meta"), run.shapes, 0)
+    extract_shape(elsewhere, shape, latent=elsewhere.latents[0], max_faces=100)
+    assert seen == [torch.device("meta")] * 2
+
+
+def test_one_bad_shape_does_not_stop_the_others(tmp_path: Path) -> None:
+    run = sphere_run({"nothing": -1.0, "ball": 0.5, "small": 0.2})
+    config = ExtractConfig(resolution=16, format=("obj", "ply"))
+    done = sdfnet.extract_run(run, ["nothing", "ball", "ball"], tmp_path / "out", config=config)
+    assert list(done.failures) == ["nothing"]
+    assert "no surface at level 0" in done.failures["nothing"]
+    assert done.files == {"ball": (tmp_path / "out" / "ball.obj", tmp_path / "out" / "ball.ply")}
+    assert all(path.is_file() for path in done.files["ball"])
+    extract_run(run, "small", done.out, config=config)
+    shapes = json.loads((done.out / "extract.json").read_text(encoding="utf-8"))["shapes"]
+    assert set(shapes) == {"ball", "small"}
+    assert shapes["ball"] == done.summaries["ball"]
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"project_steps must be 0 or more, got -2"):
+        ExtractConfig(project_steps=-2)
+    with pytest.raises(ValueError, match=r"max_faces must be at least 4 \(a tetrahedron\), got 2"):
+        ExtractConfig(max_faces=2)
