@@ -38,6 +38,7 @@ class GLCanvas:
 
             self._pyrender: Any = pyrender
             self._renderer: Any = pyrender.OffscreenRenderer(*size)
+            self._light_node = _ordered_node(pyrender)
         # PyOpenGL, pyglet and the driver each fail in their own ways: a missing library as ImportError, AttributeError
         # or OSError, a missing driver as GLError, IndexError or AssertionError, a missing display as pyglet's own.
         except Exception as error:
@@ -92,10 +93,24 @@ class GLCanvas:
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = axes.T, axes[2]
         stage.add(lens, pose=pose)
-        for light in LIGHTS:
+        for number, light in enumerate(LIGHTS):
             lamp = pyrender.DirectionalLight(color=list(light.color), intensity=light.intensity)
-            stage.add(lamp, pose=_pose_of_light(light.unit @ axes))
+            stage.add_node(self._light_node(name=str(number), light=lamp, matrix=_pose_of_light(light.unit @ axes)))
         return stage
+
+
+def _ordered_node(pyrender: Any) -> Any:
+    """Return a class of nodes whose hash is their name, a number.
+
+    pyrender adds its lights up in the order of a set. With the hash of an object, its address, that order changes from
+    picture to picture, and with it the last bit of a sum: two equal pictures could differ in a byte.
+    """
+
+    class OrderedNode(pyrender.Node):  # type: ignore[misc]
+        def __hash__(self) -> int:
+            return int(self.name)
+
+    return OrderedNode
 
 
 def _pose_of_light(toward: np.ndarray) -> np.ndarray:

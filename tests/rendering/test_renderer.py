@@ -16,10 +16,10 @@ from sdfnet.fields.primitives import Sphere
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering import renderer as renderer_module
 from sdfnet.rendering.camera import Camera, fit_camera
-from sdfnet.rendering.pyrender_backend import GLUnavailableError
+from sdfnet.rendering.pyrender_backend import GLCanvas, GLUnavailableError
 from sdfnet.rendering.renderer import Backend, Renderer, render_mesh, render_turntable
-from sdfnet.rendering.scene import PaintedMesh
-from sdfnet.rendering.style import Look
+from sdfnet.rendering.scene import PaintedMesh, make_scene
+from sdfnet.rendering.style import LIGHTS, Look
 
 pytestmark = pytest.mark.render
 
@@ -49,6 +49,21 @@ def test_gl_and_rays_agree(ring: Mesh, azimuth: float) -> None:
     assert np.abs(by_gl.astype(int) - by_rays)[inside].mean() < 1.5
     shadowed = [render_mesh(ring, camera=camera, size=SIZE, backend=backend) for backend in ("gl", "rays")]
     assert np.abs(shadowed[0].astype(int) - shadowed[1]).mean() < 1
+
+
+@pytest.mark.usefixtures("need_gl")
+def test_gl_adds_up_its_lights_in_one_order_in_every_picture(ring: Mesh) -> None:
+    """pyrender keeps them in a set. In another order the last bit of the sum, and so a byte of the picture, differs."""
+    camera = fit_camera(ring, size=SIZE)
+    scene = make_scene([ring], camera, color=PLAIN.color)
+    canvas = GLCanvas(SIZE)
+    try:
+        stages = [canvas._stage(scene, camera, SIZE, 0.5) for _ in range(20)]
+    finally:
+        canvas.close()
+    assert {tuple(node.light.intensity for node in stage.light_nodes) for stage in stages} == {
+        tuple(light.intensity for light in LIGHTS)
+    }
 
 
 def test_a_ball_is_as_large_as_perspective_says(backend: Backend) -> None:
