@@ -48,7 +48,7 @@ from sdfnet.training import TrainingConfig
 from sdfnet.training.acceleration import keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.checkpoint import TrainingState, first_latents, make_state
-from sdfnet.training.config import learning_rates, uses_muon
+from sdfnet.training.config import choose_optimizer, learning_rates
 from sdfnet.training.step import train_step
 from sdfnet.training.trainer import choose_precision
 
@@ -109,7 +109,7 @@ def start(store: SampleStore) -> Trainee:
         store, tuple(range(len(store))), config.batch_shapes, config.batch_points, num_surface=0, seed=0
     )
     latents = first_latents(len(store), decoder.latent_size, config)
-    state = make_state(network, latents, device=CPU, muon=uses_muon(config, decoder.kind))
+    state = make_state(network, latents, device=CPU, optimizer=choose_optimizer(config, decoder.kind))
     precision = torch.bfloat16 if choose_precision(config, CPU) == "bfloat16" else torch.float32
     return Trainee(schedule, state, config, precision)
 

@@ -14,7 +14,7 @@ from sdfnet.cli.hydra_app.command import COMMANDS, UsageError, load_command
 from sdfnet.cli.hydra_app.composing import check_complete, compose, hydra_for, to_document
 from sdfnet.cli.hydra_app.resources import conf_folder
 from sdfnet.cli.hydra_app.schema import missing_keys
-from sdfnet.decoders import DECODER_CONFIGS
+from sdfnet.decoders import DECODERS, decoder_configs
 from sdfnet.sampling.shape_samples import PRESETS, SamplerConfig
 
 CONF = conf_folder()
@@ -99,8 +99,8 @@ def test_what_stands_on_top_of_train_reaches_its_parts() -> None:
 
 
 def test_the_decoder_files_are_the_decoders_and_their_values_the_dataclasses() -> None:
-    assert {path.stem for path in (CONF / "decoder").glob("*.yaml")} == set(DECODER_CONFIGS)
-    for name, config_type in DECODER_CONFIGS.items():
+    assert {path.stem for path in (CONF / "decoder").glob("*.yaml")} == set(DECODERS)
+    for name, config_type in decoder_configs().items():
         job = check_complete(load_command("train"), compose_document("train", f"decoder={name}"))
         assert job.decoder == config_type()
 

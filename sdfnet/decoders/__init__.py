@@ -1,60 +1,39 @@
-"""Networks from (points, latents) to signed distance, one file each. Pure torch."""
+"""Networks from (points, latents) to signed distance, one file each, and their registry.
+
+The names below are loaded when first used: the registry alone needs no torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from sdfnet.decoders.base import Decoder as Decoder
-from sdfnet.decoders.deepsdf import DeepSDFConfig as DeepSDFConfig
-from sdfnet.decoders.deepsdf import DeepSDFDecoder as DeepSDFDecoder
-from sdfnet.decoders.fourier import FourierConfig as FourierConfig
-from sdfnet.decoders.fourier import FourierDecoder as FourierDecoder
-from sdfnet.decoders.siren import SirenConfig as SirenConfig
-from sdfnet.decoders.siren import SirenDecoder as SirenDecoder
-from sdfnet.decoders.volume import VolumeConfig as VolumeConfig
-from sdfnet.decoders.volume import VolumeDecoder as VolumeDecoder
+from sdfnet.decoders.registry import DECODERS as DECODERS
+from sdfnet.decoders.registry import DecoderConfig as DecoderConfig
+from sdfnet.decoders.registry import DecoderKind as DecoderKind
+from sdfnet.decoders.registry import LearningRates as LearningRates
+from sdfnet.decoders.registry import build_decoder as build_decoder
+from sdfnet.decoders.registry import decoder_config as decoder_config
+from sdfnet.decoders.registry import decoder_configs as decoder_configs
+from sdfnet.decoders.registry import decoder_kind as decoder_kind
 
-DecoderConfig = VolumeConfig | DeepSDFConfig | FourierConfig | SirenConfig
+if TYPE_CHECKING:
+    from sdfnet.decoders.base import Decoder as Decoder
+    from sdfnet.decoders.deepsdf import DeepSDFConfig as DeepSDFConfig
+    from sdfnet.decoders.fourier import FourierConfig as FourierConfig
+    from sdfnet.decoders.siren import SirenConfig as SirenConfig
+    from sdfnet.decoders.volume import VolumeConfig as VolumeConfig
 
-DECODER_CONFIGS: dict[str, type[DecoderConfig]] = {
-    "volume": VolumeConfig,
-    "deepsdf": DeepSDFConfig,
-    "fourier": FourierConfig,
-    "siren": SirenConfig,
+_HOMES = {
+    "Decoder": "base",
+    "DeepSDFConfig": "deepsdf",
+    "FourierConfig": "fourier",
+    "SirenConfig": "siren",
+    "VolumeConfig": "volume",
 }
 
 
-def decoder_config(options: Mapping[str, Any]) -> DecoderConfig:
-    """Return the options object of `options["kind"]`.
-
-    Raises
-    ------
-    ValueError
-        Unknown kind, unknown option, or a value out of range.
-
-    >>> decoder_config({"kind": "siren", "width": 64}).width
-    64
-    """
-    kind = options.get("kind")
-    if kind not in DECODER_CONFIGS:
-        raise ValueError(f"decoder kind must be one of {', '.join(DECODER_CONFIGS)}, got {kind!r}")
-    config_type = DECODER_CONFIGS[kind]
-    unknown = sorted(set(options) - set(config_type.__dataclass_fields__))
-    if unknown:
-        allowed = ", ".join(config_type.__dataclass_fields__)
-        raise ValueError(f"decoder {kind} has no option {', '.join(unknown)}; it has {allowed}")
-    return config_type(**options)
-
-
-def build_decoder(config: DecoderConfig) -> Decoder:
-    """Build the network that `config` describes, with fresh weights from the global torch generator."""
-    match config:
-        case VolumeConfig():
-            return VolumeDecoder(config)
-        case DeepSDFConfig():
-            return DeepSDFDecoder(config)
-        case FourierConfig():
-            return FourierDecoder(config)
-        case SirenConfig():
-            return SirenDecoder(config)
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"sdfnet.decoders.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'sdfnet.decoders' has no attribute {name!r}")

@@ -15,10 +15,11 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.decoders.layers import latent_product, whole_product, x_product
+from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 
 @dataclass(frozen=True)
-class DeepSDFConfig:
+class DeepSDFConfig(DecoderConfig):
     """Options of `decoder=deepsdf`."""
 
     kind: str = "deepsdf"
@@ -93,3 +94,7 @@ class DeepSDFDecoder(Decoder):
         layer = self.layers[index]
         assert isinstance(layer, nn.Linear)
         return layer
+
+
+# The rates are those of the paper, section 6.
+KIND = DecoderKind(DeepSDFConfig, DeepSDFDecoder, {"adam": LearningRates(5e-4, 1e-3)})

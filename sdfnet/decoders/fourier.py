@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.decoders.layers import latent_product, positional_encoding, x_product
+from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 
 @dataclass(frozen=True)
-class FourierConfig:
+class FourierConfig(DecoderConfig):
     """Options of `decoder=fourier`."""
 
     kind: str = "fourier"
@@ -71,3 +72,6 @@ class FourierDecoder(Decoder):
         for layer in self.after:
             hidden = torch.relu(layer(hidden))
         return self.head(hidden).squeeze(-1)
+
+
+KIND = DecoderKind(FourierConfig, FourierDecoder, {"adam": LearningRates(1e-3, 2e-3)})

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.decoders.layers import whole_product
+from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 
 @dataclass(frozen=True)
-class SirenConfig:
+class SirenConfig(DecoderConfig):
     """Options of `decoder=siren`."""
 
     kind: str = "siren"
@@ -75,3 +76,6 @@ class SirenDecoder(Decoder):
             assert isinstance(layer, nn.Linear)
             hidden = torch.sin(self.frequency * (whole_product(layer, hidden) + shift))
         return self.head(hidden).squeeze(-1)
+
+
+KIND = DecoderKind(SirenConfig, SirenDecoder, {"adam": LearningRates(2e-4, 1e-3)})

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from sdfnet.decoders.base import Decoder
+from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 _HALF_EXTENT = 1.05
 """The volume's outermost samples lie at ±1.05, as the lattice of extraction does."""
 
 
 @dataclass(frozen=True)
-class VolumeConfig:
+class VolumeConfig(DecoderConfig):
     """Options of `decoder=volume`."""
 
     kind: str = "volume"
@@ -95,3 +96,8 @@ class VolumeDecoder(Decoder):
         features = nn.functional.grid_sample(volume_BCRRR, where, align_corners=True, padding_mode="border")
         hidden = self.point_network(features[..., 0, 0].transpose(1, 2))
         return self.head(hidden).squeeze(-1)
+
+
+KIND = DecoderKind(
+    VolumeConfig, VolumeDecoder, {"muon": LearningRates(1.4e-2, 2e-2), "adam": LearningRates(5e-3, 2e-2)}
+)

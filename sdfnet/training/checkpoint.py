@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sdfnet.decoders import Decoder
+from sdfnet.decoders import Decoder, LearningRates
+from sdfnet.decoders.registry import OptimizerKind
 from sdfnet.runs import Run, load_tensors, save_tensors
-from sdfnet.training.config import LearningRates, TrainingConfig
+from sdfnet.training.config import TrainingConfig
 from sdfnet.training.distributed import ALONE, Processes, gather_rows
 from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
 
@@ -65,20 +66,20 @@ def make_state(
     latents: Tensor,
     *,
     device: torch.device,
-    muon: bool = False,
+    optimizer: OptimizerKind = "adam",
     processes: Processes = ALONE,
     compiled: bool = False,
 ) -> TrainingState:
     """Put `decoder` and those of `latents` (S, L) that this process owns under their optimisers on `device`.
 
-    With `muon` the decoder's matrices are moved by Muon, all else by Adam; else everything by Adam.
+    With `optimizer="muon"` Muon moves the decoder's matrices, and Adam all else. With "adam" Adam moves everything.
 
-    Only what training calls is `compiled`, not the decoder itself: measuring and drawing on the way evaluate it at
-    other numbers of points, each of which would have to be compiled anew.
+    Only the two functions that training calls are `compiled`, not the decoder itself. Measurements and previews
+    evaluate the decoder at other numbers of points, and every new number would have to be compiled again.
     """
     decoder.to(device)
     parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
-    matrices = muon_groups(decoder) if muon else {}
+    matrices = muon_groups(decoder) if optimizer == "muon" else {}
     by_muon = {id(weights) for group in matrices.values() for weights in group}
     others = [weights for weights in decoder.parameters() if id(weights) not in by_muon]
     adam = Adam(

@@ -7,6 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from sdfnet.decoders import LearningRates, decoder_kind
+from sdfnet.decoders.registry import OptimizerKind
+
 Precision = Literal["auto", "float32", "bfloat16"]
 OptimizerName = Literal["auto", "muon", "adam"]
 Choice = Literal["auto"] | bool
@@ -27,7 +30,7 @@ class TrainingConfig:
     batch_points: int = 2048
     """Points per shape and step."""
     optimizer: OptimizerName = "auto"
-    """What moves the decoder: auto takes muon for `volume`, for which it was tuned, and adam for the others."""
+    """What moves the decoder: auto takes the one that the decoder was tuned for (muon for volume, adam for others)."""
     learning_rate: float | None = None
     """Peak rate of the decoder; None takes the one tuned for the chosen decoder and optimizer."""
     latent_learning_rate: float | None = None
@@ -100,55 +103,46 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
 
 
-@dataclass(frozen=True)
-class LearningRates:
-    """Peak learning rates of the decoder and of the codes."""
-
-    decoder: float
-    latents: float
-
-
-TUNED_RATES = {
-    ("volume", "muon"): LearningRates(1.4e-2, 2e-2),
-    ("volume", "adam"): LearningRates(5e-3, 2e-2),
-    ("deepsdf", "adam"): LearningRates(5e-4, 1e-3),
-    ("fourier", "adam"): LearningRates(1e-3, 2e-3),
-    ("siren", "adam"): LearningRates(2e-4, 1e-3),
-}
-"""Rates that suit each decoder, by its kind and what moves it; DeepSDF's are those of its paper (section 6)."""
-
 _SHORTEST, _SHORT, _SHORT_POWER = 40, 120, 0.7
 """Between so many steps Muon's tuned rate is larger by (120 / steps)^0.7 (docs/decoders.md)."""
 
 
-def uses_muon(config: TrainingConfig, kind: str) -> bool:
-    """Tell whether Muon moves the matrices of a decoder of this `kind`.
+def choose_optimizer(config: TrainingConfig, kind: str) -> OptimizerKind:
+    """Return what moves the matrices of a decoder of this `kind`; auto is the optimizer that the decoder names first.
 
-    >>> uses_muon(TrainingConfig(), "volume"), uses_muon(TrainingConfig(), "siren")
-    (True, False)
+    >>> choose_optimizer(TrainingConfig(), "volume"), choose_optimizer(TrainingConfig(), "siren")
+    ('muon', 'adam')
     """
-    return config.optimizer == "muon" or (config.optimizer == "auto" and (kind, "muon") in TUNED_RATES)
+    return decoder_kind(kind).default_optimizer if config.optimizer == "auto" else config.optimizer
 
 
 def learning_rates(config: TrainingConfig, kind: str, *, steps: int | None = None) -> LearningRates:
-    """Return the rates that `config` asks for, or those tuned for the decoder `kind` and what moves it.
+    """Return the rates that `config` asks for, or those tuned for the decoder `kind` and its optimizer.
 
-    A training of few `steps` gets a larger rate where Muon's is the tuned one.
+    A training of few `steps` gets a larger rate where Muon's is the tuned one. Codes for which no rate is known get
+    twice the decoder's, as DeepSDF's do.
 
     Raises
     ------
     ValueError
-        Muon for a decoder for which no rate is known, and none given.
+        No rate is tuned for this decoder and optimizer, and none is given.
+
+    >>> learning_rates(TrainingConfig(), "volume"), learning_rates(TrainingConfig(learning_rate=1e-4), "siren")
+    (LearningRates(decoder=0.014, latents=0.02), LearningRates(decoder=0.0001, latents=0.001))
     """
-    name = "muon" if uses_muon(config, kind) else "adam"
-    tuned = TUNED_RATES.get((kind, name))
-    if tuned is None and config.learning_rate is None:
-        raise ValueError(f"no rate is tuned for optimizer={name} with decoder={kind}; give training.learning_rate")
-    latents = (tuned or TUNED_RATES[kind, "adam"]).latents
-    length = min(max(steps or _SHORT, _SHORTEST), _SHORT) if name == "muon" else _SHORT
-    larger = (_SHORT / length) ** _SHORT_POWER
-    decoder = config.learning_rate or (larger * tuned.decoder if tuned else 0.0)
-    return LearningRates(decoder, config.latent_learning_rate or latents)
+    tuned, optimizer = decoder_kind(kind).rates, choose_optimizer(config, kind)
+    decoder = config.learning_rate
+    if decoder is None:
+        if optimizer not in tuned:
+            raise ValueError(
+                f"no learning rate is tuned for decoder={kind} with optimizer={optimizer}; give training.learning_rate"
+            )
+        length = min(max(steps or _SHORT, _SHORTEST), _SHORT) if optimizer == "muon" else _SHORT
+        decoder = (_SHORT / length) ** _SHORT_POWER * tuned[optimizer].decoder
+    # A code is moved by Adam, whatever moves the decoder.
+    known = tuned.get(optimizer) or tuned.get("adam")
+    latents = config.latent_learning_rate or (known.latents if known else 2 * decoder)
+    return LearningRates(decoder, latents)
 
 
 def parse_duration(text: str) -> float:

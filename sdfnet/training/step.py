@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdfnet.decoders import LearningRates
 from sdfnet.training.batches import Batch
 from sdfnet.training.checkpoint import TrainingState, set_learning_rates
-from sdfnet.training.config import LearningRates, TrainingConfig
+from sdfnet.training.config import TrainingConfig
 from sdfnet.training.distributed import sum_in_place
 from sdfnet.training.losses import (
     clamped_residual,

@@ -33,7 +33,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sdfnet.decoders import Decoder, DecoderConfig, build_decoder
+from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, build_decoder
 from sdfnet.files import ensure_folder
 from sdfnet.runs import RUN_FILE, Run, RunShape, load_document, load_run, save_document, save_model, select_shapes
 from sdfnet.sampling import SampleStore
@@ -49,7 +49,7 @@ from sdfnet.training.checkpoint import (
     start_from,
     whole_latents,
 )
-from sdfnet.training.config import LearningRates, TrainingConfig, learning_rates, parse_duration, uses_muon
+from sdfnet.training.config import TrainingConfig, choose_optimizer, learning_rates, parse_duration
 from sdfnet.training.distributed import (
     ALONE,
     Processes,
@@ -157,7 +157,7 @@ def _time_step(
     processes = schedule.processes
     state = make_state(
         copy.deepcopy(decoder), latents, device=device,
-        muon=uses_muon(config, kind), processes=processes, compiled=plan.compiled,
+        optimizer=choose_optimizer(config, kind), processes=processes, compiled=plan.compiled,
     )  # fmt: skip
     rates = learning_rates(config, kind)
     assert config.budget is not None
@@ -404,6 +404,7 @@ def train(
     directory = ensure_folder(directory)
     names = _trained_names(store, shapes, holdout)
     _check_shares(len(names), config, processes)
+    learning_rates(config, decoder.kind)  # Before anything is written: it refuses a decoder without a rate.
     document_config = run_config(store, decoder, config, names=names, holdout=holdout, init=init)
     torch_device = torch.device(device)
     keep_freed_memory()
@@ -431,8 +432,10 @@ def train(
             processes=processes,
         )
         torch.set_rng_state(before)  # timing the plan may have drawn
-        muon, compiled = uses_muon(config, decoder.kind), plan.compiled
-        state = make_state(network, latents, device=torch_device, muon=muon, processes=processes, compiled=compiled)
+        optimizer, compiled = choose_optimizer(config, decoder.kind), plan.compiled
+        state = make_state(
+            network, latents, device=torch_device, optimizer=optimizer, processes=processes, compiled=compiled
+        )
         if resumes:
             load_state(directory, state)
         rates = learning_rates(config, decoder.kind, steps=plan.steps)

@@ -6,18 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from sdfnet.decoders import (
-    DECODER_CONFIGS,
-    DeepSDFConfig,
-    DeepSDFDecoder,
-    SirenConfig,
-    VolumeConfig,
-    build_decoder,
-    decoder_config,
-)
+from sdfnet.decoders import DECODERS, DeepSDFConfig, SirenConfig, VolumeConfig, build_decoder, decoder_config
+from sdfnet.decoders.deepsdf import DeepSDFDecoder
 from sdfnet.decoders.layers import positional_encoding
 
-KINDS = list(DECODER_CONFIGS)
+KINDS = list(DECODERS)
 SMALL = {
     "volume": VolumeConfig(latent_size=8, channels=(8, 8, 4), base_resolution=2, width=16),
     "deepsdf": DeepSDFConfig(latent_size=8, width=32),

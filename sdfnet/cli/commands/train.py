@@ -8,20 +8,25 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import sdfnet
 from sdfnet.cli.commands.sample import SamplingKeys, prepare
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import let_complain, say, say_where
-from sdfnet.decoders import DECODER_CONFIGS, DeepSDFConfig, FourierConfig, SirenConfig, VolumeConfig
+from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SampleStore
 from sdfnet.solids.report import format_reports
 from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run
 from sdfnet.training import train as train_run
+
+if TYPE_CHECKING:
+    AnyDecoderConfig = DecoderConfig
+else:
+    AnyDecoderConfig = Union[tuple(decoder_configs().values())]  # noqa: UP007 (the registry says which)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class TrainConfig(SamplingKeys):
     budget: str | None = "5min"
     steps: int | None = None
     device: str = "auto"
-    decoder: VolumeConfig | DeepSDFConfig | FourierConfig | SirenConfig = field(default_factory=VolumeConfig)
+    decoder: AnyDecoderConfig = field(default_factory=VolumeConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
@@ -138,7 +143,7 @@ COMMAND = Command(
     run=train,
     output_key="run",
     groups=("decoder", "sampler", "workers", "training", "experiment"),
-    choices={"decoder": dict(DECODER_CONFIGS)},
+    choices={"decoder": dict(decoder_configs())},
     interrupted=lambda config: f"What is finished is kept in {config.run}; the same command goes on.",
     examples=(
         "sdfnet train meshes=chairs run=runs/chairs",

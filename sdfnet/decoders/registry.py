@@ -1,0 +1,128 @@
+"""The one registry of decoders: from a name to its options, its network and its tuned learning rates.
+
+A new decoder is one file in this folder, one line in `DECODERS` and one YAML in `conf/decoder/`. The file ends with
+`KIND = DecoderKind(...)`. This module imports no torch: a decoder's module is loaded when its name is first used, so
+that help and completion, which need only the names, start quickly.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from sdfnet.decoders.base import Decoder
+
+DECODERS = {
+    "volume": "sdfnet.decoders.volume",
+    "deepsdf": "sdfnet.decoders.deepsdf",
+    "fourier": "sdfnet.decoders.fourier",
+    "siren": "sdfnet.decoders.siren",
+}
+"""Every decoder by the name that `decoder=` takes, and the module that holds it."""
+
+OptimizerKind = Literal["adam", "muon"]
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The options that every decoder has. Each decoder extends it by its own."""
+
+    kind: str
+    """The decoder's name in `DECODERS`."""
+    latent_size: int
+    """Length of a code."""
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Peak learning rates of the decoder and of the codes."""
+
+    decoder: float
+    latents: float
+
+
+@dataclass(frozen=True)
+class DecoderKind:
+    """One decoder as the program knows it.
+
+    Attributes
+    ----------
+    config : type
+        Its options, a frozen dataclass; every option has a default.
+    network : type
+        The decoder itself, built from an instance of `config`.
+    rates : mapping from an optimizer to LearningRates
+        The rates that were tuned for this decoder; the first optimizer is its default. May be empty: then adam is the
+        default, and a training must be told its learning rate.
+    """
+
+    config: type[DecoderConfig]
+    network: type[Decoder]
+    rates: Mapping[OptimizerKind, LearningRates] = field(default_factory=dict)
+
+    @property
+    def default_optimizer(self) -> OptimizerKind:
+        return next(iter(self.rates), "adam")
+
+
+def decoder_kind(name: object) -> DecoderKind:
+    """Return the decoder of that name.
+
+    Raises
+    ------
+    ValueError
+        No decoder has that name.
+
+    >>> decoder_kind("volume").default_optimizer
+    'muon'
+    """
+    if name not in DECODERS:
+        raise ValueError(f"decoder kind must be one of {', '.join(DECODERS)}, got {name!r}")
+    kind: DecoderKind = importlib.import_module(DECODERS[str(name)]).KIND
+    return kind
+
+
+def decoder_configs() -> dict[str, type[DecoderConfig]]:
+    """Return the options dataclass of every decoder, by name. Loads the module of each.
+
+    >>> list(decoder_configs())
+    ['volume', 'deepsdf', 'fourier', 'siren']
+    """
+    return {name: decoder_kind(name).config for name in DECODERS}
+
+
+def decoder_config(options: Mapping[str, Any]) -> DecoderConfig:
+    """Return the options of the decoder `options["kind"]` as its dataclass.
+
+    Raises
+    ------
+    ValueError
+        Unknown kind, unknown option, or a value out of range.
+
+    >>> decoder_config({"kind": "siren", "latent_size": 64}).latent_size
+    64
+    """
+    kind = options.get("kind")
+    config_type = decoder_kind(kind).config
+    unknown = sorted(set(options) - set(config_type.__dataclass_fields__))
+    if unknown:
+        allowed = ", ".join(config_type.__dataclass_fields__)
+        raise ValueError(f"decoder {kind} has no option {', '.join(unknown)}; it has {allowed}")
+    return config_type(**options)
+
+
+def build_decoder(config: DecoderConfig) -> Decoder:
+    """Build the network that `config` describes, with fresh weights from the global torch generator.
+
+    Raises
+    ------
+    ValueError
+        `config.kind` names another decoder than the one whose options `config` holds.
+    """
+    kind = decoder_kind(config.kind)
+    if not isinstance(config, kind.config):
+        raise ValueError(f"kind={config.kind} needs {kind.config.__name__}, got {type(config).__name__}")
+    return kind.network(config)
