@@ -106,7 +106,7 @@ def _ordered_node(pyrender: Any) -> Any:
     picture to picture, and with it the last bit of a sum: two equal pictures could differ in a byte.
     """
 
-    class OrderedNode(pyrender.Node):  # type: ignore[misc]
+    class OrderedNode(pyrender.Node):
         def __hash__(self) -> int:
             return int(self.name)
 
