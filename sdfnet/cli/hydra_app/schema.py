@@ -40,9 +40,7 @@ def default_values(config_type: type) -> dict[str, Any]:
     """
     hints = get_type_hints(config_type)
     values: dict[str, Any] = {}
-    inherited = [field for field in dataclasses.fields(config_type) if field.name not in config_type.__annotations__]
-    own = [field for field in dataclasses.fields(config_type) if field not in inherited]
-    for field in (*own, *inherited):
+    for field in _own_fields_first(config_type):
         nested = nested_types(hints[field.name])
         if len(nested) > 1:  # A group's option decides which one; see conf/.
             values[field.name] = MISSING
@@ -53,6 +51,10 @@ def default_values(config_type: type) -> dict[str, Any]:
         else:
             values[field.name] = default_values(nested[0]) if nested else MISSING
     return values
+
+
+def _own_fields_first(config_type: type) -> list[dataclasses.Field[Any]]:
+    return sorted(dataclasses.fields(config_type), key=lambda field: field.name not in config_type.__annotations__)
 
 
 def to_plain(value: Any) -> Any:
@@ -109,7 +111,7 @@ def build(config_type: type, document: Mapping[str, Any], where: str = "") -> An
 def check_values(config_type: type, document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """Return the values as the annotated types, INCOMPLETE where one is still to be given; refuse unknown keys."""
     hints = get_type_hints(config_type)
-    names = [field.name for field in dataclasses.fields(config_type) if field.init]
+    names = [field.name for field in _own_fields_first(config_type) if field.init]
     for key in document:
         if key not in names:
             raise unknown_key(key, names, where)
