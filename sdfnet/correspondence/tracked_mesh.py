@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdfnet.fields.base import Field, evaluate
+from sdfnet.extraction.projection import newton_steps
+from sdfnet.fields.base import Field, evaluate, value_and_gradient
 from sdfnet.mesh.edges import face_crosses, sum_at_vertices
 
 CLOSE = 2e-5
@@ -87,37 +88,24 @@ def onto(carried: Carried, field: Field) -> Carried:
 def newton(
     field: Field, points: NDArray[np.float64], reach: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return places nearer the level, with values and gradients; where a step does not help, half of it is next."""
-    best, limit = points.copy(), np.full(len(points), reach)
-    values, slopes = values_and_gradients(field, best)
-    for _ in range(_NEWTON):
-        steep = lengths(slopes)
-        off = np.flatnonzero(np.abs(values) > CLOSE * steep)
-        if not len(off):
-            break
-        step = np.clip(values[off] / steep[off], -limit[off], limit[off])
-        tried = best[off] - (step / steep[off])[:, None] * slopes[off]
-        new_values, new_slopes = values_and_gradients(field, tried)
-        better = np.abs(new_values) < np.abs(values[off])
-        limit[off] = np.where(better, limit[off], np.abs(step) / 2)
-        kept = off[better]
-        best[kept], values[kept], slopes[kept] = tried[better], new_values[better], new_slopes[better]
-    return best, values, slopes
+    """Return points nearer to the surface, with values and gradients there; no step is longer than `reach`."""
+    found = newton_steps(
+        lambda positions: values_and_gradients(field, positions),
+        points,
+        steps=_NEWTON,
+        longest_step=reach,
+        tolerance=CLOSE,
+        smallest_slope=_FLATTEST,
+    )
+    return found.points, found.values, found.gradients
 
 
 def values_and_gradients(
     field: Field, points: NDArray[np.float64], *, chunk_size: int = 8192
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the values (V,) and gradients (V, 3) of `field` at `points` (V, 3), both from one pass."""
-    values, slopes = [], []
-    for part in torch.from_numpy(points).float().split(chunk_size):
-        with torch.inference_mode(False), torch.enable_grad():
-            asked = part.clone().requires_grad_(True)
-            sdf = field(asked)
-            (slope,) = torch.autograd.grad(sdf.sum(), asked)
-        values.append(sdf.detach().double().numpy())
-        slopes.append(slope.double().numpy())
-    return np.concatenate(values), np.concatenate(slopes)
+    sdf, gradients = value_and_gradient(field, torch.from_numpy(points).float(), chunk_size=chunk_size)
+    return sdf.double().numpy(), gradients.double().numpy()
 
 
 def lengths(slopes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,23 +1,104 @@
-"""Newton steps that carry points onto a level of a field: sharper vertices than linear interpolation gives."""
+"""Newton steps that bring points onto a level of a field, and a move of mesh vertices that turns no face over.
+
+All projections of the project are `newton_steps`: those after marching cubes, those of sharp edges and those of tracked
+meshes. Its points are float64 NumPy arrays. `project_to_level` is the same for a field and a tensor of points.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfnet.fields.base import Field, check_points, gradient
+from sdfnet.fields.base import Field, check_points, value_and_gradient
+
+ValueAndGradient = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""From points (N, 3) to values (N,), zero on the level, and their gradients (N, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedPoints:
+    """Points brought nearer to a level.
+
+    Attributes
+    ----------
+    points : (N, 3) float64
+    values : (N,) float64
+        Of the field at `points`, zero on the level.
+    gradients : (N, 3) float64
+        Of the field at `points`.
+    """
+
+    points: NDArray[np.float64]
+    values: NDArray[np.float64]
+    gradients: NDArray[np.float64]
+
+
+def newton_steps(
+    evaluate: ValueAndGradient,
+    points: NDArray[np.float64],
+    *,
+    steps: int,
+    longest_step: float = np.inf,
+    reach: float = np.inf,
+    tolerance: float = 0.0,
+    smallest_slope: float = 1e-6,
+    take_worse: bool = False,
+) -> ProjectedPoints:
+    """Move `points` (N, 3) by Newton steps towards the level where the values are zero.
+
+    A step is `-value * gradient / |gradient|²`. It is taken only if the value at its end is nearer to zero and its end
+    is within `reach`; otherwise a step of half its length is next. Where the field is smooth, the error falls
+    quadratically.
+
+    Parameters
+    ----------
+    longest_step : float
+        Longer steps are shortened to this length.
+    reach : float
+        How far a point may move in all.
+    tolerance : float
+        Distance, to first order, below which a point stays where it is.
+    smallest_slope : float
+        Shorter gradients are taken to be this long. At a saddle the gradient does not point to the surface.
+    take_worse : bool
+        Whether to take steps that lead farther from zero too.
+
+    >>> def evaluate(points):  # the unit sphere as r² - 1
+    ...     return (points**2).sum(axis=1) - 1, 2 * points
+    >>> newton_steps(evaluate, np.array([[1.2, 0.0, 0.0]]), steps=4, longest_step=1.0).points.round(6).tolist()
+    [[1.0, 0.0, 0.0]]
+    """
+    best, limits = points.copy(), np.full(len(points), longest_step)
+    values, gradients = evaluate(best)
+    for _ in range(steps):
+        slopes = np.maximum(np.linalg.norm(gradients, axis=1), smallest_slope)
+        off = np.flatnonzero(np.abs(values) > tolerance * slopes)
+        if not len(off):
+            break
+        lengths = np.clip(values[off] / slopes[off], -limits[off], limits[off])
+        tried = best[off] - np.nan_to_num((lengths / slopes[off])[:, None] * gradients[off])
+        new_values, new_gradients = evaluate(tried)
+        better = (np.abs(new_values) < np.abs(values[off])) | take_worse
+        if np.isfinite(reach):
+            better &= np.linalg.norm(tried - points[off], axis=1) <= reach
+        limits[off] = np.where(better, limits[off], np.abs(lengths) / 2)
+        kept = off[better]
+        best[kept], values[kept], gradients[kept] = tried[better], new_values[better], new_gradients[better]
+    return ProjectedPoints(best, values, gradients)
 
 
 def project_to_level(
     field: Field, points: Tensor, *, steps: int, reach: float, level: float = 0.0, chunk_size: int = 65536
 ) -> Tensor:
-    """Return `points` (N, 3) moved along the field's gradient onto `level`.
+    """Return `points` (N, 3) moved along the field's gradient onto `level`, no farther than `reach` from their start.
 
-    Each step is `-(f - level) * g / |g|²` with g the gradient. Of the places that a point visits, it ends at the one
-    nearest the level (by value) and no farther than `reach` from its start, whatever an approximate field claims. Where
-    the field is smooth, the error falls quadratically with the steps.
+    By `newton_steps` with the field evaluated in the dtype and on the device of `points`. A point never ends farther
+    from the level (by value) than it began, whatever an approximate field claims. The result carries no graph.
 
     Raises
     ------
@@ -34,28 +115,14 @@ def project_to_level(
         raise ValueError(f"steps must be at least 0, got {steps}")
     if not reach > 0:
         raise ValueError(f"reach must be positive, got {reach}")
-    parts = [
-        _project_chunk(field, part, steps=steps, reach=reach, level=level)
-        for part in points.reshape(-1, 3).split(chunk_size)
-    ]
-    return torch.cat(parts).reshape(points.shape) if parts else points.clone()
 
+    def evaluate(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        sdf, gradients = value_and_gradient(field, torch.from_numpy(positions).to(points), chunk_size=chunk_size)
+        return sdf.double().cpu().numpy() - level, gradients.double().cpu().numpy()
 
-def _project_chunk(field: Field, points: Tensor, *, steps: int, reach: float, level: float) -> Tensor:
-    best = points.clone()
-    with torch.no_grad():
-        best_error = (field(points) - level).abs()
-    current = points.clone()
-    for _ in range(steps):
-        slope = gradient(field, current)
-        with torch.no_grad():
-            difference = field(current) - level
-            step = (difference / slope.square().sum(dim=-1).clamp_min(1e-12))[:, None] * slope
-            current = torch.nan_to_num(current - step)
-            error = (field(current) - level).abs()
-            better = (error < best_error) & ((current - points).norm(dim=-1) <= reach)
-            best[better], best_error[better] = current[better], error[better]
-    return best
+    starts = points.detach().double().cpu().numpy().reshape(-1, 3)
+    found = newton_steps(evaluate, starts, steps=steps, reach=reach)
+    return torch.from_numpy(found.points).to(points).reshape(points.shape)
 
 
 _LEAST_AREA = 0.02

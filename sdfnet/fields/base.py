@@ -87,18 +87,30 @@ def evaluate(
     return sdf.reshape(points.shape[:-1])
 
 
+def value_and_gradient(field: Field, points: Tensor, *, chunk_size: int = 65536) -> tuple[Tensor, Tensor]:
+    """Return the values (...) and the raw gradients (..., 3) of `field` at `points` (..., 3), both from one pass.
+
+    By automatic differentiation, in chunks that bound the memory. The results carry no graph.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> sdf, slope = value_and_gradient(Sphere(1.0), torch.tensor([[0.0, 3.0, 0.0]]))
+    >>> sdf.tolist(), slope.tolist()
+    ([2.0], [[0.0, 1.0, 0.0]])
+    """
+    check_points(points)
+    values, gradients = [], []
+    for part in points.reshape(-1, 3).split(chunk_size):
+        with torch.inference_mode(False), torch.enable_grad():  # also where the caller has switched gradients off
+            part = part.detach().clone().requires_grad_(True)
+            sdf = field(part)
+            gradients.append(torch.autograd.grad(sdf.sum(), part)[0])
+        values.append(sdf.detach())
+    return torch.cat(values).reshape(points.shape[:-1]), torch.cat(gradients).reshape(points.shape)
+
+
 def gradient(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
     """Return the raw gradient (..., 3) of `field` at `points` (..., 3) by automatic differentiation, in chunks."""
-    check_points(points)
-    flat = points.reshape(-1, 3)
-    parts = []
-    for start in range(0, len(flat), chunk_size):
-        with torch.inference_mode(False), torch.enable_grad():  # also where the caller has switched gradients off
-            part = flat[start : start + chunk_size].detach().clone().requires_grad_(True)
-            sdf = field(part)
-            (slope,) = torch.autograd.grad(sdf.sum(), part)
-        parts.append(slope)
-    return torch.cat(parts).reshape(points.shape) if parts else torch.zeros_like(points)
+    return value_and_gradient(field, points, chunk_size=chunk_size)[1]
 
 
 def normals(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdfnet.extraction.projection import move_without_flips, project_to_level
+from sdfnet.extraction.projection import move_without_flips, newton_steps, project_to_level
 from sdfnet.fields.base import Field
 from sdfnet.fields.primitives import Sphere
 from sdfnet.geometry.bounds import Bounds
@@ -66,6 +66,31 @@ def test_bad_arguments_are_refused_with_their_value() -> None:
 
 def test_an_empty_batch_stays_empty() -> None:
     assert project_to_level(Sphere(1.0), torch.zeros(0, 3), steps=2, reach=1.0).shape == (0, 3)
+
+
+def _steep_then_flat(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The root of x, whose Newton steps from x > 0 lead to -x, as far from zero as before."""
+    x = points[:, 0]
+    gradients = np.zeros_like(points)
+    gradients[:, 0] = 0.5 / np.sqrt(np.maximum(np.abs(x), 1e-12))
+    return np.sign(x) * np.sqrt(np.abs(x)), gradients
+
+
+def test_a_step_that_does_not_help_is_halved_and_not_taken() -> None:
+    start = np.array([[0.25, 0.0, 0.0]])
+    assert newton_steps(_steep_then_flat, start, steps=1).points.tolist() == start.tolist()
+    assert newton_steps(_steep_then_flat, start, steps=2).points[0, 0] == pytest.approx(0.0, abs=1e-12)
+    assert newton_steps(_steep_then_flat, start, steps=1, take_worse=True).points[0, 0] == pytest.approx(-0.25)
+
+
+def test_points_nearer_than_the_tolerance_stay_and_the_others_take_steps_of_limited_length() -> None:
+    def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return 4 * points[:, 2], np.tile([0.0, 0.0, 4.0], (len(points), 1))
+
+    found = newton_steps(plane, np.array([[0, 0, 0.01], [0, 0, 0.5]]), steps=3, longest_step=0.125, tolerance=0.02)
+    np.testing.assert_array_equal(found.points[:, 2], [0.01, 0.125])
+    np.testing.assert_array_equal(found.values, 4 * found.points[:, 2])
+    np.testing.assert_array_equal(found.gradients, plane(found.points)[1])
 
 
 def test_a_move_that_turns_a_face_over_is_not_made() -> None:

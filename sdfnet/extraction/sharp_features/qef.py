@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.extraction.projection import newton_steps
 from sdfnet.extraction.sparse import Sample
 
 Slope = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -32,8 +33,6 @@ _FLATTEST = 0.05
 
 _ZOOMS = (0.3, 0.1)
 """How near the place found the surface is looked at again, as shares of the first distances."""
-
-_NEWTON_STEPS = 1
 
 _FARTHEST = 1.0
 """How far (in spacings) a point may be put back onto the surface."""
@@ -94,7 +93,7 @@ def find_features(
         among = used[rows]
         nearer = places[rows, None] + zoom * (points[rows] - places[rows, None])
         normals_there = np.zeros_like(nearer)
-        nearer[among], normals_there[among] = put_on_surface(nearer[among], sample, slope)
+        nearer[among], normals_there[among] = _put_on_surface(nearer[among], sample, slope)
         places[rows], are_corners[rows] = meet(nearer, normals_there, among, places[rows])
         spreads[rows] = np.minimum(spreads[rows], widest_angles(normals_there, among))
     rows = np.flatnonzero(spreads > SHARP_ANGLE)
@@ -138,19 +137,19 @@ def widest_angles(normals: NDArray[np.float64], used: NDArray[np.bool_]) -> NDAr
     return np.degrees(np.arccos(np.clip(cosines.min(axis=(1, 2), initial=1.0), -1, 1)))
 
 
-def put_on_surface(
+def _put_on_surface(
     points: NDArray[np.float64], sample: Sample, slope: Slope
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return `points` (N, 3) carried onto the surface by Newton steps, and the unit normals there, (N, 3)."""
-    current = points
-    slopes = slope(current)
-    for _ in range(_NEWTON_STEPS):
-        squares = np.maximum(np.einsum("ij,ij->i", slopes, slopes), 1e-300)
-        step = (sample(current) / squares)[:, None] * slopes
-        lengths = np.linalg.norm(step, axis=1, keepdims=True)
-        current = current - step * np.minimum(1.0, _FARTHEST / np.maximum(lengths, 1e-300))
-        slopes = slope(current)
-    return current, unit(slopes)
+    """Return `points` (N, 3) projected onto the surface by one Newton step, and the unit normals there, (N, 3)."""
+    found = newton_steps(
+        lambda positions: (sample(positions).astype(np.float64), slope(positions)),
+        points,
+        steps=1,
+        longest_step=_FARTHEST,
+        smallest_slope=1e-150,
+        take_worse=True,  # the normals at the new points count, not their distances
+    )
+    return found.points, unit(found.gradients)
 
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
