@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Box
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.sequence import vertex_normals
+from sdfnet.mesh.mesh import Mesh, vertex_normals
 from sdfnet.rendering.camera import Camera, camera_axes
 from sdfnet.rendering.embree_backend import RayTracer, draw_by_rays, pixel_directions
 from sdfnet.rendering.images import load_image

@@ -31,8 +31,9 @@ from sdfnet.correspondence.flow import SteadyMotion, smooth_motion, spread_cente
 from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.tracked_mesh import FAR, Carried, directions, lengths, newton, onto, values_and_gradients
 from sdfnet.fields.base import Field
-from sdfnet.mesh.edges import check_closed, face_crosses, shape_quality, sum_at_vertices
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.edges import require_closed
+from sdfnet.mesh.mesh import Mesh, face_crosses, label_positions, sum_at_vertices
+from sdfnet.mesh.quality import shape_quality, smallest_angles
 
 _SLIDE_BELOW = 0.6
 """Vertices of triangles with a lower quality slide to even them; fully at half of it. (0.6 has an angle of 21° if the
@@ -48,15 +49,6 @@ def turned_over(
     """
     upright = np.einsum("fi,fci->fc", face_crosses(vertices, faces), normals[faces])
     return np.asarray((upright <= 0).all(axis=1))
-
-
-def smallest_angles(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the smallest angle of each triangle, degrees, (F,)."""
-    corners = vertices[faces]
-    forward = np.roll(corners, -1, axis=1) - corners
-    forward /= np.maximum(np.linalg.norm(forward, axis=2, keepdims=True), 1e-300)
-    cosines = -(forward * np.roll(forward, 1, axis=1)).sum(axis=2)
-    return np.asarray(np.degrees(np.arccos(np.clip(cosines, -1, 1)).min(axis=1)))
 
 
 def slides(
@@ -307,13 +299,11 @@ _MOST_STRETCH = 8.0
 
 def settle(mesh: Mesh, field: Field) -> Carried:
     """Weld the vertices of `mesh` that lie at one place, and put it onto the surface of `field`."""
-    places, place_of = np.unique(mesh.vertices, axis=0, return_inverse=True)
-    first_seen = np.full(len(places), len(place_of))
-    np.minimum.at(first_seen, place_of.ravel(), np.arange(len(place_of)))
-    order = np.argsort(first_seen)
-    rank = np.argsort(order)[place_of.ravel()]
-    vertices, faces = places[order], rank[mesh.faces]
-    check_closed(Mesh(vertices, faces))
+    first, place_of = label_positions(mesh.vertices)
+    order = np.argsort(first)
+    rank = np.argsort(order)[place_of]
+    vertices, faces = mesh.vertices[first[order]], rank[mesh.faces]
+    require_closed(faces, len(vertices))
     length = float(np.linalg.norm(vertices[faces] - vertices[np.roll(faces, 1, axis=1)], axis=2).mean())
     on_ground = np.zeros(len(vertices), dtype=bool)
     start = Carried(vertices, vertices, vertices[:, 0], faces, rank, length, spread_centers(vertices), on_ground)

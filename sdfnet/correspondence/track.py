@@ -39,8 +39,7 @@ from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.base import Field, evaluate
 from sdfnet.geometry.bounds import Lattice
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.mesh.edges import face_crosses
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, face_crosses
 from sdfnet.mesh.orientation import split_parts
 from sdfnet.mesh.remesh import collapse_faces, remesh
 
@@ -87,10 +86,7 @@ def without_small_pieces(mesh: Mesh, *, smallest: float) -> Mesh:
     kept = np.abs(volumes) >= smallest * volumes.sum()
     if kept.all():
         return mesh
-    faces = mesh.faces[kept[parts.part_of]]
-    used, compact = np.unique(faces, return_inverse=True)
-    normals = None if mesh.vertex_normals is None else mesh.vertex_normals[used]
-    return Mesh(mesh.vertices[used], compact.reshape(-1, 3), normals)
+    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept[parts.part_of]], mesh.vertex_normals))
 
 
 _MOST_SHARE, _MOST_BARE = 0.02, 0.01

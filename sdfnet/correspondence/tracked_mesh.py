@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sdfnet.extraction.projection import newton_steps
 from sdfnet.fields.base import Field, evaluate, value_and_gradient
-from sdfnet.mesh.edges import face_crosses, sum_at_vertices
+from sdfnet.mesh.mesh import face_crosses, sum_at_vertices
 
 CLOSE = 2e-5
 """Unit frame: vertices nearer to the surface than this are on it."""

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.distance import MeshDistance, SignedDistances, at_sign_jump
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.edges import EdgeTable
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 from sdfnet.sampling.samplers import sample_surface
 
 NUM_POINTS = 30_000
@@ -61,7 +62,7 @@ def bounding_radius(mesh: Mesh) -> float:
     >>> bounding_radius(Mesh([[0, 0, 0], [6, 0, 0], [0, 8, 0], [99, 0, 0]], [[0, 1, 2]]))
     5.0
     """
-    used = mesh.vertices[np.unique(mesh.faces)]
+    used = drop_unreferenced_vertices(mesh).vertices
     return float(np.linalg.norm(used - Bounds.of(used).center, axis=1).max())
 
 
@@ -156,9 +157,8 @@ def _over_hole(found: SignedDistances, open_surface: Surface) -> NDArray[np.bool
 
 def _on_rim(found: SignedDistances, mesh: Mesh) -> NDArray[np.bool_]:
     """Return which closest points lie on an edge of `mesh` that has a single face."""
-    sides = np.sort(np.stack([np.roll(mesh.faces, -1, axis=1), np.roll(mesh.faces, -2, axis=1)], axis=-1), axis=-1)
-    _, inverse, uses = np.unique(sides.reshape(-1, 2), axis=0, return_inverse=True, return_counts=True)
-    is_rim_F3 = (uses[inverse.reshape(-1)] == 1).reshape(-1, 3)  # by the corner opposite to the edge
+    is_boundary = EdgeTable.of(mesh.faces, len(mesh.vertices)).is_boundary
+    is_rim_F3 = np.roll(is_boundary.reshape(-1, 3), -1, axis=1)  # by the corner opposite to the edge
     corners = mesh.triangles[found.faces]
     crosses = mesh.face_crosses[found.faces]
     on_rim = np.zeros(len(found.faces), dtype=bool)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.mesh.edges import label_connected
+from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
+from sdfnet.mesh.mesh import renumber_faces
 
 _SMALLEST = 1e-3
 """Values closer to zero than this share of a spacing are moved away from it before marching cubes, so that every vertex
@@ -81,7 +82,7 @@ def march(values: NDArray[np.float32], *, spacing: float) -> LatticeMesh:
     >>> len(mesh.vertices), len(mesh.faces)
     (6, 8)
     """
-    return merge_vertices(march_cells(values, spacing=spacing))
+    return merge_lattice_vertices(march_cells(values, spacing=spacing))
 
 
 def march_cells(
@@ -148,7 +149,7 @@ def _weights(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return 1 / (np.finfo(np.float32).eps + np.abs(values.astype(np.float64)))
 
 
-def merge_vertices(pieces: LatticePieces) -> LatticeMesh:
+def merge_lattice_vertices(pieces: LatticePieces) -> LatticeMesh:
     """Return the mesh in which vertices at one place that an edge joins are one, where that leaves it closed."""
     rough, vertices = pieces.starts + pieces.shares
     return _merged(rough, vertices, pieces.faces)
@@ -161,7 +162,7 @@ def _merged(rough: NDArray[np.float64], vertices: NDArray[np.float64], faces: ND
     rough, distinct places.
     """
     faces = _without_folds(faces)  # in ambiguous cells marching cubes itself makes some
-    starts, stops = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    starts, stops = half_edge_ends(faces)
     same = (vertices[starts] == vertices[stops]).all(axis=1)
     short = np.stack([starts[same], stops[same]], axis=1)
     mergeable = np.zeros(len(vertices), dtype=bool)
@@ -183,15 +184,14 @@ def _merged(rough: NDArray[np.float64], vertices: NDArray[np.float64], faces: ND
     apart = np.zeros(len(vertices), dtype=bool)
     apart[short] = True
     placed = np.where((apart & ~mergeable)[:, None], rough, vertices)
-    used, compact = np.unique(np.concatenate([label[faces[~near]], merged]), return_inverse=True)
-    return LatticeMesh(placed[used], compact.reshape(-1, 3).astype(np.int64))
+    used, compact = renumber_faces(np.concatenate([label[faces[~near]], merged]), len(placed))
+    return LatticeMesh(placed[used], compact)
 
 
 def _ends_of_unpaired_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:
     """Return the vertices of the edges that do not belong to exactly two of `faces`."""
-    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    keys, count = np.unique(edges[:, 0] * num_vertices + edges[:, 1], return_counts=True)
-    return np.unique(np.concatenate([keys[count != 2] // num_vertices, keys[count != 2] % num_vertices]))
+    edges = EdgeTable.of(faces, num_vertices)
+    return np.unique(edges.ends[edges.counts != 2])
 
 
 def _lowest_connected(edges: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:

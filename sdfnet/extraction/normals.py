@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from sdfnet.fields.base import Field, normals
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, vertex_normals
 
 _CHUNK = 32768
 
@@ -42,14 +42,8 @@ def with_field_normals(
     directions = normals(field, points, chunk_size=_CHUNK).detach().double().cpu().numpy()
     lost = ~(np.linalg.norm(directions, axis=1) > 0.5)
     if np.any(may_crease) or lost.any():
-        summed = _summed_faces(mesh)
+        summed = vertex_normals(mesh.vertices, mesh.faces)
         lost |= may_crease & (np.einsum("ij,ij->i", directions, summed) < _CREASE_COSINE)
         directions[lost] = summed[lost]
     unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
     return Mesh(mesh.vertices, mesh.faces, unit)
-
-
-def _summed_faces(mesh: Mesh) -> NDArray[np.float64]:
-    summed = np.zeros_like(mesh.vertices)
-    np.add.at(summed, mesh.faces.ravel(), np.repeat(mesh.face_crosses, 3, axis=0))
-    return summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-300)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.fields.base import Field, check_points, value_and_gradient
+from sdfnet.mesh.mesh import face_crosses
 
 ValueAndGradient = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """From points (N, 3) to values (N,), zero on the level, and their gradients (N, 3)."""
@@ -141,13 +142,13 @@ def move_without_flips(
     >>> bool((move_without_flips(triangle, over, np.array([[0, 1, 2]])) == triangle).all())
     True
     """
-    before = _crosses(vertices, faces)
+    before = face_crosses(vertices, faces)
     squares = np.einsum("ij,ij->i", before, before)
     watched = squares > 0
     result = moved.copy()
     watch = np.flatnonzero(watched)
     while len(watch):  # A vertex that stays can spoil a face that was good; each round some more stay.
-        after = _crosses(result, faces[watch])
+        after = face_crosses(result, faces[watch])
         bad = np.einsum("ij,ij->i", before[watch], after) < _LEAST_AREA * squares[watch]
         stay = np.unique(faces[watch[bad]])
         stay = stay[(result[stay] != vertices[stay]).any(axis=1)]
@@ -158,8 +159,3 @@ def move_without_flips(
         touched[stay] = True
         watch = np.flatnonzero(watched & touched[faces].any(axis=1))
     return result
-
-
-def _crosses(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    first, second, third = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
-    return np.cross(second - first, third - first)

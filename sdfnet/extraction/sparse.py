@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.extraction.marching_cubes import LatticeMesh, LatticePieces, march_cells, merge_vertices
+from sdfnet.extraction.marching_cubes import LatticeMesh, LatticePieces, march_cells, merge_lattice_vertices
 
 FINEST = 2
 """Cells along a side of the blocks that are visited in full. One cell would ask for more centres than it saves."""
@@ -425,7 +425,7 @@ def march_sparse(
             return None
     if not pieces:
         return None
-    mesh = merge_vertices(weld(pieces, shape))
+    mesh = merge_lattice_vertices(weld(pieces, shape))
     return SparseSurface(mesh, leaves or inside_reaches_border(choice.skipped, shape)) if len(mesh.faces) else None
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.mesh.edges import label_connected
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.edges import EdgeTable
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 from sdfnet.mesh.winding import WindingNumber
 
 NOTHING = -1
@@ -95,16 +95,10 @@ def _surfaces(mesh: Mesh) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
     At every edge of a closed surface as many faces run along it one way as the other.
     """
-    starts, stops = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
-    keys = np.minimum(starts, stops) * np.int64(len(mesh.vertices)) + np.maximum(starts, stops)
-    order = np.argsort(keys)
-    same = keys[order[:-1]] == keys[order[1:]]
-    size = len(mesh.faces)
-    count, surface_of = label_connected(order[:-1][same] // 3, order[1:][same] // 3, size)
-    first = np.flatnonzero(np.concatenate([[True], ~same])) if size else np.zeros(0, dtype=np.int64)
-    balance = np.add.reduceat(np.where(starts < stops, 1, -1)[order], first) if size else first
-    open_edges = np.bincount(surface_of[order[first] // 3], weights=balance != 0, minlength=count)
-    return surface_of, np.asarray(open_edges == 0)
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    count, surface_of = edges.label_faces()
+    is_unbalanced = (edges.balance != 0)[edges.edge_of].reshape(-1, 3).any(axis=1)
+    return surface_of, np.bincount(surface_of, weights=is_unbalanced, minlength=count) == 0
 
 
 def _hosts(
@@ -230,7 +224,7 @@ def _without(mesh: Mesh, pieces: Pieces, dropped: NDArray[np.bool_]) -> CleanMes
     """Return `mesh` without the surfaces `dropped` (C,)."""
     kept = ~dropped[pieces.surface_of]
     return CleanMesh(
-        mesh if kept.all() else _kept(mesh, kept),
+        mesh if kept.all() else drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept], mesh.vertex_normals)),
         kept,
         _removed(mesh, pieces, dropped) if dropped.any() else (),
         int((~pieces.is_cavity & ~dropped).sum()),
@@ -267,18 +261,6 @@ def check_min_piece(share: float) -> None:
         raise ValueError(f"min_piece must be a share of the volume from 0 (keep all) to {LARGEST_LOOSE}, got {share}")
 
 
-def describe_removed(removed: tuple[RemovedPiece, ...]) -> str:
-    """Say in a few words what was removed; empty if nothing was.
-
-    >>> describe_removed((RemovedPiece(2.5e-05, (0.0, 0.0, 0.0), False),))
-    '1 loose piece, the largest 0.0025 % of the volume'
-    """
-    if not removed:
-        return ""
-    plural = "" if len(removed) == 1 else "s"
-    return f"{len(removed)} loose piece{plural}, the largest {100 * removed[0].share:.2g} % of the volume"
-
-
 def _too_small(
     pieces: Pieces, kind: NDArray[np.bool_], min_share: float, allowed: int | None, largest: float
 ) -> NDArray[np.bool_]:
@@ -302,15 +284,6 @@ def _with_contents(pieces: Pieces, dropped: NDArray[np.bool_]) -> NDArray[np.boo
         if not (inside & ~grown).any():
             return grown
         grown |= inside
-
-
-def _kept(mesh: Mesh, faces_kept: NDArray[np.bool_]) -> Mesh:
-    faces = mesh.faces[faces_kept]
-    used = np.zeros(len(mesh.vertices), dtype=bool)
-    used[faces] = True
-    number = np.cumsum(used) - 1
-    normals = None if mesh.vertex_normals is None else mesh.vertex_normals[used]
-    return Mesh(mesh.vertices[used], number[faces], normals)
 
 
 def _removed(mesh: Mesh, pieces: Pieces, dropped: NDArray[np.bool_]) -> tuple[RemovedPiece, ...]:

@@ -1,116 +1,211 @@
-"""The edges of a mesh, closed or not, and what is summed and measured on its faces; for remeshing and tracking.
+"""Edges of triangle meshes, and connected components of graphs.
 
-Which nodes of a graph hang together: faces over edges, edges over vertices, regions over contacts.
+`EdgeTable` is the one table of edges of the project. `label_connected` is the one labelling of connected components.
+A half-edge is one side of one face: half-edge 3 f + k runs from corner k of face f to the next corner of that face.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdfnet.mesh.mesh import Mesh
+
+@dataclass(frozen=True, eq=False)
+class EdgeTable:
+    """The E edges of a mesh of F faces, and the half-edges that run along each. The mesh may be open or non-manifold.
+
+    Attributes
+    ----------
+    faces : (F, 3) int64
+    keys : (E,) int64
+        One ascending number for each edge: lower vertex * num_vertices + higher vertex.
+    edge_of : (3F,) int64
+        The edge of each half-edge.
+    counts : (E,) int64
+        Half-edges on each edge.
+    order : (3F,) int64
+        The half-edges sorted by edge; those of one edge by their number.
+    num_vertices : int
+
+    >>> table = EdgeTable.of(np.array([[0, 1, 2], [2, 1, 3]]), 4)
+    >>> table.ends.tolist(), table.counts.tolist(), table.pairs.tolist()
+    ([[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]], [1, 1, 2, 1, 1], [[1, 3]])
+    """
+
+    faces: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    edge_of: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    order: NDArray[np.int64]
+    num_vertices: int
+
+    @classmethod
+    def of(cls, faces: NDArray[np.int64], num_vertices: int) -> EdgeTable:
+        """Return the table of `faces` (F, 3), which name vertices 0 to num_vertices - 1."""
+        starts, stops = half_edge_ends(faces)
+        keys = np.minimum(starts, stops) * np.int64(num_vertices) + np.maximum(starts, stops)
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
+        is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]
+        edge_of = np.empty(len(keys), dtype=np.int64)
+        edge_of[order] = np.cumsum(is_first) - 1
+        counts = np.diff(np.flatnonzero(np.append(is_first, True)))
+        return cls(faces, ordered[is_first], edge_of, counts, order, num_vertices)
+
+    @functools.cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """The two vertices of each edge, the lower first, (E, 2)."""
+        return np.stack(np.divmod(self.keys, max(self.num_vertices, 1)), axis=1)
+
+    @functools.cached_property
+    def forward(self) -> NDArray[np.bool_]:
+        """Whether each half-edge runs from the lower vertex to the higher, (3F,)."""
+        starts, stops = half_edge_ends(self.faces)
+        return starts < stops
+
+    @property
+    def balance(self) -> NDArray[np.int64]:
+        """Forward half-edges minus backward ones of each edge, (E,): zero everywhere if the mesh is closed."""
+        signs = np.where(self.forward, 1, -1)
+        return np.bincount(self.edge_of, weights=signs, minlength=len(self.counts)).astype(np.int64)
+
+    @property
+    def is_boundary(self) -> NDArray[np.bool_]:
+        """Whether the edge of each half-edge has one face only, (3F,)."""
+        return (self.counts == 1)[self.edge_of]
+
+    @functools.cached_property
+    def pairs(self) -> NDArray[np.int64]:
+        """The two half-edges of each edge with exactly two faces, in the order of the edges, (P, 2)."""
+        return self.order[(self.counts == 2)[self.edge_of[self.order]]].reshape(-1, 2)
+
+    @property
+    def neighbors(self) -> NDArray[np.int64]:
+        """Each half-edge and the next in `order` on the same edge, (K, 2)."""
+        ordered = self.edge_of[self.order]
+        same = ordered[:-1] == ordered[1:]
+        return np.stack([self.order[:-1][same], self.order[1:][same]], axis=1)
+
+    @property
+    def twins(self) -> NDArray[np.int64]:
+        """The other half-edge of the same edge, (3F,); -1 where the edge has not exactly two."""
+        twins = np.full(len(self.edge_of), -1)
+        twins[self.pairs[:, 0]], twins[self.pairs[:, 1]] = self.pairs[:, 1], self.pairs[:, 0]
+        return twins
+
+    @functools.cached_property
+    def sides(self) -> NDArray[np.int64]:
+        """The half-edges of each edge of a closed oriented mesh, the forward one first, (E, 2)."""
+        return np.where(self.forward[self.pairs[:, :1]], self.pairs, self.pairs[:, ::-1])
+
+    @property
+    def beside(self) -> NDArray[np.int64]:
+        """The faces of `sides`, (E, 2)."""
+        return self.sides // 3
+
+    @property
+    def opposite(self) -> NDArray[np.int64]:
+        """The third vertices of the faces of `sides`, (E, 2); for a closed oriented mesh."""
+        return self.faces.ravel()[next_corner(next_corner(self.sides))]
+
+    def lengths(self, vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the length of each edge, (E,)."""
+        return np.linalg.norm(vertices[self.ends[:, 0]] - vertices[self.ends[:, 1]], axis=1)
+
+    def label_faces(self) -> tuple[int, NDArray[np.int64]]:
+        """Return the number of connected components and the component of each face, (F,).
+
+        Faces are connected across every edge that they share; a shared vertex does not connect them.
+        """
+        left, right = self.neighbors.T // 3
+        return label_connected(left, right, len(self.faces))
+
+    def label_patches(self) -> tuple[int, NDArray[np.int64]]:
+        """Return the number of patches and the patch of each face, (F,).
+
+        Faces are connected across edges with exactly two faces, so that non-manifold edges separate patches.
+        """
+        return label_connected(self.pairs[:, 0] // 3, self.pairs[:, 1] // 3, len(self.faces))
 
 
-def check_closed(mesh: Mesh) -> None:
-    """Raise ValueError unless every edge of `mesh` has two faces that run along it in opposite directions."""
-    size = len(mesh.vertices)
-    starts, stops = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
-    forward, backward = np.sort(starts * size + stops), np.sort(stops * size + starts)
-    if len(forward) == 0 or (forward != backward).any() or (forward[1:] == forward[:-1]).any():
-        num_bad = int((~np.isin(forward, backward)).sum() + (forward[1:] == forward[:-1]).sum())
+def half_edge_ends(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first and the last vertex of each half-edge, each (3F,).
+
+    >>> [ends.tolist() for ends in half_edge_ends(np.array([[4, 5, 6]]))]
+    [[4, 5, 6], [5, 6, 4]]
+    """
+    return faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+
+
+def next_corner(corners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the next corner, or half-edge, of the same face.
+
+    >>> next_corner(np.array([0, 1, 2, 3])).tolist()
+    [1, 2, 0, 4]
+    """
+    return corners - corners % 3 + (corners + 1) % 3
+
+
+def label_fans(faces: NDArray[np.int64], pairs: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of fans, and the fan of each face corner, (3F,).
+
+    A fan is a group of faces around one vertex that are connected across the edges of `pairs` (P, 2), half-edges along
+    the same edge. A manifold mesh has one fan at each vertex.
+    """
+    starts = faces.ravel()
+    ends = next_corner(pairs)
+    same_direction = starts[pairs[:, 0]] == starts[pairs[:, 1]]
+    left = np.concatenate([pairs[:, 0], ends[:, 0]])
+    right = np.concatenate(
+        [np.where(same_direction, pairs[:, 1], ends[:, 1]), np.where(same_direction, ends[:, 1], pairs[:, 1])]
+    )
+    return label_connected(left, right, faces.size)
+
+
+def require_closed(faces: NDArray[np.int64], num_vertices: int) -> None:
+    """Raise ValueError unless every edge has two faces that run along it in opposite directions.
+
+    >>> require_closed(np.array([[0, 1, 2]]), 3)
+    Traceback (most recent call last):
+    ...
+    ValueError: the mesh must be closed and manifold, got 3 unpaired of 3 half-edges; repair it, or take one that \
+extract_mesh gives for a surface inside its bounds
+    """
+    table = EdgeTable.of(faces, num_vertices)
+    is_paired = (table.counts == 2) & (table.balance == 0)
+    if not len(faces) or not is_paired.all():
+        num_bad = int((~is_paired)[table.edge_of].sum())
         raise ValueError(
-            f"the mesh must be closed and manifold, got {num_bad} unpaired of {len(forward)} half-edges; "
+            f"the mesh must be closed and manifold, got {num_bad} unpaired of {faces.size} half-edges; "
             "repair it, or take one that extract_mesh gives for a surface inside its bounds"
         )
 
 
 def surplus_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:
-    """Return the edges that are run more often one way than the other, (E, 2), as often as that and that way.
+    """Return the edges with more half-edges in one direction than in the other, (E, 2).
 
-    Without any, winding numbers are whole everywhere off the surface. The mesh may be in pieces, overlap and cross
-    itself; one with a hole or a face turned over has some, and so has one whose vertices are not merged.
+    Each is given in its more frequent direction, as many times as the surplus. If there is none, the winding number
+    is a whole number everywhere off the surface. Such a mesh may have several components, overlap and cross itself.
+    A mesh with a hole, with a face of the wrong orientation or with unmerged vertices has surplus edges.
 
     >>> tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     >>> surplus_edges(tetrahedron, 4).tolist(), surplus_edges(tetrahedron[1:], 4).tolist()
     ([], [[0, 1], [2, 0], [1, 2]])
     """
-    starts, stops = faces.ravel(), faces[:, [1, 2, 0]].ravel()
-    lows, highs = np.minimum(starts, stops), np.maximum(starts, stops)
-    words = ((lows * num_vertices + highs) * 2 + (starts > stops))[lows != highs]
-    words.sort()  # several times faster than an argsort
-    edges = words >> 1
-    firsts = np.flatnonzero(np.concatenate([[True], edges[1:] != edges[:-1]])[: len(edges)])
-    surplus = np.add.reduceat(1 - 2 * (words & 1), firsts) if len(firsts) else np.zeros(0, dtype=np.int64)
-    found = np.repeat(edges.take(firsts), np.abs(surplus))
-    pairs = np.stack([found // num_vertices, found % num_vertices], axis=1)
-    backwards = np.repeat(surplus, np.abs(surplus)) < 0
-    pairs[backwards] = pairs[backwards, ::-1]
-    return pairs
-
-
-def face_crosses(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return outward normals twice as long as the areas, (F, 3)."""
-    a, b, c = (vertices[faces[..., corner]] for corner in range(3))
-    return np.cross(b - a, c - a)
-
-
-def sum_at_vertices(faces: NDArray[np.int64], values: NDArray[np.float64], num_vertices: int) -> NDArray[np.float64]:
-    """Return for each vertex the sum of the `values` (F, K) of the faces around it, (V, K)."""
-    corners = faces.ravel()
-    columns = [np.bincount(corners, weights=np.repeat(column, 3), minlength=num_vertices) for column in values.T]
-    return np.stack(columns, axis=1)
-
-
-def shape_quality(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how even triangles are, (F,): 1 for equal sides, 0 for no area (4√3 area / sum of squared sides)."""
-    squares = (side_lengths(vertices, faces) ** 2).sum(axis=1)
-    return 2 * np.sqrt(3) * np.linalg.norm(face_crosses(vertices, faces), axis=1) / np.maximum(squares, 1e-300)
-
-
-def side_lengths(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the lengths (F, 3) of the sides from each corner to the next."""
-    corners = vertices[faces]
-    return np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
-
-
-@dataclass(frozen=True, eq=False)
-class Edges:
-    """The edges of a closed mesh.
-
-    Attributes
-    ----------
-    ends : (E, 2) int64
-        Lower vertex first.
-    keys : (E,) int64
-        One ascending number for each edge.
-    faces : (E, 2) int64
-        The face that runs from the lower end to the higher, then the other.
-    opposite : (E, 2) int64
-        The third vertex of each of these faces.
-    """
-
-    ends: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    faces: NDArray[np.int64]
-    opposite: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, faces: NDArray[np.int64], num_vertices: int) -> Edges:
-        starts, stops = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-        keys = np.minimum(starts, stops) * num_vertices + np.maximum(starts, stops)
-        sides = np.argsort(2 * keys + (starts > stops)).reshape(-1, 2)  # side 3 f + k: from corner k of face f
-        keys = keys[sides[:, 0]]
-        opposite = faces.ravel()[sides - sides % 3 + (sides + 2) % 3]
-        return cls(np.stack(np.divmod(keys, num_vertices), axis=1), keys, sides // 3, opposite)
-
-    def lengths(self, vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.linalg.norm(vertices[self.ends[:, 0]] - vertices[self.ends[:, 1]], axis=1)
+    table = EdgeTable.of(faces, num_vertices)
+    ends = table.ends
+    surplus = np.where(ends[:, 0] == ends[:, 1], 0, table.balance)  # a face that names a vertex twice has such an edge
+    pairs = np.where((surplus < 0)[:, None], ends[:, ::-1], ends)
+    return np.repeat(pairs, np.abs(surplus), axis=0)
 
 
 def label_connected(left: ArrayLike, right: ArrayLike, size: int) -> tuple[int, NDArray[np.int64]]:
-    """Return how many connected parts a graph has, and the part of each node, (size,).
+    """Return the number of connected components of a graph, and the component of each node, (size,).
+
+    Components are numbered in the order of their lowest nodes.
 
     Parameters
     ----------
@@ -120,7 +215,7 @@ def label_connected(left: ArrayLike, right: ArrayLike, size: int) -> tuple[int, 
     >>> label_connected([0, 3], [1, 1], 4)
     (2, array([0, 0, 1, 0]))
     """
-    from scipy.sparse import coo_array  # Here, since it takes 0.3 s of the start of commands that need none of it.
+    from scipy.sparse import coo_array  # Here, because the import takes 0.3 s and many commands do without.
     from scipy.sparse.csgraph import connected_components
 
     left, right = np.asarray(left, dtype=np.int64), np.asarray(right, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,7 @@ class Mesh:
     @property
     def face_crosses(self) -> NDArray[np.float64]:
         """Cross product of two edges of each face, (F, 3): outward, as long as twice the area."""
-        corners = self.triangles
-        return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        return face_crosses(self.vertices, self.faces)
 
     @property
     def face_areas(self) -> NDArray[np.float64]:
@@ -107,3 +107,90 @@ class Mesh:
 def replace_vertices(mesh: Mesh, vertices: NDArray[np.float64]) -> Mesh:
     """Return `mesh` with other vertex positions; normals are kept (a similarity does not turn them)."""
     return replace(mesh, vertices=vertices)
+
+
+def join_meshes(meshes: Sequence[Mesh]) -> Mesh:
+    """Return one mesh with all faces of `meshes`, in their order; no vertices are merged, and normals are dropped.
+
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> join_meshes([triangle, triangle]).faces.tolist()
+    [[0, 1, 2], [3, 4, 5]]
+    """
+    offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
+    faces = [mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=False)]
+    return Mesh(np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces))
+
+
+def face_crosses(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the cross product of two edges of each face, (F, 3): outward, as long as twice the area.
+
+    >>> face_crosses(np.array([[0.0, 0, 0], [2, 0, 0], [0, 2, 0]]), np.array([[0, 1, 2]])).tolist()
+    [[0.0, 0.0, 4.0]]
+    """
+    a, b, c = (vertices[faces[..., corner]] for corner in range(3))
+    return np.cross(b - a, c - a)
+
+
+def sum_at_vertices(faces: NDArray[np.int64], values: NDArray[np.float64], num_vertices: int) -> NDArray[np.float64]:
+    """Return for each vertex the sum of the `values` (F, K) of the faces around it, (V, K).
+
+    >>> sum_at_vertices(np.array([[0, 1, 2], [2, 1, 3]]), np.array([[1.0], [5.0]]), 4).ravel().tolist()
+    [1.0, 6.0, 6.0, 5.0]
+    """
+    corners = faces.ravel()
+    columns = [np.bincount(corners, weights=np.repeat(column, 3), minlength=num_vertices) for column in values.T]
+    return np.stack(columns, axis=1)
+
+
+def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean of the face normals around each vertex by area, unit length, (V, 3); zero where there are none.
+
+    >>> vertex_normals(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))[0].tolist()
+    [0.0, 0.0, 1.0]
+    """
+    sums = sum_at_vertices(faces, face_crosses(vertices, faces), len(vertices))
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-300)
+
+
+def drop_unreferenced_vertices(mesh: Mesh) -> Mesh:
+    """Return `mesh` without the vertices that no face uses; the others keep their order and their normals.
+
+    >>> drop_unreferenced_vertices(Mesh([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0]], [[1, 2, 3]])).faces.tolist()
+    [[0, 1, 2]]
+    """
+    used, faces = renumber_faces(mesh.faces, len(mesh.vertices))
+    if len(used) == len(mesh.vertices):
+        return mesh
+    return Mesh(mesh.vertices[used], faces, None if mesh.vertex_normals is None else mesh.vertex_normals[used])
+
+
+def renumber_faces(faces: NDArray[np.int64], num_vertices: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the vertices that `faces` use, ascending, (U,), and the faces with these vertices numbered 0 to U - 1.
+
+    >>> [found.tolist() for found in renumber_faces(np.array([[5, 2, 7]]), 9)]
+    [[2, 5, 7], [[1, 0, 2]]]
+    """
+    is_used = np.zeros(num_vertices, dtype=bool)
+    is_used[faces] = True
+    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[faces]
+
+
+def label_positions(
+    vertices: NDArray[np.float64], groups: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return one vertex of each position, (U,), and the number of its position for each vertex, (V,).
+
+    Positions are numbered by x, then y, then z. With `groups` (V,), vertices of different groups are kept apart.
+
+    >>> [found.tolist() for found in label_positions(np.array([[1.0, 0, 0], [0, 0, 0], [1, 0, 0]]))]
+    [[1, 0], [1, 0, 1]]
+    """
+    columns = [*vertices.T] if groups is None else [*vertices.T, groups]
+    order = np.lexsort(columns[::-1])
+    is_new = np.zeros(len(order), dtype=bool)
+    is_new[:1] = True
+    for column in columns:
+        is_new[1:] |= column[order[1:]] != column[order[:-1]]
+    labels = np.empty(len(order), dtype=np.int64)
+    labels[order] = np.cumsum(is_new) - 1
+    return order[is_new], labels

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.mesh.edges import label_connected
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.repair import Edges, drop_unused_vertices, face_patches
+from sdfnet.mesh.edges import EdgeTable, label_connected, label_fans
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 from sdfnet.mesh.winding import WindingNumber, spread_over_surface
 
 NESTING_STEP = 1e-4
@@ -46,11 +45,11 @@ class Parts:
 
     def one(self, part: int) -> Mesh:
         """Return one part as a mesh of its own."""
-        return drop_unused_vertices(Mesh(self.mesh.vertices, self.mesh.faces[self._face_lists[part]]))
+        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[self._face_lists[part]]))
 
     def some(self, chosen: NDArray[np.bool_]) -> Mesh:
         """Return the parts `chosen` (P,) as one mesh."""
-        return drop_unused_vertices(Mesh(self.mesh.vertices, self.mesh.faces[chosen[self.part_of]]))
+        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[chosen[self.part_of]]))
 
     def turned(self, chosen: NDArray[np.bool_]) -> Parts:
         """Return the parts, those `chosen` (P,) inside out."""
@@ -91,8 +90,8 @@ def split_parts(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> Parts:
     Where more than two faces meet at an edge they are paired as wedges of solid, so that parts that touch come apart
     and each is a surface without such edges. `patch` (F,) tells which faces surely belong together.
     """
-    edges = Edges.of(mesh)
-    pairs = _paired_half_edges(mesh, edges, face_patches(edges)[1] if patch is None else patch)
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    pairs = _paired_half_edges(mesh, edges, edges.label_patches()[1] if patch is None else patch)
     num_faces = len(mesh.faces)
     count, part_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, num_faces)
     is_paired = np.zeros(3 * num_faces, dtype=bool)
@@ -101,15 +100,13 @@ def split_parts(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> Parts:
     return Parts(_split_vertices(mesh, pairs), part_of, num_open == 0, np.zeros(count, dtype=bool))
 
 
-def _paired_half_edges(mesh: Mesh, edges: Edges, patch: NDArray[np.int64]) -> NDArray[np.int64]:
+def _paired_half_edges(mesh: Mesh, edges: EdgeTable, patch: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return pairs (P, 2) of half-edges along which two faces continue each other."""
-    order = np.argsort(edges.edge_of, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(edges.counts)[:-1]])
-    two = order[starts[edges.counts == 2][:, None] + np.arange(2)]
-    pairs = [two[edges.forward[two[:, 0]] != edges.forward[two[:, 1]]]]
+    starts = np.cumsum(edges.counts) - edges.counts
+    pairs = [edges.pairs[edges.forward[edges.pairs[:, 0]] != edges.forward[edges.pairs[:, 1]]]]
     body = list(range(int(patch.max(initial=-1)) + 1))  # union-find: patches that were paired are one body
     for edge in np.flatnonzero(edges.counts > 2):
-        around = order[starts[edge] : starts[edge] + edges.counts[edge]]
+        around = edges.order[starts[edge] : starts[edge] + edges.counts[edge]]
         turn = _turn_about_edge(mesh, around, edges.forward)
         pairs.append(around[_match_brackets(turn, patch[around // 3].tolist(), body)])
     return np.concatenate(pairs)
@@ -162,10 +159,7 @@ def _match_brackets(turn: NDArray[np.int64], patch: list[int], body: list[int]) 
 
 def _split_vertices(mesh: Mesh, pairs: NDArray[np.int64]) -> Mesh:
     """Give each fan of faces around a vertex a vertex of its own."""
-    start_a, start_b = pairs[:, 0], pairs[:, 1]
-    stop_a, stop_b = (half // 3 * 3 + (half + 1) % 3 for half in (start_a, start_b))
-    one, other = np.concatenate([start_a, stop_a]), np.concatenate([stop_b, start_b])
-    _, numbers = label_connected(one, other, 3 * len(mesh.faces))
+    _, numbers = label_fans(mesh.faces, pairs)
     _, first = np.unique(numbers, return_index=True)
     return Mesh(mesh.vertices[mesh.faces.reshape(-1)[first]], numbers.reshape(-1, 3))
 
@@ -206,10 +200,3 @@ def cluster_boxes(lower: NDArray[np.float64], upper: NDArray[np.float64], *, mar
     labels = np.empty(len(lower), dtype=np.int64)
     _, labels[order] = label_connected(np.concatenate(rows), np.concatenate(columns), len(lower))
     return labels
-
-
-def join_meshes(meshes: list[Mesh]) -> Mesh:
-    """Put meshes side by side into one, without merging vertices."""
-    offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
-    faces = [mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=False)]
-    return Mesh(np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces))

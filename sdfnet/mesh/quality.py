@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sdfnet.mesh.winding  # noqa: F401  (caps the threads of libigl before that is loaded)
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, face_crosses
 
 POOR_ANGLE = 10.0
 """Degrees: a triangle whose smallest angle is below is poor."""
@@ -42,21 +42,41 @@ def triangle_quality(mesh: Mesh) -> TriangleQuality:
     >>> round(quality.worst_angle, 6), quality.good_share, quality.self_intersections
     (45.0, 1.0, 0)
     """
-    angles = smallest_angles(mesh)
+    angles = smallest_angles(mesh.vertices, mesh.faces)
     return TriangleQuality(float(angles.min()), float((angles >= POOR_ANGLE).mean()), count_self_intersections(mesh))
 
 
-def smallest_angles(mesh: Mesh) -> NDArray[np.float64]:
+def smallest_angles(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the smallest angle of each face, (F,), degrees; 0 for a face without area."""
-    corners = mesh.triangles
+    corners = vertices[faces]
     sides = np.roll(corners, -1, axis=1) - corners
     squared = np.einsum("fij,fij->fi", sides, sides)
-    doubled = np.linalg.norm(mesh.face_crosses, axis=1)
+    doubled = np.linalg.norm(face_crosses(vertices, faces), axis=1)
     # The smallest angle lies between the two longer sides.
     shortest = squared.argmin(axis=1)
     rows = np.arange(len(corners))
     dots = -np.einsum("fi,fi->f", sides[rows, (shortest + 1) % 3], sides[rows, (shortest + 2) % 3])
     return np.degrees(np.where(doubled > 0, np.arctan2(doubled, dots), 0.0))
+
+
+def side_lengths(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the lengths (F, 3) of the sides from each corner to the next.
+
+    >>> side_lengths(np.array([[0.0, 0, 0], [3, 0, 0], [0, 4, 0]]), np.array([[0, 1, 2]])).tolist()
+    [[3.0, 5.0, 4.0]]
+    """
+    corners = vertices[faces]
+    return np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+
+
+def shape_quality(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how even triangles are, (F,): 1 for equal sides, 0 for no area (4√3 area / sum of squared sides).
+
+    >>> shape_quality(np.array([[0.0, 0, 0], [1, 0, 0], [0.5, 0.75**0.5, 0]]), np.array([[0, 1, 2]])).round(9).tolist()
+    [1.0]
+    """
+    squares = (side_lengths(vertices, faces) ** 2).sum(axis=1)
+    return 2 * np.sqrt(3) * np.linalg.norm(face_crosses(vertices, faces), axis=1) / np.maximum(squares, 1e-300)
 
 
 def count_self_intersections(mesh: Mesh) -> int:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from sdfnet.mesh.edges import Edges, check_closed, face_crosses, shape_quality, side_lengths, sum_at_vertices
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.edges import EdgeTable, require_closed
+from sdfnet.mesh.mesh import Mesh, face_crosses, renumber_faces, sum_at_vertices
+from sdfnet.mesh.quality import shape_quality, side_lengths
 
 Project = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From points (V, 3) near the surface to points on it."""
@@ -70,7 +71,7 @@ def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None, it
         raise ValueError(f"edge_length must be positive, got {edge_length}")
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
-    check_closed(mesh)
+    require_closed(mesh.faces, len(mesh.vertices))
     vertices, faces = mesh.vertices, mesh.faces
     for _ in range(iterations):
         vertices, faces = _split_long(vertices, faces, _LONG * edge_length)
@@ -90,8 +91,8 @@ def collapse_faces(mesh: Mesh, chosen: NDArray[np.bool_]) -> Mesh:
     The shortest that the topology allows, of no two faces that are near each other. Vertex normals are dropped.
     """
     vertices, faces = mesh.vertices, mesh.faces
-    edges = Edges.of(faces, len(vertices))
-    candidates = np.flatnonzero(chosen[edges.faces].any(axis=1))
+    edges = EdgeTable.of(faces, len(vertices))
+    candidates = np.flatnonzero(chosen[edges.beside].any(axis=1))
     candidates = candidates[_is_link(edges, candidates, len(vertices))]
     gone, kept = _independent(edges, candidates, edges.lengths(vertices)[candidates], faces, len(vertices))
     target = np.arange(len(vertices))
@@ -105,15 +106,15 @@ def _split_long(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Halve edges longer than `longest` until there is none, of each face its longest first."""
     while True:
-        edges = Edges.of(faces, len(vertices))
+        edges = EdgeTable.of(faces, len(vertices))
         lengths = edges.lengths(vertices)
         candidates = np.flatnonzero(lengths > longest)
         if not len(candidates):
             return vertices, faces
         rank = _ranks(-lengths[candidates])
-        best = _lowest(edges.faces[candidates], rank, len(faces))
-        chosen = candidates[(best[edges.faces[candidates]] == rank[:, None]).all(axis=1)]
-        (a, b), (c, d), (f, g) = edges.ends[chosen].T, edges.opposite[chosen].T, edges.faces[chosen].T
+        best = _lowest(edges.beside[candidates], rank, len(faces))
+        chosen = candidates[(best[edges.beside[candidates]] == rank[:, None]).all(axis=1)]
+        (a, b), (c, d), (f, g) = edges.ends[chosen].T, edges.opposite[chosen].T, edges.beside[chosen].T
         middle = len(vertices) + np.arange(len(chosen))
         vertices = np.concatenate([vertices, (vertices[a] + vertices[b]) / 2])
         faces = faces.copy()
@@ -129,7 +130,7 @@ def _collapse_short(
 
     An edge stays where the topology or a normal would change, or an edge would become longer than `longest`.
     """
-    edges = Edges.of(faces, len(vertices))
+    edges = EdgeTable.of(faces, len(vertices))
     lengths = edges.lengths(vertices)
     candidates = np.flatnonzero(lengths < shortest)
     candidates = candidates[_is_link(edges, candidates, len(vertices))]
@@ -149,7 +150,7 @@ def _collapse_short(
 
 
 def _independent(
-    edges: Edges,
+    edges: EdgeTable,
     candidates: NDArray[np.int64],
     costs: NDArray[np.float64],
     faces: NDArray[np.int64],
@@ -164,7 +165,7 @@ def _independent(
     return edges.ends[chosen].T
 
 
-def _is_link(edges: Edges, candidates: NDArray[np.int64], num_vertices: int) -> NDArray[np.bool_]:
+def _is_link(edges: EdgeTable, candidates: NDArray[np.int64], num_vertices: int) -> NDArray[np.bool_]:
     """Whether collapsing each of the `candidates` keeps the topology: its ends have two common neighbours, no more."""
     ones = np.ones(2 * len(edges.ends), dtype=np.int32)
     rows, columns = edges.ends.ravel(), edges.ends[:, ::-1].ravel()
@@ -178,7 +179,7 @@ def _is_link(edges: Edges, candidates: NDArray[np.int64], num_vertices: int) -> 
 def _even_valences(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.int64]:
     """Flip edges, several independent sets in a row, where that brings the valences of the four vertices nearer 6."""
     for _ in range(_ROUNDS):
-        edges = Edges.of(faces, len(vertices))
+        edges = EdgeTable.of(faces, len(vertices))
         valence = np.bincount(edges.ends.ravel(), minlength=len(vertices)) - 6
         before = np.abs(valence[edges.ends]).sum(axis=1) + np.abs(valence[edges.opposite]).sum(axis=1)
         after = np.abs(valence[edges.ends] - 1).sum(axis=1) + np.abs(valence[edges.opposite] + 1).sum(axis=1)
@@ -189,13 +190,13 @@ def _even_valences(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> N
         four = np.concatenate([edges.ends[candidates], edges.opposite[candidates]], axis=1)
         rank = _ranks((after - before)[candidates])
         chosen = candidates[(_lowest(four, rank, len(vertices))[four] == rank[:, None]).all(axis=1)]
-        (a, b), (c, d), (f, g) = edges.ends[chosen].T, edges.opposite[chosen].T, edges.faces[chosen].T
+        (a, b), (c, d), (f, g) = edges.ends[chosen].T, edges.opposite[chosen].T, edges.beside[chosen].T
         faces = faces.copy()
         faces[f], faces[g] = np.stack([c, a, d], axis=1), np.stack([d, b, c], axis=1)
     return faces
 
 
-def _may_flip(edges: Edges, candidates: NDArray[np.int64], vertices: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _may_flip(edges: EdgeTable, candidates: NDArray[np.int64], vertices: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether the other diagonal is not an edge yet and neither of the two new faces turns away or is a sliver."""
     (a, b), (c, d) = edges.ends[candidates].T, edges.opposite[candidates].T
     keys = np.minimum(c, d) * len(vertices) + np.maximum(c, d)
@@ -251,6 +252,5 @@ def _names_twice(faces: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _compact(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    used = np.zeros(len(vertices), dtype=bool)
-    used[faces] = True
-    return vertices[used], (np.cumsum(used) - 1)[faces]
+    used, faces = renumber_faces(faces, len(vertices))
+    return vertices[used], faces

@@ -12,40 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.mesh.edges import label_connected
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, label_positions
 from sdfnet.mesh.winding import libigl
-
-
-@dataclass(frozen=True, eq=False)
-class Edges:
-    """The edges of a mesh and the half-edges (3 * face + corner, from that corner to the next) that run along them.
-
-    Attributes
-    ----------
-    edge_of : (3F,) int64
-        The edge of each half-edge.
-    forward : (3F,) bool
-        Whether the half-edge runs from the lower vertex number to the higher.
-    counts : (E,) int64
-        Faces on each edge.
-    """
-
-    edge_of: NDArray[np.int64]
-    forward: NDArray[np.bool_]
-    counts: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, mesh: Mesh) -> Edges:
-        start, stop = mesh.faces.reshape(-1), np.roll(mesh.faces, -1, axis=1).reshape(-1)
-        keys = np.minimum(start, stop) * len(mesh.vertices) + np.maximum(start, stop)
-        _, edge_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        return cls(edge_of, start < stop, counts)
-
-    @property
-    def balance(self) -> NDArray[np.int64]:
-        """Half-edges that run forward less those that run back, (E,): all zero if the mesh is closed and oriented."""
-        return np.bincount(self.edge_of, weights=np.where(self.forward, 1, -1), minlength=len(self.counts)).astype(int)
 
 
 def merge_vertices(mesh: Mesh) -> Mesh:
@@ -56,43 +25,30 @@ def merge_vertices(mesh: Mesh) -> Mesh:
     >>> merge_vertices(Mesh([[0, 0, 0], [1, 0, 0], [0, 0, 0], [9, 9, 9]], [[0, 1, 2]])).faces.tolist()
     [[0, 1, 0]]
     """
-    used = drop_unused_vertices(mesh)
+    used = drop_unreferenced_vertices(mesh)
     start, stop = used.faces[:, :2].reshape(-1), used.faces[:, 1:].reshape(-1)
     count, part_of = label_connected(start, stop, len(used.vertices))
     if count > 1:
         apart = _merge_within(used, part_of)
-        edges = Edges.of(apart)
+        edges = EdgeTable.of(apart.faces, len(apart.vertices))
         is_torn = (edges.counts != 2)[edges.edge_of].reshape(-1, 3).any(axis=1)
         is_open = np.bincount(part_of[used.faces[:, 0]], weights=is_torn, minlength=count) > 0
         part_of = np.where(is_open[part_of], -1, part_of)
     return _merge_within(used, part_of)
 
 
-def _merge_within(mesh: Mesh, part_of: NDArray[np.integer]) -> Mesh:
+def _merge_within(mesh: Mesh, part_of: NDArray[np.int64]) -> Mesh:
     """Merge vertices at the same place and of the same part."""
-    keys = np.column_stack([mesh.vertices + 0.0, part_of])  # adding zero makes -0.0 equal to 0.0
-    merged, _, numbers = libigl().remove_duplicate_vertices(keys, 0.0)
-    return Mesh(merged[:, :3], numbers[mesh.faces])
-
-
-def drop_unused_vertices(mesh: Mesh) -> Mesh:
-    """Drop the vertices that no face uses; the others keep their order. Vertex normals are dropped.
-
-    >>> drop_unused_vertices(Mesh([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0]], [[1, 2, 3]])).faces.tolist()
-    [[0, 1, 2]]
-    """
-    is_used = np.zeros(len(mesh.vertices), dtype=bool)
-    is_used[mesh.faces] = True
-    return Mesh(mesh.vertices[is_used], (np.cumsum(is_used) - 1)[mesh.faces])
+    first, numbers = label_positions(mesh.vertices, part_of)
+    return Mesh(mesh.vertices[first] + 0.0, numbers[mesh.faces])  # adding zero makes -0.0 equal to 0.0
 
 
 def weld_borders(mesh: Mesh, *, tolerance: float) -> Mesh:
     """Merge border vertices within `tolerance` of one another, where rounding has torn an edge apart."""
     from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
 
-    edges = Edges.of(mesh)
-    on_border = (edges.counts == 1)[edges.edge_of].reshape(-1, 3)
-    border = np.unique(np.concatenate([mesh.faces[on_border], np.roll(mesh.faces, -1, axis=1)[on_border]]))
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    border = np.unique(np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary])
     pairs = cKDTree(mesh.vertices[border]).query_pairs(tolerance, output_type="ndarray")
     if len(pairs) == 0:
         return mesh
@@ -112,7 +68,7 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
     twice = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])
     proper = Mesh(mesh.vertices, faces[~twice])
     flat = proper.face_areas == 0
-    if not flat.any() or (Edges.of(proper).counts % 2 == 0).all():
+    if not flat.any() or (EdgeTable.of(proper.faces, len(proper.vertices)).counts % 2 == 0).all():
         return proper
     return Mesh(mesh.vertices, proper.faces[~flat])
 
@@ -149,21 +105,14 @@ def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[n
     All faces of such a patch were `doubled`, it has a rim, and on all of that an odd number of faces meet, three or
     more.
     """
-    edges = Edges.of(mesh)
-    num_patches, patch = face_patches(edges)
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    num_patches, patch = edges.label_patches()
     faces_at = edges.counts[edges.edge_of].reshape(-1, 3)
     rim = (faces_at != 2).any(axis=1)
     loose = ((faces_at != 2) & ((faces_at % 2 == 0) | (faces_at == 1))).any(axis=1)
     has_rim = np.bincount(patch, weights=rim, minlength=num_patches) > 0
     is_loose = np.bincount(patch, weights=loose | ~doubled, minlength=num_patches) > 0
     return (has_rim & ~is_loose)[patch], patch
-
-
-def face_patches(edges: Edges) -> tuple[int, NDArray[np.int64]]:
-    """Return the number of patches and the patch of each face (F,): faces joined across edges of exactly two faces."""
-    half = np.flatnonzero(edges.counts[edges.edge_of] == 2)
-    pairs = half[np.argsort(edges.edge_of[half], kind="stable")].reshape(-1, 2) // 3
-    return label_connected(pairs[:, 0], pairs[:, 1], len(edges.edge_of) // 3)
 
 
 def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
@@ -208,12 +157,10 @@ def measure_borders(mesh: Mesh) -> Borders:
     >>> measure_borders(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
     Borders(num_edges=3, num_holes=1, area=0.5)
     """
-    edges = Edges.of(mesh)
-    border = np.flatnonzero(edges.counts[edges.edge_of] == 1)
-    if len(border) == 0:
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    if not edges.is_boundary.any():
         return Borders(0, 0, 0.0)
-    start = mesh.faces.reshape(-1)[border]
-    stop = np.roll(mesh.faces, -1, axis=1).reshape(-1)[border]
+    start, stop = np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary]
     _, labels = label_connected(start, stop, len(mesh.vertices))
     names, loop = np.unique(labels[start], return_inverse=True)
     a, b = mesh.vertices[start], mesh.vertices[stop]
@@ -221,4 +168,4 @@ def measure_borders(mesh: Mesh) -> Borders:
     total = np.bincount(loop, weights=lengths)
     centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
     fans = np.cross(a - centers[loop], b - centers[loop])
-    return Borders(len(border), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))
+    return Borders(len(start), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, vertex_normals
 
 _LINEAR_FROM = 0.04045
 """Below this stored value sRGB is a straight line (IEC 61966-2-1)."""
@@ -156,7 +156,7 @@ class MovingMesh:
         return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
 
 
-def join_meshes(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
+def join_frames(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
     """Return consecutive `meshes` with the same faces as one piece; normals that some of them lack are worked out.
 
     `colors` are those of `MovingMesh`.
@@ -167,7 +167,7 @@ def join_meshes(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None 
         No meshes, or faces that differ (the message says where).
 
     >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
-    >>> join_meshes(0, [triangle, triangle]).vertices.shape
+    >>> join_frames(0, [triangle, triangle]).vertices.shape
     (2, 3, 3)
     """
     if not meshes:
@@ -182,24 +182,6 @@ def join_meshes(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None 
     ]
     vertices = np.stack([mesh.vertices for mesh in meshes])
     return MovingMesh(start, vertices, first.faces, normals=np.stack(normals), colors=colors)
-
-
-def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean of the face normals around each vertex by area, unit length, (V, 3); zero where there are none.
-
-    >>> vertex_normals(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))[0].tolist()
-    [0.0, 0.0, 1.0]
-    """
-    crosses = Mesh(vertices, faces).face_crosses
-    sums = np.stack(
-        [
-            np.bincount(faces.reshape(-1), weights=np.repeat(crosses[:, axis], 3), minlength=len(vertices))
-            for axis in range(3)
-        ],
-        axis=1,
-    )
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
 
 
 def check_order(order: Sequence[int], *, num_frames: int) -> None:

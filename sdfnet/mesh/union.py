@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import Parts, cluster_boxes, join_meshes, split_parts
+from sdfnet.mesh.mesh import Mesh, join_meshes
+from sdfnet.mesh.orientation import Parts, cluster_boxes, split_parts
 from sdfnet.mesh.winding import SURFACE_STEP, WindingNumber, probe_sides, spread_over_surface
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sdfnet.mesh.edges import label_connected
+from sdfnet.mesh.edges import EdgeTable, label_fans
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.orientation import Parts
 from sdfnet.mesh.winding import WindingNumber
@@ -71,36 +70,25 @@ def check_closed(mesh: Mesh) -> Closedness:
     3 open edges
     """
     faces = mesh.faces
-    sides = np.roll(faces, -1, axis=1)
-    keys = np.minimum(faces, sides) * len(mesh.vertices) + np.maximum(faces, sides)
-    _, edge_of, uses = np.unique(keys, return_inverse=True, return_counts=True)
-    edge_of = edge_of.reshape(-1)
-    balance = np.bincount(edge_of, weights=np.where(faces < sides, 1, -1).ravel(), minlength=len(uses))
-    num_open, num_crowded = int((uses == 1).sum()), int((uses > 2).sum())
-    num_twisted = int(((uses == 2) & (balance != 0)).sum())
-    paired = uses[edge_of] == 2
-    pairs = np.argsort(np.where(paired, edge_of, -1), kind="stable")[int((~paired).sum()) :].reshape(-1, 2)
+    edges = EdgeTable.of(faces, len(mesh.vertices))
+    num_open, num_crowded = int((edges.counts == 1).sum()), int((edges.counts > 2).sum())
+    num_twisted = int(((edges.counts == 2) & (edges.balance != 0)).sum())
     return Closedness(
         num_open,
         num_crowded,
         num_twisted,
-        _count_pinched(faces, pairs),
+        _count_pinched(edges),
         _count_degenerate(mesh),
-        0 if num_open or num_crowded or num_twisted else _count_turned(mesh, pairs),
+        0 if num_open or num_crowded or num_twisted else _count_turned(mesh, edges),
     )
 
 
-def _count_pinched(faces: NDArray[np.int64], pairs: NDArray[np.int64]) -> int:
-    """Return how many vertices have more than one fan of faces. `pairs` (P, 2) are sides 3 * face + corner."""
-    twins = faces.ravel()
-    ends = pairs // 3 * 3 + (pairs + 1) % 3  # the corners at the far ends
-    same_way = twins[pairs[:, 0]] == twins[pairs[:, 1]]
-    left = np.concatenate([pairs[:, 0], ends[:, 0]])
-    right = np.concatenate([np.where(same_way, pairs[:, 1], ends[:, 1]), np.where(same_way, ends[:, 1], pairs[:, 1])])
-    num_fans, fan_of = label_connected(left, right, faces.size)
+def _count_pinched(edges: EdgeTable) -> int:
+    """Return how many vertices have more than one fan of faces."""
+    num_fans, fan_of = label_fans(edges.faces, edges.pairs)
     vertex_of_fan = np.empty(num_fans, dtype=np.int64)
-    vertex_of_fan[fan_of] = twins
-    return int((np.bincount(vertex_of_fan) > 1).sum()) if len(faces) else 0
+    vertex_of_fan[fan_of] = edges.faces.ravel()
+    return int((np.bincount(vertex_of_fan) > 1).sum())
 
 
 def _count_degenerate(mesh: Mesh) -> int:
@@ -109,9 +97,9 @@ def _count_degenerate(mesh: Mesh) -> int:
     return int((mesh.face_areas <= _FLAT * longest**2).sum())
 
 
-def _count_turned(mesh: Mesh, pairs: NDArray[np.int64]) -> int:
+def _count_turned(mesh: Mesh, edges: EdgeTable) -> int:
     """Return how many components of a closed mesh are inward without being a cavity, or outward within another."""
-    count, part_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, len(mesh.faces))
+    count, part_of = edges.label_patches()
     parts = Parts(mesh, part_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
     is_outward = parts.volumes() > 0
     if count <= 1:

@@ -25,7 +25,7 @@ from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.usd import save_usd
 from sdfnet.mesh.io.write import save_animated_glb, save_mesh
 from sdfnet.mesh.mesh import Mesh, replace_vertices
-from sdfnet.mesh.sequence import MovingMesh, join_meshes
+from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.morphs.film import ground_travel, painted_by_travel
 from sdfnet.morphs.plan import MorphConfig, MorphFrame
 from sdfnet.morphs.report import measure_frame
@@ -82,7 +82,7 @@ def _pieces(sequence: MorphSequence, *, follow: bool) -> Iterator[MovingMesh]:
     for _, run in itertools.groupby(range(len(ranks)), key=ranks.__getitem__):
         indices = list(run)
         colors = None if first is None else np.stack([_colors(sequence, index, first) for index in indices])
-        yield join_meshes(indices[0], [_mesh(sequence, index, follow=follow) for index in indices], colors=colors)
+        yield join_frames(indices[0], [_mesh(sequence, index, follow=follow) for index in indices], colors=colors)
 
 
 def _colors(sequence: MorphSequence, index: int, first: MeshDistance) -> NDArray[np.floating]:

@@ -26,7 +26,7 @@ from sdfnet.evaluation.report import source_surface
 from sdfnet.files import write_json
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, sum_at_vertices
 from sdfnet.mesh.quality import triangle_quality
 from sdfnet.mesh.topology import components_and_genus
 from sdfnet.morphs.plan import MorphFrame
@@ -77,8 +77,7 @@ def surface_travel_between(before: Mesh, after: Mesh) -> tuple[float, float]:
 
 def vertex_areas(mesh: Mesh) -> NDArray[np.float64]:
     """Return a third of the area of the faces around each vertex, (V,)."""
-    thirds = np.repeat(mesh.face_areas / 3, 3)
-    return np.asarray(np.bincount(mesh.faces.ravel(), weights=thirds, minlength=len(mesh.vertices)), dtype=np.float64)
+    return sum_at_vertices(mesh.faces, mesh.face_areas[:, None] / 3, len(mesh.vertices))[:, 0]
 
 
 REPORT_FILE = "morph.json"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, label_positions
 from sdfnet.rendering.camera import Camera
 from sdfnet.rendering.style import Color, check_color, to_linear
 
@@ -131,8 +131,7 @@ def crease_normals(mesh: Mesh, *, crease_angle: float = CREASE_ANGLE) -> NDArray
     True
     """
     crosses, normals = mesh.face_crosses, mesh.face_normals
-    _, place = np.unique(mesh.vertices, axis=0, return_inverse=True)
-    corners = place.reshape(-1)[mesh.faces.ravel()]
+    corners = label_positions(mesh.vertices)[1][mesh.faces.ravel()]
     order = np.argsort(corners, kind="stable")
     valence = np.bincount(corners)
     start = np.cumsum(valence) - valence

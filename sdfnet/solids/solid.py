@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import Parts, join_meshes, split_parts, turn_parts
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, join_meshes
+from sdfnet.mesh.orientation import Parts, split_parts, turn_parts
 from sdfnet.mesh.repair import (
     Borders,
     drop_degenerate_faces,
     drop_duplicate_faces,
-    drop_unused_vertices,
     measure_borders,
     merge_vertices,
     orient_patches,
@@ -154,7 +153,7 @@ def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
         notes.append(f"{num_duplicates} duplicate faces dropped")
     if num_walls:
         notes.append(f"{num_walls} faces of walls between touching parts dropped")
-    return drop_unused_vertices(clean), notes
+    return drop_unreferenced_vertices(clean), notes
 
 
 def _with_winding(clean: Mesh, oriented: Mesh, parts: Parts) -> Mesh:
@@ -186,7 +185,7 @@ def _assemble(given: Mesh, turned: Mesh, parts: Parts, union: Union, frame: Simi
         is_given = turned.faces.shape == given.faces.shape and turned.vertices.shape == given.vertices.shape
         return given if is_given and (turned.triangles == given.triangles).all() else turned
     kept = Mesh(turned.vertices, turned.faces[union.kept[parts.part_of]])
-    return join_meshes([drop_unused_vertices(kept), *(united.to_world(frame) for united in union.united)])
+    return join_meshes([drop_unreferenced_vertices(kept), *(united.to_world(frame) for united in union.united)])
 
 
 def _sides(unit_mesh: Mesh, parts: Parts) -> Sides:

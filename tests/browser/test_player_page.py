@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.sequence import MovingMesh, join_meshes
+from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.rendering.camera import UpAxis, fit_camera
 from sdfnet.rendering.images import load_image
 from sdfnet.rendering.renderer import render_mesh
@@ -35,7 +35,7 @@ def frames(place: float = 0.0) -> list[Mesh]:
 
 
 def pieces(meshes: list[Mesh]) -> list[MovingMesh]:
-    return [join_meshes(0, meshes[:3]), join_meshes(3, meshes[3:4]), join_meshes(4, meshes[4:])]
+    return [join_frames(0, meshes[:3]), join_frames(3, meshes[3:4]), join_frames(4, meshes[4:])]
 
 
 def painted(path: Path, width: int, height: int) -> NDArray[np.bool_]:
@@ -108,7 +108,7 @@ def test_colors_of_vertices_blend_from_frame_to_frame(tmp_path: Path) -> None:
     tints = np.array([[0.0, 0, 0], [0.8, 0, 0], [1, 1, 1]])
     colors = np.repeat(tints[:, None], len(meshes[0].vertices), axis=1)
     camera = fit_camera(meshes, size=SIZE)
-    pieces = [join_meshes(0, meshes[:2], colors=colors[:2]), join_meshes(2, meshes[2:], colors=colors[2:])]
+    pieces = [join_frames(0, meshes[:2], colors=colors[:2]), join_frames(2, meshes[2:], colors=colors[2:])]
     save_player(pieces, tmp_path / "morph.html", camera=camera, config=PlayerConfig(size=SIZE))
     plain = FLAT.replace("ambient = [0, 0, 0]", "ambient = [1 / 0.72, 1 / 0.72, 1 / 0.72]")
     shots = [script(f"{at}", f"seek({at})", wait=200, picture=f"{at}.png") for at in (0, 0.5, 1, 2)]

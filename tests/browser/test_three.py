@@ -14,7 +14,7 @@ from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.write import Axis, save_animated_glb
 from sdfnet.mesh.mesh import Mesh, replace_vertices
-from sdfnet.mesh.sequence import MovingMesh, SkinWeights, join_meshes
+from sdfnet.mesh.sequence import MovingMesh, SkinWeights, join_frames
 from sdfnet.morphs import MorphConfig, make_morph
 from sdfnet.morphs.store import load_stored
 from sdfnet.rendering.camera import fit_camera
@@ -51,14 +51,14 @@ def tracked() -> list[Mesh]:
 
 def half_way(meshes: list[Mesh]) -> Mesh:
     """Return the mean of two meshes and of their normals, as morph targets give it."""
-    one, other = (join_meshes(0, [mesh]) for mesh in meshes)
+    one, other = (join_frames(0, [mesh]) for mesh in meshes)
     return Mesh((one.vertices + other.vertices)[0] / 2, one.faces, (one.normals + other.normals)[0] / 2)
 
 
 def pieces_of(meshes: list[Mesh], *cuts: int) -> list[MovingMesh]:
     """Return pieces that begin at frame 0 and at `cuts`."""
     bounds = [0, *cuts, len(meshes)]
-    return [join_meshes(start, meshes[start:stop]) for start, stop in itertools.pairwise(bounds)]
+    return [join_frames(start, meshes[start:stop]) for start, stop in itertools.pairwise(bounds)]
 
 
 def make(kind: str, path: Path) -> list[Mesh]:
@@ -176,7 +176,7 @@ def test_three_js_blends_the_colors_of_frames(is_tracked: bool, tmp_path: Path) 
     ]
     bounds = [0, 3] if is_tracked else range(4)
     pieces = [
-        join_meshes(start, meshes[start:stop], colors=colors[start:stop]) for start, stop in itertools.pairwise(bounds)
+        join_frames(start, meshes[start:stop], colors=colors[start:stop]) for start, stop in itertools.pairwise(bounds)
     ]
     save_animated_glb(pieces, tmp_path / "a.glb", order=range(3), fps=10)
     assert validate(tmp_path / "a.glb")["issues"]["messages"] == []

@@ -11,8 +11,7 @@ from sdfnet.extraction import extract_mesh, with_field_normals
 from sdfnet.fields import Box, Cylinder, Difference, Sphere, Torus
 from sdfnet.mesh.decimate import simplify_mesh
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import join_meshes
+from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.mesh.quality import count_self_intersections
 from sdfnet.mesh.topology import components_and_genus
 from sdfnet.mesh.validity import check_closed

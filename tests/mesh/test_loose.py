@@ -9,8 +9,7 @@ from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Difference, Sphere, Union
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.components import drop_loose_pieces, drop_specks, split_pieces
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import join_meshes
+from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.mesh.topology import components_and_genus
 
 

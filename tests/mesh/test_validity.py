@@ -7,8 +7,7 @@ import pytest
 
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields.primitives import Box, Torus
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import join_meshes
+from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.mesh.validity import check_closed
 
 TORUS = extract_mesh(Torus(0.6, 0.2), resolution=24, vertex_normals=False)

@@ -13,8 +13,7 @@ from exact_spheres import SphereDecoder, sphere_run
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
 from sdfnet.mesh.io.write import save_mesh
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import join_meshes
+from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.morphs import report as report_module
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import MorphConfig

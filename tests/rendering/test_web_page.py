@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.sequence import MovingMesh, join_meshes
+from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.rendering import web_page as player
 from sdfnet.rendering.camera import Camera, fit_camera
 from sdfnet.rendering.style import Look
@@ -110,7 +110,7 @@ def test_meshes_come_out_as_they_went_in(ring: Mesh, moving: MovingMesh, camera:
 def test_a_million_units_away_the_picture_is_the_same(ring: Mesh, tmp_path: Path) -> None:
     for name, place in (("near", 0.0), ("far", 1e6)):
         mesh = Mesh(ring.vertices + place, ring.faces)
-        save_player([join_meshes(0, [mesh])], tmp_path / f"{name}.html", camera=fit_camera(mesh))
+        save_player([join_frames(0, [mesh])], tmp_path / f"{name}.html", camera=fit_camera(mesh))
     near, far = (unpacked(Page(tmp_path / f"{name}.html"))[0] for name in ("near", "far"))
     assert np.abs(near["drawn"] - far["drawn"]).max() < 2e-5  # one or two steps of 16 bits
     center, radius = (Page(tmp_path / "far.html").meta[name] for name in ("center", "radius"))

@@ -15,8 +15,7 @@ import sdfnet.runs.extract
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Sphere
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import join_meshes
+from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.runs import ComponentCounts, ExtractConfig, RunShape, extract_run, extract_shape
 
 FAR = Similarity([100.0, 0.0, -7.0], 0.1)

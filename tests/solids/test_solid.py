@@ -12,8 +12,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import join_meshes
+from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.mesh.winding import WindingNumber, libigl, spread_over_surface
 from sdfnet.solids.solid import Solid, make_solid
 

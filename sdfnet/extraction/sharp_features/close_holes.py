@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sdfnet.extraction.projection import move_without_flips
 from sdfnet.extraction.sharp_features.qef import SHARP_ANGLE, SMALL_MISS, Slope, find_features, meet, unit
 from sdfnet.extraction.sparse import Sample
+from sdfnet.mesh.edges import EdgeTable
 
 _ROUNDS = 4
 """A gap is closed by one vertex from each end in each round."""
@@ -55,7 +56,7 @@ def close_gaps(
     vertices: NDArray[np.float64], faces: NDArray[np.int64], ridges: Ridges, sample: Sample, slope: Slope
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return `vertices` with some moved onto sharp edges that had gaps, and all vertices that are now features."""
-    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
+    edges = EdgeTable.of(faces, len(vertices)).ends
     at_feature = edges[np.isin(edges, ridges.vertices).any(axis=1)]
     around = edges[np.isin(edges, at_feature).any(axis=1)]
     edges = np.concatenate([around, around[:, ::-1]])

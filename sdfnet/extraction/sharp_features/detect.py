@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
-from sdfnet.extraction.sharp_features.patches import Loops, cell_patches, disc_loops, paired_sides
+from sdfnet.extraction.sharp_features.patches import Loops, cell_patches, disc_loops
 from sdfnet.extraction.sharp_features.qef import (
     SHARP_ANGLE,
     SMALL_MISS,
@@ -25,7 +25,7 @@ from sdfnet.extraction.sharp_features.qef import (
 )
 from sdfnet.extraction.sharp_features.triangulate import bad_triangles, saved_by_flips
 from sdfnet.extraction.sparse import Sample
-from sdfnet.mesh.edges import label_connected
+from sdfnet.mesh.edges import EdgeTable, label_connected
 
 _SUSPECT_ANGLE = 20.0
 """Normals (in degrees) of a patch that diverge by less at the vertices of marching cubes are not looked at closer."""
@@ -48,7 +48,7 @@ class Surface:
     normals : (V, 3) float64
         Of the field, at the vertices.
     twins : (3F,) int64
-        See `paired_sides`.
+        The other half-edge of the same edge, or -1 (`EdgeTable.twins`).
     patch_of : (F,) int64
         The patch of each face, one for each piece of the surface in a cell.
     is_suspect : (F,) bool
@@ -90,7 +90,7 @@ class Look:
 
 def inspect(mesh: LatticeMesh, sample: Sample, slope: Slope) -> Surface:
     """Cut `mesh` into patches, and find those on whose rims the normals diverge."""
-    twins = paired_sides(mesh.faces)
+    twins = EdgeTable.of(mesh.faces, len(mesh.vertices)).twins
     patch_of = cell_patches(mesh, twins)
     vertices, normals = _true_crossings(mesh.vertices, sample, slope)
     loops = disc_loops(mesh.faces, twins, patch_of, np.ones(patch_of.max(initial=-1) + 1, dtype=bool))

@@ -13,6 +13,7 @@ from sdfnet.extraction.sharp_features.detect import inspect, join_patches, look_
 from sdfnet.extraction.sharp_features.qef import Slope
 from sdfnet.extraction.sharp_features.triangulate import with_fans
 from sdfnet.extraction.sparse import Sample
+from sdfnet.mesh.mesh import renumber_faces
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,5 +53,5 @@ def sharpen(mesh: LatticeMesh, sample: Sample, slope: Slope) -> SharpMesh:
     aside[len(mesh.vertices) :] = False
     fans.vertices[aside] = mesh.vertices[aside[: len(mesh.vertices)]]
     vertices, features = close_gaps(fans.vertices, fans.faces, ridges, sample, slope)
-    used, compact = np.unique(fans.faces, return_inverse=True)
-    return SharpMesh(LatticeMesh(vertices[used], compact.reshape(-1, 3)), np.isin(used, features))
+    used, compact = renumber_faces(fans.faces, len(vertices))
+    return SharpMesh(LatticeMesh(vertices[used], compact), np.isin(used, features))

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
-from sdfnet.mesh.edges import label_connected
+from sdfnet.mesh.edges import half_edge_ends, label_connected
+from sdfnet.mesh.mesh import face_crosses
 
 _BEHIND = 1e-3
 """A face in the plane between two cells belongs to the one behind it: centroids are moved so far along the normal."""
@@ -54,20 +55,10 @@ class Loops:
         return result
 
 
-def paired_sides(faces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each side 3 * face + corner of an oriented mesh the side that runs back along it, or -1, (3F,)."""
-    starts, stops = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    size = int(faces.max(initial=0)) + 1
-    forth, back = starts * size + stops, stops * size + starts
-    order = np.argsort(forth)
-    found = order[np.minimum(np.searchsorted(forth, back, sorter=order), len(order) - 1)]
-    return np.where(forth[found] == back, found, -1)
-
-
 def cell_patches(mesh: LatticeMesh, twins: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number the patches of a mesh: faces in one cell of the lattice that are joined across edges, (F,)."""
     corners = mesh.vertices[mesh.faces]
-    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    crosses = face_crosses(mesh.vertices, mesh.faces)
     lengths = np.linalg.norm(crosses, axis=1, keepdims=True)
     cells = np.floor(corners.mean(axis=1) - _BEHIND * crosses / np.maximum(lengths, 1e-300))
     side = np.flatnonzero(twins >= 0)
@@ -113,7 +104,7 @@ def _walk(
     strung = np.zeros((len(chosen), int(counts.max(initial=1))), dtype=np.int64)
     if not len(chosen):
         return Loops(chosen, strung, strung, counts)
-    starts, stops = faces.ravel()[sides], np.roll(faces, -1, axis=1).ravel()[sides]
+    starts, stops = (ends[sides] for ends in half_edge_ends(faces))
     size = int(starts.max()) + 1
     order = np.argsort(slot * size + starts)
     next_one = order[np.searchsorted(slot * size + starts, slot * size + stops, sorter=order)]

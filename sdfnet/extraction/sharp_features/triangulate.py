@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
-from sdfnet.extraction.sharp_features.patches import Loops, paired_sides
+from sdfnet.extraction.sharp_features.patches import Loops
 from sdfnet.extraction.sharp_features.qef import SHARP_ANGLE
+from sdfnet.mesh.edges import EdgeTable
 
 _THINNEST = 1e-3
 """The least height (in spacings) of a new triangle. An edge so near a vertex of the mesh needs no other."""
@@ -69,7 +70,7 @@ def _flipped(
     fans: NDArray[np.int64], vertices: NDArray[np.float64], vertex_normals: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Flip the rim edges between two fans, faces (start, stop, center), whose ends lie on different sheets."""
-    twins = paired_sides(fans)[0::3]
+    twins = EdgeTable.of(fans, int(fans.max(initial=0)) + 1).twins[0::3]
     rows = np.flatnonzero((twins >= 0) & (twins % 3 == 0) & (twins // 3 > np.arange(len(fans))))
     others = twins[rows] // 3
     start, stop, center = fans[rows].T

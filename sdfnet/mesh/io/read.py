@@ -20,7 +20,7 @@ from sdfnet.mesh.io.off import parse_off
 from sdfnet.mesh.io.ply import parse_ply
 from sdfnet.mesh.io.polygons import PolygonMesh, triangulate
 from sdfnet.mesh.io.stl import parse_stl
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 
 MESH_SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 
@@ -119,7 +119,7 @@ def read_mesh(path: str | Path) -> Mesh:
     polygons, faces = _parse(path, data)
     if not len(faces):
         raise MeshError(path, _describe_faceless(polygons))
-    mesh = _without_unused(polygons.vertices, faces)
+    mesh = drop_unreferenced_vertices(Mesh(polygons.vertices, faces))
     _check_vertices(path, mesh)
     return mesh
 
@@ -164,14 +164,6 @@ def _describe_faceless(polygons: PolygonMesh) -> str:
     if len(polygons.vertices) == 0:
         return "no vertices and no faces; export a surface"
     return f"no faces, only {len(polygons.vertices)} vertices (a point cloud or a wireframe); export a surface"
-
-
-def _without_unused(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Mesh:
-    used = np.zeros(len(vertices), dtype=bool)
-    used[faces] = True
-    if used.all():
-        return Mesh(vertices, faces)
-    return Mesh(vertices[used], (np.cumsum(used) - 1)[faces])
 
 
 def _check_vertices(path: Path, mesh: Mesh) -> None:

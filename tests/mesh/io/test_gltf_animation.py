@@ -17,8 +17,8 @@ from sdfnet.mesh.io import write as writing
 from sdfnet.mesh.io.gltf_animation import format_animated_glb
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_animated_glb
-from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.sequence import MovingMesh, SkinWeights, join_meshes, vertex_normals
+from sdfnet.mesh.mesh import Mesh, vertex_normals
+from sdfnet.mesh.sequence import MovingMesh, SkinWeights, join_frames
 
 THERE_AND_BACK = [0, 1, 2, 3, 2, 1]
 
@@ -366,12 +366,12 @@ def test_skin_weights_check_themselves(joints: Any, weights: Any, message: str) 
 def test_meshes_join_if_their_faces_are_the_same() -> None:
     sphere = moving_sphere(2)
     meshes = [Mesh(vertices, sphere.faces) for vertices in sphere.vertices]
-    joined = join_meshes(7, meshes)
+    joined = join_frames(7, meshes)
     assert (joined.start, joined.stop) == (7, 9)
     assert (joined.vertices == sphere.vertices).all()
     assert np.einsum("tij,tij->ti", joined.normals, sphere.normals).min() > 0.98
     with pytest.raises(ValueError, match="must have the same faces, but frame 8 has others"):
-        join_meshes(7, [meshes[0], Mesh(sphere.vertices[1], sphere.faces[:, ::-1])])
+        join_frames(7, [meshes[0], Mesh(sphere.vertices[1], sphere.faces[:, ::-1])])
 
 
 def test_vertex_normals_are_means_by_area() -> None:
