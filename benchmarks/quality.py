@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from part_errors import load_labels, part_errors
 
 from sdfnet.decoders import decoder_config
-from sdfnet.evaluation import EvaluationConfig, components_and_genus, evaluate_run, part_errors
+from sdfnet.evaluation import EvaluationConfig, components_and_genus, evaluate_run
 from sdfnet.extraction import extract_mesh
 from sdfnet.mesh.components import drop_specks
 from sdfnet.mesh.io.read import find_meshes, read_mesh
@@ -83,10 +84,7 @@ def measure_parts(run: Run, meshes: Path, resolution: int) -> None:
         result = extract_mesh(run.field(name), resolution=resolution, similarity=run.similarity(name))
         result = drop_specks(result, num_surfaces=run.shape(name).num_surfaces).mesh
         source = read_mesh(meshes / f"{name}.obj")
-        parts = json.loads((meshes / f"{name}.parts.json").read_text())
-        labels = np.empty(len(source.faces), dtype=object)
-        for part, (first, stop) in parts.items():
-            labels[first:stop] = part
+        labels = load_labels(meshes / f"{name}.parts.json")
         errors = part_errors(result, source, labels, generator=torch.Generator().manual_seed(0))
         worst += [(error.p95, f"{name} {part}") for part, error in errors.items()]
         if components_and_genus(result).num_components != components_and_genus(source).num_components:

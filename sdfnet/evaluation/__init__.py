@@ -11,9 +11,6 @@ from sdfnet.evaluation.metrics import f_score as f_score
 from sdfnet.evaluation.metrics import normal_consistency as normal_consistency
 from sdfnet.evaluation.metrics import surface_distance as surface_distance
 from sdfnet.evaluation.metrics import volume_iou as volume_iou
-from sdfnet.evaluation.parts import PartError as PartError
-from sdfnet.evaluation.parts import load_labels as load_labels
-from sdfnet.evaluation.parts import part_errors as part_errors
 from sdfnet.evaluation.quality import EvaluationConfig as EvaluationConfig
 from sdfnet.evaluation.quality import evaluate_shape as evaluate_shape
 from sdfnet.evaluation.quality import measure_mesh as measure_mesh

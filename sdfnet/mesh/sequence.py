@@ -18,45 +18,6 @@ from sdfnet.mesh.mesh import Mesh, vertex_normals
 _LINEAR_FROM = 0.04045
 """Below this stored value sRGB is a straight line (IEC 61966-2-1)."""
 
-_MOST_JOINT = 65535
-
-
-@dataclass(frozen=True, eq=False)
-class SkinWeights:
-    """Which joints move a vertex, and by what share each: up to four for a vertex, unused ones with weight 0.
-
-    Attributes
-    ----------
-    joints : (V, 4) uint16
-        Numbers of joints in a skeleton that is kept elsewhere.
-    weights : (V, 4) float32
-        In [0, 1]; those of a vertex commonly sum to 1.
-
-    Raises
-    ------
-    ValueError
-        Wrong shapes, joints that are not integers from 0 to 65535, weights out of range.
-
-    >>> SkinWeights([[3, 0, 0, 0]], [[1, 0, 0, 0]]).joints.dtype
-    dtype('uint16')
-    """
-
-    joints: NDArray[np.uint16]
-    weights: NDArray[np.float32]
-
-    def __init__(self, joints: ArrayLike, weights: ArrayLike) -> None:
-        numbers, shares = np.asarray(joints), np.ascontiguousarray(weights, dtype=np.float32)
-        if numbers.ndim != 2 or numbers.shape[1] != 4 or shares.shape != numbers.shape:
-            raise ValueError(f"joints and weights must have shape (V, 4), got {numbers.shape} and {shares.shape}")
-        if numbers.dtype.kind not in "iu":
-            raise ValueError(f"joints must be integers, got {numbers.dtype}")
-        if not ((numbers >= 0) & (numbers <= _MOST_JOINT)).all():
-            raise ValueError(f"joints must be 0 to {_MOST_JOINT}, got {numbers.min()} to {numbers.max()}")
-        if not ((shares >= 0) & (shares <= 1)).all():
-            raise ValueError(f"weights must be in [0, 1], got {shares.min()} to {shares.max()}")
-        object.__setattr__(self, "joints", np.ascontiguousarray(numbers, dtype=np.uint16))
-        object.__setattr__(self, "weights", shares)
-
 
 @dataclass(frozen=True, eq=False)
 class MovingMesh:
@@ -74,12 +35,6 @@ class MovingMesh:
         Outward; of unit length, or zero at a vertex without faces. By default those of `vertex_normals`.
     colors : (V, 3) or (T, V, 3) float64, or None
         sRGB in [0, 1]; the same in all frames, or frame by frame.
-    texcoords : (V, 2) float32, or None
-        Texture coordinates, the same in all frames. As in glTF (0, 0) is the upper left corner of the picture and
-        (1, 1) the lower right one; in OBJ, Blender and trimesh the second number goes up (1 - v). Outside [0, 1] the
-        picture repeats. At a seam vertices are there several times. Of animated files only GLB takes them.
-    skin : SkinWeights or None
-        The same in all frames. Of animated files only GLB takes it.
 
     Raises
     ------
@@ -96,8 +51,6 @@ class MovingMesh:
     faces: NDArray[np.int64]
     normals: NDArray[np.float64]
     colors: NDArray[np.float64] | None = field(default=None)
-    texcoords: NDArray[np.float32] | None = field(default=None)
-    skin: SkinWeights | None = field(default=None)
 
     def __init__(
         self,
@@ -107,8 +60,6 @@ class MovingMesh:
         *,
         normals: ArrayLike | None = None,
         colors: ArrayLike | None = None,
-        texcoords: ArrayLike | None = None,
-        skin: SkinWeights | None = None,
     ) -> None:
         moving = np.ascontiguousarray(vertices, dtype=np.float64)
         if moving.ndim != 3 or moving.shape[2] != 3 or not moving.size:
@@ -128,13 +79,6 @@ class MovingMesh:
         object.__setattr__(self, "faces", first.faces)
         object.__setattr__(self, "normals", facing)
         object.__setattr__(self, "colors", None if colors is None else _checked_colors(colors, moving.shape))
-        num_vertices = moving.shape[1]
-        object.__setattr__(
-            self, "texcoords", None if texcoords is None else _checked_texcoords(texcoords, num_vertices)
-        )
-        if skin is not None and len(skin.joints) != num_vertices:
-            raise ValueError(f"skin must be of {num_vertices} vertices, got {len(skin.joints)}")
-        object.__setattr__(self, "skin", skin)
 
     @property
     def stop(self) -> int:
@@ -201,12 +145,4 @@ def _checked_colors(colors: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.flo
         raise ValueError(f"colors must have shape {shape[1:]} or {shape}, got {checked.shape}")
     if not (checked.min() >= 0 and checked.max() <= 1):
         raise ValueError(f"colors must be in [0, 1], got {checked.min()} to {checked.max()}")
-    return checked
-
-
-def _checked_texcoords(texcoords: ArrayLike, num_vertices: int) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        checked = np.ascontiguousarray(texcoords, dtype=np.float32)
-    if checked.shape != (num_vertices, 2) or not np.isfinite(checked).all():
-        raise ValueError(f"texcoords must be finite and have shape {(num_vertices, 2)}, got {checked.shape}")
     return checked

@@ -14,7 +14,7 @@ import numpy as np
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.gltf import external_files
-from sdfnet.mesh.io.read import MeshError, find_meshes, read_file
+from sdfnet.mesh.io.read import MeshError, read_file
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.report import MeshReport, inspect_mesh
 
@@ -88,32 +88,6 @@ def load_shape(path: str | Path, *, name: str | None = None, thickness: float | 
         raise MeshRefused(path, report)
     digest = hash_content(path, thickness=thickness)
     return SourceShape(report.name, path, solid.mesh, solid.closed, solid.thickness, report, digest)
-
-
-def load_folder(
-    folder: str | Path, *, thickness: float | None = None, progress: bool = False
-) -> tuple[list[SourceShape], list[MeshReport]]:
-    """Load every mesh in `folder` and below, sorted by name: the shapes that can be used, and a report on each file.
-
-    All are held in memory: for small folders. A bad file is reported and left out.
-
-    Raises
-    ------
-    ValueError
-        No such folder, or no mesh file in it.
-    """
-    from tqdm import tqdm
-
-    shapes, reports = [], []
-    for name, path in tqdm(find_meshes(folder).items(), desc="loading", unit="mesh", disable=not progress):
-        try:
-            shape = load_shape(path, name=name, thickness=thickness)
-        except MeshRefused as error:
-            reports.append(error.report)
-        else:
-            shapes.append(shape)
-            reports.append(shape.report)
-    return shapes, reports
 
 
 def hash_content(path: str | Path, *, thickness: float | None = None) -> str:

@@ -14,7 +14,7 @@ from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.write import Axis, save_animated_glb
 from sdfnet.mesh.mesh import Mesh, replace_vertices
-from sdfnet.mesh.sequence import MovingMesh, SkinWeights, join_frames
+from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.morphs import MorphConfig, make_morph
 from sdfnet.morphs.store import load_stored
 from sdfnet.rendering.camera import fit_camera
@@ -67,40 +67,31 @@ def make(kind: str, path: Path) -> list[Mesh]:
     meshes = {
         "tracked": tracked,
         "painted": tracked,
-        "textured": tracked,
         "chair": lambda: [chair(lean, num_spindles=4 + number) for number, lean in enumerate(leans)],
         "leaning": lambda: [chair(lean) for lean in leans],
     }.get(kind, lambda: untracked(1e6 if kind == "far" else 0.0))()
     if kind == "mixed":
         meshes[2:5] = tracked()[2:5]
-    cuts = {"tracked": (), "painted": (), "textured": (), "leaning": (), "mixed": (1, 2, 5, 6)}
+    cuts = {"tracked": (), "painted": (), "leaning": (), "mixed": (1, 2, 5, 6)}
     pieces = pieces_of(meshes, *cuts.get(kind, range(1, FRAMES)))
     if kind == "painted":
         colors = np.clip(pieces[0].vertices[0] + 0.5, 0, 1)
         piece = pieces[0]
         pieces = [MovingMesh(0, piece.vertices, piece.faces, normals=piece.normals, colors=colors)]
-    if kind == "textured":
-        piece = pieces[0]
-        joints = np.arange(4 * len(piece.vertices[0])).reshape(-1, 4)
-        skin = SkinWeights(joints, np.full(joints.shape, 0.25))
-        texcoords = piece.vertices[0, :, :2] + 0.5
-        pieces = [
-            MovingMesh(0, piece.vertices, piece.faces, normals=piece.normals, texcoords=texcoords, skin=skin),
-        ]
     axis: Axis = "z" if kind == "far" else "y"
     keys = [(0, "box"), (FRAMES - 1, "ring")]
     save_animated_glb(pieces, path, order=range(FRAMES), fps=10, keys=keys, up_axis=axis)
     return meshes
 
 
-@pytest.mark.parametrize("kind", ["tracked", "painted", "textured", "untracked", "mixed", "far"])
+@pytest.mark.parametrize("kind", ["tracked", "painted", "untracked", "mixed", "far"])
 def test_the_validator_finds_nothing(kind: str, tmp_path: Path) -> None:
     make(kind, tmp_path / "a.glb")
     report = validate(tmp_path / "a.glb")
     assert report["issues"]["messages"] == []
     assert report["info"]["animationCount"] == 1
     assert report["info"]["hasMorphTargets"] == (kind not in ("untracked", "far"))
-    assert report["info"]["hasTextures"] == (kind == "textured")
+    assert not report["info"]["hasTextures"]
 
 
 @pytest.mark.render

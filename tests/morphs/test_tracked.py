@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import re
-import struct
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ import torch
 from exact_spheres import SphereDecoder, sphere_run
 from torch import Tensor
 
-import sdfnet
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.topology import components_and_genus
@@ -61,78 +58,6 @@ def test_every_vertex_of_a_growing_sphere_goes_straight_out(run: Run, tmp_path: 
     report = json.loads(result.report.read_text())
     assert report["tracked"] == {"pieces": 1, "cuts": [], "strays": []}
     assert report["summary"]["self_intersections"] == 0
-
-
-def unwrapped_ball(path: Path, *, radius: float, center: list[float], num_around: int = 12, num_up: int = 8) -> None:
-    """Write a ball as OBJ with longitude and latitude as texture coordinates: with a seam, and poles many times."""
-    up, around = np.mgrid[0 : num_up + 1, 0 : num_around + 1]
-    azimuth, height = 2 * np.pi * (around % num_around) / num_around, np.pi * (up / num_up - 0.5)
-    flat = np.where(up % num_up, np.cos(height), 0)
-    directions = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(height)], axis=-1)
-    corner = lambda row, column: (num_around + 1) * row + column + 1  # noqa: E731
-    faces = [
-        face
-        for row in range(num_up)
-        for column in range(num_around)
-        for face, is_there in (
-            ([corner(row, column), corner(row, column + 1), corner(row + 1, column + 1)], row > 0),
-            ([corner(row, column), corner(row + 1, column + 1), corner(row + 1, column)], row < num_up - 1),
-        )
-        if is_there
-    ]
-    lines = ["v {} {} {}".format(*place) for place in (radius * directions + center).reshape(-1, 3)]
-    lines += [f"vt {u} {v}" for u, v in zip(around.ravel() / num_around, up.ravel() / num_up, strict=True)]
-    lines += ["f " + " ".join(f"{number}/{number}" for number in face) for face in faces]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def read_glb(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Return the only primitive of a GLB, and all its arrays by the numbers of their accessors."""
-    data = path.read_bytes()
-    size = struct.unpack_from("<I", data, 12)[0]
-    told = json.loads(data[20 : 20 + size])
-    arrays = []
-    for accessor in told["accessors"]:
-        offset = 28 + size + told["bufferViews"][accessor["bufferView"]]["byteOffset"]
-        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}[accessor["type"]]
-        dtype = {5126: "<f4", 5123: "<u2"}[accessor["componentType"]]
-        arrays.append(np.frombuffer(data, dtype, accessor["count"] * width, offset).reshape(-1, width))
-    (mesh,) = told["meshes"]
-    (part,) = mesh["primitives"]
-    return part, arrays
-
-
-def test_the_route_in_the_documents_brings_texture_coordinates_into_the_glb(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "morphs.md").read_text(encoding="utf-8")
-    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "texcoords=riding" in block]
-    for shown, cheap in (("frames=60", "frames=4"), ("resolution=96", "resolution=24")):
-        assert block.count(shown) == 1
-        block = block.replace(shown, cheap)
-    places = {"chair_01": PLACES["small"], "chair_10": PLACES["large"]}
-    run = sphere_run({"chair_01": 0.4, "chair_10": 0.8}, directory=tmp_path, similarities=places)
-    monkeypatch.setattr(sdfnet, "load_run", lambda path: run)
-    monkeypatch.chdir(tmp_path)
-    unwrapped_ball(tmp_path / "chair_01.obj", radius=0.4, center=[100, 0, 0])
-    names: dict[str, Any] = {}
-    exec(block, names)  # the document's own text
-
-    (piece,) = names["pieces"]
-    part, arrays = read_glb(tmp_path / "chair.glb")
-    texcoords = arrays[part["attributes"]["TEXCOORD_0"]]
-    assert texcoords.tobytes() == names["texcoords"].astype("<f4").tobytes()
-    np.testing.assert_array_equal(arrays[part["indices"]].reshape(-1, 3), names["own"].faces)
-    first = arrays[part["attributes"]["POSITION"]].astype(float)
-    moved = [first, *(first + arrays[target["POSITION"]] for target in part["targets"])]
-    assert np.abs(np.stack(moved) - piece.vertices).max() < 1e-5
-    # The map is known, and the coordinates say where on the ball each vertex is, also in the last frame.
-    azimuth, height = 2 * np.pi * texcoords[:, 0], np.pi * (0.5 - texcoords[:, 1])
-    flat = np.cos(height)
-    directions = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(height)], axis=1)
-    assert np.abs(moved[0] - 0.4 * directions - [100, 0, 0]).max() < 1e-4
-    assert np.abs(moved[-1] - 1.6 * directions - [0, 50, 0]).max() < 1e-4
-    assert len(np.unique(np.round(moved[-1], 4), axis=0)) == 12 * 7 + 2  # the seam and the poles stay together
 
 
 @pytest.mark.parametrize("num_frames", [1, 3])

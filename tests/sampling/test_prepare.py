@@ -16,7 +16,7 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import PrepareReport, SamplerConfig, SampleStore, prepare_samples, shards
 from sdfnet.sampling.parts import leave_samples
-from sdfnet.solids.source_shape import folder_similarities, load_folder
+from sdfnet.solids.source_shape import folder_similarities, load_shape
 
 
 def prepare(meshes: Path, directory: Path, config: SamplerConfig, **options: object) -> PrepareReport:
@@ -164,7 +164,7 @@ def test_a_shared_frame_keeps_relative_size_and_place(
     directory = tmp_path / "samples"
     (mesh_folder / "bad.obj").write_text("v 0 0 1e9\nf 1 1 1\n")
     first = prepare(mesh_folder, directory, small_config, normalize="shared", shapes="box_1")
-    shapes, _ = load_folder(mesh_folder)
+    shapes = [load_shape(path) for path in sorted(mesh_folder.rglob("box*.*"))]
     expected = folder_similarities(shapes, normalize="shared")[0]
     found = first.store.shapes[0].similarity
     assert found.center.tolist() == expected.center.tolist()

@@ -9,7 +9,7 @@ from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.io.read import MeshError
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.solids.source_shape import MeshRefused, folder_similarities, hash_content, load_folder, load_shape
+from sdfnet.solids.source_shape import MeshRefused, folder_similarities, hash_content, load_shape
 
 
 def _box(lower, upper):
@@ -54,15 +54,6 @@ def test_mesh_errors_survive_the_way_back_from_a_worker_process(tmp_path):
     assert str(pickle.loads(pickle.dumps(MeshError("a.obj", "why")))) == "a.obj: why"
 
 
-def test_load_folder_goes_on_after_a_bad_file(tmp_path):
-    save_mesh(_box([0, 0, 0], [1, 1, 1]), tmp_path / "deep" / "b.stl")
-    save_mesh(_box([0, 0, 0], [1, 1, 1]), tmp_path / "z.obj")
-    (tmp_path / "a.obj").write_text("f 1 2 3\n")
-    shapes, reports = load_folder(tmp_path)
-    assert [shape.name for shape in shapes] == ["deep/b", "z"]
-    assert [(report.name, report.status) for report in reports] == [("a", "refused"), ("deep/b", "used"), ("z", "used")]
-
-
 def test_hash_content_changes_with_all_that_makes_the_shape(tmp_path):
     path = tmp_path / "a.gltf"
     path.write_text(json.dumps({"buffers": [{"uri": "a%20b.bin", "byteLength": 4}, {"uri": "data:;base64,AAAA"}]}))
@@ -83,7 +74,7 @@ def test_hash_content_changes_with_all_that_makes_the_shape(tmp_path):
 def test_folder_similarities_normalise_each_or_all_together(tmp_path):
     save_mesh(_box([1e6, 0, 0], [1e6 + 1, 1, 1]), tmp_path / "a.ply")
     save_mesh(_box([1e6 + 3, -2, 0], [1e6 + 5, 3, 1]), tmp_path / "b.ply")
-    shapes, _ = load_folder(tmp_path)
+    shapes = [load_shape(tmp_path / name) for name in ("a.ply", "b.ply")]
     for shape, similarity in zip(shapes, folder_similarities(shapes), strict=True):
         unit = shape.mesh.to_unit(similarity)
         assert np.allclose(unit.bounds.center, 0, atol=1e-9)

@@ -32,8 +32,14 @@ class GlbBuffer:
 
     def add(self, items: NDArray, *, target: int | None, with_range: bool = False) -> int:
         """Append `items` ((N,) or (N, 2 to 4); float32, uint32 or uint16) and return the index of their accessor."""
+        data = np.ascontiguousarray(items).tobytes()
+        view: dict[str, Any] = {"buffer": 0, "byteOffset": self._size, "byteLength": len(data)}
+        self.views.append(view if target is None else view | {"target": target})
+        data += b"\0" * (-len(data) % 4)  # each view starts at a multiple of four, as section 3.6.2.4 asks
+        self._parts.append(data)
+        self._size += len(data)
         accessor: dict[str, Any] = {
-            "bufferView": self.add_bytes(np.ascontiguousarray(items).tobytes(), target=target),
+            "bufferView": len(self.views) - 1,
             "componentType": _COMPONENTS[items.dtype.name],
             "count": len(items),
             "type": _WIDTHS[1 if items.ndim == 1 else items.shape[1]],
@@ -43,17 +49,6 @@ class GlbBuffer:
             accessor["max"] = np.atleast_1d(items.max(axis=0)).tolist()
         self.accessors.append(accessor)
         return len(self.accessors) - 1
-
-    def add_bytes(self, data: bytes, *, target: int | None = None) -> int:
-        """Append `data`, such as an image, and return the index of its view."""
-        view: dict[str, Any] = {"buffer": 0, "byteOffset": self._size, "byteLength": len(data)}
-        if target is not None:
-            view["target"] = target
-        self.views.append(view)
-        data += b"\0" * (-len(data) % 4)  # each view starts at a multiple of four, as section 3.6.2.4 asks
-        self._parts.append(data)
-        self._size += len(data)
-        return len(self.views) - 1
 
     def to_bytes(self) -> bytes:
         return b"".join(self._parts)

@@ -2,10 +2,8 @@
 
 A piece of one frame is a plain mesh. Where there are several pieces, each has a node whose scale steps between one
 and zero, which glTF blesses as the way to animate visibility; exactly one is shown at any time.
-Colours that change from frame to frame are morph targets too. Texture coordinates get a picture of one white pixel: the
-validator calls those that no picture needs unused. Skin weights are application-specific attributes, as those of glTF
-itself need a skeleton. Not here: quantised or compressed vertices (extensions that not every program reads), cameras
-and lights.
+Colours that change from frame to frame are morph targets too. Not written: texture coordinates, skin weights,
+quantised or compressed vertices (extensions that not every program reads), cameras and lights.
 
 References
 ----------
@@ -14,7 +12,6 @@ Khronos Group, "glTF 2.0 Specification", sections 3.5.3 (zero scale), 3.7.2.2 (m
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +37,7 @@ _PAINTED = {
     **MATERIAL,
     "pbrMetallicRoughness": {**MATERIAL["pbrMetallicRoughness"], "baseColorFactor": [1.0, 1.0, 1.0, 1.0]},
 }
-"""Vertex colours and textures are multiplied with the material's: white leaves them as they are."""
-
-_WHITE_PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4//8/AAX+Av4zEpUUAAAAAElFTkSuQmCC"
-)
-"""A PNG of 1 by 1, RGB."""
+"""Vertex colours are multiplied with the material's: white leaves them as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,27 +91,25 @@ def format_animated_glb(
         raise ValueError(f"keys must name frames 0 to {stop - 1}, got {strays[0]}")
     animation = _animation(buffer, parts, nodes, order=order, fps=fps)
     root["extras"] = _extras(keys, order=order, fps=fps, num_frames=stop)
-    document = {"scene": 0, "scenes": [{"nodes": [0]}], "nodes": nodes, "meshes": meshes} | _materials(buffer, meshes)
+    document = {
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": nodes,
+        "meshes": meshes,
+        "materials": _materials(meshes),
+    }
     return pack_glb(document | ({"animations": [animation]} if animation["channels"] else {}), buffer)
 
 
-def _materials(buffer: GlbBuffer, meshes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the materials that `meshes` need, and give each its own: plain, painted or textured."""
+def _materials(meshes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the materials that `meshes` need, plain or painted, and give each mesh its own."""
     materials: list[dict[str, Any]] = []
-    textured = False
     for primitive in [mesh["primitives"][0] for mesh in meshes]:
         material = _PAINTED if "COLOR_0" in primitive["attributes"] else MATERIAL
-        if "TEXCOORD_0" in primitive["attributes"]:
-            textured = True
-            surface = _PAINTED["pbrMetallicRoughness"] | {"baseColorTexture": {"index": 0}}
-            material = _PAINTED | {"pbrMetallicRoughness": surface}
         if material not in materials:
             materials.append(material)
         primitive["material"] = materials.index(material)
-    if not textured:
-        return {"materials": materials}
-    image = {"bufferView": buffer.add_bytes(_WHITE_PIXEL), "mimeType": "image/png", "name": "white"}
-    return {"materials": materials, "textures": [{"source": 0}], "images": [image]}
+    return materials
 
 
 def _cuts(piece: MovingMesh) -> list[tuple[int, int]]:
@@ -142,7 +132,6 @@ def _mesh(
     if piece.colors is not None:
         tint = piece.linear_colors(first)
         attributes["COLOR_0"] = buffer.add(tint, target=ARRAY_BUFFER)
-    attributes |= _riding(buffer, piece)
     # An index of 65535 would restart the primitive.
     dtype = "<u2" if piece.vertices.shape[1] <= 65535 else "<u4"
     indices = buffer.add(piece.faces.astype(dtype).reshape(-1), target=ELEMENT_BUFFER)
@@ -164,17 +153,6 @@ def _mesh(
         primitive["targets"] = targets
         mesh |= {"weights": [0.0] * len(targets), "extras": {"targetNames": labels[1:]}}
     return mesh
-
-
-def _riding(buffer: GlbBuffer, piece: MovingMesh) -> dict[str, int]:
-    """Add what the vertices of `piece` have throughout to `buffer`; return the attributes."""
-    arrays: dict[str, NDArray] = {}
-    if piece.texcoords is not None:
-        arrays["TEXCOORD_0"] = piece.texcoords
-    if piece.skin is not None:
-        # Whole numbers as floats: Blender takes four integers for a colour of 8 bits.
-        arrays |= {"_JOINTS_0": piece.skin.joints, "_WEIGHTS_0": piece.skin.weights}
-    return {name: buffer.add(items.astype("<f4"), target=ARRAY_BUFFER) for name, items in arrays.items()}
 
 
 def _animation(

@@ -77,9 +77,7 @@ def save_animated_glb(
     Each piece of several frames becomes a mesh with morph targets (one object with shape keys in Blender), weights
     going linearly from frame to frame; a piece of one frame a plain mesh. Of several pieces exactly one is visible at
     any time. The last frame of a piece stands still until the next piece begins. Positions are float32, six digits of
-    a piece's extent; far from the origin the offset goes into the node. Normals and colours are kept; so are texture
-    coordinates (`TEXCOORD_0`, with a picture of one white pixel to put another in place of) and skin weights
-    (`_JOINTS_0` and `_WEIGHTS_0`, four floats each: there is no skeleton that glTF's own could name).
+    a piece's extent; far from the origin the offset goes into the node. Normals and colours are kept.
 
     Parameters
     ----------

@@ -1,6 +1,5 @@
 """Animated GLB of things whose motion is known, read back by a reader of a few lines that shares nothing with it."""
 
-import io
 import json
 import struct
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.primitives import Sphere
@@ -18,7 +16,7 @@ from sdfnet.mesh.io.gltf_animation import format_animated_glb
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_animated_glb
 from sdfnet.mesh.mesh import Mesh, vertex_normals
-from sdfnet.mesh.sequence import MovingMesh, SkinWeights, join_frames
+from sdfnet.mesh.sequence import MovingMesh, join_frames
 
 THERE_AND_BACK = [0, 1, 2, 3, 2, 1]
 
@@ -211,44 +209,6 @@ def test_colors_change_from_frame_to_frame_and_a_plain_piece_keeps_its_material(
     assert "COLOR_0" not in primitives[0]["attributes"]
 
 
-def test_texture_coordinates_are_in_every_part_of_their_piece_to_the_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(animated_glb, "MOST_TARGETS", 2)
-    texcoords = np.random.default_rng(0).uniform(-1, 2, (moving_sphere(1).vertices.shape[1], 2)).astype(np.float32)
-    pieces = [moving_sphere(4, texcoords=texcoords), moving_sphere(1, start=4)]
-    player = save(tmp_path / "a.glb", pieces, order=range(5), fps=1)
-    *parts, plain = [mesh["primitives"][0] for mesh in player.document["meshes"]]
-    assert len(parts) == 2
-    for part in parts:
-        assert player.items(part["attributes"]["TEXCOORD_0"]).tobytes() == texcoords.tobytes()
-        assert all(target.keys() == {"POSITION", "NORMAL"} for target in part["targets"])
-    assert "TEXCOORD_0" not in plain["attributes"]
-    # Without a picture the coordinates count as unused; a white one of one pixel changes no colour.
-    surfaces = [material["pbrMetallicRoughness"] for material in player.document["materials"]]
-    assert surfaces[parts[0]["material"]]["baseColorTexture"] == {"index": 0}
-    assert "baseColorTexture" not in surfaces[plain["material"]]
-    (texture,), (image,) = player.document["textures"], player.document["images"]
-    assert texture == {"source": 0}
-    view = player.document["bufferViews"][image["bufferView"]]
-    data = player.binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
-    with Image.open(io.BytesIO(data)) as pixel:
-        assert (pixel.format, pixel.size, pixel.getpixel((0, 0))) == ("PNG", (1, 1), (255, 255, 255))
-
-
-def test_skin_weights_are_attributes_of_ours_in_whole_floats(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    num_vertices = moving_sphere(1).vertices.shape[1]
-    joints = rng.integers(0, 65536, (num_vertices, 4))
-    weights = rng.uniform(0, 1, (num_vertices, 4)).astype(np.float32)
-    piece = moving_sphere(2, skin=SkinWeights(joints, weights))
-    player = save(tmp_path / "a.glb", [piece], order=range(2), fps=1)
-    attributes = player.document["meshes"][0]["primitives"][0]["attributes"]
-    assert attributes.keys() == {"POSITION", "NORMAL", "_JOINTS_0", "_WEIGHTS_0"}
-    assert (player.items(attributes["_JOINTS_0"]) == joints).all()
-    assert player.items(attributes["_WEIGHTS_0"]).tobytes() == weights.tobytes()
-
-
 def test_one_frame_stands_still_and_other_programs_see_the_first_frame_only(tmp_path: Path) -> None:
     player = save(tmp_path / "a.glb", [moving_sphere(1)], order=[0], fps=1)
     assert "animations" not in player.document
@@ -329,38 +289,11 @@ def test_no_pieces_and_another_suffix_are_refused(tmp_path: Path) -> None:
             {"colors": [0, 0, 1]},
             r"colors must have shape \(1, 3\) or \(1, 1, 3\), got \(3,\)",
         ),
-        (
-            ([[[0, 0, 0]]], [[0, 0, 0]]),
-            {"texcoords": [[0, 0, 0]]},
-            r"texcoords must be finite and have shape \(1, 2\), got \(1, 3\)",
-        ),
-        (([[[0, 0, 0]]], [[0, 0, 0]]), {"texcoords": [[0, 1e39]]}, r"texcoords must be finite"),
-        (
-            ([[[0, 0, 0]]], [[0, 0, 0]]),
-            {"skin": SkinWeights([[0] * 4] * 2, [[0] * 4] * 2)},
-            r"skin must be of 1 vertices, got 2",
-        ),
     ],
 )
 def test_a_moving_mesh_checks_itself(arguments: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MovingMesh(5, *arguments, **options)
-
-
-@pytest.mark.parametrize(
-    ("joints", "weights", "message"),
-    [
-        ([[0, 0, 0]], [[1, 0, 0]], r"joints and weights must have shape \(V, 4\), got \(1, 3\) and \(1, 3\)"),
-        ([[0] * 4], [[0] * 4] * 2, r"joints and weights must have shape \(V, 4\), got \(1, 4\) and \(2, 4\)"),
-        ([[0.5] * 4], [[0] * 4], "joints must be integers, got float64"),
-        ([[0, 0, 0, 65536]], [[0] * 4], "joints must be 0 to 65535, got 0 to 65536"),
-        ([[0] * 4], [[0, 0, 0, 50]], r"weights must be in \[0, 1\], got 0.0 to 50.0"),
-        ([[0] * 4], [[0, 0, 0, np.nan]], r"weights must be in \[0, 1\], got nan"),
-    ],
-)
-def test_skin_weights_check_themselves(joints: Any, weights: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SkinWeights(joints, weights)
 
 
 def test_meshes_join_if_their_faces_are_the_same() -> None:

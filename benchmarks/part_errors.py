@@ -1,4 +1,7 @@
-"""Errors by labelled part: whether the thin leg is there, which an average over the whole chair hides."""
+"""Errors by labelled part of the shipped chairs; `quality.py` prints them.
+
+A missing leg shows in the error of the leg; an average over the whole chair hides it.
+"""
 
 from __future__ import annotations
 
