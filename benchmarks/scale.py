@@ -45,12 +45,11 @@ from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling import SamplerConfig, SampleStore
 from sdfnet.sampling.store import RecordLayout, StoredShape, StoreIndex, save_index, shard_header, shard_path
 from sdfnet.training import TrainingConfig
-from sdfnet.training.acceleration import keep_freed_memory
+from sdfnet.training.acceleration import choose_precision, keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.checkpoint import TrainingState, first_latents, make_state
 from sdfnet.training.config import choose_optimizer, learning_rates
 from sdfnet.training.step import train_step
-from sdfnet.training.trainer import choose_precision
 
 MESHES = str(Path(__file__).resolve().parent.parent / "meshes")
 SAMPLER = SamplerConfig(num_samples=2048, num_surface=16, num_heldout=16)
@@ -110,7 +109,7 @@ def start(store: SampleStore) -> Trainee:
     )
     latents = first_latents(len(store), decoder.latent_size, config)
     state = make_state(network, latents, device=CPU, optimizer=choose_optimizer(config, decoder.kind))
-    precision = torch.bfloat16 if choose_precision(config, CPU) == "bfloat16" else torch.float32
+    precision = torch.bfloat16 if choose_precision(config.precision, CPU) == "bfloat16" else torch.float32
     return Trainee(schedule, state, config, precision)
 
 
@@ -161,7 +160,7 @@ def compare_processes(store: Path, folder: Path, steps: int) -> None:
     print("largest relative difference of the loss to that of one process with one thread, by steps")
     print(f"{'training':48} {'seconds':>8} {'first 10':>9} {'all':>9}")
     kinds = [("muon", "float32"), ("adam", "float32")]
-    if choose_precision(TrainingConfig(), CPU) == "bfloat16":  # Elsewhere it is slow.
+    if choose_precision("auto", CPU) == "bfloat16":  # Elsewhere it is slow.
         kinds.append(("muon", "bfloat16"))
     for optimizer, precision in kinds:
         for strata in (1, 2):

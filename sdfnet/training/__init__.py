@@ -1,10 +1,11 @@
 """Losses, schedule, the loop: an auto-decoder learns a family of shapes."""
 
+from sdfnet.training.checkpoint import refuse_another_run as refuse_another_run
 from sdfnet.training.config import TrainingConfig as TrainingConfig
 from sdfnet.training.config import parse_duration as parse_duration
 from sdfnet.training.distributed import Processes as Processes
 from sdfnet.training.distributed import TrainingInterrupted as TrainingInterrupted
 from sdfnet.training.distributed import do_first as do_first
 from sdfnet.training.distributed import join_processes as join_processes
-from sdfnet.training.trainer import refuse_another_run as refuse_another_run
+from sdfnet.training.metrics import verdict as verdict
 from sdfnet.training.trainer import train as train

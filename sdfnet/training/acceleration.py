@@ -1,8 +1,6 @@
-"""What a GPU changes about training: decided here from the device, its memory and the length of the training.
+"""Decisions about speed that depend on the machine: precision, compiling, where samples lie, how memory is reused.
 
-The decisions are plain functions of plain values, so that they are tested without a GPU.
-
-Keeping freed memory for the next step: the C library otherwise gives it back and has to fetch and clear it again.
+The decisions are plain functions of plain values, so that tests need no GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import sys
 
 import torch
 
-from sdfnet.training.config import Choice, TrainingConfig, parse_duration
+from sdfnet.training.config import Choice, Precision, TrainingConfig, parse_duration
 
 _SHARE_OF_MEMORY = 0.5
 """Of the free memory of a GPU that samples may take; activations and the optimiser get the rest."""
@@ -24,7 +22,7 @@ _WORTH_SECONDS, _WORTH_STEPS = 120.0, 2000
 
 
 def keeps_samples(choice: Choice, *, device_type: str, num_bytes: int, free_bytes: int) -> bool:
-    """Tell whether samples are moved to the device once and for all.
+    """Tell whether all samples are moved to the device before the first step.
 
     On a CPU the mapped files are in the same memory already.
 
@@ -56,6 +54,20 @@ def compiles(
     return device_type == "cuda" and has_triton and capability >= (7, 0) and is_long
 
 
+def choose_precision(choice: Precision, device: torch.device) -> str:
+    """Return "bfloat16" or "float32"; auto takes bfloat16 if the processor multiplies it in hardware.
+
+    >>> choose_precision("float32", torch.device("cpu"))
+    'float32'
+    """
+    if choice != "auto":
+        return choice
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "bfloat16" if native else "float32"
+
+
 def free_memory(device: torch.device) -> int:
     """Return the bytes that are free on a GPU; 0 where it cannot be asked."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
@@ -78,10 +90,11 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse freed memory within this process; elsewhere do nothing.
+    """Tell glibc to keep freed memory for the next step; on other systems do nothing.
 
-    A training step frees and takes some hundred megabytes of activations. Measured on two cores, a step takes 23 % less
-    time (benchmarks/decoders.py, with and without). The memory of the process stays at its peak.
+    A training step takes and frees some hundred megabytes of activations. By default glibc gives them back to the
+    system, which must clear them again. Without that, a step takes 23 % less time (benchmarks/decoders.py, two cores).
+    The memory of the process stays at its peak.
     """
     if not sys.platform.startswith("linux"):
         return

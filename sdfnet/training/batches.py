@@ -1,22 +1,22 @@
-"""Which shapes and samples each step sees: a pure function of seed and step, so that a resumed run needs no cursor.
+"""The batches of a training: a pure function of seed and step, so that a resumed run needs no cursor.
 
-Shapes come in permutations, one after the other; the k-th visit of a shape reads the k-th contiguous slice of its
-samples, round and round. Samples are stored shuffled, so a slice is a fair draw. With K strata there are K such
-permutations, of the shapes k, k + K, k + 2 K, … each, and every step takes equally many places from each.
+Shapes come in random orders, one order after another. The k-th visit of a shape reads the k-th contiguous slice of its
+samples, and starts again at the end. Samples are stored shuffled, so a slice is a fair draw. With K strata there are K
+such sequences, of the shapes k, k + K, k + 2 K, …, and every step takes equally many shapes from each.
 
-Of several processes each reads the places of the batch whose shapes it owns. Together that is the batch of one process,
-whatever their number; where it divides the strata, all have equally many places in every step.
-Legend: B shapes in a batch, N points per shape.
+Each of several processes reads the part of the batch whose shapes it owns. Together they read the batch of one process.
+If the number of processes divides the strata, all have equally many shapes in every step.
 
-The samples of a training, kept on its device: a batch is then one look-up there, and nothing is copied to it.
-
-Legend: S' shapes of this process, K samples and M surface points per shape in the store, B shapes in a batch, N points.
+Samples are read from the store's files, or from the device of the training (`move_samples_to`): the batches are equal.
+Legend: B shapes in a batch, N points per shape, S' shapes of this process, K samples and M surface points per shape in
+the store, C numbers of a sample.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,12 +25,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.sampling import SampleStore
+from sdfnet.training.acceleration import free_memory, keeps_samples
+from sdfnet.training.config import Choice
 from sdfnet.training.distributed import ALONE, Processes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class ResidentSamples:
-    """All samples that this process reads, float32.
+class DeviceSamples:
+    """All samples that this process reads, float32, on the device of the training.
 
     Attributes
     ----------
@@ -47,9 +51,9 @@ def num_bytes(store: SampleStore, num_shapes: int, *, with_surface: bool) -> int
     return 4 * num_shapes * (4 * store.num_samples + (6 * store.num_surface if with_surface else 0))
 
 
-def load_resident(
+def load_device_samples(
     store: SampleStore, indices: Sequence[int], *, with_surface: bool, device: torch.device
-) -> ResidentSamples:
+) -> DeviceSamples:
     """Copy the samples of the shapes `indices` of the store to `device`, one shape after the other."""
     samples = torch.empty(len(indices), store.num_samples, 4, device=device)
     surface = torch.empty(len(indices), store.num_surface, 6, device=device) if with_surface else None
@@ -57,7 +61,7 @@ def load_resident(
         samples[row] = torch.from_numpy(store.read(index, 0, store.num_samples))
         if surface is not None:
             surface[row] = torch.from_numpy(store.surface(index, 0, store.num_surface))
-    return ResidentSamples(samples, surface)
+    return DeviceSamples(samples, surface)
 
 
 def take_round(block_SKC: Tensor, rows: Tensor, starts: Tensor, count: int) -> Tensor:
@@ -103,8 +107,8 @@ class BatchSchedule:
         Surface points per shape and step; 0 reads none.
     strata : int
         Divides `batch_shapes`, and is at most the number of shapes.
-    resident : ResidentSamples or None
-        The samples of this process's shapes on the device of the training, instead of the store's files: same batches.
+    on_device : DeviceSamples or None
+        The samples of this process's shapes; None reads the store's files.
     """
 
     store: SampleStore
@@ -115,7 +119,7 @@ class BatchSchedule:
     seed: int
     strata: int = 1
     processes: Processes = ALONE
-    resident: ResidentSamples | None = None
+    on_device: DeviceSamples | None = None
 
     def slots(self, step: int) -> list[tuple[int, int]]:
         """Return for each place in the batch of `step` its shape (0 to S - 1) and how often it was visited before."""
@@ -136,9 +140,9 @@ class BatchSchedule:
         chosen = own or [(rank, 0)]
         rows = torch.tensor([slot // count for slot, _ in chosen])
         weight = len(own) / self.batch_shapes
-        if self.resident is not None:
+        if self.on_device is not None:
             visits = torch.tensor([visit for _, visit in chosen])
-            return self._look_up(self.resident, to_device(rows, device), to_device(visits, device), weight)
+            return self._look_up(self.on_device, to_device(rows, device), to_device(visits, device), weight)
         samples_BN4 = to_device(self._read(chosen), device)
         return Batch(
             slots=to_device(rows, device),
@@ -148,12 +152,12 @@ class BatchSchedule:
             weight=weight,
         )
 
-    def _look_up(self, resident: ResidentSamples, rows: Tensor, visits: Tensor, weight: float) -> Batch:
-        samples_BN4 = take_round(resident.samples_SK4, rows, visits * self.batch_points, self.batch_points)
+    def _look_up(self, samples: DeviceSamples, rows: Tensor, visits: Tensor, weight: float) -> Batch:
+        samples_BN4 = take_round(samples.samples_SK4, rows, visits * self.batch_points, self.batch_points)
         surface_BM6 = None
         if self.num_surface:
-            assert resident.surface_SM6 is not None
-            surface_BM6 = take_round(resident.surface_SM6, rows, visits * self.num_surface, self.num_surface)
+            assert samples.surface_SM6 is not None
+            surface_BM6 = take_round(samples.surface_SM6, rows, visits * self.num_surface, self.num_surface)
         return Batch(rows, samples_BN4[..., :3].contiguous(), samples_BN4[..., 3].contiguous(), surface_BM6, weight)
 
     def _read(self, chosen: Sequence[tuple[int, int]]) -> Tensor:
@@ -171,8 +175,19 @@ class BatchSchedule:
         return torch.from_numpy(np.stack(rows))
 
 
+def move_samples_to(device: torch.device, schedule: BatchSchedule, choice: Choice) -> BatchSchedule:
+    """Return `schedule`, or one whose samples are all on `device` if `choice` and its free memory say so."""
+    indices, with_surface = schedule.indices[schedule.processes.own], schedule.num_surface > 0
+    size = num_bytes(schedule.store, len(indices), with_surface=with_surface)
+    if not keeps_samples(choice, device_type=device.type, num_bytes=size, free_bytes=free_memory(device)):
+        return schedule
+    samples = load_device_samples(schedule.store, indices, with_surface=with_surface, device=device)
+    logger.info("the samples (%.1f GB) are kept on %s", size / 1e9, device)
+    return replace(schedule, on_device=samples)
+
+
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return `tensor` on `device`; nobody waits for its way to a GPU, since it lies in pinned memory meanwhile."""
+    """Return `tensor` on `device`. A copy to a GPU goes through pinned memory, so the caller need not wait for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

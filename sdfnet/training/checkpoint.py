@@ -1,30 +1,68 @@
-"""Everything that a training step reads and writes, and its exact copy on disk.
+"""The state of a training and its two files in the run directory.
 
-`state.safetensors` holds weights, codes, the moments of the optimisers, the random state and the step: loading it and
-going on gives, bit for bit, what not stopping would have given (same machine, versions and thread count).
+`run.json` holds the settings and the plan. It is written before the first step and compared on resuming.
+`state.safetensors` holds weights, codes, the moments of the optimizers, the random state and the step. A training that
+loads it and goes on gives the same bits as one that never stopped (same machine, versions and thread count).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sdfnet.decoders import Decoder, LearningRates
+from sdfnet.decoders import Decoder, DecoderConfig, LearningRates
 from sdfnet.decoders.registry import OptimizerKind
-from sdfnet.runs import Run, load_tensors, save_tensors
-from sdfnet.training.config import TrainingConfig
-from sdfnet.training.distributed import ALONE, Processes, gather_rows
+from sdfnet.runs import RUN_FILE, Run, RunShape, load_document, load_tensors, save_document, save_tensors
+from sdfnet.runs.folder import setting_differences
+from sdfnet.sampling import SampleStore
+from sdfnet.training.config import TrainingConfig, learning_rates
+from sdfnet.training.distributed import ALONE, Processes, do_first, gather_rows
 from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
 
 STATE_FILE = "state.safetensors"
 
 _VECTOR_SHARE = 0.36
 """Of the decoder's rate that its vectors, which Adam moves, get beside matrices that Muon moves."""
+
+_MAY_DIFFER = {
+    *("samples", "meshes"),
+    *(f"training.{key}" for key in ("checkpoint_seconds", "previews", "evaluations", "compile", "resident")),
+}
+"""Settings that do not influence the result and may differ on resuming; the plan fixes whether to compile."""
+
+_EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam"}
+"""Settings that runs of earlier versions do not name, and what those versions did."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decisions that are made before the first step and written into `run.json`.
+
+    Attributes
+    ----------
+    steps : int
+    precision : "float32" or "bfloat16"
+    seconds_per_step : float or None
+        As timed, if a budget was given.
+    compiled : bool
+        Whether the decoder is compiled.
+    """
+
+    steps: int
+    precision: str
+    seconds_per_step: float | None
+    compiled: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
 
 @dataclass(eq=False)
@@ -215,3 +253,123 @@ def _moved(state: TrainingState) -> list[tuple[Optimizer, Tensor]]:
         for group in optimizer.param_groups
         for parameter in group["params"]
     ]
+
+
+def refuse_another_run(
+    directory: str | Path, decoder: DecoderConfig, config: TrainingConfig, *,
+    holdout: Sequence[str] = (), init: str | Path | None = None,
+) -> None:  # fmt: skip
+    """Refuse settings that cannot train, or would not continue the run in `directory`; needs no samples yet.
+
+    Raises
+    ------
+    ValueError
+        The run there has another configuration (the message names the difference), or no learning rate is known.
+    """
+    learning_rates(config, decoder.kind)
+    if (Path(directory) / RUN_FILE).is_file():
+        chosen = chosen_settings(decoder, config, holdout=holdout, init=init)
+        began = load_document(directory)[0]["config"]
+        _refuse(directory, _differences({key: began.get(key) for key in chosen}, chosen))
+
+
+def chosen_settings(
+    decoder: DecoderConfig, config: TrainingConfig, *, holdout: Sequence[str], init: str | Path | None
+) -> dict[str, Any]:
+    """Return the settings of a training that are known without its samples, as JSON values."""
+    return {
+        "decoder": asdict(decoder),
+        "training": asdict(config),
+        "holdout": list(holdout),
+        "init": None if init is None else str(init),
+    }
+
+
+def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return setting_differences(began, now, ignored=_MAY_DIFFER, unnamed=_EARLIER_DEFAULTS)
+
+
+def _refuse(directory: str | Path, differences: Sequence[str]) -> None:
+    if differences:
+        raise ValueError(
+            f"the run at {directory} was begun differently: {'; '.join(differences[:4])}. "
+            "Repeat its own command to continue it, or choose a new run=DIR (init=DIR starts from an earlier run)."
+        )
+
+
+def open_run(
+    directory: Path,
+    store: SampleStore,
+    names: Sequence[str],
+    *,
+    settings: Mapping[str, Any],
+    make_plan: Callable[[], Plan],
+    provenance: Mapping[str, Any],
+    processes: Processes = ALONE,
+) -> Plan:
+    """Return the plan of the run that is in `directory`, or make one and write the new run's `run.json`.
+
+    All processes call `make_plan` together; the plan of the first holds.
+
+    Parameters
+    ----------
+    settings : mapping
+        As `chosen_settings` returns them; what the store adds is added here.
+    provenance : mapping
+        Written into `run.json` as it is, and never compared.
+
+    Raises
+    ------
+    ValueError
+        The run there has another configuration or was trained on other meshes; the message names the difference.
+    """
+    settings = {
+        **settings,
+        "sampler": store.config.to_dict(),
+        "normalize": store.normalize,
+        "meshes": store.meshes,
+        "samples": str(store.directory),
+        "shapes": list(names),
+    }
+    shapes = tuple(_run_shape(store, name) for name in names)
+    if do_first(processes, (directory / RUN_FILE).is_file):
+        document, known = load_document(directory)
+        differences = _differences(document["config"], settings)
+        hashes = {shape.name: shape.content_hash for shape in known}
+        differences += [
+            f"the mesh of {shape.name} has changed"
+            for shape in shapes
+            if hashes.get(shape.name, shape.content_hash) != shape.content_hash
+        ]
+        _refuse(directory, differences)
+        return Plan(**document["plan"])
+    plan = make_plan()
+
+    def write() -> dict[str, Any]:
+        content = {"config": settings, "plan": asdict(plan), "versions": _versions(processes), **provenance}
+        save_document(directory, content, shapes)
+        return asdict(plan)
+
+    return Plan(**do_first(processes, write))
+
+
+def _run_shape(store: SampleStore, name: str) -> RunShape:
+    shape = store.shapes[store.index_of(name)]
+    source = str(Path(store.meshes) / shape.source)
+    count = shape.report.get("num_components")
+    return RunShape(name, shape.similarity, source, shape.content_hash, shape.closed, store.thickness, count)
+
+
+def changed_versions(directory: Path, processes: Processes = ALONE) -> list[str]:
+    """Return each version that has changed since the run began, as `torch was A, is B`: bits may depend on it."""
+    began, now = load_document(directory)[0].get("versions", {}), _versions(processes)
+    return [f"{key} was {began[key]}, is {now[key]}" for key in now if began.get(key, now[key]) != now[key]]
+
+
+def _versions(processes: Processes) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processes": processes.count,
+    }

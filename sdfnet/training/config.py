@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from sdfnet.decoders import LearningRates, decoder_kind
@@ -50,7 +50,7 @@ class TrainingConfig:
     normal_weight: float = 0.0
     """Weight of 1 - cosine between gradient and true normal on the surface; same cost again."""
     gradient_points: int = 1024
-    """Points per shape and step that the two gradient terms look at."""
+    """Points per shape and step at which the two gradient terms are computed."""
     curriculum: bool = False
     """Whether tolerance falls and hard samples gain weight over time (Curriculum DeepSDF)."""
     precision: Precision = "auto"
@@ -145,6 +145,19 @@ def learning_rates(config: TrainingConfig, kind: str, *, steps: int | None = Non
     return LearningRates(decoder, latents)
 
 
+def with_length(config: TrainingConfig, *, budget: str | None, steps: int | None) -> TrainingConfig:
+    """Return `config` with another budget or number of steps; None and None change nothing.
+
+    >>> with_length(TrainingConfig(steps=10), budget="3min", steps=None).steps is None
+    True
+    """
+    if budget is not None and steps is not None:
+        raise ValueError(f"give budget or steps, not both, got budget={budget!r} and steps={steps}")
+    if budget is not None:
+        return replace(config, budget=budget, steps=None)
+    return config if steps is None else replace(config, steps=steps)
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds that `text` means: a positive number and s, min or h.
 
@@ -155,3 +168,15 @@ def parse_duration(text: str) -> float:
     if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
         raise ValueError(f"a duration must be a positive number with s, min or h, such as 90s or 5min, got {text!r}")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Return `seconds` as `parse_duration` reads them.
+
+    >>> format_duration(90.0), format_duration(1200.0), format_duration(7200.0)
+    ('90s', '20min', '2h')
+    """
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length or (seconds >= length and seconds % length == 0):
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"

@@ -1,11 +1,12 @@
-"""Several processes that train together: who owns which code, and how they agree. torchrun starts them.
+"""Several processes that train together, as torchrun starts them: which codes each owns, and how they agree.
 
-Every process holds the whole decoder and the codes of its own shapes: the code in row s of the table belongs to process
-s mod count, as its row s // count. Codes and what Adam keeps for them never travel but to be saved. All that is said
-here of processes holds for one, too, where nothing is sent.
+Every process holds the whole decoder and the codes of its own shapes. The code in row s of the table belongs to process
+s mod count, as its row s // count. Codes and their moments are sent only to be saved. One process is a special case, in
+which nothing is sent.
 
-Two ways of talking: collectives (sums of gradients, flags, gathering of codes) for what happens in every step, and the
-launcher's key-value store for what happens once. Waiting on the store is a loop in Python, so that a signal is heard.
+The processes talk in two ways. Collectives (sums of gradients, flags, gathered codes) serve in every step. The
+launcher's key-value store serves for things that happen once; a process waits on it in a Python loop, so that signals
+are heard.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import datetime
 import itertools
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +81,27 @@ class TrainingInterrupted(KeyboardInterrupt):
 
     All processes stop together after the same step.
     """
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the yielded list, so that no step is cut short; a second signal acts at once."""
+    received: list[int] = []
+    previous = {}
+
+    def note(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    with contextlib.suppress(ValueError):  # Only the main thread can set handlers; elsewhere no signal arrives.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

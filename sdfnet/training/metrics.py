@@ -1,7 +1,7 @@
-"""What a training tells while it runs: metrics as CSV and TensorBoard, the surface error, small pictures.
+"""The measurements of a training: metrics as CSV and TensorBoard, the surface error, small pictures, the verdict.
 
-Nothing here influences the training. Times are left out of the CSV, so that an interrupted and resumed run ends with
-the same file as an undisturbed one.
+Nothing here influences the training. The CSV holds no times, so an interrupted and resumed run ends with the same file
+as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from sdfnet.decoders import Decoder
+from sdfnet.decoders import Decoder, VolumeConfig
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import NeuralField, gradient
 from sdfnet.files import write_atomic
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.rendering import Renderer, contact_sheet, save_image
+from sdfnet.runs import Run
 from sdfnet.sampling import SampleStore
+from sdfnet.training.config import TrainingConfig, format_duration, parse_duration
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,19 @@ METRICS_FILE = "metrics.csv"
 SURFACE_ERROR = "surface_error_percent"
 COLUMNS = ("step", "loss", "sdf", "prior", "eikonal", "normal", "learning_rate", SURFACE_ERROR)
 _MEASURED_SHAPES = 24
+_JUDGED_SHAPES = 200
+"""Shapes that the verdict measures at most; a shape takes some milliseconds."""
+
+_SECONDS_PER_EVALUATION, _SECONDS_PER_PREVIEW = 6.0, 30.0
+"""A measurement takes about 0.1 s and a picture about 1 s. A budget of seconds allows only a few of them."""
+
+_VERDICTS = ((0.1, "very close to the sources"), (0.25, "close to the sources"), (1.0, "rough: fine detail is missing"))
+_WORST_VERDICT = "poor: the shapes are not learned yet"
+"""Words for a mean surface error up to so many percent of the radius, and for a larger one."""
+
+_LONGER = 4
+"""The verdict proposes a training that takes so many times longer."""
+
 _PREVIEW_SHAPES = 4
 _PREVIEW_RESOLUTION = 64
 
@@ -89,29 +104,93 @@ def _rows_up_to(path: Path, step: int) -> list[list[str]]:
     return [row for row in rows if len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= step]
 
 
+def num_measurements(config: TrainingConfig) -> tuple[int, int]:
+    """Return how often a training measures the surface error and draws a preview: less often if its budget is short.
+
+    >>> num_measurements(TrainingConfig(budget="12s")), num_measurements(TrainingConfig(budget="3min"))
+    ((2, 0), (20, 4))
+    """
+    if config.steps is not None or config.budget is None:
+        return config.evaluations, config.previews
+    seconds = parse_duration(config.budget)
+    evaluations = max(1, int(seconds / _SECONDS_PER_EVALUATION))
+    return min(config.evaluations, evaluations), min(config.previews, int(seconds / _SECONDS_PER_PREVIEW))
+
+
 def surface_error(decoder: Decoder, latents: Tensor, store: SampleStore, indices: tuple[int, ...]) -> float:
     """Return the mean of |f| / |gradient f| over held-out points of the true surface, in percent of the shape's radius.
 
     A first-order estimate of the distance from the true surface to the learned one, over at most 24 shapes evenly
     spread over the trained ones. Cheap; `evaluate` measures both ways on meshes.
     """
-    chosen = range(0, len(indices), -(-len(indices) // _MEASURED_SHAPES))
+    errors = _surface_errors(decoder, latents, store, indices, at_most=_MEASURED_SHAPES)
+    return float(torch.stack(list(errors.values())).mean()) * 100 / UNIT_RADIUS if errors else float("nan")
+
+
+def _surface_errors(
+    decoder: Decoder, latents: Tensor, store: SampleStore, indices: Sequence[int], *, at_most: int
+) -> dict[int, Tensor]:
+    """Return the mean of |f| / |gradient f| on the surface of evenly spread shapes, unit frame, by row of the codes."""
     training = decoder.training
-    errors = []
-    for slot in chosen:
+    errors = {}
+    for slot in range(0, len(indices), -(-len(indices) // at_most)):
         field = NeuralField(decoder, latents[slot])
         points = torch.from_numpy(store.heldout(indices[slot])[:, :3]).to(latents.device)
         if len(points) == 0:
             continue
         slope = gradient(field, points).norm(dim=-1).clamp(min=0.1)
         with torch.inference_mode():
-            errors.append((field(points).abs() / slope).mean())
+            errors[slot] = (field(points).abs() / slope).mean()
     decoder.train(training)
-    return float(torch.stack(errors).mean()) * 100 / UNIT_RADIUS if errors else float("nan")
+    return errors
+
+
+def verdict(run: Run, store: SampleStore) -> str:
+    """Return in words how well `run` has learned its shapes, which shape is worst, and what to do for a smaller error.
+
+    The measure is the one of the training: `surface_error`, here over at most 200 shapes of the run.
+
+    Parameters
+    ----------
+    store : SampleStore
+        The samples of the training; the error is measured at their held-out points.
+    """
+    indices = [store.index_of(name) for name in run.names]
+    found = _surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
+    learned = f"{len(run.shapes)} shapes learned in {run.step:,} steps"
+    if not found:
+        return (
+            f"{learned}. The samples hold no held-out points (sampler.num_heldout=0) to measure the error at; "
+            f"measure it with: sdfnet evaluate run={run.directory}"
+        )
+    errors = {run.names[slot]: float(error) * 100 / UNIT_RADIUS for slot, error in found.items()}
+    mean, worst = sum(errors.values()) / len(errors), max(errors, key=lambda name: errors[name])
+    words = next((words for most, words in _VERDICTS if mean <= most), _WORST_VERDICT)
+    among = "" if len(errors) == len(run.shapes) else f" of {len(errors)} that were measured"
+    return (
+        f"{learned}, {words}.\n"
+        f"Surface error: {mean:.3f} % of the radius on average, {errors[worst]:.3f} % for the worst shape{among}, "
+        f"{worst} (mean distance from {store.num_heldout:,} held-out points on each shape's surface to the learned "
+        "surface).\n"
+        f"If that is not enough: {_how_to_improve(run)}"
+    )
+
+
+def _how_to_improve(run: Run) -> str:
+    training, decoder = run.document["config"]["training"], run.document["config"]["decoder"]
+    if training["steps"] is not None:
+        longer = f"steps={_LONGER * training['steps']} instead of {training['steps']}"
+    else:
+        seconds = _LONGER * parse_duration(training["budget"])
+        longer = f"budget={format_duration(seconds)} instead of {training['budget']}"
+    ways = [f"train longer, into a new run ({longer}; init={run.directory} starts from this one)"]
+    if decoder["kind"] == "volume" and VolumeConfig(**decoder).resolution < 64:
+        ways.append("give the decoder more detail (experiment=fine)")
+    return f"{'; '.join(ways)}; see which shapes fail and where with: sdfnet evaluate run={run.directory}"
 
 
 def save_preview(decoder: Decoder, latents: Tensor, names: tuple[str, ...], path: Path) -> None:
-    """Draw a few of the shapes as they are now; a shape that has no surface yet is left out, and said."""
+    """Draw a few of the shapes as they are now; a shape without a surface so far is left out, and logged."""
     training = decoder.training
     images, labels = [], []
     with Renderer(size=(320, 320)) as renderer:

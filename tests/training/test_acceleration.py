@@ -19,7 +19,7 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 from sdfnet.training import TrainingConfig, train
 from sdfnet.training.acceleration import compiles, keeps_samples
-from sdfnet.training.batches import BatchSchedule, load_resident, num_bytes
+from sdfnet.training.batches import BatchSchedule, load_device_samples, num_bytes
 from sdfnet.training.distributed import Processes
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
@@ -40,10 +40,10 @@ def test_batches_from_the_device_are_those_from_the_files_to_the_bit(store: Samp
     processes, device = Processes(rank, 2), torch.device("cpu")
     from_files = BatchSchedule(store, (2, 0, 1), 4, 300, 40, seed=0, processes=processes)
     own = from_files.indices[processes.own]
-    resident = load_resident(store, own, with_surface=True, device=device)
-    size = resident.samples_SK4.nbytes + resident.surface_SM6.nbytes
+    samples = load_device_samples(store, own, with_surface=True, device=device)
+    size = samples.samples_SK4.nbytes + samples.surface_SM6.nbytes
     assert size == num_bytes(store, len(own), with_surface=True)
-    from_device = BatchSchedule(store, (2, 0, 1), 4, 300, 40, seed=0, processes=processes, resident=resident)
+    from_device = BatchSchedule(store, (2, 0, 1), 4, 300, 40, seed=0, processes=processes, on_device=samples)
     for step in range(12):
         expected, found = (schedule.batch(step, device=device) for schedule in (from_files, from_device))
         for name in ("slots", "points_BN3", "sdf_BN", "surface_BM6"):
@@ -52,7 +52,7 @@ def test_batches_from_the_device_are_those_from_the_files_to_the_bit(store: Samp
         assert found.weight == expected.weight
 
 
-def test_a_training_from_resident_samples_is_the_same_to_the_bit(store: SampleStore, tmp_path: Path) -> None:
+def test_a_training_from_samples_on_the_device_is_the_same_to_the_bit(store: SampleStore, tmp_path: Path) -> None:
     for resident in (True, False):
         config = TrainingConfig(
             steps=8, batch_shapes=2, batch_points=300, previews=0, evaluations=1, resident=resident, normal_weight=0.01

@@ -6,19 +6,18 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 
+from sdfnet.cli.main import main
 from sdfnet.decoders import DeepSDFConfig, VolumeConfig
 from sdfnet.extraction import extract_mesh
-from sdfnet.fields import Box, Sphere
+from sdfnet.fields import Box, Sphere, gradient
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.runs import MODEL_FILE, load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
-from sdfnet.training import TrainingConfig, TrainingInterrupted, train
-from sdfnet.training import trainer as loop
-from sdfnet.training import trainer as plan_module
-from sdfnet.training.step import train_step
+from sdfnet.training import TrainingConfig, TrainingInterrupted, train, trainer, verdict
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
 FAST = TrainingConfig(steps=30, batch_shapes=2, batch_points=512, previews=0, evaluations=3, precision="float32")
@@ -75,7 +74,7 @@ def test_two_seeded_runs_agree_exactly_and_another_seed_differs(store, tmp_path)
 def test_a_killed_and_resumed_run_equals_an_undisturbed_one(store, tmp_path, monkeypatch, decoder, precision):
     config = TrainingConfig(**{**vars(FAST), "checkpoint_seconds": 1e-9, "precision": precision})
     train(tmp_path / "whole", store, decoder=decoder, config=config, progress=False)
-    step = loop.train_step
+    step = trainer.train_step
     for stop in (11, 23):
 
         def dies(state, *args, stop=stop, **options):
@@ -83,10 +82,10 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(store, tmp_path, mon
                 raise RuntimeError("killed")
             return step(state, *args, **options)
 
-        monkeypatch.setattr(loop, "train_step", dies)
+        monkeypatch.setattr(trainer, "train_step", dies)
         with pytest.raises(RuntimeError, match="killed"):
             train(tmp_path / "torn", store, decoder=decoder, config=config, progress=False)
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(trainer, "train_step", step)
     torch.manual_seed(123)  # the caller's generator must not matter
     train(tmp_path / "torn", store, decoder=decoder, config=config, progress=False)
     assert _files(tmp_path / "whole") == _files(tmp_path / "torn")
@@ -94,18 +93,18 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(store, tmp_path, mon
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resumes_exactly(store, tmp_path, monkeypatch):
     train(tmp_path / "whole", store, decoder=DECODER, config=FAST, progress=False)
-    step = loop.train_step
+    step = trainer.train_step
 
     def interrupted(state, *args, **options):
         if state.step == 13:
             os.kill(os.getpid(), signal.SIGINT)
         return step(state, *args, **options)
 
-    monkeypatch.setattr(loop, "train_step", interrupted)
+    monkeypatch.setattr(trainer, "train_step", interrupted)
     with pytest.raises(TrainingInterrupted, match=r"stopped at step 14 of 30.*Repeat the same command"):
         train(tmp_path / "torn", store, decoder=DECODER, config=FAST, progress=False)
     assert load_run(tmp_path / "torn").step == 14
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(trainer, "train_step", step)
     train(tmp_path / "torn", store, decoder=DECODER, config=FAST, progress=False)
     assert _files(tmp_path / "whole") == _files(tmp_path / "torn")
 
@@ -119,9 +118,9 @@ def test_training_leaves_the_callers_generator_alone(store, tmp_path):
 def test_another_configuration_is_refused_by_naming_the_difference(store, tmp_path):
     train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
     changed = TrainingConfig(**{**vars(FAST), "clamp_distance": 0.2})
-    with pytest.raises(ValueError, match=r"training\.clamp_distance was 0\.05, now 0\.2"):
+    with pytest.raises(ValueError, match=r"training\.clamp_distance is 0\.05 there and 0\.2 now"):
         train(tmp_path, store, decoder=DECODER, config=changed, progress=False)
-    with pytest.raises(ValueError, match=r"shapes was \['ball', 'box', 'pea'\], now \['ball', 'box'\]"):
+    with pytest.raises(ValueError, match=r'shapes is \["ball", "box", "pea"\] there and \["ball", "box"\] now'):
         train(tmp_path, store, decoder=DECODER, config=FAST, holdout=["pea"], progress=False)
     before = _files(tmp_path)
     train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
@@ -138,25 +137,47 @@ def test_a_budget_becomes_steps_once(store, tmp_path, monkeypatch):
     def timed_again(*args, **options):
         raise AssertionError("a plan is made once")
 
-    monkeypatch.setattr(loop, "make_plan", timed_again)
+    monkeypatch.setattr(trainer, "_time_step", timed_again)
     train(tmp_path, store, decoder=DECODER, config=config, progress=False)
 
 
 def test_a_budget_for_the_least_number_of_steps_is_not_timed_any_longer(store, tmp_path, monkeypatch):
-    taken = []
+    counts = []
+    time_step, step = trainer._time_step, trainer.train_step
 
-    def counted(*args, **options):
-        taken.append(None)
-        return train_step(*args, **options)
+    def counted(training, state, plan, budget):
+        taken = []
+        monkeypatch.setattr(trainer, "train_step", lambda *a, **options: taken.append(None) or step(*a, **options))
+        seconds = time_step(training, state, plan, budget)
+        monkeypatch.setattr(trainer, "train_step", step)
+        counts.append(len(taken))
+        return seconds
 
-    monkeypatch.setattr(plan_module, "train_step", counted)
-    for budget, most in (("0.001s", 4), ("2s", 24)):
-        taken.clear()
-        config = TrainingConfig(budget=budget, batch_shapes=2, batch_points=512, previews=0, precision="float32")
-        train(tmp_path / budget, store, decoder=DECODER, config=config, progress=False)
-        assert 4 <= len(taken) <= most
-        assert (len(taken) == 4) == (budget == "0.001s")
+    monkeypatch.setattr(trainer, "_time_step", counted)
+    for budget in ("0.001s", "2s"):
+        config = TrainingConfig(batch_shapes=2, batch_points=512, previews=0, precision="float32")
+        train(tmp_path / budget, store, decoder=DECODER, config=config, budget=budget, progress=False)
+    assert counts[0] == 4
+    assert 4 < counts[1] <= 24
     assert load_run(tmp_path / "0.001s").step == 40
+
+
+def test_budget_and_steps_mean_the_same_from_python_as_from_the_command_line(store, tmp_path, capsys):
+    tiny = ["decoder.channels=[16,8,8]", "decoder.width=16", "decoder.latent_size=8", "training.previews=0"]
+    words = [f"samples={store.directory}", f"run={tmp_path / 'line'}", "device=cpu", "training.batch_points=512"]
+    assert main(["train", *words, *tiny, "steps=3"]) == 0
+    config = TrainingConfig(batch_points=512, previews=0)
+    run = train(tmp_path / "python", store.directory, decoder=DECODER, config=config, steps=3, progress=False)
+    assert _files(tmp_path / "line") == _files(tmp_path / "python")
+    written = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("line", "python")]
+    assert written[0]["config"] == written[1]["config"]
+    assert f"{len(run.shapes)} shapes learned in 3 steps" in capsys.readouterr().out
+    config = TrainingConfig(batch_points=512, previews=0, steps=3)
+    run = train(tmp_path / "timed", store, decoder=DECODER, config=config, budget="0.001s", progress=False)
+    assert run.step == 40
+    assert run.document["config"]["training"]["budget"] == "0.001s"
+    with pytest.raises(ValueError, match="give budget or steps, not both, got budget='1min' and steps=3"):
+        train(tmp_path / "both", store, budget="1min", steps=3)
 
 
 def test_held_out_shapes_have_no_code(store, tmp_path):
@@ -224,3 +245,39 @@ def test_a_damaged_state_is_refused_by_name(store, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
         train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
+
+
+def test_the_verdict_names_the_error_the_worst_shape_and_what_to_do(store, tmp_path):
+    config = TrainingConfig(steps=300, batch_shapes=3, batch_points=1024, previews=0, evaluations=1)
+    run = train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+    errors = {}
+    for index, name in enumerate(run.names):
+        points = torch.from_numpy(store.heldout(index)[:, :3])
+        slope = gradient(run.field(name), points).norm(dim=1).clamp(min=0.1)
+        with torch.no_grad():
+            errors[name] = float((run.field(name)(points).abs() / slope).mean()) * 103
+    mean, worst = sum(errors.values()) / 3, max(errors, key=errors.get)
+    first, second, third = verdict(run, store).splitlines()
+    words = "close to the sources" if mean <= 0.25 else "rough: fine detail is missing"
+    assert first == f"3 shapes learned in 300 steps, {words}."
+    assert second == (
+        f"Surface error: {mean:.3f} % of the radius on average, {errors[worst]:.3f} % for the worst shape, {worst} "
+        "(mean distance from 500 held-out points on each shape's surface to the learned surface)."
+    )
+    assert f"(steps=1200 instead of 300; init={tmp_path} starts from this one)" in third
+    assert "experiment=fine" in third
+    assert third.endswith(f"sdfnet evaluate run={tmp_path}")
+    with torch.no_grad():
+        run.decoder.head.bias.add_(0.1)
+    run.document["config"]["training"] |= {"steps": None, "budget": "5min"}
+    run.document["config"]["decoder"]["channels"] = [128, 64, 32, 16, 8]
+    first, _, third = verdict(run, store).splitlines()
+    assert first.endswith("poor: the shapes are not learned yet.")
+    assert "budget=20min instead of 5min" in third
+    assert "experiment=fine" not in third
+
+
+def test_the_verdict_without_held_out_points_says_how_to_measure(store, tmp_path, monkeypatch):
+    run = train(tmp_path, store, decoder=DECODER, config=FAST, steps=1, progress=False)
+    monkeypatch.setattr(SampleStore, "heldout", lambda self, index: np.zeros((0, 6), dtype=np.float32))
+    assert "hold no held-out points (sampler.num_heldout=0)" in verdict(run, store)

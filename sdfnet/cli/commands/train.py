@@ -20,7 +20,7 @@ from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SampleStore
 from sdfnet.solids.report import format_reports
-from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run
+from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run, verdict
 from sdfnet.training import train as train_run
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def _train(config: TrainConfig, processes: Processes) -> None:
         provenance=provenance(),
         processes=processes,
     )
-    say(f"{len(run.shapes)} shapes learned in {run.step:,} steps")
+    if processes.is_first:
+        say(verdict(run, store))
     say_where(config.run)
 
 
