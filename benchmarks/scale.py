@@ -43,7 +43,8 @@ from sdfnet.fields import HalfSpace, SmoothIntersection, evaluate
 from sdfnet.files import atomic_path
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling import SamplerConfig, SampleStore
-from sdfnet.sampling.store import RecordLayout, StoredShape, StoreIndex, save_index, shard_header, shard_path
+from sdfnet.sampling.prepare import save_index
+from sdfnet.sampling.store import RecordLayout, StoredShape, StoreIndex, shard_header, shard_path
 from sdfnet.training import TrainingConfig
 from sdfnet.training.acceleration import choose_precision, keep_freed_memory
 from sdfnet.training.batches import BatchSchedule

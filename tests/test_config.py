@@ -15,7 +15,7 @@ from sdfnet.cli.hydra_app.composing import check_complete, compose, hydra_for, t
 from sdfnet.cli.hydra_app.resources import conf_folder
 from sdfnet.cli.hydra_app.schema import missing_keys
 from sdfnet.decoders import DECODERS, decoder_configs
-from sdfnet.sampling.shape_samples import PRESETS, SamplerConfig
+from sdfnet.sampling.shape_samples import SamplerConfig, deepsdf_config
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -80,11 +80,11 @@ def test_hydra_makes_no_folder_and_no_log_of_its_own(name: str) -> None:
     assert settings.hydra_logging.root is None
 
 
-def test_the_sampler_files_are_the_presets_of_the_sampler() -> None:
-    assert {path.stem for path in (CONF / "sampler").glob("*.yaml")} == set(PRESETS)
-    for name, preset in PRESETS.items():
+def test_the_sampler_files_are_the_default_sampler_and_that_of_deepsdf() -> None:
+    assert {path.stem for path in (CONF / "sampler").glob("*.yaml")} == {"default", "deepsdf"}
+    for name, expected in (("default", SamplerConfig()), ("deepsdf", deepsdf_config())):
         sampler = check_complete(load_command("sample"), compose_document("sample", f"sampler={name}")).sampler
-        assert sampler == preset()
+        assert sampler == expected
 
 
 def test_the_seed_reaches_the_sampler() -> None:

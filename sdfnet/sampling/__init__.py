@@ -9,7 +9,6 @@ from sdfnet.sampling.samplers import sample_ball as sample_ball
 from sdfnet.sampling.samplers import sample_near_surface as sample_near_surface
 from sdfnet.sampling.samplers import sample_surface as sample_surface
 from sdfnet.sampling.samplers import sample_volume as sample_volume
-from sdfnet.sampling.shape_samples import PRESETS as PRESETS
 from sdfnet.sampling.shape_samples import SamplerConfig as SamplerConfig
 from sdfnet.sampling.shape_samples import ShapeSamples as ShapeSamples
 from sdfnet.sampling.shape_samples import deepsdf_config as deepsdf_config

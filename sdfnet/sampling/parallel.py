@@ -29,7 +29,7 @@ import joblib
 import torch
 
 from sdfnet.files import ensure_folder
-from sdfnet.sampling.parts import Job
+from sdfnet.sampling.jobs import Job
 
 Backend = Literal["loky", "dask", "ray"]
 

@@ -1,15 +1,12 @@
 """Prepare the sample store of a folder of meshes: in parallel, once for each mesh, and safe to kill at any point.
 
-What is done is known by a key made of the mesh's content and the settings, so the same command again does just what is
-missing, has changed or was damaged, and ends with the same bytes as if nothing had happened. Meshes that left the
-folder leave the store; the rows of the others stay where they are.
+Each shape has a key made of its mesh's content and the settings. So the same command again does only the shapes that
+are missing, have changed or were damaged, and ends with the same bytes as an undisturbed one. Shapes whose mesh left
+the folder leave the store; the rows of the others stay where they are.
 
-The one similarity of a whole folder (`normalize=shared`), found without holding all meshes at once.
-
-Each mesh leaves the corners of its convex hull in a file, because the farthest point from any centre is one of them;
-the files are then read one after the other. The result is that of `folder_similarities`.
-
-Decide what has to be prepared: compare the folder of meshes and the settings with what a store holds.
+`prepare_samples` comes first; below it stand its three steps. Plan: compare the folder and the settings with the
+store. Sample: workers leave a part for each shape (`jobs`, `parallel`). Place: put the parts into shards in the order
+of their names, not in the order of finishing, and write the index.
 """
 
 from __future__ import annotations
@@ -20,219 +17,58 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import joblib
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sdfnet.files import atomic_path, ensure_folder
-from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
+from sdfnet.files import atomic_path, ensure_folder, write_json
+from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import MeshError, find_meshes
+from sdfnet.runs.folder import setting_differences
 from sdfnet.runs.selection import select_shapes
+from sdfnet.sampling.jobs import (
+    Job,
+    Part,
+    leave_outline,
+    leave_samples,
+    read_part,
+    save_outline,
+    shared_similarity,
+    write_unused_part,
+)
 from sdfnet.sampling.parallel import Work, WorkersConfig, open_cluster, run_jobs
-from sdfnet.sampling.parts import Job, leave_samples, read_part, write_unused_part
 from sdfnet.sampling.shape_samples import SamplerConfig
-from sdfnet.sampling.shards import drop_shapes, place_parts, prune_shards, remove_unused_shards, with_refused
-from sdfnet.sampling.store import FORMAT, INDEX_FILE, SampleStore, StoreIndex, find_damage, load_index, save_index
+from sdfnet.sampling.store import (
+    FORMAT,
+    INDEX_FILE,
+    RecordLayout,
+    RefusedShape,
+    SampleStore,
+    StoredShape,
+    StoreIndex,
+    find_damage,
+    load_index,
+    shard_header,
+    shard_path,
+)
 from sdfnet.solids.report import MeshReport
-from sdfnet.solids.source_shape import Normalize, hash_content, load_shape
+from sdfnet.solids.source_shape import Normalize, hash_content
 
 logger = logging.getLogger(__name__)
 
+SHARD_BYTES = 512 * 2**20
+"""Shards are filled up to about this size."""
 
-def leave_outline(job: Job, *, thickness: float | None) -> None:
-    """Leave in the job's part, a NumPy file, what the shared similarity needs to know of a mesh.
-
-    The rows are x, y, z (world frame) and how far the solid reaches beyond that point; none for a refused mesh.
-    """
-    try:
-        shape = load_shape(job.path, name=job.name, thickness=thickness)
-    except Exception:  # whatever is wrong with one mesh must not stop the others; sampling it will say what
-        logger.debug("%s has no outline", job.path, exc_info=True)
-        save_outline(job, np.zeros((0, 4)))
-        return
-    corners = _hull_corners(shape.mesh.vertices)
-    save_outline(job, np.column_stack([corners, np.full(len(corners), shape.thickness or 0.0)]))
-
-
-def save_outline(job: Job, outline: NDArray[np.float64]) -> None:
-    """Write an outline (K, 4), whole or not at all."""
-    with atomic_path(job.part) as temporary:
-        np.save(temporary, outline)
-
-
-def shared_similarity(jobs: Sequence[Job]) -> Similarity | None:
-    """Return the similarity of all meshes whose outlines `jobs` have left; None if none of them can be used."""
-    box: Bounds | None = None
-    for job in jobs:
-        outline = np.load(job.part)
-        if len(outline):
-            own = Bounds((outline[:, :3] - outline[:, 3:]).min(axis=0), (outline[:, :3] + outline[:, 3:]).max(axis=0))
-            box = own if box is None else box.union(own)
-    if box is None:
-        return None
-    reach = 0.0
-    for job in jobs:
-        outline = np.load(job.part)
-        if len(outline):
-            reach = max(reach, float((np.linalg.norm(outline[:, :3] - box.center, axis=1) + outline[:, 3]).max()))
-    return Similarity(box.center, UNIT_RADIUS / reach)
-
-
-def _hull_corners(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.spatial import ConvexHull, QhullError  # Here, for a quick start (see geometry.connectivity).
-
-    # Far from the origin the hull's own tolerance would drop corners.
-    try:
-        return vertices[ConvexHull(vertices - vertices.mean(axis=0)).vertices]
-    except QhullError:
-        return vertices  # flat: it has no hull in three dimensions
-
-
+_BLOCK_BYTES = 2**22
 _LOCK_FILE = ".lock"
 _PARTS_FOLDER = ".parts"
-
-
-def make_settings(config: SamplerConfig, *, normalize: str, thickness: float | None) -> dict[str, Any]:
-    """Return what all shapes of a store share, as JSON."""
-    return {"sampler": config.to_dict(), "normalize": normalize, "thickness": thickness}
-
-
-def open_index(directory: Path, settings: dict[str, Any], *, meshes: Path) -> StoreIndex:
-    """Return the index of the store in `directory`, a fresh and saved one if there is none yet.
-
-    Raises
-    ------
-    ValueError
-        There is a store with other settings (the message names the differences), of another version, or damaged.
-    """
-    if not (directory / INDEX_FILE).exists():
-        index = StoreIndex(settings, os.path.abspath(meshes))
-        save_index(directory, index)
-        return index
-    index = load_index(directory)
-    differences = [
-        f"{key} is {json.dumps(old)} there and {json.dumps(new)} now"
-        for key, old, new in _compare(_flat(index.settings), _flat(settings))
-    ]
-    if differences:
-        raise ValueError(
-            f"the samples in {directory} were prepared with other settings: {'; '.join(differences)}. "
-            "Give another samples=DIR, or the old settings."
-        )
-    return index
-
-
-def plan_jobs(
-    directory: Path,
-    paths: Mapping[str, Path],
-    settings: dict[str, Any],
-    *,
-    meshes: Path,
-    similarity: Similarity | None,
-) -> list[Job]:
-    """Return one job for each of `paths` (name to mesh file), sorted by name, whether or not it is done already."""
-    frame = None if similarity is None else similarity.to_dict()
-    jobs = []
-    for name in sorted(paths):
-        path = paths[name]
-        content_hash = _hash(path, thickness=settings["thickness"])
-        key = _digest([FORMAT, content_hash, path.suffix.lower(), settings, frame])
-        part = parts_folder(directory) / f"{_digest([key, name])}.part"
-        source = path.relative_to(meshes).as_posix()
-        jobs.append(Job(name, source, content_hash, key, path, part, similarity))
-    return jobs
-
-
-def plan_outlines(jobs: Sequence[Job]) -> list[Job]:
-    """Return for each job one for `leave_outline`, which does not depend on how the shape is sampled."""
-    return [replace(job, part=job.part.with_name(f"{_digest([job.content_hash, job.name])}.npy")) for job in jobs]
-
-
-def digest_meshes(jobs: Sequence[Job]) -> str:
-    """Return what changes when the meshes of a folder do, by names and contents."""
-    return _digest([[job.source, job.content_hash] for job in jobs])
-
-
-def jobs_to_do(jobs: Sequence[Job], index: StoreIndex, damaged: Mapping[str, str]) -> list[Job]:
-    """Return the jobs whose shape is not in the store as it should be, nor known to be unusable as it is."""
-    stored = {shape.name: shape.key for shape in index.shapes if shape.name not in damaged}
-    refused = {shape.name: shape.key for shape in index.refused}
-    return [job for job in jobs if job.key not in (stored.get(job.name), refused.get(job.name))]
-
-
-def parts_folder(directory: Path) -> Path:
-    """Return the folder of unplaced parts, which is there only during a preparation."""
-    return directory / _PARTS_FOLDER
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Remove half-written files that a killed preparation left."""
-    for folder in (directory, parts_folder(directory)):
-        for path in folder.glob(".*.partial.*"):
-            path.unlink(missing_ok=True)
-
-
-def remove_parts(directory: Path) -> None:
-    """Remove the folder of parts and everything of ours in it."""
-    remove_leftovers(directory)
-    folder = parts_folder(directory)
-    for pattern in ("*.part", "*.npy", "*.started"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-@contextlib.contextmanager
-def only_one(directory: Path) -> Iterator[None]:
-    """Keep a second preparation of the same store waiting until this one ends. A killed one does not block.
-
-    Where the system has no such locks (Windows, some network file systems) nothing is kept waiting.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(directory / _LOCK_FILE, "a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("another process is preparing %s: waiting for it", directory)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            logger.debug("no lock on %s: %s", directory, error)
-        yield
-
-
-def _hash(path: Path, *, thickness: float | None) -> str:
-    """Return the hash of a mesh file's content; a file that cannot be read gets one too, and is refused later."""
-    try:
-        return hash_content(path, thickness=thickness)
-    except MeshError:
-        return "unreadable"
-
-
-def _digest(document: Any) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode("utf-8")).hexdigest()[:32]
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    sampler = {f"sampler.{key}": value for key, value in settings["sampler"].items()}
-    return sampler | {key: value for key, value in settings.items() if key != "sampler"}
-
-
-def _compare(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    keys = sorted(old.keys() | new.keys())
-    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +110,9 @@ class _Request:
     workers: WorkersConfig
     progress: bool
 
+    def bar(self, total: int, what: str, **options: Any) -> tqdm:
+        return tqdm(total=total, desc=what, disable=not self.progress, **{"unit": "shape", **options})
+
 
 def prepare_samples(
     meshes: str | Path,
@@ -294,7 +133,7 @@ def prepare_samples(
     thickness
         For sheets, world units: see `make_solid`.
     shapes
-        Names or globs of those to prepare. What the store holds already stays in it.
+        Names or globs of those to prepare. The store keeps all other shapes that it holds.
     num_workers
         Processes; 1 works in this one, where a crash of native code would end the program. All cores by default.
     workers
@@ -304,7 +143,7 @@ def prepare_samples(
     ------
     ValueError
         No meshes, or none that can be used; unknown shapes; a store with other settings (the message says which);
-        a disk that is full or cannot be written to. Interrupted or not, what is finished is kept.
+        a disk that is full or cannot be written to. Interrupted or not, finished shapes are kept.
     """
     if normalize not in get_args(Normalize):
         raise ValueError(f"normalize must be one of {', '.join(get_args(Normalize))}, got {normalize!r}")
@@ -319,7 +158,7 @@ def prepare_samples(
     wanted = select_shapes(list(paths), shapes)
     request = _Request(
         meshes=Path(meshes),
-        directory=Path(directory),
+        directory=ensure_folder(directory),
         config=config,
         normalize=normalize,
         thickness=None if thickness is None else float(thickness),
@@ -327,9 +166,8 @@ def prepare_samples(
         workers=workers,
         progress=progress,
     )
-    ensure_folder(directory)
     try:
-        with only_one(request.directory):
+        with _only_one(request.directory):
             return _prepare(request, paths, wanted)
     except OSError as error:
         raise ValueError(
@@ -339,125 +177,48 @@ def prepare_samples(
 
 
 def _prepare(request: _Request, paths: Mapping[str, Path], wanted: Sequence[str]) -> PrepareReport:
+    """Plan, sample and place; then open the store that is complete now."""
     directory = request.directory
-    settings = make_settings(request.config, normalize=request.normalize, thickness=request.thickness)
-    index = open_index(directory, settings, meshes=request.meshes)
-    remove_leftovers(directory)
+    index = _open_index(request)
+    _remove_leftovers(directory)
     held = {shape.name for shape in index.shapes} | {shape.name for shape in index.refused}
     relevant = {name: path for name, path in paths.items() if name in held or name in set(wanted)}
     similarity = None
     if request.normalize == "shared":
         index, similarity = _find_frame(request, index, paths)
-    jobs = plan_jobs(directory, relevant, settings, meshes=request.meshes, similarity=similarity)
     damaged = _find_damage(request, index)
-    todo = jobs_to_do(jobs, index, damaged)
+    todo = _jobs_to_do(_plan_jobs(request, relevant, index, similarity), index, damaged)
     gone = held - relevant.keys()
-    failed: dict[str, MeshReport] = {}
+    parts: dict[str, Part] = {}
     if todo or gone or not index.complete:
         save_index(directory, replace(index, complete=False))
         _sample(request, todo)
-        index, failed = _collect(request, index, todo, gone=gone)
+        parts = {job.name: part for job in todo if (part := read_part(job)) is not None}
+        num_used = sum(part.status == "used" for part in parts.values())
+        with request.bar(num_used, "writing", delay=2, leave=False) as bar:
+            index = _place_parts(directory, index, todo, parts, progress=bar.update)
+        index = _with_refused(_drop_shapes(index, gone), todo, parts)
     index = _finish(request, index)
+    failed = {name: part.report for name, part in parts.items() if part.status == "failed"}
     return _report(request, index, paths=paths, wanted=wanted, done={job.name for job in todo}, failed=failed)
 
 
-def _find_frame(
-    request: _Request, index: StoreIndex, paths: Mapping[str, Path]
-) -> tuple[StoreIndex, Similarity | None]:
-    """Return the index that knows the similarity of the whole folder, and that; measured only if a mesh has changed."""
-    settings = index.settings
-    outlines = plan_outlines(plan_jobs(request.directory, paths, settings, meshes=request.meshes, similarity=None))
-    digest = digest_meshes(outlines)
-    old = None if index.frame is None else Similarity.from_dict(index.frame["similarity"])
-    if index.frame is not None and index.frame["meshes"] == digest:
-        return index, old
-    left = [job for job in outlines if not job.part.exists()]
-    with tqdm(total=len(left), desc="measuring", unit="mesh", disable=not request.progress) as bar:
-        _run(
-            request,
-            partial(leave_outline, thickness=request.thickness),
-            left,
-            on_crash=lambda job: save_outline(job, np.zeros((0, 4))),
-            progress=bar.update,
-        )
-    similarity = shared_similarity(outlines)
-    if similarity is None:
-        return index, None
-    if old is not None and old.to_dict() != similarity.to_dict() and index.shapes:
-        logger.warning(
-            "the meshes in %s no longer fit the frame that they shared: all %d shapes are sampled again",
-            request.meshes,
-            len(index.shapes),
-        )
-    return replace(index, frame={"meshes": digest, "similarity": similarity.to_dict()}), similarity
-
-
-def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
-    total = len(index.shapes)
-    with tqdm(total=total, desc="checking", unit="shape", delay=2, leave=False, disable=not request.progress) as bar:
-        damaged = find_damage(request.directory, index, checksums=True, progress=bar.update)
-    for name, fault in damaged.items():
-        logger.warning("%s: the samples of %s are prepared again", fault, name)
-    return damaged
-
-
-def _sample(request: _Request, todo: Sequence[Job]) -> None:
-    """Leave the part of every job that an earlier, interrupted preparation did not finish."""
-    finished = {job.name for job in todo if (part := read_part(job)) is not None and part.status != "failed"}
-    left = [job for job in todo if job.name not in finished]
-    for job in left:
-        job.part.unlink(missing_ok=True)
-    bar = tqdm(total=len(todo), initial=len(finished), desc="sampling", unit="shape", disable=not request.progress)
-    with bar:
-        _run(
-            request,
-            partial(leave_samples, config=request.config, thickness=request.thickness),
-            left,
-            on_crash=_report_crash,
-            progress=bar.update,
-        )
-
-
-def _run(
-    request: _Request,
-    work: Work,
-    jobs: Sequence[Job],
-    *,
-    on_crash: Callable[[Job], None],
-    progress: Callable[[int], object],
-) -> None:
-    """Have the jobs done by whoever is asked for; nobody is asked where there are none."""
-    if jobs:
-        with open_cluster(request.workers, num_workers=request.num_workers) as cluster:
-            run_jobs(work, jobs, num_workers=request.num_workers, on_crash=on_crash, progress=progress, cluster=cluster)
-
-
-def _report_crash(job: Job) -> None:
-    reason = (
-        "the process that worked on it ended unexpectedly (native code crashed, or memory ran out); "
-        "mend the mesh or take it out"
-    )
-    write_unused_part(job, MeshReport(job.name, str(job.path), "refused", reason=reason), status="failed")
-
-
-def _collect(
-    request: _Request, index: StoreIndex, todo: Sequence[Job], *, gone: set[str]
-) -> tuple[StoreIndex, dict[str, MeshReport]]:
-    """Bring the finished parts into the store; return its index, and the reports on those that failed."""
-    parts = {job.name: part for job in todo if (part := read_part(job)) is not None}
-    num_used = sum(part.status == "used" for part in parts.values())
-    with tqdm(total=num_used, desc="writing", unit="shape", delay=2, leave=False, disable=not request.progress) as bar:
-        index = place_parts(request.directory, index, todo, progress=bar.update)
-    index = with_refused(drop_shapes(index, gone), todo)
-    return index, {name: part.report for name, part in parts.items() if part.status == "failed"}
-
-
 def _finish(request: _Request, index: StoreIndex) -> StoreIndex:
-    """Declare the store complete, then remove what it no longer needs."""
-    index = replace(prune_shards(index), complete=True, meshes=os.path.abspath(request.meshes))
+    """Declare the store complete, then remove the files that it no longer needs."""
+    used = {shape.shard for shape in index.shapes}
+    shards = tuple(rows if shard in used else 0 for shard, rows in enumerate(index.shards))
+    index = replace(index, shards=shards, complete=True, meshes=os.path.abspath(request.meshes))
     save_index(request.directory, index)
-    remove_unused_shards(request.directory, index)
-    remove_parts(request.directory)
+    for shard, num_rows in enumerate(index.shards):
+        if num_rows == 0:
+            shard_path(request.directory, shard).unlink(missing_ok=True)
+    _remove_leftovers(request.directory)
+    folder = request.directory / _PARTS_FOLDER
+    for pattern in ("*.part", "*.npy", "*.started"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
     return index
 
 
@@ -482,3 +243,308 @@ def _report(
     store = SampleStore(request.directory, verify=False)
     num_done = sum(name in done for name in names)
     return PrepareReport(store, names, reports, num_done, len(names) - num_done, store.bytes_on_disk)
+
+
+# Plan: compare the folder of meshes and the settings with the store.
+
+
+def _open_index(request: _Request) -> StoreIndex:
+    """Return the index of the store, a fresh and saved one if there is none yet; refuse one with other settings."""
+    directory = request.directory
+    settings = {
+        "sampler": request.config.to_dict(),
+        "normalize": request.normalize,
+        "thickness": request.thickness,
+    }
+    if not (directory / INDEX_FILE).exists():
+        index = StoreIndex(settings, os.path.abspath(request.meshes))
+        save_index(directory, index)
+        return index
+    index = load_index(directory)
+    differences = setting_differences(index.settings, settings)
+    if differences:
+        raise ValueError(
+            f"the samples in {directory} were prepared with other settings: {'; '.join(differences)}. "
+            "Give another samples=DIR, or the old settings."
+        )
+    return index
+
+
+def _plan_jobs(
+    request: _Request, paths: Mapping[str, Path], index: StoreIndex, similarity: Similarity | None
+) -> list[Job]:
+    """Return one job for each of `paths` (name to mesh file), sorted by name, whether or not it is done already."""
+    frame = None if similarity is None else similarity.to_dict()
+    jobs = []
+    for name, path in sorted(paths.items()):
+        try:
+            content_hash = hash_content(path, thickness=request.thickness)
+        except MeshError:
+            content_hash = "unreadable"  # It is refused later, with the reason.
+        key = _digest([FORMAT, content_hash, path.suffix.lower(), index.settings, frame])
+        part = request.directory / _PARTS_FOLDER / f"{_digest([key, name])}.part"
+        source = path.relative_to(request.meshes).as_posix()
+        jobs.append(Job(name, source, content_hash, key, path, part, similarity))
+    return jobs
+
+
+def _jobs_to_do(jobs: Sequence[Job], index: StoreIndex, damaged: Mapping[str, str]) -> list[Job]:
+    """Return the jobs whose shape the store does not hold with the same key, nor knows to be unusable."""
+    stored = {shape.name: shape.key for shape in index.shapes if shape.name not in damaged}
+    refused = {shape.name: shape.key for shape in index.refused}
+    return [job for job in jobs if job.key not in (stored.get(job.name), refused.get(job.name))]
+
+
+def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
+    with request.bar(len(index.shapes), "checking", delay=2, leave=False) as bar:
+        damaged = find_damage(request.directory, index, checksums=True, progress=bar.update)
+    for name, fault in damaged.items():
+        logger.warning("%s: the samples of %s are prepared again", fault, name)
+    return damaged
+
+
+def _find_frame(
+    request: _Request, index: StoreIndex, paths: Mapping[str, Path]
+) -> tuple[StoreIndex, Similarity | None]:
+    """Return the similarity of the whole folder and the index that knows it; measured only if a mesh has changed."""
+    jobs = _plan_jobs(request, paths, index, None)
+    # An outline does not depend on how the shape is sampled.
+    outlines = [replace(job, part=job.part.with_name(f"{_digest([job.content_hash, job.name])}.npy")) for job in jobs]
+    digest = _digest([[job.source, job.content_hash] for job in jobs])
+    old = None if index.frame is None else Similarity.from_dict(index.frame["similarity"])
+    if index.frame is not None and index.frame["meshes"] == digest:
+        return index, old
+    left = [job for job in outlines if not job.part.exists()]
+    with request.bar(len(left), "measuring", unit="mesh") as bar:
+        _run(
+            request,
+            partial(leave_outline, thickness=request.thickness),
+            left,
+            on_crash=lambda job: save_outline(job, np.zeros((0, 4))),
+            progress=bar.update,
+        )
+    similarity = shared_similarity(outlines)
+    if similarity is None:
+        return index, None
+    if old is not None and old.to_dict() != similarity.to_dict() and index.shapes:
+        logger.warning(
+            "the meshes in %s no longer fit the frame that they shared: all %d shapes are sampled again",
+            request.meshes,
+            len(index.shapes),
+        )
+    return replace(index, frame={"meshes": digest, "similarity": similarity.to_dict()}), similarity
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Let a second preparation of the same store wait until this one ends. A killed one does not block.
+
+    Where the system has no such locks (Windows, some network file systems), nothing waits.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(directory / _LOCK_FILE, "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another process is preparing %s: waiting for it", directory)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.debug("no lock on %s: %s", directory, error)
+        yield
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Remove half-written files that a killed preparation left."""
+    for folder in (directory, directory / _PARTS_FOLDER):
+        for path in folder.glob(".*.partial.*"):
+            path.unlink(missing_ok=True)
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode("utf-8")).hexdigest()[:32]
+
+
+# Sample: workers leave a part for each job.
+
+
+def _sample(request: _Request, todo: Sequence[Job]) -> None:
+    """Leave the part of every job that an earlier, interrupted preparation did not finish."""
+    finished = {job.name for job in todo if (part := read_part(job)) is not None and part.status != "failed"}
+    left = [job for job in todo if job.name not in finished]
+    for job in left:
+        job.part.unlink(missing_ok=True)
+    with request.bar(len(todo), "sampling", initial=len(finished)) as bar:
+        _run(
+            request,
+            partial(leave_samples, config=request.config, thickness=request.thickness),
+            left,
+            on_crash=_report_crash,
+            progress=bar.update,
+        )
+
+
+def _run(
+    request: _Request,
+    work: Work,
+    jobs: Sequence[Job],
+    *,
+    on_crash: Callable[[Job], None],
+    progress: Callable[[int], object],
+) -> None:
+    """Do the jobs here or in the cluster; without jobs, no cluster is asked."""
+    if jobs:
+        with open_cluster(request.workers, num_workers=request.num_workers) as cluster:
+            run_jobs(work, jobs, num_workers=request.num_workers, on_crash=on_crash, progress=progress, cluster=cluster)
+
+
+def _report_crash(job: Job) -> None:
+    reason = (
+        "the process that worked on it ended unexpectedly (native code crashed, or memory ran out); "
+        "mend the mesh or take it out"
+    )
+    write_unused_part(job, MeshReport(job.name, str(job.path), "refused", reason=reason), status="failed")
+
+
+# Place: put the parts into the shards and write the index.
+
+
+def _place_parts(
+    directory: Path,
+    index: StoreIndex,
+    jobs: Sequence[Job],
+    parts: Mapping[str, Part],
+    *,
+    progress: Callable[[int], object],
+) -> StoreIndex:
+    """Put the parts of `jobs` into the shards, keep the index in step, and return it.
+
+    A shape that the index already names keeps its row. New shapes are appended, by name, in new shards. A shape whose
+    part was refused loses its row. The index is written after each shard, and parts are removed after that, so that a
+    kill at any point loses nothing. `progress` hears of each record placed.
+    """
+    used = {job.name: (job, parts[job.name]) for job in jobs if job.name in parts and parts[job.name].status == "used"}
+    rows = {shape.name: (shape.shard, shape.row) for shape in index.shapes}
+    index = _drop_shapes(index, {job.name for job in jobs if job.name not in used}, refused=False)
+    for shard in sorted({rows[name][0] for name in used if name in rows}):
+        placed = {rows[name][1]: used[name] for name in used if name in rows and rows[name][0] == shard}
+        index = _write_shard(directory, index, shard, index.shards[shard], placed, progress)
+    new = sorted(name for name in used if name not in rows)
+    rows_per_shard = max(1, SHARD_BYTES // index.layout.num_bytes)
+    for first in range(0, len(new), rows_per_shard):
+        placed = {row: used[name] for row, name in enumerate(new[first : first + rows_per_shard])}
+        index = _write_shard(directory, index, len(index.shards), len(placed), placed, progress)
+    return index
+
+
+def _drop_shapes(index: StoreIndex, names: Collection[str], *, refused: bool = True) -> StoreIndex:
+    """Return the index without some shapes (and refusals, if `refused`); other rows stay in their places."""
+    index = replace(index, shapes=tuple(shape for shape in index.shapes if shape.name not in names))
+    kept = tuple(shape for shape in index.refused if shape.name not in names)
+    return replace(index, refused=kept) if refused else index
+
+
+def _with_refused(index: StoreIndex, jobs: Sequence[Job], parts: Mapping[str, Part]) -> StoreIndex:
+    """Return the index with the refused parts of `jobs`, so that those files are not tried again."""
+    refused = {shape.name: shape for shape in index.refused}
+    for job in jobs:
+        refused.pop(job.name, None)
+        part = parts.get(job.name)
+        if part is not None and part.status == "refused":
+            refused[job.name] = RefusedShape(job.name, job.source, job.key, part.report.to_dict())
+    return replace(index, refused=tuple(refused[name] for name in sorted(refused)))
+
+
+def _write_shard(
+    directory: Path,
+    index: StoreIndex,
+    shard: int,
+    num_rows: int,
+    placed: dict[int, tuple[Job, Part]],
+    progress: Callable[[int], object],
+) -> StoreIndex:
+    """Write one shard, rows not in `placed` taken over from the old file; then the index; then remove the parts."""
+    path = shard_path(directory, shard)
+    header = shard_header(num_rows, index.layout)
+    with atomic_path(path) as temporary, open(temporary, "wb") as target:
+        target.write(header)
+        for row in range(num_rows):
+            if row in placed:
+                _copy_part(placed[row][1], target, index.layout)
+                progress(1)
+            else:
+                _copy_old_row(path, target, len(header) + row * index.layout.num_bytes, index.layout)
+    shapes = {shape.name: shape for shape in index.shapes}
+    for row, (job, part) in placed.items():
+        assert part.similarity is not None
+        shapes[job.name] = StoredShape(
+            name=job.name,
+            source=job.source,
+            content_hash=job.content_hash,
+            key=job.key,
+            similarity=part.similarity,
+            closed=part.closed,
+            thickness=part.thickness,
+            report=part.report.to_dict(),
+            shard=shard,
+            row=row,
+            checksum=part.checksum,
+        )
+    shards = (*index.shards[:shard], num_rows, *index.shards[shard + 1 :])
+    index = replace(index, shards=shards, shapes=tuple(shapes[name] for name in sorted(shapes)))
+    save_index(directory, index)
+    for _, part in placed.values():
+        part.path.unlink(missing_ok=True)
+    return index
+
+
+def _copy_part(part: Part, target: BinaryIO, layout: RecordLayout) -> None:
+    checksum = 0
+    with open(part.path, "rb") as source:
+        source.seek(part.offset)
+        left = layout.num_bytes
+        while left and (block := source.read(min(left, _BLOCK_BYTES))):
+            checksum = zlib.crc32(block, checksum)
+            target.write(block)
+            left -= len(block)
+    if left or checksum != part.checksum:
+        part.path.unlink()
+        raise ValueError(f"{part.path} was damaged after it was written; it is removed. Run the same command again.")
+
+
+def _copy_old_row(path: Path, target: BinaryIO, offset: int, layout: RecordLayout) -> None:
+    """Copy a row that stays; what a damaged file lacks was placed anew or belongs to nobody, and becomes zeros."""
+    left = layout.num_bytes
+    if path.exists():
+        with open(path, "rb") as source:
+            source.seek(offset)
+            while left and (block := source.read(min(left, _BLOCK_BYTES))):
+                target.write(block)
+                left -= len(block)
+    while left:
+        num = min(left, _BLOCK_BYTES)
+        target.write(bytes(num))
+        left -= num
+
+
+def save_index(directory: Path, index: StoreIndex) -> None:
+    """Write `index.json`, whole or not at all."""
+    shapes = [
+        {key: getattr(shape, key) for key in StoredShape.__dataclass_fields__ if key != "similarity"}
+        | {"similarity": shape.similarity.to_dict()}
+        for shape in index.shapes
+    ]
+    document = {
+        "format": FORMAT,
+        "complete": index.complete,
+        "meshes": index.meshes,
+        "settings": index.settings,
+        "frame": index.frame,
+        "shards": list(index.shards),
+        "shapes": shapes,
+        "refused": [asdict(shape) for shape in index.refused],
+    }
+    write_json(directory / INDEX_FILE, document)

@@ -201,10 +201,6 @@ def deepsdf_config() -> SamplerConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], SamplerConfig]] = {"default": SamplerConfig, "deepsdf": deepsdf_config}
-"""The mixtures that have a name."""
-
-
 @dataclass(frozen=True, eq=False)
 class ShapeSamples:
     """What was drawn from one shape: unit frame, float32, shuffled.

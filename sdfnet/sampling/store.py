@@ -21,14 +21,13 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.files import write_json
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig
 from sdfnet.solids.source_shape import Normalize
@@ -168,26 +167,6 @@ def shard_header(num_rows: int, layout: RecordLayout) -> bytes:
     header = {"descr": FLOAT.str, "fortran_order": False, "shape": (num_rows, layout.num_floats)}
     np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
-
-
-def save_index(directory: Path, index: StoreIndex) -> None:
-    """Write `index.json`, whole or not at all."""
-    shapes = [
-        {key: getattr(shape, key) for key in StoredShape.__dataclass_fields__ if key != "similarity"}
-        | {"similarity": shape.similarity.to_dict()}
-        for shape in index.shapes
-    ]
-    document = {
-        "format": FORMAT,
-        "complete": index.complete,
-        "meshes": index.meshes,
-        "settings": index.settings,
-        "frame": index.frame,
-        "shards": list(index.shards),
-        "shapes": shapes,
-        "refused": [asdict(shape) for shape in index.refused],
-    }
-    write_json(directory / INDEX_FILE, document)
 
 
 def load_index(directory: Path) -> StoreIndex:

@@ -15,8 +15,8 @@ import pytest
 
 from sdfnet.sampling import SamplerConfig, WorkersConfig, prepare_samples
 from sdfnet.sampling import parallel as workers
+from sdfnet.sampling.jobs import Job
 from sdfnet.sampling.parallel import open_cluster, run_jobs
-from sdfnet.sampling.parts import Job
 
 distributed = pytest.importorskip("distributed", reason="dask and distributed are not installed")
 

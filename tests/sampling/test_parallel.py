@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sdfnet.sampling import SamplerConfig, prepare_samples
+from sdfnet.sampling.jobs import Job
 from sdfnet.sampling.parallel import run_jobs
-from sdfnet.sampling.parts import Job
 
 
 def make_job(folder: Path, name: str) -> Job:
@@ -48,7 +48,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {path!r}
-from sdfnet.sampling.parts import Job
+from sdfnet.sampling.jobs import Job
 from sdfnet.sampling.parallel import run_jobs
 
 folder = Path(sys.argv[1])

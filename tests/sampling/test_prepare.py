@@ -14,8 +14,8 @@ import pytest
 
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.sampling import PrepareReport, SamplerConfig, SampleStore, prepare_samples, shards
-from sdfnet.sampling.parts import leave_samples
+from sdfnet.sampling import PrepareReport, SamplerConfig, SampleStore, prepare_samples
+from sdfnet.sampling.jobs import leave_samples
 from sdfnet.solids.source_shape import folder_similarities, load_shape
 
 
@@ -29,7 +29,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def two_to_a_shard(monkeypatch: pytest.MonkeyPatch, small_config: SamplerConfig) -> None:
-    monkeypatch.setattr(shards, "SHARD_BYTES", 2 * 4 * (4 * 600 + 6 * 70))
+    monkeypatch.setattr("sdfnet.sampling.prepare.SHARD_BYTES", 2 * 4 * (4 * 600 + 6 * 70))
 
 
 def test_a_folder_is_prepared_once(mesh_folder: Path, tmp_path: Path, small_config: SamplerConfig) -> None:
@@ -126,7 +126,7 @@ def test_a_bad_file_is_reported_and_not_tried_again_before_it_changes(
     assert "empty" in str(refused["empty"])
     assert len(first.names) == 5
     with monkeypatch.context() as patch:
-        patch.setattr("sdfnet.sampling.parts.load_shape", None)
+        patch.setattr("sdfnet.sampling.jobs.load_shape", None)
         again = prepare(mesh_folder, tmp_path / "samples", small_config)
     assert again.reports == first.reports
     save_mesh(make_box((1, 1, 1)), mesh_folder / "bad.obj")
@@ -140,7 +140,7 @@ def test_an_unexpected_error_is_reported_and_tried_again_next_time(
         raise MemoryError("too large")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sdfnet.sampling.parts.sample_shape", fail)
+        patch.setattr("sdfnet.sampling.jobs.sample_shape", fail)
         with pytest.raises(
             ValueError, match=r"none of the 1 meshes of .* can be used: box_0: .*MemoryError: too large"
         ):
@@ -270,7 +270,7 @@ def test_a_full_disk_is_one_line_with_the_cure(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sdfnet.sampling.parts.write_used_part", fail)
+    monkeypatch.setattr("sdfnet.sampling.jobs.write_used_part", fail)
     with pytest.raises(ValueError, match=r"cannot keep the samples in .*No space left on device.*make room"):
         prepare(mesh_folder, tmp_path / "samples", small_config)
 

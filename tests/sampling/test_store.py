@@ -15,7 +15,7 @@ import pytest
 
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples, shards, store
+from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples, store
 from sdfnet.sampling.store import load_index
 
 CONFIG = SamplerConfig(num_samples=60, num_surface=7, num_heldout=3)
@@ -29,7 +29,7 @@ def pristine(make_box: Callable[..., Mesh], tmp_path_factory: pytest.TempPathFac
     for number in range(NUM_SHAPES):
         save_mesh(make_box((1 + number, 1, 1)), folder / "meshes" / f"box_{number:02d}.ply")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD_BYTES", 2 * 4 * (4 * 60 + 6 * 10))
+        patch.setattr("sdfnet.sampling.prepare.SHARD_BYTES", 2 * 4 * (4 * 60 + 6 * 10))
         prepare_samples(folder / "meshes", folder / "samples", config=CONFIG, num_workers=1, progress=False)
     return folder / "samples"
 

@@ -1,6 +1,9 @@
-"""What workers leave behind: one file for each shape, whole or not there at all.
+"""The work on one shape, as a worker process does it: draw its samples, or its outline, and leave the result in a file.
 
-A part is a line of JSON, then the record's bytes. Whatever is killed, a part that is there is finished.
+The file is called the part of the job. Any process may be killed at any time, yet a part that is there is finished. A
+part with samples is a line of JSON, then the bytes of the record. A part with an outline is a NumPy file: the points of
+a mesh that decide the similarity of a whole folder (`normalize=shared`), which is found without holding all meshes at
+once.
 """
 
 from __future__ import annotations
@@ -8,20 +11,23 @@ from __future__ import annotations
 import json
 import logging
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sdfnet.files import atomic_path, write_atomic
-from sdfnet.geometry.similarity import Similarity
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig, ShapeSamples, sample_shape
 from sdfnet.sampling.store import FLOAT
 from sdfnet.solids.report import MeshReport
 from sdfnet.solids.source_shape import MeshRefused, SourceShape, folder_similarities, load_shape
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Status = Literal["used", "refused", "failed"]
 """The samples are there; the mesh cannot be used, for good; something went wrong that may go right next time."""
@@ -79,7 +85,7 @@ def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -
     except ValueError as error:
         write_unused_part(job, _refused(report, str(error)), status="refused")
     except Exception as error:  # whatever goes wrong with one mesh, a lack of memory included, must not stop the others
-        _logger.exception("%s could not be sampled", job.path)
+        logger.exception("%s could not be sampled", job.path)
         reason = f"it could not be sampled ({type(error).__name__}: {error})"
         write_unused_part(job, _refused(report, reason), status="failed")
     else:
@@ -128,3 +134,52 @@ def read_part(job: Job) -> Part | None:
 
 def _refused(report: MeshReport, reason: str) -> MeshReport:
     return replace(report, status="refused", notes=(), reason=" ".join(reason.split()))
+
+
+def leave_outline(job: Job, *, thickness: float | None) -> None:
+    """Leave in the job's part, a NumPy file, what the shared similarity needs to know of a mesh.
+
+    The rows are x, y, z (world frame) and how far the solid reaches beyond that point; none for a refused mesh.
+    """
+    try:
+        shape = load_shape(job.path, name=job.name, thickness=thickness)
+    except Exception:  # whatever is wrong with one mesh must not stop the others; sampling it will say what
+        logger.debug("%s has no outline", job.path, exc_info=True)
+        save_outline(job, np.zeros((0, 4)))
+        return
+    corners = _hull_corners(shape.mesh.vertices)
+    save_outline(job, np.column_stack([corners, np.full(len(corners), shape.thickness or 0.0)]))
+
+
+def save_outline(job: Job, outline: NDArray[np.float64]) -> None:
+    """Write an outline (K, 4), whole or not at all."""
+    with atomic_path(job.part) as temporary:
+        np.save(temporary, outline)
+
+
+def shared_similarity(jobs: Sequence[Job]) -> Similarity | None:
+    """Return the similarity of all meshes whose outlines `jobs` have left; None if none of them can be used."""
+    box: Bounds | None = None
+    for job in jobs:
+        outline = np.load(job.part)
+        if len(outline):
+            own = Bounds((outline[:, :3] - outline[:, 3:]).min(axis=0), (outline[:, :3] + outline[:, 3:]).max(axis=0))
+            box = own if box is None else box.union(own)
+    if box is None:
+        return None
+    reach = 0.0
+    for job in jobs:
+        outline = np.load(job.part)
+        if len(outline):
+            reach = max(reach, float((np.linalg.norm(outline[:, :3] - box.center, axis=1) + outline[:, 3]).max()))
+    return Similarity(box.center, UNIT_RADIUS / reach)
+
+
+def _hull_corners(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.spatial import ConvexHull, QhullError  # Here, for a quick start (see geometry.connectivity).
+
+    # Far from the origin the hull's own tolerance would drop corners.
+    try:
+        return vertices[ConvexHull(vertices - vertices.mean(axis=0)).vertices]
+    except QhullError:
+        return vertices  # flat: it has no hull in three dimensions
