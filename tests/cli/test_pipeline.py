@@ -165,8 +165,8 @@ def test_train_refuses_another_configuration_before_it_samples_what_is_new(
     words = train_words(meshes, tmp_path / "run")
     assert run(*words) == 0
     write_ball(meshes / "second.obj")
-    assert "decoder.width was 8, now 16" in refused(capsys, *words, "decoder.width=16")
-    assert "training.seed was 0, now 1" in refused(capsys, *words, "training.seed=1")
+    assert "decoder.width is 8 there and 16 now" in refused(capsys, *words, "decoder.width=16")
+    assert "training.seed is 0 there and 1 now" in refused(capsys, *words, "training.seed=1")
     assert SampleStore(tmp_path / "run" / "samples").names == ("first",)
 
 
