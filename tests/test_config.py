@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from sdfnet.cli.hydra_app.arguments import parse_line
 from sdfnet.cli.hydra_app.command import COMMANDS, UsageError, load_command
 from sdfnet.cli.hydra_app.composing import check_complete, compose, hydra_for, to_document
-from sdfnet.cli.hydra_app.resources import conf_folder
-from sdfnet.cli.hydra_app.schema import missing_keys
+from sdfnet.cli.hydra_app.conf import command_examples, command_groups, conf_folder, key_comments
+from sdfnet.cli.hydra_app.conf_files import conf_files
+from sdfnet.cli.hydra_app.schema import default_values, missing_keys
 from sdfnet.decoders import DECODERS, decoder_configs
 from sdfnet.sampling.shape_samples import SamplerConfig, deepsdf_config
 
@@ -24,8 +25,7 @@ OPTIONS = [path for path in FILES if path.parent != CONF]
 
 def compose_document(name: str, *overrides: str) -> dict[str, Any]:
     """Compose a command's configuration; what must be given, and the meshes, are given as `x`."""
-    command = load_command(name)
-    with hydra_for(command, parse_line([]).flags) as hydra:
+    with hydra_for(name, parse_line([]).flags) as hydra:
         document = to_document(compose(hydra, name, list(overrides)))
     places = {key: "x" for key in ("meshes", "out") if key in document}
     return document | dict.fromkeys(missing_keys(document), "x") | places
@@ -70,7 +70,7 @@ def test_an_unknown_key_is_refused_with_and_without_force(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_hydra_makes_no_folder_and_no_log_of_its_own(name: str) -> None:
-    with hydra_for(load_command(name), parse_line([]).flags) as hydra:
+    with hydra_for(name, parse_line([]).flags) as hydra:
         settings = compose(hydra, name, []).hydra
     assert settings.job.name == name
     assert settings.job.chdir is False
@@ -83,18 +83,18 @@ def test_hydra_makes_no_folder_and_no_log_of_its_own(name: str) -> None:
 def test_the_sampler_files_are_the_default_sampler_and_that_of_deepsdf() -> None:
     assert {path.stem for path in (CONF / "sampler").glob("*.yaml")} == {"default", "deepsdf"}
     for name, expected in (("default", SamplerConfig()), ("deepsdf", deepsdf_config())):
-        sampler = check_complete(load_command("sample"), compose_document("sample", f"sampler={name}")).sampler
+        sampler = check_complete(load_command("sample"), compose_document("sample", f"sampler={name}")).sampling.sampler
         assert sampler == expected
 
 
 def test_the_seed_reaches_the_sampler() -> None:
-    assert check_complete(load_command("sample"), compose_document("sample", "seed=7")).sampler.seed == 7
+    assert check_complete(load_command("sample"), compose_document("sample", "seed=7")).sampling.sampler.seed == 7
 
 
 def test_what_stands_on_top_of_train_reaches_its_parts() -> None:
     document = compose_document("train", "seed=7", "budget=90s", "steps=12", "sampler.num_samples=1000")
     job = check_complete(load_command("train"), document)
-    assert (job.sampler.seed, job.training.seed, job.sampler.num_samples) == (7, 7, 1000)
+    assert (job.sampling.sampler.seed, job.training.seed, job.sampling.sampler.num_samples) == (7, 7, 1000)
     assert (job.training.budget, job.training.steps) == ("90s", 12)
 
 
@@ -125,7 +125,67 @@ def test_a_wrong_value_of_a_component_is_refused_by_name(overrides: list[str], m
         check_complete(load_command("train"), compose_document("train", *overrides))
 
 
-def test_an_option_only_says_what_differs_from_the_dataclass() -> None:
-    for path in (CONF / "sampler").glob("*.yaml"):
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        assert not [key for key, value in values.items() if SamplerConfig().to_dict()[key] == value]
+WRITTEN = conf_files()
+
+
+def values_in(path: Path) -> dict[str, Any]:
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+@pytest.mark.parametrize("path", WRITTEN)
+def test_a_file_that_is_written_from_a_dataclass_is_up_to_date(path: str) -> None:
+    assert (CONF / path).read_text(encoding="utf-8") == WRITTEN[path], "run python -m sdfnet.cli.hydra_app.conf_files"
+
+
+@pytest.mark.parametrize("path", WRITTEN)
+def test_every_value_has_a_comment(path: str) -> None:
+    values = values_in(CONF / path)
+    groups = {"defaults", "hydra"} | {key for key, value in values.items() if isinstance(value, dict)}
+    comments = key_comments(path)
+    assert [key for key in values if key not in groups and not comments.get(key)] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_values_of_a_command_are_those_of_its_dataclass(name: str) -> None:
+    command = load_command(name)
+    values = values_in(CONF / f"{name}.yaml")
+    plain = {key: value for key, value in default_values(command.config).items() if key not in command.groups}
+    assert {key: values[key] for key in plain} == plain
+    assert set(values) <= {*plain, *command.groups, "defaults", "hydra"}
+    assert command_groups(name) == [*command.groups]
+    assert tuple(command_examples(name)) == command.examples
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_values_of_a_group_are_those_of_its_dataclass(name: str) -> None:
+    for group, options in load_command(name).groups.items():
+        for option, config_type in options.items():
+            assert values_in(CONF / group / f"{option}.yaml") == default_values(config_type)
+
+
+def test_a_preset_says_only_what_differs_from_the_default_of_its_group() -> None:
+    for path in OPTIONS:
+        group = path.parent.name
+        if path.relative_to(CONF).as_posix() in WRITTEN or group == "experiment":
+            continue
+        values = values_in(path)
+        base, own = values.pop("defaults")
+        assert own == "_self_"
+        default = values_in(path.with_name(f"{base}.yaml"))
+        assert values, path
+        assert not [key for key, value in values.items() if default[key] == value]
+
+
+def test_budget_steps_and_seed_work_from_python_as_from_the_command_line() -> None:
+    from sdfnet.cli.commands.sample import SamplingKeys
+    from sdfnet.cli.commands.train import TrainCommand
+    from sdfnet.training import TrainingConfig
+
+    here = {"run": Path("r"), "meshes": Path("m")}
+    command = TrainCommand(**here, budget="90s", steps=12, sampling=SamplingKeys(seed=7))
+    assert (command.training.budget, command.training.steps, command.training.seed) == ("90s", 12, 7)
+    assert command.sampling.sampler.seed == 7
+    command = TrainCommand(**here, steps=12, training=TrainingConfig(steps=30, budget="1h"))
+    assert (command.training.budget, command.training.steps) == ("1h", 30)

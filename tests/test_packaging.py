@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sdfnet.cli.hydra_app.resources import conf_folder, meshes_folder
+from sdfnet.cli.hydra_app.conf import conf_folder, meshes_folder
 
 CHECKOUT = Path(__file__).parents[1]
 PROGRAM = """
@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from sdfnet.cli.hydra_app.command import COMMANDS
 from sdfnet.cli.main import main
-from sdfnet.cli.hydra_app.resources import conf_folder, meshes_folder
+from sdfnet.cli.hydra_app.conf import conf_folder, meshes_folder
 assert all((conf_folder() / f"{name}.yaml").is_file() for name in COMMANDS)
 assert (meshes_folder() / "make_chairs.py").is_file()
 assert len(list(meshes_folder().glob("*.obj"))) >= 24

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import sdfnet
 from sdfnet.cli.hydra_app.command import COMMANDS
-from sdfnet.cli.hydra_app.wording import did_you_mean
+from sdfnet.cli.hydra_app.output import did_you_mean
 
 
 def main(words: Sequence[str] | None = None) -> int:

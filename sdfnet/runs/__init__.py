@@ -1,21 +1,66 @@
-"""What a run directory is: read and write it. Data, no behaviour."""
+"""What a run directory is, and what every command does with one: load it, choose and mix shapes, extract meshes.
 
-from sdfnet.runs.checkpoint import load_tensors as load_tensors
-from sdfnet.runs.checkpoint import save_tensors as save_tensors
-from sdfnet.runs.extract import ComponentCounts as ComponentCounts
-from sdfnet.runs.extract import ExtractConfig as ExtractConfig
-from sdfnet.runs.extract import ExtractedRun as ExtractedRun
-from sdfnet.runs.extract import ExtractedShape as ExtractedShape
-from sdfnet.runs.extract import clean_components as clean_components
-from sdfnet.runs.extract import extract_run as extract_run
-from sdfnet.runs.extract import extract_shape as extract_shape
-from sdfnet.runs.run import FORMAT_VERSION as FORMAT_VERSION
-from sdfnet.runs.run import MODEL_FILE as MODEL_FILE
-from sdfnet.runs.run import RUN_FILE as RUN_FILE
-from sdfnet.runs.run import Run as Run
-from sdfnet.runs.run import RunShape as RunShape
-from sdfnet.runs.run import load_document as load_document
-from sdfnet.runs.run import load_run as load_run
-from sdfnet.runs.run import save_document as save_document
-from sdfnet.runs.run import save_model as save_model
-from sdfnet.runs.selection import select_shapes as select_shapes
+The names below are loaded when first used, so that a command that reads only `run.json` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdfnet.runs.checkpoint import load_tensors as load_tensors
+    from sdfnet.runs.checkpoint import save_tensors as save_tensors
+    from sdfnet.runs.document import FORMAT_VERSION as FORMAT_VERSION
+    from sdfnet.runs.document import METRICS_FILE as METRICS_FILE
+    from sdfnet.runs.document import MODEL_FILE as MODEL_FILE
+    from sdfnet.runs.document import RUN_FILE as RUN_FILE
+    from sdfnet.runs.document import SURFACE_ERROR as SURFACE_ERROR
+    from sdfnet.runs.document import ModelHeader as ModelHeader
+    from sdfnet.runs.document import RunShape as RunShape
+    from sdfnet.runs.document import load_document as load_document
+    from sdfnet.runs.document import load_model_header as load_model_header
+    from sdfnet.runs.document import save_document as save_document
+    from sdfnet.runs.extract import ComponentCounts as ComponentCounts
+    from sdfnet.runs.extract import ExtractConfig as ExtractConfig
+    from sdfnet.runs.extract import ExtractedRun as ExtractedRun
+    from sdfnet.runs.extract import ExtractedShape as ExtractedShape
+    from sdfnet.runs.extract import clean_components as clean_components
+    from sdfnet.runs.extract import extract_run as extract_run
+    from sdfnet.runs.extract import extract_shape as extract_shape
+    from sdfnet.runs.run import Run as Run
+    from sdfnet.runs.run import load_run as load_run
+    from sdfnet.runs.run import save_model as save_model
+    from sdfnet.runs.selection import select_shapes as select_shapes
+
+_HOMES = {
+    "ComponentCounts": "extract",
+    "ExtractConfig": "extract",
+    "ExtractedRun": "extract",
+    "ExtractedShape": "extract",
+    "FORMAT_VERSION": "document",
+    "METRICS_FILE": "document",
+    "MODEL_FILE": "document",
+    "ModelHeader": "document",
+    "RUN_FILE": "document",
+    "Run": "run",
+    "RunShape": "document",
+    "SURFACE_ERROR": "document",
+    "clean_components": "extract",
+    "extract_run": "extract",
+    "extract_shape": "extract",
+    "load_document": "document",
+    "load_model_header": "document",
+    "load_run": "run",
+    "load_tensors": "checkpoint",
+    "save_document": "document",
+    "save_model": "run",
+    "save_tensors": "checkpoint",
+    "select_shapes": "selection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"sdfnet.runs.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'sdfnet.runs' has no attribute {name!r}")

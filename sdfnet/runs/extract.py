@@ -33,8 +33,9 @@ from sdfnet.mesh.components import (
 from sdfnet.mesh.decimate import Simplified, check_max_faces, simplify_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.runs.document import RunShape
 from sdfnet.runs.mixes import add_mixes
-from sdfnet.runs.run import Run, RunShape
+from sdfnet.runs.run import Run
 
 SUMMARY_FILE = "extract.json"
 

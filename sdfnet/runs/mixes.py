@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.runs.run import Run, RunShape
+from sdfnet.runs.document import RunShape
+from sdfnet.runs.run import Run
 from sdfnet.runs.selection import select_shapes
 
 _LOGGER = logging.getLogger(__name__)

@@ -1,13 +1,11 @@
-"""What a run directory is: `run.json` (configuration, shapes, plan), `model.safetensors` (decoder and codes).
+"""A run ready for use: the decoder and the codes of a run directory, loaded and saved.
 
-A run is data. It can be moved; using it never unpickles anything and needs neither the meshes nor the samples. The
-training state for an exact resume (`state.safetensors`) is the training loop's own and not read here.
+`document.py` says which files a run directory has.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,55 +15,10 @@ from torch import Tensor
 
 from sdfnet.decoders import Decoder, build_decoder, decoder_config
 from sdfnet.fields.neural import NeuralField
-from sdfnet.files import write_json
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs.checkpoint import load_tensors, save_tensors
+from sdfnet.runs.document import FORMAT_VERSION, MODEL_FILE, RUN_FILE, RunShape, load_document
 from sdfnet.runs.selection import select_shapes
-
-FORMAT_VERSION = 1
-RUN_FILE = "run.json"
-MODEL_FILE = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class RunShape:
-    """A learned shape: its name, where it came from and how its unit frame lies in the world.
-
-    Attributes
-    ----------
-    source : str
-        Path of the mesh file when it was sampled.
-    content_hash : str
-        Of that file, so that an evaluation can tell a changed mesh.
-    closed : bool
-        Whether the source encloses a volume.
-    thickness : float or None
-        World units; given where zero-volume sheets were thickened.
-    num_surfaces : int or None
-        Connected surfaces of the source, those of cavities included; None if nobody counted them. Of a mix, the most
-        that any of its shapes has.
-    """
-
-    name: str
-    similarity: Similarity
-    source: str
-    content_hash: str
-    closed: bool
-    thickness: float | None = None
-    num_surfaces: int | None = None
-
-    @property
-    def is_mix(self) -> bool:
-        """Whether it is a sum of learned shapes, which has no source."""
-        return not self.source
-
-    def to_dict(self) -> dict[str, Any]:
-        keys = ("name", "source", "content_hash", "closed", "thickness", "num_surfaces")
-        return {key: getattr(self, key) for key in keys} | {"similarity": self.similarity.to_dict()}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> RunShape:
-        return cls(**{**document, "similarity": Similarity.from_dict(document["similarity"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,37 +82,6 @@ def save_model(directory: str | Path, *, decoder_state: Mapping[str, Tensor], la
     tensors = {f"decoder.{name}": tensor for name, tensor in decoder_state.items()} | {"latents": latents}
     metadata = {"format": str(FORMAT_VERSION), "step": str(step)}
     save_tensors(Path(directory) / MODEL_FILE, tensors, metadata=metadata)
-
-
-def save_document(directory: str | Path, document: Mapping[str, Any], shapes: Sequence[RunShape]) -> None:
-    """Write `run.json`."""
-    content = {"format": FORMAT_VERSION, **document, "shapes": [shape.to_dict() for shape in shapes]}
-    write_json(Path(directory) / RUN_FILE, content)
-
-
-def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape, ...]]:
-    """Read and check `run.json`.
-
-    Raises
-    ------
-    ValueError
-        No run there, a damaged file, or one of another format version.
-    """
-    path = Path(directory) / RUN_FILE
-    if not path.is_file():
-        there = "is not a folder" if not Path(directory).is_dir() else f"holds no {RUN_FILE}"
-        raise ValueError(f"no run at {directory}: it {there}. Give run=DIR as `sdfnet train` wrote it.")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        version = document.get("format")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{path} has format {version!r}, but this sdfnet reads format {FORMAT_VERSION}. "
-                "Use the sdfnet version that wrote it, or train again."
-            )
-        return document, tuple(RunShape.from_dict(shape) for shape in document["shapes"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}). Restore it from a copy or train again.") from error
 
 
 def load_run(directory: str | Path, *, device: str | torch.device = "cpu") -> Run:

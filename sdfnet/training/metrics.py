@@ -22,14 +22,12 @@ from sdfnet.fields import NeuralField, gradient
 from sdfnet.files import write_atomic
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.rendering import Renderer, contact_sheet, save_image
-from sdfnet.runs import Run
+from sdfnet.runs import METRICS_FILE, SURFACE_ERROR, Run
 from sdfnet.sampling import SampleStore
 from sdfnet.training.config import TrainingConfig, format_duration, parse_duration
 
 logger = logging.getLogger(__name__)
 
-METRICS_FILE = "metrics.csv"
-SURFACE_ERROR = "surface_error_percent"
 COLUMNS = ("step", "loss", "sdf", "prior", "eikonal", "normal", "learning_rate", SURFACE_ERROR)
 _MEASURED_SHAPES = 24
 _JUDGED_SHAPES = 200

@@ -280,7 +280,7 @@ def test_info_says_what_a_run_holds(tiny_run: Path, capsys: pytest.CaptureFixtur
     assert run("info", f"run={tiny_run}") == 0
     text = capsys.readouterr().out
     assert all(name in text for name in BALLS)
-    assert "VolumeDecoder" in text
+    assert re.search(r"decoder +volume, [\d,]+ weights, latent size 3", text)
     assert "200 steps" in text
     assert re.search(r"plain +9\.\d+ at \(1000, -20, 3\)", text), "radius and centre of a ball in its world"
 
@@ -378,12 +378,39 @@ def test_a_command_is_called_what_the_catalogue_says(name: str) -> None:
     assert load_command(name).name == name
 
 
-def test_help_is_quick_and_imports_neither_torch_nor_hydra() -> None:
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_neither_torch_nor_any_component(words: list[str]) -> None:
+    loaded = loaded_modules(words)
+    assert not loaded & {"torch", "numpy", "trimesh", "tqdm"}
+    parts = {name.split(".")[1] for name in loaded if name.startswith("sdfnet.")}
+    assert parts <= {"cli"}
+    assert not [name for name in loaded if name.startswith("sdfnet.cli.commands.")]
+    assert ("hydra" in loaded) == (len(words) > 1)
+
+
+@pytest.mark.parametrize("line", ["sdfnet ", "sdfnet train res", "sdfnet sample sampler=", "sdfnet morph --c"])
+def test_completion_imports_neither_torch_nor_any_component(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    loaded = loaded_modules(["-sc", "query=bash"])
+    assert not loaded & {"torch", "numpy", "trimesh", "tqdm"}
+    assert {name.split(".")[1] for name in loaded if name.startswith("sdfnet.")} == {"cli"}
+
+
+def test_info_imports_no_torch(tiny_run: Path) -> None:
+    loaded = loaded_modules(["info", f"run={tiny_run}"])
+    assert not loaded & {"torch", "trimesh", "skimage", "safetensors"}
+    assert "sdfnet.cli.commands.info" in loaded
+
+
+def loaded_modules(words: list[str]) -> set[str]:
+    """Run the program in a process of its own and return the names of all modules that it loaded."""
     program = (
-        "import sys; from sdfnet.cli.main import main; main(['--help']);"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'hydra', 'numpy')))"
+        "import contextlib, io, sys; from sdfnet.cli.main import main\n"
+        f"with contextlib.redirect_stdout(io.StringIO()): code = main({words!r})\n"
+        "print(*sys.modules); sys.exit(code)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    return set(done.stdout.split())
 
 
 def test_training_from_samples_starts_without_what_only_meshes_need() -> None:

@@ -11,7 +11,7 @@ from sdfnet.cli.hydra_app.output import say, say_where
 
 
 @dataclass(frozen=True)
-class CheckConfig:
+class CheckCommand:
     """What to check.
 
     Attributes
@@ -41,7 +41,7 @@ def check_thickness(thickness: float | None) -> None:
         raise ValueError(f"thickness must be above 0 or null, got {thickness}")
 
 
-def check(config: CheckConfig) -> None:
+def check(command: CheckCommand) -> None:
     """Print the report, and write it where `out` says."""
     from tqdm import tqdm
 
@@ -50,27 +50,27 @@ def check(config: CheckConfig) -> None:
     from sdfnet.runs.selection import select_shapes
     from sdfnet.solids.report import check_mesh, format_reports
 
-    paths = find_meshes(config.meshes)
-    names = select_shapes(list(paths), config.shapes)
-    if config.out is not None:
-        ensure_folder(config.out)
+    paths = find_meshes(command.meshes)
+    names = select_shapes(list(paths), command.shapes)
+    if command.out is not None:
+        ensure_folder(command.out)
     reports = [
-        check_mesh(paths[name], name=name, thickness=config.thickness)
+        check_mesh(paths[name], name=name, thickness=command.thickness)
         for name in tqdm(names, desc="checking", unit="mesh", delay=2, leave=False)
     ]
     table = format_reports(reports)
     say(table)
-    if config.out is not None:
-        write_atomic(config.out / "report.txt", table + "\n")
-        write_json(config.out / "report.json", [report.to_dict() for report in reports])
-        say_where(config.out)
+    if command.out is not None:
+        write_atomic(command.out / "report.txt", table + "\n")
+        write_json(command.out / "report.json", [report.to_dict() for report in reports])
+        say_where(command.out)
     if all(report.status == "refused" for report in reports):
-        raise ValueError(f"none of the {len(reports)} meshes in {config.meshes} can be used; the reasons stand above")
+        raise ValueError(f"none of the {len(reports)} meshes in {command.meshes} can be used; the reasons stand above")
 
 
 COMMAND = Command(
     name="check",
-    config=CheckConfig,
+    config=CheckCommand,
     run=check,
     output_key="out",
     examples=("sdfnet check meshes=scans", "sdfnet check meshes=scans out=report 'shapes=[bone_*,skull]'"),

@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdfnet.cli.commands.evaluate import EvaluateConfig, evaluate
+from sdfnet.cli.commands.evaluate import EvaluateCommand, evaluate
 from sdfnet.cli.commands.extract import ExtractCommand, extract
-from sdfnet.cli.commands.morph import MorphKeys, morph
-from sdfnet.cli.commands.render import RenderConfig, render
-from sdfnet.cli.commands.train import TrainConfig, train
+from sdfnet.cli.commands.morph import MorphCommand, morph
+from sdfnet.cli.commands.render import RenderCommand, render
+from sdfnet.cli.commands.sample import SamplingKeys
+from sdfnet.cli.commands.train import TrainCommand, train
 from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.hydra_app.conf import meshes_folder
 from sdfnet.cli.hydra_app.devices import check_device_name
 from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.cli.hydra_app.resources import meshes_folder
+from sdfnet.evaluation.quality import EvaluationConfig
 from sdfnet.files import ensure_folder
-from sdfnet.morphs.config import MorphFormat
-from sdfnet.runs import Run, load_run
-from sdfnet.sampling import SamplerConfig
-from sdfnet.training import TrainingConfig, parse_duration
+from sdfnet.morphs.config import MorphConfig, MorphFormat
+from sdfnet.runs import ExtractConfig, Run, load_run
+from sdfnet.training import parse_duration
 
 _NUM_KEYS = 4
 _COARSE = 32
@@ -30,7 +31,7 @@ _MORPH_FORMATS: tuple[MorphFormat, ...] = ("obj", "glb", "html", "mp4")
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoCommand:
     """What the demo does.
 
     Attributes
@@ -68,58 +69,58 @@ class DemoConfig:
             raise ValueError(f"frames must be {_NUM_KEYS} or more, got {self.frames}")
 
 
-def demo(config: DemoConfig) -> None:
+def demo(config: DemoCommand) -> None:
     """Sample, train, extract, morph, render and evaluate; end with where everything is."""
     began = time.monotonic()
     out = ensure_folder(config.out)
     run = out / "run"
-    training = TrainConfig(
+    training = TrainCommand(
         run=run,
         meshes=meshes_folder(),
-        shapes=config.shapes,
         device=config.device,
-        seed=config.seed,
-        sampler=SamplerConfig(seed=config.seed),
-        training=TrainingConfig(budget=config.budget, seed=config.seed),
+        budget=config.budget,
+        sampling=SamplingKeys(shapes=config.shapes, seed=config.seed),
     )
     _step("train", train, training, f"meshes={meshes_folder()} run={run} budget={config.budget}")
     keys = _alike(load_run(run), _NUM_KEYS)
-    shared: dict[str, Any] = {"run": run, "device": config.device, "resolution": config.resolution}
-    _step("extract", extract, ExtractCommand(**shared, out=out / "meshes"), f"run={run} out={out / 'meshes'}")
+    shared: dict[str, Any] = {"run": run, "device": config.device}
+    extraction = ExtractConfig(resolution=config.resolution)
+    extract_command = ExtractCommand(**shared, out=out / "meshes", extraction=extraction)
+    _step("extract", extract, extract_command, f"run={run} out={out / 'meshes'}")
     _morph(out, run, keys, config)
     _step(
         "render",
         render,
-        RenderConfig(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
+        RenderCommand(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
         f"meshes={out / 'meshes'} out={out / 'pictures'} width=320 height=320",
     )
-    _step("evaluate", evaluate, EvaluateConfig(**shared, out=out / "evaluation"), f"run={run} out={out / 'evaluation'}")
+    evaluation = EvaluationConfig(resolution=config.resolution)
+    evaluate_command = EvaluateCommand(**shared, out=out / "evaluation", evaluation=evaluation)
+    _step("evaluate", evaluate, evaluate_command, f"run={run} out={out / 'evaluation'}")
     say()
     say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
     _tell_places(out, config)
     say_where(out)
 
 
-def _morph(out: Path, run: Path, keys: tuple[str, ...], config: DemoConfig) -> None:
+def _morph(out: Path, run: Path, keys: tuple[str, ...], config: DemoCommand) -> None:
     _step(
         "morph",
         morph,
-        MorphKeys(
+        MorphCommand(
             run=run,
             shapes=keys,
-            frames=config.frames,
-            pace="surface",
-            format=_MORPH_FORMATS,
             out=out / "morph",
             device=config.device,
             overwrite=True,
+            morph=MorphConfig(frames=config.frames, pace="surface", format=_MORPH_FORMATS),
         ),
         f"run={run} 'shapes=[{','.join(keys)}]' frames={config.frames} pace=surface "
         f"'format=[{','.join(_MORPH_FORMATS)}]' out={out / 'morph'}",
     )
 
 
-def _tell_places(out: Path, config: DemoConfig) -> None:
+def _tell_places(out: Path, config: DemoCommand) -> None:
     """Say what lies where."""
     for place, what in (
         ("meshes", "every chair as OBJ, in centimetres, where its source stands"),
@@ -167,7 +168,7 @@ def _alike(run: Run, count: int) -> tuple[str, ...]:
 
 COMMAND = Command(
     name="demo",
-    config=DemoConfig,
+    config=DemoCommand,
     run=demo,
     output_key="out",
     interrupted=lambda config: f"What is finished is kept in {config.out}; the same command goes on.",

@@ -10,7 +10,7 @@ import joblib
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.cli.hydra_app.schema import component_options
+from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.evaluation.quality import EvaluationConfig
 from sdfnet.evaluation.report import evaluate_run, format_table, save_report
 from sdfnet.files import ensure_folder
@@ -21,7 +21,7 @@ _MOST_WORKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(EvaluationConfig):
+class EvaluateCommand:
     """What to measure.
 
     Attributes
@@ -46,9 +46,9 @@ class EvaluateConfig(EvaluationConfig):
     out: Path | None = None
     num_workers: int | None = None
     device: str = "auto"
+    evaluation: EvaluationConfig = flat(EvaluationConfig)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_device_name(self.device)
         if self.num_workers is not None and self.num_workers < 1:
             raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
@@ -58,30 +58,29 @@ class EvaluateConfig(EvaluationConfig):
         return self.run / "evaluation" if self.out is None else self.out
 
 
-def evaluate(config: EvaluateConfig) -> None:
+def evaluate(command: EvaluateCommand) -> None:
     """Print the table, and write it with the CSV and the JSON; shapes that could not be measured are an error."""
-    run = load_run(config.run, device=find_device(config.device))
-    ensure_folder(config.folder)
-    options = component_options(config, EvaluationConfig)
-    num_workers = config.num_workers or min(joblib.cpu_count(), _MOST_WORKERS)
+    run = load_run(command.run, device=find_device(command.device))
+    ensure_folder(command.folder)
+    num_workers = command.num_workers or min(joblib.cpu_count(), _MOST_WORKERS)
     report = evaluate_run(
-        run, config.meshes, shapes=config.shapes, config=options, num_workers=num_workers, progress=True
+        run, command.meshes, shapes=command.shapes, config=command.evaluation, num_workers=num_workers, progress=True
     )
     table = format_table(report)
     say(table)
-    save_report(report, config.folder)
+    save_report(report, command.folder)
     if report.failed:
         which = f"only {len(report.measured)}" if report.measured else "none"
-        place = f" The table is in {config.folder}." if report.measured else ""
+        place = f" The table is in {command.folder}." if report.measured else ""
         raise ValueError(
             f"{which} of the {len(report.shapes)} shapes could be measured; the reasons stand above.{place}"
         )
-    say_where(config.folder)
+    say_where(command.folder)
 
 
 COMMAND = Command(
     name="evaluate",
-    config=EvaluateConfig,
+    config=EvaluateCommand,
     run=evaluate,
     output_key="out",
     examples=(

@@ -8,7 +8,7 @@ from pathlib import Path
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.cli.hydra_app.schema import component_options
+from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run, load_run
 
 _TOLD = 3
@@ -16,7 +16,7 @@ _TOLD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractCommand(ExtractConfig):
+class ExtractCommand:
     """What to extract.
 
     Attributes
@@ -35,9 +35,9 @@ class ExtractCommand(ExtractConfig):
     shapes: str | tuple[str, ...] = "all"
     out: Path | None = None
     device: str = "auto"
+    extraction: ExtractConfig = flat(ExtractConfig)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_device_name(self.device)
 
     @property
@@ -48,14 +48,14 @@ class ExtractCommand(ExtractConfig):
 def extract(command: ExtractCommand) -> None:
     """Write the meshes, and say what was left out of them; a shape that fails does not stop the others."""
     run = load_run(command.run, device=find_device(command.device))
-    config = component_options(command, ExtractConfig)
+    config = command.extraction
     done = extract_run(run, command.shapes, command.folder, config=config, progress=True)
     if done.failures:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(done.failures.items())[:_TOLD])
         rest = f" The others are in {done.out}." if done.files else ""
         num_shapes = len(done.failures) + len(done.files)
         raise ValueError(f"{len(done.failures)} of {num_shapes} shapes have no mesh. {told}.{rest}")
-    what = f"{len(done.files)} shapes at resolution {command.resolution} as {', '.join(command.format)}"
+    what = f"{len(done.files)} shapes at resolution {config.resolution} as {', '.join(config.format)}"
     say(f"{what}{_left_out(done)}{_decimation_error(done)}")
     say_where(done.out)
 

@@ -12,7 +12,7 @@ from sdfnet.cli.commands.train import provenance
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.cli.hydra_app.schema import component_options
+from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.fitting.fit_meshes import MeshFitConfig, MeshFits, fit_meshes
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import load_run, select_shapes
@@ -29,7 +29,7 @@ _LEGEND = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitKeys(MeshFitConfig):
+class FitCommand:
     """What to fit, and how.
 
     Attributes
@@ -51,9 +51,9 @@ class FitKeys(MeshFitConfig):
     shapes: str | tuple[str, ...] = "all"
     out: Path | None = None
     device: str = "auto"
+    fit: MeshFitConfig = flat(MeshFitConfig)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_device_name(self.device)
 
     @property
@@ -61,16 +61,16 @@ class FitKeys(MeshFitConfig):
         return self.run / "fit" if self.out is None else self.out
 
 
-def fit(config: FitKeys) -> None:
+def fit(command: FitCommand) -> None:
     """Fit, and print how far each result is from its mesh; a mesh that cannot be used does not stop the others."""
-    run = load_run(config.run, device=find_device(config.device))
-    paths = find_meshes(config.meshes)
-    names = select_shapes(list(paths), config.shapes)
+    run = load_run(command.run, device=find_device(command.device))
+    paths = find_meshes(command.meshes)
+    names = select_shapes(list(paths), command.shapes)
     done = fit_meshes(
         run,
         {name: paths[name] for name in names},
-        config.folder,
-        config=component_options(config, MeshFitConfig),
+        command.folder,
+        config=command.fit,
         provenance=provenance(),
         progress=True,
     )
@@ -78,13 +78,13 @@ def fit(config: FitKeys) -> None:
         say(line)
     if done.failures:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(done.failures.items())[:_TOLD])
-        rest = f" The others are in {config.folder}." if done.records else ""
+        rest = f" The others are in {command.folder}." if done.records else ""
         raise ValueError(f"{len(done.failures)} of {len(names)} meshes could not be fitted. {told}.{rest}")
     there = f" ({done.num_skipped} were there already)" if done.num_skipped else ""
     say(
         f"{len(done.records)} shapes fitted{there}; they stand in the new run beside the {len(run.shapes)} learned ones"
     )
-    say_where(config.folder)
+    say_where(command.folder)
 
 
 def _table(done: MeshFits) -> list[str]:
@@ -125,7 +125,7 @@ def _row(name: str, cells: tuple[str, ...], *, start: str) -> str:
 
 COMMAND = Command(
     name="fit",
-    config=FitKeys,
+    config=FitCommand,
     run=fit,
     output_key="out",
     interrupted=lambda config: f"Finished shapes are kept in {config.folder}; the same command goes on.",

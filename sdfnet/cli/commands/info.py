@@ -7,21 +7,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.cli.hydra_app.wording import format_value
-
-if TYPE_CHECKING:
-    from sdfnet.runs import RunShape
+from sdfnet.cli.hydra_app.output import format_value, say, say_where
+from sdfnet.geometry.similarity import UNIT_RADIUS
+from sdfnet.runs.document import METRICS_FILE, SURFACE_ERROR, RunShape, load_document, load_model_header
 
 _MANY = 12
 """Items of a list that are printed; of a longer one, the first and the last."""
 
 
 @dataclass(frozen=True)
-class InfoConfig:
+class InfoCommand:
     """What to look at.
 
     Attributes
@@ -33,18 +31,16 @@ class InfoConfig:
     run: Path
 
 
-def info(config: InfoConfig) -> None:
-    """Print what was learned, how far and how well, the shapes, and the configuration."""
-    from sdfnet.runs import MODEL_FILE, Run, load_document, load_run
-
-    document, shapes = load_document(config.run)
-    run: Run | None = load_run(config.run) if (config.run / MODEL_FILE).is_file() else None
-    say(f"run       {config.run}, {_num_bytes(config.run) / 1e6:,.1f} MB")
-    if run is not None:
-        num_weights = sum(parameter.numel() for parameter in run.decoder.parameters())
-        say(f"decoder   {type(run.decoder).__name__}, {num_weights:,} weights, latent size {run.decoder.latent_size}")
-    say(f"trained   {_progress(0 if run is None else run.step, document)}")
-    for line in (*_learned(config.run), *_evaluated(config.run)):
+def info(command: InfoCommand) -> None:
+    """Print what was learned, how far and how well, the shapes, and the configuration; read only the files' heads."""
+    document, shapes = load_document(command.run)
+    model = load_model_header(command.run)
+    say(f"run       {command.run}, {_num_bytes(command.run) / 1e6:,.1f} MB")
+    if model is not None:
+        kind = document.get("config", {}).get("decoder", {}).get("kind", "unknown")
+        say(f"decoder   {kind}, {model.num_weights:,} weights, latent size {model.latent_size}")
+    say(f"trained   {_progress(0 if model is None else model.step, document)}")
+    for line in (*_learned(command.run), *_evaluated(command.run)):
         say(line)
     num_open = sum(not shape.closed for shape in shapes)
     open_note = f", {num_open} from open sources" if num_open else ""
@@ -53,7 +49,7 @@ def info(config: InfoConfig) -> None:
     for key, value in document.items():
         if key != "shapes":
             _say_nested({key: value})
-    say_where(config.run)
+    say_where(command.run)
 
 
 def _num_bytes(folder: Path) -> int:
@@ -69,8 +65,6 @@ def _progress(step: int, document: dict[str, Any]) -> str:
 
 def _learned(folder: Path) -> list[str]:
     """Return the last surface error that the training measured, if there is one."""
-    from sdfnet.training.metrics import METRICS_FILE, SURFACE_ERROR
-
     if not (folder / METRICS_FILE).is_file():
         return []
     with open(folder / METRICS_FILE, encoding="utf-8", newline="") as file:
@@ -96,8 +90,6 @@ def _evaluated(folder: Path) -> list[str]:
 
 
 def _say_shapes(shapes: Sequence[RunShape]) -> None:
-    from sdfnet.geometry.similarity import UNIT_RADIUS
-
     width = max((len(shape.name) for shape in shapes), default=0)
     for shape in shapes:
         center = ", ".join(f"{value:.6g}" for value in shape.similarity.center)
@@ -118,7 +110,7 @@ def _say_nested(document: dict[str, Any], depth: int = 0) -> None:
 
 COMMAND = Command(
     name="info",
-    config=InfoConfig,
+    config=InfoCommand,
     run=info,
     examples=("sdfnet info run=runs/chairs",),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.cli.hydra_app.schema import component_options
+from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import MorphConfig
 from sdfnet.runs import load_run
@@ -21,7 +21,7 @@ _CUTS_TOLD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class MorphKeys(MorphConfig):
+class MorphCommand:
     """What to morph, and how.
 
     Attributes
@@ -43,9 +43,9 @@ class MorphKeys(MorphConfig):
     out: Path | None = None
     overwrite: bool = False
     device: str = "auto"
+    morph: MorphConfig = flat(MorphConfig)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_device_name(self.device)
 
     @property
@@ -53,15 +53,15 @@ class MorphKeys(MorphConfig):
         return self.run / "morph" if self.out is None else self.out
 
 
-def morph(config: MorphKeys) -> None:
+def morph(command: MorphCommand) -> None:
     """Write the morph and say what it is made of."""
-    run = load_run(config.run, device=find_device(config.device))
+    run = load_run(command.run, device=find_device(command.device))
     result = make_morph(
         run,
-        config.shapes,
-        config.folder,
-        config=component_options(config, MorphConfig),
-        overwrite=config.overwrite,
+        command.shapes,
+        command.folder,
+        config=command.morph,
+        overwrite=command.overwrite,
         progress=True,
     )
     there = f" ({result.num_skipped} were there already)" if result.num_skipped else ""
@@ -70,7 +70,7 @@ def morph(config: MorphKeys) -> None:
         say(f"file: {film}")
     for line in _told(json.loads(result.report.read_text(encoding="utf-8"))):
         say(line)
-    say_where(config.folder)
+    say_where(command.folder)
 
 
 def cuts_told(num_pieces: int, cuts: list[dict[str, Any]]) -> str:
@@ -128,14 +128,14 @@ def _told(report: dict[str, Any]) -> list[str]:
     return [*lines, *_pace_told(summary)]
 
 
-def _interrupted(config: MorphKeys) -> str:
-    kept = f"Finished frames are kept in {config.folder}; the same command goes on"
-    return f"{kept}, but tracks all anew: a motion is kept only as frames." if config.tracked else f"{kept}."
+def _interrupted(command: MorphCommand) -> str:
+    kept = f"Finished frames are kept in {command.folder}; the same command goes on"
+    return f"{kept}, but tracks all anew: a motion is kept only as frames." if command.morph.tracked else f"{kept}."
 
 
 COMMAND = Command(
     name="morph",
-    config=MorphKeys,
+    config=MorphCommand,
     run=morph,
     output_key="out",
     interrupted=_interrupted,

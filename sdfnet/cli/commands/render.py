@@ -27,7 +27,7 @@ _SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True)
-class RenderConfig:
+class RenderCommand:
     """What to draw, and how.
 
     Attributes
@@ -107,7 +107,7 @@ class RenderConfig:
         return self.run / "pictures"
 
 
-def render(config: RenderConfig) -> None:
+def render(config: RenderCommand) -> None:
     """Draw every shape; the log says once what draws, and why."""
     names, mesh_of = _shapes(config)
     ensure_folder(config.folder)
@@ -122,7 +122,7 @@ def render(config: RenderConfig) -> None:
     say_where(config.folder)
 
 
-def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
+def _shapes(config: RenderCommand) -> tuple[list[str], Callable[[str], Mesh]]:
     """Return the chosen names, and how to get the mesh of one."""
     if config.meshes is not None:
         paths = find_meshes(config.meshes)
@@ -137,7 +137,7 @@ def _shapes(config: RenderConfig) -> tuple[list[str], Callable[[str], Mesh]]:
     return list(dict.fromkeys(chosen)), extracted
 
 
-def _draw(mesh: Mesh, name: str, renderer: Renderer, config: RenderConfig) -> NDArray[np.uint8]:
+def _draw(mesh: Mesh, name: str, renderer: Renderer, config: RenderCommand) -> NDArray[np.uint8]:
     """Write the picture and the films of one shape; return the picture."""
     azimuth, elevation, up_axis = config.azimuth, config.elevation, config.up_axis
     camera = fit_camera(mesh, size=renderer.size, azimuth=azimuth, elevation=elevation, up_axis=up_axis)
@@ -156,7 +156,7 @@ def _draw(mesh: Mesh, name: str, renderer: Renderer, config: RenderConfig) -> ND
 
 COMMAND = Command(
     name="render",
-    config=RenderConfig,
+    config=RenderCommand,
     run=render,
     output_key="out",
     interrupted=lambda config: f"The pictures drawn so far are whole, in {config.folder}.",

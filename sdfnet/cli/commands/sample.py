@@ -9,6 +9,7 @@ from typing import Literal
 from sdfnet.cli.commands.check import check_thickness
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.sampling import PrepareReport, SamplerConfig, WorkersConfig, prepare_samples
 from sdfnet.solids.report import format_reports
 
@@ -43,10 +44,11 @@ class SamplingKeys:
         check_thickness(self.thickness)
         if self.num_workers is not None and self.num_workers < 1:
             raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
+        object.__setattr__(self, "sampler", with_tied(self.sampler, seed=self.seed))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig(SamplingKeys):
+class SampleCommand:
     """What to sample.
 
     Attributes
@@ -59,17 +61,18 @@ class SampleConfig(SamplingKeys):
 
     meshes: Path
     samples: Path
+    sampling: SamplingKeys = flat(SamplingKeys)
 
 
-def sample(config: SampleConfig) -> None:
+def sample(command: SampleCommand) -> None:
     """Prepare the store and print what became of every mesh."""
-    done = prepare(config, config.meshes, config.samples)
+    done = prepare(command.sampling, command.meshes, command.samples)
     say(format_reports(done.reports))
     say(
         f"{done.num_done} shapes sampled, {done.num_skipped} were there already; "
         f"{done.store.num_samples:,} samples per shape, {done.bytes_on_disk / 1e6:,.1f} MB on disk"
     )
-    say_where(config.samples)
+    say_where(command.samples)
 
 
 def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
@@ -89,10 +92,10 @@ def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
 
 COMMAND = Command(
     name="sample",
-    config=SampleConfig,
+    config=SampleCommand,
     run=sample,
     output_key="samples",
-    groups=("sampler", "workers"),
+    groups={"sampler": {"default": SamplerConfig}, "workers": {"loky": WorkersConfig}},
     interrupted=lambda config: f"Finished shapes are kept in {config.samples}; the same command goes on.",
     examples=(
         "sdfnet sample meshes=chairs samples=samples",

@@ -15,10 +15,11 @@ from sdfnet.cli.commands.sample import SamplingKeys, prepare
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import let_complain, say, say_where
+from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
-from sdfnet.sampling import SampleStore
+from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
 from sdfnet.solids.report import format_reports
 from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run, verdict
 from sdfnet.training import train as train_run
@@ -30,7 +31,7 @@ else:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(SamplingKeys):
+class TrainCommand:
     """What to learn, and how.
 
     Attributes
@@ -64,58 +65,60 @@ class TrainConfig(SamplingKeys):
     device: str = "auto"
     decoder: AnyDecoderConfig = field(default_factory=VolumeConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SamplingKeys = flat(SamplingKeys)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_device_name(self.device)
         if self.meshes is None and self.samples is None:
             raise UsageError("meshes=DIR must be given, or samples=DIR with what `sdfnet sample` prepared")
+        training = with_tied(self.training, budget=self.budget, steps=self.steps, seed=self.sampling.seed)
+        object.__setattr__(self, "training", training)
 
     @property
     def store(self) -> Path:
         return self.run / "samples" if self.samples is None else self.samples
 
 
-def train(config: TrainConfig) -> None:
+def train(command: TrainCommand) -> None:
     """Sample what is missing, then train, and say how well the shapes were learned."""
     with join_processes() as processes:
         let_complain()
-        _train(config, processes)
+        _train(command, processes)
 
 
-def _train(config: TrainConfig, processes: Processes) -> None:
-    device = find_device(config.device, processes_here=processes.count_here, number_here=processes.number_here)
-    if config.init is not None and not (config.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
-        load_document(config.init)
-    names = do_first(processes, lambda: _prepare(config))
-    store = SampleStore(config.store, verify=processes.is_first and config.meshes is None)
+def _train(command: TrainCommand, processes: Processes) -> None:
+    device = find_device(command.device, processes_here=processes.count_here, number_here=processes.number_here)
+    if command.init is not None and not (command.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
+        load_document(command.init)
+    names = do_first(processes, lambda: _prepare(command))
+    store = SampleStore(command.store, verify=processes.is_first and command.meshes is None)
     run = train_run(
-        config.run,
+        command.run,
         store,
-        decoder=config.decoder,
-        config=config.training,
+        decoder=command.decoder,
+        config=command.training,
         shapes=names,
-        holdout=config.holdout,
-        init=config.init,
+        holdout=command.holdout,
+        init=command.init,
         device=device,
         provenance=provenance(),
         processes=processes,
     )
     if processes.is_first:
         say(verdict(run, store))
-    say_where(config.run)
+    say_where(command.run)
 
 
-def _prepare(config: TrainConfig) -> str | Sequence[str]:
+def _prepare(command: TrainCommand) -> str | Sequence[str]:
     """Complete the sample store and return which of its shapes are meant."""
     refuse_another_run(  # What does not continue this run is said before its samples are drawn, not after.
-        config.run, config.decoder, config.training, holdout=config.holdout, init=config.init
+        command.run, command.decoder, command.training, holdout=command.holdout, init=command.init
     )
-    if config.meshes is None:
-        return config.shapes
-    if config.holdout:  # What is misspelt is said before hours of sampling, not after.
-        select_shapes(list(find_meshes(config.meshes)), config.holdout)
-    done = prepare(config, config.meshes, config.store)
+    if command.meshes is None:
+        return command.sampling.shapes
+    if command.holdout:  # What is misspelt is said before hours of sampling, not after.
+        select_shapes(list(find_meshes(command.meshes)), command.holdout)
+    done = prepare(command.sampling, command.meshes, command.store)
     if any(report.status != "used" for report in done.reports):
         say(format_reports(done.reports))
     say(
@@ -140,11 +143,16 @@ def provenance() -> dict[str, Any]:
 
 COMMAND = Command(
     name="train",
-    config=TrainConfig,
+    config=TrainCommand,
     run=train,
     output_key="run",
-    groups=("decoder", "sampler", "workers", "training", "experiment"),
-    choices={"decoder": dict(decoder_configs())},
+    groups={
+        "decoder": decoder_configs(),
+        "sampler": {"default": SamplerConfig},
+        "workers": {"loky": WorkersConfig},
+        "training": {"default": TrainingConfig},
+        "experiment": {},
+    },
     interrupted=lambda config: f"What is finished is kept in {config.run}; the same command goes on.",
     examples=(
         "sdfnet train meshes=chairs run=runs/chairs",

@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sdfnet.cli.hydra_app.arguments import Line, parse_line, quote_texts
-from sdfnet.cli.hydra_app.command import COMMANDS, Command, UsageError, load_command
+from sdfnet.cli.hydra_app.command import Command, UsageError, load_command
 from sdfnet.cli.hydra_app.composing import check_complete, compose, explained, hydra_for, sweep_overrides, to_document
+from sdfnet.cli.hydra_app.conf import command_groups
 from sdfnet.cli.hydra_app.help import format_help
-from sdfnet.cli.hydra_app.output import complain, configure_logging, say
+from sdfnet.cli.hydra_app.output import complain, configure_logging, one_line, say
 from sdfnet.cli.hydra_app.schema import check_values, text_keys
-from sdfnet.cli.hydra_app.wording import one_line
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -31,7 +30,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def run_command(name: str, words: Sequence[str]) -> int:
     """Run the command of that name with the rest of its command line and return the exit code."""
     try:
-        return _run(load_command(name), parse_line(words))
+        line = parse_line(words)
+        return _help(name, line) if line.flags.help else _run(load_command(name), line)
     except KeyboardInterrupt as interrupt:
         complain(f"\nsdfnet {name}: interrupted. {one_line(str(interrupt))}")
         return EXIT_INTERRUPTED
@@ -68,9 +68,7 @@ def _run(command: Command, line: Line) -> int:
     flags = line.flags
     overrides = line.overrides if flags.multirun else quote_texts(line.overrides, dict(text_keys(command.config)))
     name = flags.config_name or command.name
-    with hydra_for(command, flags) as hydra:
-        if flags.help:
-            return _help(command, hydra, compose(hydra, name, overrides))
+    with hydra_for(command.name, flags) as hydra:
         if flags.info:
             hydra.show_info(flags.info, config_name=name, overrides=overrides)
             return 0
@@ -107,13 +105,16 @@ def _run_job(command: Command, config: DictConfig) -> int:
     return 0
 
 
-def _help(command: Command, hydra: Hydra, config: DictConfig) -> int:
-    groups = {group: sorted(hydra.config_loader.get_group_options(group)) for group in command.groups}
+def _help(name: str, line: Line) -> int:
+    """Print the help of a command. Without overrides, only `conf/` is read; the command itself is not imported."""
+    overrides = quote_texts(line.overrides, dict(text_keys(load_command(name).config))) if line.overrides else []
+    with hydra_for(name, line.flags) as hydra:
+        config = compose(hydra, line.flags.config_name or name, overrides)
+        groups = {group: sorted(hydra.config_loader.get_group_options(group)) for group in command_groups(name)}
     chosen = {group: option for group, option in config.hydra.runtime.choices.items() if group in groups}
     document = OmegaConf.to_container(config, resolve=False)
     assert isinstance(document, dict)
-    values = {str(key): value for key, value in document.items() if key != "hydra"}
-    say(format_help(command, COMMANDS[command.name], groups, chosen, values))
+    say(format_help(name, groups, chosen, {str(key): value for key, value in document.items() if key != "hydra"}))
     return 0
 
 

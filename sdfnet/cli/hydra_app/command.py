@@ -1,23 +1,20 @@
-"""What a command is: its keys, what it does, and the words that its help and its errors need.
+"""What a command is, and the list of all commands with one line about each.
 
-Light on purpose: no torch, no Hydra, so that help and completion answer at once.
-
-The commands of the program: their names, what each does in one line, and how to load one.
-
-Light, so that `sdfnet --help` answers at once: a command's module is imported only when it is called.
+This module imports neither torch nor Hydra: `sdfnet --help` and completion need only the list. A command's own module
+is imported when the command is called.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 
 class UsageError(ValueError):
-    """The command line itself is wrong (exit code 2), not what it points at (exit code 1)."""
+    """The command line itself is wrong (exit code 2), not the files that it names (exit code 1)."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +25,18 @@ class Command:
     ----------
     name : str
     config : type
-        A frozen dataclass: its fields are the command's keys, its `__post_init__` refuses values out of range.
+        A frozen dataclass. Its fields are the command's keys; the fields of a `flat` member are keys too.
     run : callable
-        Takes an instance of `config`; the last line it prints says where the results are.
+        Takes an instance of `config`. The last line that it prints says where the results are.
     output_key : str or None
-        The key that says where results go; in a sweep every job gets a folder of its own below it.
+        The key that says where results go. In a sweep every job gets a folder of its own below it.
     interrupted : callable
-        Takes the configuration and says what Ctrl-C leaves behind and how to go on.
+        Takes the configuration; says what Ctrl-C leaves behind and how to go on.
     examples : tuple of str
         Complete command lines for the help.
-    groups : tuple of str
-        The configuration groups that its YAML file names.
-    choices : dict of str to dict of str to type
-        Where the options of a group are different dataclasses: group, option, dataclass.
+    groups : dict of str to dict of str to type
+        The configuration groups of the command. For each group, the options that are written from a dataclass; the
+        first is the default. A group without such an option (`experiment`) is off by default.
     """
 
     name: str
@@ -49,8 +45,7 @@ class Command:
     output_key: str | None = None
     interrupted: Callable[[Any], str] = field(default=lambda config: "Nothing was written.")
     examples: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    choices: dict[str, dict[str, type]] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
 
 
 COMMANDS = {
@@ -65,14 +60,14 @@ COMMANDS = {
     "fit": "find the codes of meshes that were not trained on, and write them as meshes",
     "render": "draw pictures and turntables of learned shapes or of mesh files",
 }
-"""Every command and what it does; its module in `sdfnet.cli` has the same name."""
+"""Every command and what it does. Its module in `sdfnet.cli.commands` has the same name."""
 
 
 def load_command(name: str) -> Command:
-    """Return the command of that name.
+    """Import and return the command of that name.
 
-    The garbage collector waits meanwhile: an import makes 170,000 objects that all stay, and looking through them over
-    and over takes an eighth of the time.
+    The garbage collector waits meanwhile: an import makes 170,000 objects that all stay. Examining them again and again
+    takes an eighth of the time.
     """
     collects = gc.isenabled()
     gc.disable()

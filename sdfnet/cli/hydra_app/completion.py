@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from hydra.errors import HydraException
 
 from sdfnet.cli.hydra_app.arguments import FLAGS, parse_line
-from sdfnet.cli.hydra_app.command import COMMANDS, UsageError, load_command
+from sdfnet.cli.hydra_app.command import COMMANDS, UsageError
 from sdfnet.cli.hydra_app.composing import hydra_for
+from sdfnet.cli.hydra_app.conf import command_groups
 
 _SHELLS = ("bash", "fish", "zsh")
-_SHARED_GROUPS = ("hydra", "schema")
 
 
 def complete_shell(words: Sequence[str]) -> int:
@@ -30,11 +30,8 @@ def complete_shell(words: Sequence[str]) -> int:
         separator = "\n" if shell == "fish" else " "
         print(separator.join(candidates(os.environ.get("COMP_LINE", ""))))
         return 0
-    command = load_command("info")
-    with hydra_for(command, parse_line([]).flags) as hydra:
-        hydra.shell_completion(
-            config_name=command.name, overrides=[f"{action}={'fish' if shell == 'fish' else 'bash'}"]
-        )
+    with hydra_for("info", parse_line([]).flags) as hydra:
+        hydra.shell_completion(config_name="info", overrides=[f"{action}={'fish' if shell == 'fish' else 'bash'}"])
     return 0
 
 
@@ -56,13 +53,12 @@ def _keys(name: str, before: Sequence[str], last: str) -> list[str]:
     """Ask Hydra's completion, and leave out the groups that are not this command's."""
     from hydra._internal.core_plugins.bash_completion import BashCompletion
 
-    command = load_command(name)
     try:
         line = parse_line(before)
-        with hydra_for(command, line.flags) as hydra:
+        with hydra_for(name, line.flags) as hydra:
             plugin = BashCompletion(hydra.config_loader)
             found = plugin._query(config_name=name, line=" ".join([*line.overrides, last or " "]))
-            foreign = {*hydra.config_loader.list_groups(""), *_SHARED_GROUPS} - {*command.groups}
+            foreign = {*hydra.config_loader.list_groups(""), "hydra"} - {*command_groups(name)}
     except (HydraException, UsageError):
         return []
     return [word for word in found if word.split("=")[0].split("/")[0].split(".")[0] not in foreign]

@@ -1,10 +1,9 @@
-"""Composition of one command's configuration: schemas into Hydra's store, `conf/` on the path, errors in one line.
+"""Compose one command's configuration from `conf/`, and give every job of a sweep a folder of its own.
 
-Sweeps (`-m`): where each job writes, and where Hydra's note of the sweep goes.
-
-Hydra wants a folder for a sweep and writes `multirun.yaml` into it. Given `run=runs/lr -m training.lr=1e-3,3e-3`, that
-folder is `runs/lr` and the jobs are `runs/lr/training.lr=1e-3` and so on. Where the results' key is itself swept, or
-written with what is swept (`run=runs/seed${seed}`), each job has its folder already and the note goes nowhere.
+Errors of Hydra and OmegaConf become one sentence. A sweep (`-m`) needs a folder, into which Hydra writes
+`multirun.yaml`. With `run=runs/lr -m training.lr=1e-3,3e-3`, the folder is `runs/lr`, and the jobs write to
+`runs/lr/training.lr=1e-3` and so on. If the key of the results is itself swept, or is written with a swept key
+(`run=runs/seed${seed}`), each job has its own folder already, and `multirun.yaml` goes to a temporary folder.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -31,16 +29,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sdfnet.cli.hydra_app.command import Command, UsageError
-from sdfnet.cli.hydra_app.resources import conf_folder
-from sdfnet.cli.hydra_app.schema import build, default_values, missing_keys, unknown_key
-from sdfnet.cli.hydra_app.wording import did_you_mean, one_line
+from sdfnet.cli.hydra_app.conf import conf_folder
+from sdfnet.cli.hydra_app.output import did_you_mean, one_line
+from sdfnet.cli.hydra_app.schema import build, missing_keys, unknown_key
 
 
 @contextlib.contextmanager
-def hydra_for(command: Command, flags: Namespace) -> Iterator[Hydra]:
-    """Yield a Hydra that composes `command` from `conf/`, and from `--config-dir` before it."""
+def hydra_for(name: str, flags: Namespace) -> Iterator[Hydra]:
+    """Yield a Hydra that composes the command `name` from `--config-dir`, if given, and from `conf/`."""
     version.setbase("1.3")
-    _store_schemas(command)
     search_path = create_config_search_path(str(conf_folder()))
     if flags.config_dir is not None:
         folder = Path(flags.config_dir).expanduser().resolve()
@@ -50,7 +47,7 @@ def hydra_for(command: Command, flags: Namespace) -> Iterator[Hydra]:
         search_path.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="main"))
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(task_name=command.name, config_search_path=search_path)
+        yield Hydra.create_main_hydra2(task_name=name, config_search_path=search_path)
     finally:
         GlobalHydra.instance().clear()
 
@@ -107,15 +104,6 @@ def explained() -> Iterator[None]:
         raise UsageError(f"{where}{str(error).splitlines()[0]}") from error
     except HydraException as error:
         raise UsageError(one_line(str(error))) from error
-
-
-def _store_schemas(command: Command) -> None:
-    """Register the defaults of the command's dataclasses as `schema/…`, which the YAML files name first."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name=command.name, node=default_values(command.config), package="_global_")
-    for group, options in command.choices.items():
-        for option, config_type in options.items():
-            store.store(group=f"schema/{group}", name=option, node=default_values(config_type))
 
 
 def _explain_missing(error: MissingConfigException) -> str:

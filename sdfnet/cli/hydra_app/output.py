@@ -1,17 +1,19 @@
-"""What a command prints: results on stdout, everything else on stderr, and nothing across a progress bar.
+"""What a command prints, and the words that several messages share.
+
+Results go to stdout, everything else to stderr, and nothing is printed across a progress bar.
 
 Under torchrun only the first process speaks; once they have joined, they agree on who reports a failure.
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 _RANK = os.environ.get("RANK", "0")
 """Of this process among those that torchrun started."""
@@ -60,6 +62,8 @@ class ProgressHandler(logging.StreamHandler):
         raise AttributeError("the stream is always sys.stderr")
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm  # Here, so that help need not wait for it.
+
         tqdm.write(self.format(record), file=self.stream)
 
 
@@ -79,3 +83,37 @@ def configure_logging() -> None:
     level = logging.INFO if _RANK == "0" else logging.CRITICAL
     logging.getLogger("sdfnet").setLevel(level)
     logging.getLogger("hydra").setLevel(level)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean a or b?` for the known words that look like `word`, or a full stop.
+
+    >>> did_you_mean("resolutoin", ["run", "resolution"])
+    '; did you mean resolution?'
+    >>> did_you_mean("zzz", ["run"])
+    '.'
+    """
+    close = difflib.get_close_matches(word, list(known), n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else "."
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line.
+
+    >>> one_line("first,\\n  second")
+    'first, second'
+    """
+    return " ".join(text.split())
+
+
+def format_value(value: Any) -> str:
+    """Return a value as one would write it on the command line.
+
+    >>> format_value([None, True, 1e-4, "a"])
+    '[null,true,0.0001,a]'
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(format_value(item) for item in value)}]"
+    return str(value)

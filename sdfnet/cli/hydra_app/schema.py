@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sdfnet.cli.hydra_app.command import UsageError
-from sdfnet.cli.hydra_app.wording import did_you_mean
+from sdfnet.cli.hydra_app.output import did_you_mean
 
 Component = TypeVar("Component")
 
@@ -26,10 +26,33 @@ INCOMPLETE = object()
 """What `build` returns where a value is still to be given."""
 
 
+def flat(config_type: type[Component]) -> Component:
+    """Return a dataclass field for a command's member whose own fields are keys of the command.
+
+    With `options: Options = flat(Options)`, a field `size` of `Options` is written `size=4` on the command line.
+    """
+    member: Component = dataclasses.field(default_factory=config_type, metadata={"flat": config_type})
+    return member
+
+
+def flat_fields(config_type: type) -> dict[str, type]:
+    """Return the `flat` members of a dataclass, by name."""
+    return {field.name: field.metadata["flat"] for field in dataclasses.fields(config_type) if "flat" in field.metadata}
+
+
+def key_fields(config_type: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """Return the field and the annotation behind every key: the class's own first, then those of its `flat` members."""
+    hints, members = get_type_hints(config_type), flat_fields(config_type)
+    own = [field for field in dataclasses.fields(config_type) if field.init and field.name not in members]
+    keys = {field.name: (field, hints[field.name]) for field in own}
+    for member in members.values():
+        assert not keys.keys() & key_fields(member).keys(), f"{config_type.__name__} has a key twice"
+        keys |= key_fields(member)
+    return keys
+
+
 def default_values(config_type: type) -> dict[str, Any]:
     """Return the defaults of a dataclass as plain values (lists, strings, numbers), `???` where there is none.
-
-    A class's own fields come before those it inherits: they are what a user asks for first.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Options:
@@ -38,23 +61,36 @@ def default_values(config_type: type) -> dict[str, Any]:
     >>> default_values(Options)
     {'run': '???', 'sizes': [3, 4]}
     """
-    hints = get_type_hints(config_type)
     values: dict[str, Any] = {}
-    for field in _own_fields_first(config_type):
-        nested = nested_types(hints[field.name])
-        if len(nested) > 1:  # A group's option decides which one; see conf/.
-            values[field.name] = MISSING
+    for key, (field, annotation) in key_fields(config_type).items():
+        nested = nested_types(annotation)
+        if len(nested) > 1:  # The option of a group decides which dataclass it is; see conf/.
+            values[key] = MISSING
         elif field.default is not dataclasses.MISSING:
-            values[field.name] = to_plain(field.default)
+            values[key] = to_plain(field.default)
         elif field.default_factory is not dataclasses.MISSING:
-            values[field.name] = to_plain(field.default_factory())
+            values[key] = to_plain(field.default_factory())
         else:
-            values[field.name] = default_values(nested[0]) if nested else MISSING
+            values[key] = default_values(nested[0]) if nested else MISSING
     return values
 
 
-def _own_fields_first(config_type: type) -> list[dataclasses.Field[Any]]:
-    return sorted(dataclasses.fields(config_type), key=lambda field: field.name not in config_type.__annotations__)
+def tied_keys(config_type: type, groups: Iterable[str]) -> dict[str, list[str]]:
+    """Return, for each group, its keys that the command has too: one value is meant, given once at the top."""
+    keys = key_fields(config_type)
+    tied: dict[str, list[str]] = {}
+    for group in groups:
+        for member in nested_types(keys[group][1]) if group in keys else []:
+            names = [field.name for field in dataclasses.fields(member) if field.name in keys]
+            tied |= {group: names} if names else {}
+    return tied
+
+
+def with_tied(options: Component, **values: Any) -> Component:
+    """Return a group's options with the `values` of the command, but for options that have a value of their own."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    taken = {key: value for key, value in values.items() if getattr(options, key) == defaults[key]}
+    return dataclasses.replace(options, **taken)  # type: ignore[type-var]
 
 
 def to_plain(value: Any) -> Any:
@@ -101,40 +137,32 @@ def build(config_type: type, document: Mapping[str, Any], where: str = "") -> An
     if any(value is INCOMPLETE for value in values.values()):
         return INCOMPLETE
     try:
-        return config_type(**values)
+        return _assemble(config_type, values)
     except UsageError:
         raise
     except (ValueError, TypeError) as error:
         raise UsageError(f"{where.rstrip('.')}: {error}" if where else str(error)) from error
 
 
+def _assemble(config_type: type, values: Mapping[str, Any]) -> Any:
+    members = {
+        name: _assemble(member, {key: values[key] for key in key_fields(member) if key in values})
+        for name, member in flat_fields(config_type).items()
+    }
+    own = [field.name for field in dataclasses.fields(config_type) if field.name not in members]
+    return config_type(**{name: values[name] for name in own if name in values}, **members)
+
+
 def check_values(config_type: type, document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """Return the values as the annotated types, INCOMPLETE where one is still to be given; refuse unknown keys."""
-    hints = get_type_hints(config_type)
-    names = [field.name for field in _own_fields_first(config_type) if field.init]
+    keys = key_fields(config_type)
     for key in document:
-        if key not in names:
-            raise unknown_key(key, names, where)
+        if key not in keys:
+            raise unknown_key(key, keys, where)
     return {
-        key: INCOMPLETE if value == MISSING else convert(hints[key], value, f"{where}{key}")
+        key: INCOMPLETE if value == MISSING else convert(keys[key][1], value, f"{where}{key}")
         for key, value in document.items()
     }
-
-
-def component_options(config: Any, component: type[Component]) -> Component:
-    """Return the options of a library function out of the keys of a command that extends them.
-
-    >>> @dataclasses.dataclass(frozen=True)
-    ... class Options:
-    ...     size: int = 3
-    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
-    ... class Keys(Options):
-    ...     run: Path
-    >>> component_options(Keys(run=Path("r"), size=4), Options)
-    Options(size=4)
-    """
-    names = [field.name for field in dataclasses.fields(component)]  # type: ignore[arg-type]
-    return component(**{name: getattr(config, name) for name in names})
 
 
 def unknown_key(key: str, allowed: Iterable[str], where: str = "") -> UsageError:
@@ -194,7 +222,7 @@ def nested_types(annotation: Any) -> list[Any]:
 
 def text_keys(config_type: type, where: str = "") -> Iterator[tuple[str, bool]]:
     """Yield (dotted key, whether it takes a list) of every key whose value is text."""
-    for key, annotation in get_type_hints(config_type).items():
+    for key, (_, annotation) in key_fields(config_type).items():
         if is_text(annotation):
             yield f"{where}{key}", takes_list(annotation)
         elif len(nested := nested_types(annotation)) == 1:

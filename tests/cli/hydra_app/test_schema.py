@@ -5,7 +5,16 @@ from typing import Any, Literal
 import pytest
 
 from sdfnet.cli.hydra_app.command import UsageError
-from sdfnet.cli.hydra_app.schema import INCOMPLETE, build, default_values, missing_keys, text_keys
+from sdfnet.cli.hydra_app.schema import (
+    INCOMPLETE,
+    build,
+    default_values,
+    flat,
+    missing_keys,
+    text_keys,
+    tied_keys,
+    with_tied,
+)
 
 
 @dataclass(frozen=True)
@@ -107,3 +116,72 @@ def test_a_path_may_start_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_text_keys_are_those_where_nothing_but_text_is_meant() -> None:
     assert dict(text_keys(Outer)) == {"run": False, "shapes": True, "inner.names": True}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    count: int = 3
+    names: tuple[str, ...] = ()
+    inner: Inner = field(default_factory=Inner)
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be 1 or more, got {self.count}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    run: Path
+    sizes: Sizes = flat(Sizes)
+    shape: Round = flat(Round)
+
+
+def test_the_keys_of_a_flat_member_are_keys_of_its_holder() -> None:
+    plain = {"run": "???", "count": 3, "names": [], "inner": {"count": 3, "names": []}, "kind": "round", "radius": 1.0}
+    assert default_values(Holder) == plain
+    assert list(default_values(Holder)) == list(plain)
+    built = build(Holder, {**plain, "run": "r", "count": 5, "inner": {"count": 4}, "radius": 2})
+    assert built == Holder(run=Path("r"), sizes=Sizes(5, (), Inner(4)), shape=Round(radius=2.0))
+    assert build(Holder, {"run": "r"}) == Holder(run=Path("r"))
+    assert dict(text_keys(Holder)) == {"run": False, "names": True, "inner.names": True, "kind": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": "x"}, "count must be a whole number, got 'x'"),
+        ({"count": 0}, "count must be 1 or more, got 0"),
+        ({"inner": {"count": "x"}}, "inner.count must be a whole number, got 'x'"),
+        ({"sizes": {}}, "unknown key sizes. Allowed: run, count, names, inner, kind, radius"),
+    ],
+)
+def test_a_wrong_value_of_a_flat_member_is_named_without_the_member(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        build(Holder, {"run": "r", **changes})
+    assert str(raised.value) == message
+
+
+def test_a_key_can_stand_for_one_thing_only() -> None:
+    @dataclass(frozen=True)
+    class Twice:
+        count: int = 1
+        sizes: Sizes = flat(Sizes)
+
+    with pytest.raises(AssertionError, match="Twice has a key twice"):
+        default_values(Twice)
+
+
+def test_a_key_that_a_group_shares_with_the_top_is_tied() -> None:
+    @dataclass(frozen=True)
+    class Command:
+        inner: Inner
+        shape: Round | Square
+        count: int = 3
+        side: float = 1.0
+
+    assert tied_keys(Command, ["inner", "shape", "experiment"]) == {"inner": ["count"], "shape": ["side"]}
+
+
+def test_a_tied_value_gives_way_to_one_of_its_own() -> None:
+    assert with_tied(Inner(), count=8) == Inner(8)
+    assert with_tied(Inner(count=5, names=("x",)), count=8) == Inner(5, ("x",))

@@ -1,0 +1,141 @@
+"""The files of a run directory that need no torch: `run.json`, and the head of `model.safetensors`.
+
+A run directory is data. It can be moved; to use it needs neither the meshes nor the samples, and unpickles nothing.
+
+| file | holds |
+|---|---|
+| `run.json` | configuration, shapes with their similarities, plan of the training, command, commit |
+| `model.safetensors` | the decoder's weights and the codes of the shapes |
+| `metrics.csv` | losses and surface errors over the steps |
+| `state.safetensors` | what a training needs to go on exactly; only the training reads it |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdfnet.files import write_json
+from sdfnet.geometry.similarity import Similarity
+
+FORMAT_VERSION = 1
+RUN_FILE = "run.json"
+MODEL_FILE = "model.safetensors"
+METRICS_FILE = "metrics.csv"
+
+SURFACE_ERROR = "surface_error_percent"
+"""The column of `metrics.csv` that says how well the shapes are learned."""
+
+METADATA_KEY = "sdfnet"
+"""safetensors writes several keys in random order; one key keeps equal contents equal bytes."""
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """A learned shape: its name, where it came from and how its unit frame lies in the world.
+
+    Attributes
+    ----------
+    source : str
+        Path of the mesh file when it was sampled.
+    content_hash : str
+        Of that file, so that an evaluation can tell a changed mesh.
+    closed : bool
+        Whether the source encloses a volume.
+    thickness : float or None
+        World units; given where zero-volume sheets were thickened.
+    num_surfaces : int or None
+        Connected surfaces of the source, those of cavities included; None if nobody counted them. Of a mix, the most
+        that any of its shapes has.
+    """
+
+    name: str
+    similarity: Similarity
+    source: str
+    content_hash: str
+    closed: bool
+    thickness: float | None = None
+    num_surfaces: int | None = None
+
+    @property
+    def is_mix(self) -> bool:
+        """Whether it is a sum of learned shapes, which has no source."""
+        return not self.source
+
+    def to_dict(self) -> dict[str, Any]:
+        keys = ("name", "source", "content_hash", "closed", "thickness", "num_surfaces")
+        return {key: getattr(self, key) for key in keys} | {"similarity": self.similarity.to_dict()}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> RunShape:
+        return cls(**{**document, "similarity": Similarity.from_dict(document["similarity"])})
+
+
+def save_document(directory: str | Path, document: Mapping[str, Any], shapes: Sequence[RunShape]) -> None:
+    """Write `run.json`."""
+    content = {"format": FORMAT_VERSION, **document, "shapes": [shape.to_dict() for shape in shapes]}
+    write_json(Path(directory) / RUN_FILE, content)
+
+
+def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape, ...]]:
+    """Read and check `run.json`.
+
+    Raises
+    ------
+    ValueError
+        No run there, a damaged file, or one of another format version.
+    """
+    path = Path(directory) / RUN_FILE
+    if not path.is_file():
+        there = "is not a folder" if not Path(directory).is_dir() else f"holds no {RUN_FILE}"
+        raise ValueError(f"no run at {directory}: it {there}. Give run=DIR as `sdfnet train` wrote it.")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document.get("format")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format {version!r}, but this sdfnet reads format {FORMAT_VERSION}. "
+                "Use the sdfnet version that wrote it, or train again."
+            )
+        return document, tuple(RunShape.from_dict(shape) for shape in document["shapes"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}). Restore it from a copy or train again.") from error
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What the head of `model.safetensors` says, without reading the weights."""
+
+    step: int
+    """Training steps behind the weights."""
+    num_weights: int
+    """Numbers in the decoder."""
+    latent_size: int
+    """Length of a code."""
+
+
+def load_model_header(directory: str | Path) -> ModelHeader | None:
+    """Read the head of `model.safetensors`; None if the run has no weights yet.
+
+    The file begins with the length of its head (8 bytes, little endian), and then the head itself, which is JSON.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged.
+    """
+    path = Path(directory) / MODEL_FILE
+    if not path.is_file():
+        return None
+    try:
+        with open(path, "rb") as file:
+            document = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        metadata = json.loads(document.pop("__metadata__", {}).get(METADATA_KEY, "{}"))
+        sizes = [math.prod(tensor["shape"]) for name, tensor in document.items() if name.startswith("decoder.")]
+        return ModelHeader(int(metadata.get("step", "0")), sum(sizes), document["latents"]["shape"][1])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}). Restore it from a copy or train again.") from error
