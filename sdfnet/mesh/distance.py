@@ -1,27 +1,40 @@
 """Exact signed distance from points to a triangle mesh, with the closest point and its face.
 
-The distance is that to the nearest point of the nearest triangle (`tree`); the sign is that of ½ minus the winding
-number (`caps`). Give it the mesh of a `Solid`: here nothing is repaired.
+The distance is that to the closest point of the nearest triangle (`bvh`). The sign is negative where the winding number
+exceeds ½. Give it the mesh of a `Solid`: here nothing is repaired.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdfnet.mesh.bvh.signs import Windings
-from sdfnet.mesh.bvh.tree import TriangleTree
+from sdfnet.mesh.edges import label_connected, surplus_edges
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.winding import finite_points, mesh_frame, morton_order
+from sdfnet.mesh.winding import fast_winding_number, finite_points, mesh_frame, morton_order
+
+if TYPE_CHECKING:
+    from sdfnet.mesh.bvh import TriangleBVH
 
 JUMP_BAND = 0.2
 """Winding numbers this close to ½ away from the surface are those of a hole: see `at_sign_jump`."""
 
 ON_SURFACE = 1e-6
 """Points this close (share of the radius) are on the surface, where the winding number is anything."""
+
+MAX_FAN_SHARE = 0.25
+"""If the fans would have more triangles than this share of the faces, the mesh itself is summed."""
+
+FAN_ACCURACY = 3.0
+"""`accuracy` of the sum over the fans, which are few."""
+
+_OFF_CENTER = np.array([0.0131, 0.0173, 0.0127])
+"""Shift of a fan's middle, as a share of its radius: points of a lattice would lie on its edges if a hole is flat."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +106,14 @@ class MeshDistance:
         if len(self._face_numbers) == 0:
             raise ValueError(f"all {len(mesh.faces)} faces of the mesh have zero area")
         self._vertices, self._faces = unit.vertices, unit.faces.take(self._face_numbers, axis=0)
-        self._tree = TriangleTree(self._vertices, self._faces)
+        # Imported here, because numba takes a third of a second that most commands do without.
+        from sdfnet.mesh.bvh import TriangleBVH
+
+        self._bvh = TriangleBVH(self._vertices, self._faces)
 
     @cached_property
-    def _wound(self) -> Windings:
-        return Windings(self._vertices, self._faces, self._tree)
+    def _winding(self) -> _WindingNumbers:
+        return _WindingNumbers(self._vertices, self._faces, self._bvh)
 
     def __call__(self, points: ArrayLike) -> SignedDistances:
         """Return the signed distances of `points` ((N, 3), the mesh's frame), in their order.
@@ -107,9 +123,9 @@ class MeshDistance:
         ValueError
             Another shape, or NaN or infinite values.
         """
-        points_unit, places = self._sorted(points)
-        found = self._closest(points_unit, places)
-        winding = self._wound(points_unit, places)
+        points_unit, rows = self._sorted(points)
+        found = self._closest(points_unit, rows)
+        winding = self._winding(points_unit, rows)
         sdf = np.where(winding > 0.5, -found.distance, found.distance)
         return SignedDistances(sdf, winding, found.faces, found.closest_points, radius=1 / self._frame.scale)
 
@@ -123,10 +139,59 @@ class MeshDistance:
         order = morton_order(points_unit)
         return points_unit.take(order, axis=0), order  # several times faster than points_unit[order]
 
-    def _closest(self, points_unit: NDArray[np.float64], places: NDArray[np.int64]) -> Distances:
-        """Return what is nearest to points in the unit frame, in the places and the frame that they were given in."""
-        distance, faces, closest = self._tree.closest(points_unit, places)
+    def _closest(self, points_unit: NDArray[np.float64], rows: NDArray[np.int64]) -> Distances:
+        """Return what is nearest to points in the unit frame, in the rows and the frame that they were given in."""
+        distance, faces, closest = self._bvh.closest(points_unit, rows)
         return Distances(distance / self._frame.scale, self._face_numbers.take(faces), self._frame.to_world(closest))
+
+
+class _WindingNumbers:
+    """The winding numbers of one mesh, unit frame; whole numbers if it is closed.
+
+    The winding number of a closed mesh is counted along rays. An open mesh is compared with fans of triangles over its
+    holes, which have the same boundary. The winding numbers of the two differ by a whole number, which rays count. The
+    winding number of the fans themselves is a sum over few triangles (after Jacobson et al., 2013). If most edges are
+    boundary edges, there are too many fans: then the sum runs over the mesh.
+    """
+
+    def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.int64], bvh: TriangleBVH) -> None:
+        edges = surplus_edges(faces, len(vertices))
+        self._bvh: TriangleBVH | None = bvh
+        self._fans: TriangleBVH | None = None
+        self._sum: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+        if len(edges) > MAX_FAN_SHARE * len(faces):
+            self._bvh = None
+            self._sum = fast_winding_number(vertices, faces)
+        elif len(edges):
+            fans = boundary_fans(vertices, edges)
+            self._fans = type(bvh)(*fans)
+            self._sum = fast_winding_number(*fans, accuracy=FAN_ACCURACY)
+
+    def __call__(self, points: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the winding numbers (N,) of `points` (N, 3); that of `points[i]` in row `rows[i]`."""
+        winding = np.zeros(len(points)) if self._bvh is None else self._bvh.crossings(points, rows, minus=self._fans)
+        if self._sum is not None:
+            winding[rows] += self._sum(points)
+        return winding
+
+
+def boundary_fans(
+    vertices: NDArray[np.float64], edges: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return vertices and faces (E, 3) that join each of the `edges` (E, 2) to the middle of its connected component.
+
+    >>> vertices, faces = boundary_fans(np.eye(3), np.array([[0, 1], [1, 2], [2, 0]]))
+    >>> faces.tolist(), vertices[3].round(1).tolist()
+    ([[0, 1, 3], [1, 2, 3], [2, 0, 3]], [0.3, 0.3, 0.3])
+    """
+    used, ends = np.unique(edges, return_inverse=True)
+    ends = ends.reshape(-1, 2)
+    _, loop_of = label_connected(ends[:, 0], ends[:, 1], len(used))
+    corners, sizes = vertices[used], np.bincount(loop_of)
+    middles = np.stack([np.bincount(loop_of, weights=axis) for axis in corners.T], axis=1) / sizes[:, None]
+    radii = np.bincount(loop_of, weights=np.linalg.norm(corners - middles[loop_of], axis=1)) / sizes
+    middles += radii[:, None] * _OFF_CENTER
+    return np.concatenate([corners, middles]), np.column_stack([ends, len(used) + loop_of[ends[:, 0]]])
 
 
 def at_sign_jump(distances: SignedDistances, *, band: float = JUMP_BAND) -> NDArray[np.bool_]:

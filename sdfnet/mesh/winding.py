@@ -14,6 +14,7 @@ and finds what lies buried after all repairs.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -121,17 +122,31 @@ class WindingNumber:
 
     def __init__(self, mesh: Mesh) -> None:
         self._frame = mesh_frame(mesh)
-        self._tree = libigl().FastWindingNumberBVH()
-        self._tree.init(self._frame.to_unit(mesh.vertices), mesh.faces, 2)
+        self._sum = fast_winding_number(self._frame.to_unit(mesh.vertices), mesh.faces)
 
     def __call__(self, points: ArrayLike) -> NDArray[np.float64]:
         """Return the winding number at `points` (N, 3), the mesh's frame, as (N,) float64."""
         points_unit = self._frame.to_unit(finite_points(points))
         order = morton_order(points_unit)
         winding = np.empty(len(order))
-        if len(order):
-            winding[order] = self._tree.winding_number(points_unit.take(order, axis=0), ACCURACY_SCALE)
+        winding[order] = self._sum(points_unit.take(order, axis=0))
         return winding
+
+
+def fast_winding_number(
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], *, accuracy: float = ACCURACY_SCALE
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return the function from points (N, 3) to winding numbers (N,) of libigl. It checks nothing.
+
+    Points that follow one another should be neighbors. All are in one frame, about as large as the unit frame.
+
+    >>> winding = fast_winding_number(np.eye(3), np.array([[0, 1, 2]]))
+    >>> winding(np.array([[0.2, 0.2, 0.2], [9.0, 9, 9]])).round(2).tolist()
+    [0.29, -0.0]
+    """
+    tree = libigl().FastWindingNumberBVH()
+    tree.init(vertices, faces, 2)  # 2 is the order of the Taylor series.
+    return lambda points: np.asarray(tree.winding_number(points, accuracy)) if len(points) else np.empty(0)
 
 
 def mesh_frame(mesh: Mesh) -> Similarity:

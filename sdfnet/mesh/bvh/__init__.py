@@ -1,1 +1,0 @@
-"""The compiled search tree behind distances and winding numbers."""
