@@ -5,7 +5,7 @@
 
 Trains each candidate on the first 16 of DIR/bodies for the budget (samples are prepared beforehand) and prints steps,
 points per second and the surface error on held-out points: the mean of |f| / |gradient f| over points of the true
-surface, percent of the radius. Run it with nothing else going on. What it gave is kept in docs/decoders.md.
+surface, percent of the radius. Run it with nothing else going on. What it gave is kept in docs/notes/decoders.md.
 """
 
 from __future__ import annotations

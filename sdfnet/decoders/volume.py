@@ -1,7 +1,7 @@
 """The default decoder: a convolutional generator turns the code into a feature volume; points look up in it.
 
 The generator runs once per shape, so a point costs one trilinear look-up and a small network. On a CPU that is some
-hundred times the points per second of DeepSDF's network. What was tried and measured: `docs/decoders.md`.
+hundred times the points per second of DeepSDF's network. What was tried and measured: `docs/notes/decoders.md`.
 Legend: B shapes in a batch, N points per shape, L latent size, C channels, R resolution of the volume.
 """
 
@@ -58,7 +58,7 @@ class VolumeDecoder(Decoder):
     """Map (point, code) to signed distance through a generated feature volume.
 
     The volume is indexed [z, y, x], as `grid_sample` wants it. Twice differentiable in the points almost everywhere,
-    at a price (docs/decoders.md); training's gradient terms use finite differences instead.
+    at a price (docs/notes/decoders.md); training's gradient terms use finite differences instead.
 
     References
     ----------

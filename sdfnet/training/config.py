@@ -56,7 +56,7 @@ class TrainingConfig:
     precision: Precision = "auto"
     """auto takes bfloat16 where the processor multiplies it fast."""
     strata: int = 1
-    """Groups of shapes that every step takes equally many from: divides batch_shapes. See docs/scaling.md."""
+    """Groups of shapes from which every step takes equally many; divides batch_shapes: docs/guides/many-machines.md."""
     compile: Choice = "auto"
     """Whether torch.compile translates the decoder; auto does on CUDA if the training is long enough to gain by it."""
     resident: Choice = "auto"
@@ -104,7 +104,7 @@ class TrainingConfig:
 
 
 _SHORTEST, _SHORT, _SHORT_POWER = 40, 120, 0.7
-"""Between so many steps Muon's tuned rate is larger by (120 / steps)^0.7 (docs/decoders.md)."""
+"""Between so many steps Muon's tuned rate is larger by (120 / steps)^0.7 (docs/notes/decoders.md)."""
 
 
 def choose_optimizer(config: TrainingConfig, kind: str) -> OptimizerKind:

@@ -8,7 +8,7 @@ Muon: momentum whose matrices are made orthogonal before each step, for the weig
 
 A gradient of a matrix is dominated by a few directions. Its momentum is replaced by the nearest matrix with equal
 singular values, so that every direction learns at the same pace. Measured here: the surface error that Adam reaches in
-some number of steps is reached in about half of them (docs/decoders.md). Vectors (biases, codes) stay with Adam.
+some number of steps is reached in about half of them (docs/notes/decoders.md). Vectors (biases, codes) stay with Adam.
 
 torch.optim.Muon (from torch 2.9) takes matrices only and iterates in bfloat16 on whole matrices; here kernels of
 convolutions count as matrices, and the iteration runs in float32 on the small Gram matrix, which costs two products of
