@@ -37,7 +37,7 @@ from sdfnet.evaluation import EvaluationConfig, evaluate_run, extract_floor, sur
 from sdfnet.evaluation.report import source_surface
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import NeuralField
-from sdfnet.fitting import FitConfig, MeshFitConfig, fit_codes, fit_meshes
+from sdfnet.fitting import DistanceObservation, FitConfig, MeshFitConfig, fit_codes, fit_meshes
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import components_and_genus
@@ -193,7 +193,8 @@ def start_distance(run: Run, name: str, path: Path, resolution: int) -> float:
     (similarity,) = folder_similarities([source])
     sampler = SamplerConfig(num_samples=10_000, num_surface=0, num_heldout=0)
     unmoved = FitConfig(steps=1, learning_rate=1e-12)
-    codes = fit_codes(run, [sample_shape(source, similarity, sampler).sdf], config=unmoved)
+    samples = torch.from_numpy(sample_shape(source, similarity, sampler).sdf)
+    codes = fit_codes(run, [DistanceObservation(samples)], config=unmoved)
     mesh = extract(run, codes.latents[0], resolution)
     generator = torch.Generator().manual_seed(0)
     return surface_distance(mesh, source.mesh.to_unit(similarity), generator=generator).mean

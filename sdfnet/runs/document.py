@@ -51,6 +51,8 @@ class RunShape:
     num_surfaces : int or None
         Connected surfaces of the source, those of cavities included; None if nobody counted them. Of a mix, the most
         that any of its shapes has.
+    learned : bool
+        Whether the network was trained on the shape; False for a shape whose code was fitted afterwards.
     """
 
     name: str
@@ -60,6 +62,7 @@ class RunShape:
     closed: bool
     thickness: float | None = None
     num_surfaces: int | None = None
+    learned: bool = True
 
     @property
     def is_mix(self) -> bool:
@@ -67,7 +70,7 @@ class RunShape:
         return not self.source
 
     def to_dict(self) -> dict[str, Any]:
-        keys = ("name", "source", "content_hash", "closed", "thickness", "num_surfaces")
+        keys = ("name", "source", "content_hash", "closed", "thickness", "num_surfaces", "learned")
         return {key: getattr(self, key) for key in keys} | {"similarity": self.similarity.to_dict()}
 
     @classmethod

@@ -166,14 +166,15 @@ def clean_components(
     """Return the mesh of a learned shape without loose components and cavities.
 
     Below `min_piece` of the volume they always go. Larger ones go as far as the source has fewer of them: up to ten
-    times `min_piece` from a learned shape, and up to a twentieth of the volume from a mix, which nobody has learned.
-    `allowed` replaces the counts of the shape.
+    times `min_piece` from a learned shape, and up to a twentieth of the volume from a mix or a fitted shape, which the
+    network has not seen: its code may put components into empty space. `allowed` replaces the counts of the shape.
     """
     if allowed is not None:
         return drop_loose_pieces(
             mesh, min_share=min_piece, num_pieces=allowed.components, num_cavities=allowed.cavities
         )
-    return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=min_piece)
+    was_seen = shape.learned and not shape.is_mix
+    return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=not was_seen, min_share=min_piece)
 
 
 @dataclass(frozen=True)

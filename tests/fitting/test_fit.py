@@ -13,7 +13,9 @@ from exact_spheres import sphere_run
 from torch import Tensor
 
 from sdfnet.decoders import VolumeConfig, build_decoder
-from sdfnet.fitting.fit import FitConfig, fit_codes, with_fitted
+from sdfnet.fitting.config import FitConfig
+from sdfnet.fitting.fit import fit_codes, with_fitted
+from sdfnet.fitting.observations import DistanceObservation, Observation
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs import Run, RunShape
 
@@ -30,6 +32,10 @@ def sphere_samples(
     return torch.cat([torch.tensor(center) + directions * (radius + sdf), sdf], dim=1)
 
 
+def observed(*samples: Tensor) -> list[DistanceObservation]:
+    return [DistanceObservation(each) for each in samples]
+
+
 def shape_of(name: str) -> RunShape:
     return RunShape(name, Similarity.identity(), f"{name}.obj", content_hash="", closed=True)
 
@@ -37,7 +43,7 @@ def shape_of(name: str) -> RunShape:
 def test_the_code_of_a_sphere_is_its_center_and_radius() -> None:
     run = sphere_run({"small": 0.4, "large": 0.8})
     wanted = [(0.6, (0.1, 0.0, -0.05)), (0.5, (0.0, -0.1, 0.0))]
-    found = fit_codes(run, [sphere_samples(radius, center) for radius, center in wanted], config=QUICK)
+    found = fit_codes(run, observed(*(sphere_samples(*each) for each in wanted)), config=QUICK)
     expected = torch.tensor([[*center, radius] for radius, center in wanted])
     torch.testing.assert_close(found.latents, expected, atol=1e-3, rtol=0)
     assert max(found.losses) < 1e-3
@@ -45,7 +51,9 @@ def test_the_code_of_a_sphere_is_its_center_and_radius() -> None:
 
 def test_a_learned_shape_is_found_again_from_its_own_code() -> None:
     run = sphere_run({"small": 0.4, "large": 0.8})
-    found = fit_codes(run, [sphere_samples(0.8), sphere_samples(0.4)], config=replace(QUICK, steps=1, num_starts=2))
+    found = fit_codes(
+        run, observed(sphere_samples(0.8), sphere_samples(0.4)), config=replace(QUICK, steps=1, num_starts=2)
+    )
     assert found.starts == ("large", "small")
     torch.testing.assert_close(found.latents, run.latents[[1, 0]])
     assert found.losses == pytest.approx((0.0, 0.0), abs=1e-6)
@@ -53,7 +61,7 @@ def test_a_learned_shape_is_found_again_from_its_own_code() -> None:
 
 def test_without_learned_starts_the_mean_code_is_the_start() -> None:
     run = sphere_run({"small": 0.4, "large": 0.8})
-    found = fit_codes(run, [sphere_samples(0.55)], config=replace(QUICK, num_starts=1))
+    found = fit_codes(run, observed(sphere_samples(0.55)), config=replace(QUICK, num_starts=1))
     assert found.starts == (None,)
     assert float(found.latents[0, 3]) == pytest.approx(0.55, abs=1e-3)
 
@@ -65,14 +73,14 @@ def test_the_prior_pulls_the_code_to_where_both_slopes_are_equal(weight: float) 
     run = sphere_run({"small": 0.4, "large": 0.8})
     half = sphere_samples(0.7, reach=0.04, num=1000)
     samples = torch.cat([half, half * torch.tensor([-1.0, -1.0, -1.0, 1.0])])  # nothing pulls the centre
-    found = fit_codes(run, [samples], config=replace(QUICK, batch_points=2000, prior_weight=weight))
+    found = fit_codes(run, observed(samples), config=replace(QUICK, batch_points=2000, prior_weight=weight))
     torch.testing.assert_close(found.latents[0], torch.tensor([0.0, 0.0, 0.0, 1 / (2 * weight)]), atol=2e-3, rtol=0)
     assert found.losses[0] == pytest.approx(0.7 - 1 / (2 * weight), abs=2e-3)
 
 
 def test_the_same_seed_gives_the_same_codes_and_another_shape_changes_none() -> None:
     run = sphere_run({"small": 0.4, "large": 0.8})
-    samples = [sphere_samples(0.6, (0.1, 0.0, 0.0)), sphere_samples(0.5, num=900)]
+    samples = observed(sphere_samples(0.6, (0.1, 0.0, 0.0)), sphere_samples(0.5, num=900))
     both, again = (fit_codes(run, samples, config=QUICK).latents for _ in range(2))
     assert torch.equal(both, again)
     alone = fit_codes(run, samples[1:], config=QUICK).latents
@@ -94,7 +102,7 @@ def test_fitting_leaves_the_decoder_and_the_learned_codes_as_they_were() -> None
     run = volume_run()
     run.decoder.train()
     before, latents = copy.deepcopy(run.decoder.state_dict()), run.latents.clone()
-    fit_codes(run, [sphere_samples(0.6)], config=FitConfig(steps=3, batch_points=64))
+    fit_codes(run, observed(sphere_samples(0.6)), config=FitConfig(steps=3, batch_points=64))
     assert all(torch.equal(before[name], tensor) for name, tensor in run.decoder.state_dict().items())
     assert all(parameter.grad is None for parameter in run.decoder.parameters())
     assert run.decoder.training
@@ -104,8 +112,8 @@ def test_fitting_leaves_the_decoder_and_the_learned_codes_as_they_were() -> None
 def test_a_fit_is_never_worse_than_its_start() -> None:
     run = volume_run()
     samples = sphere_samples(0.6)
-    begun = fit_codes(run, [samples], config=FitConfig(steps=1, batch_points=64, learning_rate=1e-9))
-    thrown = fit_codes(run, [samples], config=FitConfig(steps=5, batch_points=64, learning_rate=1e6))
+    begun = fit_codes(run, observed(samples), config=FitConfig(steps=1, batch_points=64, learning_rate=1e-9))
+    thrown = fit_codes(run, observed(samples), config=FitConfig(steps=5, batch_points=64, learning_rate=1e6))
     assert thrown.losses[0] <= begun.losses[0] * (1 + 1e-4)
 
 
@@ -119,17 +127,31 @@ def test_fitted_shapes_join_the_run_and_replace_their_namesakes() -> None:
         with_fitted(run, [shape_of("c")] * 2, torch.zeros(2, 4))
 
 
-@pytest.mark.parametrize(
-    ("samples", "message"),
-    [
-        ([], "at least one shape's, got none"),
-        ([torch.zeros(5, 3)], "must have shape (N, 4), got (5, 3) for shape number 0"),
-        ([torch.zeros(5, 4), torch.full((5, 4), torch.nan)], "must be finite, those of shape number 1 are not"),
-    ],
-)
-def test_samples_that_cannot_be_are_refused(samples: list[Tensor], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        fit_codes(sphere_run({"a": 0.4}), samples)
+def test_rows_that_cannot_be_and_no_observations_are_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("rows must have shape (N, 4), got (5, 3)")):
+        DistanceObservation(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="rows must be finite, got 20 numbers that are not"):
+        DistanceObservation(torch.full((5, 4), torch.nan))
+    with pytest.raises(ValueError, match="observations must hold at least one, got none"):
+        fit_codes(sphere_run({"a": 0.4}), [])
+
+
+def test_another_kind_of_observation_needs_a_misfit_and_rows_only() -> None:
+    class OnSurface(Observation):
+        """Points of the surface without distances, (N, 3)."""
+
+        shape, reference, notes = None, None, ()
+
+        def __init__(self, rows: Tensor) -> None:
+            self.rows = rows
+
+        def misfit(self, sdf_pred: Tensor, rows: Tensor, *, clamp_distance: float) -> Tensor:
+            return sdf_pred.abs().mean()
+
+    run = sphere_run({"small": 0.4, "large": 0.8})
+    surface = OnSurface(sphere_samples(0.6, reach=0.0)[:, :3])
+    found = fit_codes(run, [surface, *observed(sphere_samples(0.5))], config=QUICK)
+    assert found.latents[:, 3].tolist() == pytest.approx([0.6, 0.5], abs=1e-3)
 
 
 @pytest.mark.parametrize(

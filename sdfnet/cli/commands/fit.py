@@ -13,8 +13,9 @@ from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.devices import check_device_name, find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
-from sdfnet.fitting.fit_meshes import MeshFitConfig, MeshFits, fit_meshes
-from sdfnet.mesh.io.read import find_meshes
+from sdfnet.fitting.config import MeshFitConfig
+from sdfnet.fitting.fit_meshes import MeshFits, fit_meshes
+from sdfnet.fitting.observations import observation_kind
 from sdfnet.runs import load_run, select_shapes
 
 _TOLD = 3
@@ -64,7 +65,7 @@ class FitCommand:
 def fit(command: FitCommand) -> None:
     """Fit, and print how far each result is from its mesh; a mesh that cannot be used does not stop the others."""
     run = load_run(command.run, device=find_device(command.device))
-    paths = find_meshes(command.meshes)
+    paths = observation_kind(command.fit.kind).find(command.meshes)
     names = select_shapes(list(paths), command.shapes)
     done = fit_meshes(
         run,
@@ -96,13 +97,17 @@ def _table(done: MeshFits) -> list[str]:
     lines = [_row("shape", columns, start="began at")]
     for name, numbers in rows.items():
         lines.append(_row(name, _formatted(numbers), start=done.records[name]["start"] or "the mean code"))
-    if len(rows) > 1:
-        means: list[Any] = np.mean([numbers[:4] for numbers in rows.values()], axis=0).tolist()
+    measured = [numbers[:4] for numbers in rows.values() if numbers[0] is not None]
+    if len(measured) > 1:
+        means: list[Any] = np.mean(measured, axis=0).tolist()
         lines.append(_row("mean", _formatted([*means, None, None]), start=""))
     return [*lines, _LEGEND]
 
 
 def _numbers(record: dict[str, Any]) -> list[Any]:
+    """Return the numbers of a row; those of the distances are None where nothing was there to measure against."""
+    if "percent" not in record:
+        return [None, None, None, None, None, record["pieces"]]
     percent, floor = record["percent"], record["floor_percent"]
     return [percent["mean"], floor["mean"], percent["p95"], floor["p95"], record["world"]["mean"], record["pieces"]]
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from balls import CENTER, SCALE, radii_of, write_ball
 
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
-from sdfnet.fitting import fit_meshes as mesh_fitting
+from sdfnet.fitting.config import MeshFitConfig
+from sdfnet.fitting.observations import KINDS, DistanceObservation, ObservationKind
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.runs import load_run, load_tensors
+from sdfnet.runs import Run, RunShape, load_run, load_tensors
+from sdfnet.runs import extract as run_extraction
 
 NEW = {"new/ball": 0.65, "other": 0.55}
 QUICK = ("steps=60", "batch_points=512", "num_samples=4000", "resolution=32")
@@ -90,6 +94,7 @@ def test_what_is_there_is_not_fitted_twice_and_what_has_changed_is(
     words = [f"run={shared_run}", f"meshes={meshes}", f"out={tmp_path / 'fitted'}"]
     assert fit(*words, "shapes=other") == 0
     fitted: list[int] = []
+    mesh_fitting = importlib.import_module("sdfnet.fitting.fit_meshes")
     true_fit = mesh_fitting.fit_codes
 
     def counting(run, samples, **options):  # type: ignore[no-untyped-def]
@@ -134,7 +139,7 @@ def test_a_folder_of_other_options_and_the_run_itself_are_refused(
     assert fit(*words, f"out={tmp_path / 'fitted'}") == 0
     capsys.readouterr()
     assert fit(*words, f"out={tmp_path / 'fitted'}", "prior_weight=0.5") == 1
-    assert "holds another fit: prior_weight was 0.0001, now 0.5. Choose another out" in capsys.readouterr().err
+    assert "holds another fit: prior_weight is 0.0001 there and 0.5 now. Choose another out" in capsys.readouterr().err
     assert fit(*words, f"out={shared_run}") == 1
     assert "is the run itself; choose a folder of its own" in capsys.readouterr().err
     (tmp_path / "fitted" / "fit.json").write_text("{")
@@ -157,11 +162,47 @@ def test_nonsense_is_refused(word: str, message: str, capsys: pytest.CaptureFixt
     assert message in capsys.readouterr().err
 
 
+def test_another_kind_than_those_of_the_table_is_refused(
+    shared_run: Path, meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(f"run={shared_run}", f"meshes={meshes}", f"out={tmp_path / 'fitted'}", "kind=smell") == 1
+    assert "kind must be one of mesh, got 'smell'" in capsys.readouterr().err
+
+
+def test_a_kind_of_ones_own_is_one_line_of_the_table(
+    shared_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Radius files: points of a sphere, without a mesh to measure against."""
+
+    def read(run: Run, name: str, path: Path, config: MeshFitConfig) -> DistanceObservation:
+        points = torch.nn.functional.normalize(
+            torch.randn(2000, 3, generator=torch.Generator().manual_seed(config.seed)), dim=1
+        )
+        rows = torch.cat([float(path.read_text()) * points, torch.zeros(2000, 1)], dim=1)
+        shape = RunShape(name, run.shapes[0].similarity, str(path), path.read_text(), closed=True, learned=False)
+        return DistanceObservation(rows, shape)
+
+    kind = ObservationKind(
+        find=lambda folder: {path.stem: path for path in folder.glob("*.radius")},
+        read=read,
+        fingerprint=lambda path, shape: path.read_text(),
+    )
+    monkeypatch.setitem(KINDS, "radius", kind)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ball.radius").write_text("0.6")
+    words = (f"run={shared_run}", f"meshes={tmp_path / 'in'}", f"out={tmp_path / 'fitted'}", "kind=radius")
+    for _ in range(2):
+        assert fit(*words) == 0
+    record = json.loads((tmp_path / "fitted" / "fit.json").read_text())["shapes"]["ball"]
+    assert "percent" not in record
+    assert radii_of(read_mesh(tmp_path / "fitted" / "meshes" / "ball.obj")).mean() == pytest.approx(0.6, abs=0.03)
+
+
 def test_blobs_that_the_source_has_not_are_left_out_and_said(
     shared_run: Path, meshes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blob = extract_mesh(Sphere(0.1), resolution=24)
-    true_extract = mesh_fitting.extract_mesh
+    true_extract = run_extraction.extract_mesh
 
     def with_blob(field, *, similarity, **options):  # type: ignore[no-untyped-def]
         mesh = true_extract(field, similarity=similarity, **options)
@@ -170,10 +211,16 @@ def test_blobs_that_the_source_has_not_are_left_out_and_said(
             np.concatenate([mesh.vertices, vertices]), np.concatenate([mesh.faces, blob.faces + len(mesh.vertices)])
         )
 
-    monkeypatch.setattr(mesh_fitting, "extract_mesh", with_blob)
+    monkeypatch.setattr(run_extraction, "extract_mesh", with_blob)
     out = tmp_path / "fitted"
     assert fit(f"run={shared_run}", f"meshes={meshes}", "shapes=other", f"out={out}") == 0
     (record,) = json.loads((out / "fit.json").read_text())["shapes"].values()
     assert record["pieces"] == 1
     assert [piece["share"] for piece in record["removed"]] == [pytest.approx((0.1 / 0.55) ** 3, rel=0.1)]
     assert radii_of(read_mesh(out / "meshes" / "other.obj")).max() == pytest.approx(0.55, abs=0.06)
+    # Extraction leaves the same blobs out of a fitted shape, though not out of a learned one.
+    words = [f"run={out}", "shapes=[other,plain]", "resolution=32", f"out={tmp_path / 'again'}"]
+    assert main(["extract", *words]) == 0
+    assert (tmp_path / "again" / "other.obj").read_bytes() == (out / "meshes" / "other.obj").read_bytes()
+    assert read_mesh(tmp_path / "again" / "plain.obj").to_trimesh().body_count == 2
+    assert [load_run(out).shape(name).learned for name in ("other", "plain")] == [False, True]

@@ -1,0 +1,95 @@
+"""What fitting knows of a shape that the network was not trained on: the interface of all kinds of observations.
+
+A new kind (points, depth images, slices) is one file beside this one, and one line of the table in `__init__.py`. The
+file has a function that reads an input file into an `Observation`, and an `ObservationKind` that names it. Where the
+input gives signed distances, `DistanceObservation` is the class to return; otherwise write one with its own `misfit`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from sdfnet.evaluation.closest_points import Surface
+from sdfnet.fitting.config import MeshFitConfig
+from sdfnet.runs import Run, RunShape
+from sdfnet.training.losses import clamped_residual
+
+
+class Observation(abc.ABC):
+    """What is known of one shape. The code is fitted to `rows` by descent on `misfit`.
+
+    Attributes
+    ----------
+    rows : (N, W) floating
+        One row for each observed point: x, y, z in the unit frame, then the columns that `misfit` needs. They are
+        shuffled before use, so any few of them must stand for all: start codes are chosen by the first ones.
+    shape : RunShape or None
+        Name, source and similarity with which the fitted shape joins the run; None where only the code is wanted.
+    reference : Surface or None
+        The surface that the result is measured against, unit frame; None where the whole shape is not known.
+    notes : tuple of str
+        What a reader must know about the input.
+    """
+
+    rows: Tensor
+    shape: RunShape | None
+    reference: Surface | None
+    notes: tuple[str, ...]
+
+    @abc.abstractmethod
+    def misfit(self, sdf_pred: Tensor, rows: Tensor, *, clamp_distance: float) -> Tensor:
+        """Return how badly predictions (N,) at some of the rows (N, W) fit, a scalar; differentiable by `sdf_pred`.
+
+        Distances beyond `clamp_distance` need only be beyond it, because the network was trained so.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceObservation(Observation):
+    """Points with signed distances, (N, 4) rows of x, y, z and distance. The misfit is DeepSDF's clamped difference.
+
+    Raises
+    ------
+    ValueError
+        Rows of another shape, none, or some that are not finite.
+    """
+
+    rows: Tensor
+    shape: RunShape | None = None
+    reference: Surface | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 2 or self.rows.shape[1] != 4 or not len(self.rows):
+            raise ValueError(f"rows must have shape (N, 4), got {tuple(self.rows.shape)}")
+        if not self.rows.isfinite().all():
+            raise ValueError(f"rows must be finite, got {int((~self.rows.isfinite()).sum())} numbers that are not")
+
+    def misfit(self, sdf_pred: Tensor, rows: Tensor, *, clamp_distance: float) -> Tensor:
+        return clamped_residual(sdf_pred, rows[:, 3], clamp_distance=clamp_distance).abs().mean()
+
+
+@dataclass(frozen=True)
+class ObservationKind:
+    """One kind of input of `sdfnet fit`.
+
+    Attributes
+    ----------
+    find : function
+        From a folder, to the input files in it by the names of their shapes.
+    read : function
+        From a run, the name of the shape, its file and the options, to the observation. Raises ValueError or OSError
+        where the file cannot be used; the message goes to the user.
+    fingerprint : function
+        From a file and the shape of an earlier fit, to the `content_hash` that `read` would put into the shape. Where
+        the hash has changed, the file is fitted again.
+    """
+
+    find: Callable[[Path], dict[str, Path]]
+    read: Callable[[Run, str, Path, MeshFitConfig], Observation]
+    fingerprint: Callable[[Path, RunShape], str]

@@ -1,0 +1,77 @@
+"""A whole mesh: points with signed distances, drawn as training would draw them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sdfnet.evaluation.report import source_surface
+from sdfnet.fitting.config import MeshFitConfig
+from sdfnet.fitting.observations.base import DistanceObservation, ObservationKind
+from sdfnet.geometry.bounds import LATTICE_MARGIN
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.components import split_pieces
+from sdfnet.mesh.io.read import find_meshes
+from sdfnet.runs import Run, RunShape
+from sdfnet.sampling import SamplerConfig, sample_shape
+from sdfnet.solids.source_shape import SourceShape, folder_similarities, hash_content, load_shape
+
+
+def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> DistanceObservation:
+    """Read and sample a mesh file as the training of `run` would.
+
+    The mesh gets the similarity that training would give it: its own, or, where the run's shapes share one, that.
+
+    Raises
+    ------
+    ValueError
+        The file holds no usable mesh, or the mesh lies outside the unit frame that the run's shapes share.
+    """
+    source = load_shape(path, name=name, thickness=thickness_of(run, config))
+    similarity = _similarity(run, source)
+    options: dict[str, Any] = run.document.get("config", {}).get("sampler", {})
+    wanted = {"num_samples": config.num_samples, "num_surface": 0, "num_heldout": 0, "seed": config.seed}
+    samples = sample_shape(source, similarity, SamplerConfig(**{**options, **wanted})).sdf
+    surface = source_surface(source, similarity)
+    known = split_pieces(surface.mesh)
+    shape = RunShape(
+        name,
+        similarity,
+        str(source.path.resolve()),
+        source.content_hash,
+        source.closed,
+        source.thickness,
+        num_surfaces=known.num_pieces + known.num_cavities,
+        learned=False,
+    )
+    return DistanceObservation(torch.from_numpy(samples), shape, surface, tuple(source.report.notes))
+
+
+def thickness_of(run: Run, config: MeshFitConfig) -> float | None:
+    """Return how thick sheets are taken to be: as `config` says, else as in the run's training."""
+    known = (shape.thickness for shape in run.shapes if shape.thickness is not None)
+    return config.thickness if config.thickness is not None else next(known, None)
+
+
+def _similarity(run: Run, source: SourceShape) -> Similarity:
+    """Return the map to the unit frame: the mesh's own, or that which all shapes of the run share."""
+    if run.document.get("config", {}).get("normalize") != "shared":
+        return folder_similarities([source])[0]
+    similarity = run.shapes[0].similarity
+    reach = float(np.abs(similarity.to_unit(source.mesh.vertices)).max())
+    if reach > 1 + LATTICE_MARGIN:
+        raise ValueError(
+            f"it reaches to {reach:.3g} in the unit frame that the run's shapes share, which ends at "
+            f"{1 + LATTICE_MARGIN:g}. Is it in the same units and place as the meshes of the training?"
+        )
+    return similarity
+
+
+MESH = ObservationKind(
+    find=find_meshes,
+    read=observe_mesh,
+    fingerprint=lambda path, shape: hash_content(path, thickness=shape.thickness),
+)
