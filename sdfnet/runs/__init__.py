@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdfnet.mesh.io.read import select_shapes as select_shapes
     from sdfnet.runs.checkpoint import load_tensors as load_tensors
     from sdfnet.runs.checkpoint import save_tensors as save_tensors
     from sdfnet.runs.document import FORMAT_VERSION as FORMAT_VERSION
@@ -31,36 +32,35 @@ if TYPE_CHECKING:
     from sdfnet.runs.run import Run as Run
     from sdfnet.runs.run import load_run as load_run
     from sdfnet.runs.run import save_model as save_model
-    from sdfnet.runs.selection import select_shapes as select_shapes
 
 _HOMES = {
-    "ComponentCounts": "extract",
-    "ExtractConfig": "extract",
-    "ExtractedRun": "extract",
-    "ExtractedShape": "extract",
-    "FORMAT_VERSION": "document",
-    "METRICS_FILE": "document",
-    "MODEL_FILE": "document",
-    "ModelHeader": "document",
-    "RUN_FILE": "document",
-    "Run": "run",
-    "RunShape": "document",
-    "SURFACE_ERROR": "document",
-    "clean_components": "extract",
-    "extract_run": "extract",
-    "extract_shape": "extract",
-    "load_document": "document",
-    "load_model_header": "document",
-    "load_run": "run",
-    "load_tensors": "checkpoint",
-    "save_document": "document",
-    "save_model": "run",
-    "save_tensors": "checkpoint",
-    "select_shapes": "selection",
+    "ComponentCounts": "sdfnet.runs.extract",
+    "ExtractConfig": "sdfnet.runs.extract",
+    "ExtractedRun": "sdfnet.runs.extract",
+    "ExtractedShape": "sdfnet.runs.extract",
+    "FORMAT_VERSION": "sdfnet.runs.document",
+    "METRICS_FILE": "sdfnet.runs.document",
+    "MODEL_FILE": "sdfnet.runs.document",
+    "ModelHeader": "sdfnet.runs.document",
+    "RUN_FILE": "sdfnet.runs.document",
+    "Run": "sdfnet.runs.run",
+    "RunShape": "sdfnet.runs.document",
+    "SURFACE_ERROR": "sdfnet.runs.document",
+    "clean_components": "sdfnet.runs.extract",
+    "extract_run": "sdfnet.runs.extract",
+    "extract_shape": "sdfnet.runs.extract",
+    "load_document": "sdfnet.runs.document",
+    "load_model_header": "sdfnet.runs.document",
+    "load_run": "sdfnet.runs.run",
+    "load_tensors": "sdfnet.runs.checkpoint",
+    "save_document": "sdfnet.runs.document",
+    "save_model": "sdfnet.runs.run",
+    "save_tensors": "sdfnet.runs.checkpoint",
+    "select_shapes": "sdfnet.mesh.io.read",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(f"sdfnet.runs.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sdfnet.runs' has no attribute {name!r}")

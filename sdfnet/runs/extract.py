@@ -130,8 +130,10 @@ def extract_shape(
     ValueError
         The field has no surface on the lattice, or an option is out of its range.
 
-    >>> run = load_run("runs/chairs")  # doctest: +SKIP
-    >>> extract_shape(run, "chair_03", resolution=256).mesh  # doctest: +SKIP
+    >>> from sdfnet.runs import load_run
+    >>> found = extract_shape(load_run("runs/chairs"), "chair_00", resolution=24)
+    >>> found.num_components, [round(center) for center in found.mesh.bounds.center]
+    (1, [0, 50, 0])
     """
     described = run.shape(shape) if isinstance(shape, str) else shape
     field = NeuralField(run.decoder, run.latent(described.name) if latent is None else latent)
@@ -248,8 +250,11 @@ def extract_run(
     ValueError
         Unknown shapes, or a folder that cannot be written to.
 
-    >>> run = load_run("runs/chairs")  # doctest: +SKIP
-    >>> extract_run(run, "all", "meshes", config=ExtractConfig(resolution=256)).files  # doctest: +SKIP
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> done = extract_run(run, ["chair_00", "0.5*chair_00 + 0.5*chair_01"], "out", config=ExtractConfig(resolution=24))
+    >>> [path.as_posix() for paths in done.files.values() for path in paths]
+    ['out/chair_00.obj', 'out/0.5chair_00+0.5chair_01.obj']
     """
     config = config or ExtractConfig()
     run, chosen = add_mixes(run, shapes)

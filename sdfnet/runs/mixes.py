@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io.read import select_shapes
 from sdfnet.runs.document import RunShape
 from sdfnet.runs.run import Run
-from sdfnet.runs.selection import select_shapes
 
 _LOGGER = logging.getLogger(__name__)
 

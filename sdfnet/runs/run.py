@@ -16,9 +16,9 @@ from torch import Tensor
 from sdfnet.decoders import Decoder, build_decoder, decoder_config
 from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io.read import select_shapes
 from sdfnet.runs.checkpoint import load_tensors, save_tensors
 from sdfnet.runs.document import FORMAT_VERSION, MODEL_FILE, RUN_FILE, RunShape, load_document
-from sdfnet.runs.selection import select_shapes
 
 
 @dataclass(frozen=True, eq=False)

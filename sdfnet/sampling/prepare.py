@@ -30,9 +30,8 @@ from tqdm import tqdm
 
 from sdfnet.files import atomic_path, ensure_folder, write_json
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.io.read import MeshError, find_meshes
+from sdfnet.mesh.io.read import MeshError, find_meshes, select_shapes
 from sdfnet.runs.folder import setting_differences
-from sdfnet.runs.selection import select_shapes
 from sdfnet.sampling.jobs import (
     Job,
     Part,

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from tqdm import tqdm
 
-from sdfnet.mesh.io.read import MeshError, read_mesh
+from sdfnet.files import ensure_folder, write_atomic, write_json
+from sdfnet.mesh.io.read import MeshError, find_meshes, read_mesh, select_shapes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.solid import Solid, make_solid
 
@@ -99,6 +101,47 @@ def check_mesh(path: str | Path, *, name: str | None = None, thickness: float | 
         For sheets, world units: see `make_solid`.
     """
     return inspect_mesh(path, name=name, thickness=thickness)[0]
+
+
+def check_folder(
+    folder: str | Path,
+    *,
+    shapes: str | Sequence[str] = "all",
+    thickness: float | None = None,
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> list[MeshReport]:
+    """Read and repair the meshes in `folder` and below, and report on each.
+
+    Parameters
+    ----------
+    shapes
+        all, or names and globs; a name is the path below `folder` without its suffix.
+    thickness
+        For sheets, world units: see `make_solid`.
+    out
+        Where to write the reports, as `report.json` and as the table `report.txt`; nowhere by default.
+
+    Raises
+    ------
+    ValueError
+        No such folder, no meshes in it, or unknown shapes. A bad mesh is reported, not raised.
+
+    >>> for report in check_folder("chairs", shapes="chair_0[01]"):
+    ...     print(report.name, report.status, report.num_faces)
+    chair_00 used 8000
+    chair_01 used 8000
+    """
+    paths = find_meshes(folder)
+    names = select_shapes(list(paths), shapes)
+    if out is not None:
+        ensure_folder(out)
+    progress_bar = tqdm(names, desc="checking", unit="mesh", delay=2, leave=False, disable=not progress)
+    reports = [check_mesh(paths[name], name=name, thickness=thickness) for name in progress_bar]
+    if out is not None:
+        write_atomic(Path(out) / "report.txt", format_reports(reports) + "\n")
+        write_json(Path(out) / "report.json", [report.to_dict() for report in reports])
+    return reports
 
 
 def inspect_mesh(

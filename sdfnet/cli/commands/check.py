@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.solids.report import check_folder, format_reports
 
 
 @dataclass(frozen=True)
@@ -43,26 +44,11 @@ def check_thickness(thickness: float | None) -> None:
 
 def check(command: CheckCommand) -> None:
     """Print the report, and write it where `out` says."""
-    from tqdm import tqdm
-
-    from sdfnet.files import ensure_folder, write_atomic, write_json
-    from sdfnet.mesh.io.read import find_meshes
-    from sdfnet.runs.selection import select_shapes
-    from sdfnet.solids.report import check_mesh, format_reports
-
-    paths = find_meshes(command.meshes)
-    names = select_shapes(list(paths), command.shapes)
+    reports = check_folder(
+        command.meshes, shapes=command.shapes, thickness=command.thickness, out=command.out, progress=True
+    )
+    say(format_reports(reports))
     if command.out is not None:
-        ensure_folder(command.out)
-    reports = [
-        check_mesh(paths[name], name=name, thickness=command.thickness)
-        for name in tqdm(names, desc="checking", unit="mesh", delay=2, leave=False)
-    ]
-    table = format_reports(reports)
-    say(table)
-    if command.out is not None:
-        write_atomic(command.out / "report.txt", table + "\n")
-        write_json(command.out / "report.json", [report.to_dict() for report in reports])
         say_where(command.out)
     if all(report.status == "refused" for report in reports):
         raise ValueError(f"none of the {len(reports)} meshes in {command.meshes} can be used; the reasons stand above")

@@ -1,4 +1,4 @@
-"""Mesh files in: which there are in a folder, and what one holds.
+"""Read mesh files: find those of a folder, choose some of them by name, and read the triangles of one.
 
 `read_mesh` gives the triangles as the file has them, nothing merged or repaired; `sdfnet.solids.source_shape` gives a
 solid.
@@ -6,9 +6,12 @@ solid.
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +77,44 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
         names = [full if name in clashing else name for name, full in zip(names, whole, strict=True)]
         clashing = {name for name, count in Counter(names).items() if count > 1}
     return dict(sorted(zip(names, paths, strict=True)))
+
+
+def select_shapes(names: Sequence[str], patterns: str | Sequence[str]) -> list[str]:
+    """Return the `names` that `patterns` select, each once.
+
+    A pattern that is exactly a name means that name, whatever characters it holds; otherwise `*`, `?` and `[…]` are
+    wildcards (`*` also crosses `/`). The string `all` means every name. The order is that of the patterns and, within
+    one, of `names`.
+
+    Raises
+    ------
+    ValueError
+        A pattern matches nothing; close names are offered. No pattern at all.
+
+    >>> select_shapes(["chair_00", "chair_01", "a [1]"], ["a [1]", "chair_*"])
+    ['a [1]', 'chair_00', 'chair_01']
+    """
+    if isinstance(patterns, str):
+        if patterns == "all" and "all" not in names:
+            return list(names)
+        patterns = [patterns]
+    if not patterns:
+        raise ValueError("shapes is an empty list; use shapes=all or name some")
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        matches = [pattern] if pattern in names else [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not matches:
+            raise ValueError(f"no shape is named {pattern!r}. {_suggestion(pattern, names)}")
+        chosen.update(dict.fromkeys(matches))
+    return list(chosen)
+
+
+def _suggestion(pattern: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {', '.join(close)}?"
+    shown = ", ".join(names[:5]) + (f", … ({len(names)} in all)" if len(names) > 5 else "")
+    return f"There are: {shown}"
 
 
 def _walk(folder: Path) -> list[Path]:
