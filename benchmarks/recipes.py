@@ -33,7 +33,7 @@ from paths import piece_volumes, spike
 from tqdm import tqdm
 
 from sdfnet.decoders import decoder_config
-from sdfnet.evaluation import EvaluationConfig, evaluate_run, extract_floor, surface_distance
+from sdfnet.evaluation import EvaluationConfig, evaluate_run, extract_exact, surface_distance
 from sdfnet.evaluation.report import source_surface
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import NeuralField
@@ -153,7 +153,7 @@ def exact_pieces(run: Run, name: str, path: Path, resolution: int) -> int:
     """Return how many pieces the exact field of a source has on the lattice."""
     shape = run.shape(name)
     surface = source_surface(load_shape(path, name=name, thickness=shape.thickness), shape.similarity)
-    return components_and_genus(extract_floor(surface, resolution=resolution)).num_components
+    return components_and_genus(extract_exact(surface, resolution=resolution)).num_components
 
 
 def measure_pair(run: Run, pair: Sequence[str], allowed: int, half_way: int) -> MorphFigures:

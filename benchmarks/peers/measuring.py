@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sdfnet.evaluation import Surface, distances_of, extract_floor, match_surfaces
+from sdfnet.evaluation import Surface, distances_of, extract_exact, match_surfaces
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field, evaluate, gradient
 from sdfnet.geometry.bounds import UNIT_BOUNDS
@@ -108,7 +108,7 @@ def measure_meshes(fields: Mapping[str, Field], truths: Mapping[str, Truth], *, 
 
 def measure_floor(truths: Mapping[str, Truth], *, resolution: int) -> MeshQuality:
     """Measure what marching cubes alone loses on the exact fields."""
-    meshes = {name: extract_floor(truth.surface, resolution=resolution) for name, truth in truths.items()}
+    meshes = {name: extract_exact(truth.surface, resolution=resolution) for name, truth in truths.items()}
     return _mesh_quality(meshes, truths)
 
 

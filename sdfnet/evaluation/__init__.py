@@ -1,11 +1,11 @@
-"""How good a result is: metrics between surfaces, the floor that extraction sets, and the report of a run."""
+"""How good a result is: metrics between surfaces, the extraction error, and the report of a run."""
 
 from sdfnet.evaluation.closest_points import Surface as Surface
 from sdfnet.evaluation.closest_points import match_surfaces as match_surfaces
-from sdfnet.evaluation.extraction_error import extract_floor as extract_floor
+from sdfnet.evaluation.extraction_error import extract_exact as extract_exact
 from sdfnet.evaluation.metrics import SurfaceDistance as SurfaceDistance
 from sdfnet.evaluation.metrics import chamfer_distance as chamfer_distance
-from sdfnet.evaluation.metrics import chamfer_floor as chamfer_floor
+from sdfnet.evaluation.metrics import chamfer_of_sampling as chamfer_of_sampling
 from sdfnet.evaluation.metrics import distances_of as distances_of
 from sdfnet.evaluation.metrics import f_score as f_score
 from sdfnet.evaluation.metrics import normal_consistency as normal_consistency

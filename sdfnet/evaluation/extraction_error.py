@@ -1,6 +1,7 @@
-"""The floor of extraction: what marching cubes makes of the exact field of a source, on the lattice of the results.
+"""The extraction error: what marching cubes alone loses of the exact field of a source, on the lattice of the results.
 
-No decoder can be better than this on the same lattice, except by luck; so it stands beside every result.
+No decoder can be better than this on the same lattice, except by luck. So the extraction error stands beside every
+result; tables and files call it `floor`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 from sdfnet.mesh.mesh import Mesh
 
 _COARSENING = 5
-"""Steps of the lattice per step of the screen: fewer leave more points near the surface, more make the screen dear."""
+"""Steps of the lattice per step of the coarse lattice. With fewer, more points count as near the surface; with more,
+the coarse lattice itself costs much."""
 
 _EXACT_STEPS = 2
 """Within this many lattice steps of the surface every value is exact: both ends of each edge that crosses it."""
 
 
-def extract_floor(source: Surface, *, resolution: int, sparse: bool = True) -> Mesh:
+def extract_exact(source: Surface, *, resolution: int, sparse: bool = True) -> Mesh:
     """Extract the exact field of `source` (unit frame) on the lattice that learned shapes use.
 
-    The mesh is the very one that a dense evaluation gives; for a closed source 5 to 10 times fewer distances are
-    computed, because far from the surface a value can neither move a vertex nor change a sign.
+    The mesh is the same as from a dense evaluation. For a closed source 5 to 10 times fewer distances are computed,
+    because far from the surface a value can neither move a vertex nor change a sign.
 
     Raises
     ------
@@ -43,9 +45,9 @@ def extract_floor(source: Surface, *, resolution: int, sparse: bool = True) -> M
 class _SourceField(Field):
     """The signed distance to `source`, exact within _EXACT_STEPS of it and right in sign elsewhere.
 
-    A coarse lattice (the screen) of exact values q, d(q) proves by the triangle inequality that at least
-    |d(q)| - |p - q| lies between p and the surface, and that p is on the same side as q. Where that is far enough, it
-    is the value. The sign of an open source jumps far from its surface too; there every value is computed.
+    By the triangle inequality, the exact distance d(q) at a node q of a coarse lattice proves that a point p is at
+    least |d(q)| - |p - q| from the surface, and on the same side as q. Where that is far enough, it is the value. The
+    sign of an open source jumps far from its surface too; there every value is computed.
     """
 
     bounds = UNIT_BOUNDS
@@ -53,21 +55,21 @@ class _SourceField(Field):
 
     def __init__(self, source: Surface, *, resolution: int) -> None:
         self._distance = source.distance
-        self._screened = source.is_closed
+        self._has_coarse = source.is_closed
         self._exact_within = _EXACT_STEPS * Lattice.over(UNIT_BOUNDS, resolution).spacing
-        if self._screened:
-            self._screen = Lattice.over(UNIT_BOUNDS, max(2, resolution // _COARSENING))
-            nodes = self._screen.slab(0, self._screen.shape[0])
-            self._screen_sdf = self._distance(nodes.reshape(-1, 3)).sdf.reshape(self._screen.shape)
+        if self._has_coarse:
+            self._coarse = Lattice.over(UNIT_BOUNDS, max(2, resolution // _COARSENING))
+            nodes = self._coarse.slab(0, self._coarse.shape[0])
+            self._coarse_sdf = self._distance(nodes.reshape(-1, 3)).sdf.reshape(self._coarse.shape)
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
         flat = points.detach().reshape(-1, 3).to("cpu", torch.float64).numpy()
-        if self._screened:
-            steps = np.rint((flat - self._screen.origin) / self._screen.spacing).astype(np.int64)
-            nodes = np.clip(steps, 0, np.array(self._screen.shape) - 1)
-            offsets = flat - (self._screen.origin + self._screen.spacing * nodes)
-            sdf_node = self._screen_sdf[tuple(nodes.T)]
+        if self._has_coarse:
+            steps = np.rint((flat - self._coarse.origin) / self._coarse.spacing).astype(np.int64)
+            nodes = np.clip(steps, 0, np.array(self._coarse.shape) - 1)
+            offsets = flat - (self._coarse.origin + self._coarse.spacing * nodes)
+            sdf_node = self._coarse_sdf[tuple(nodes.T)]
             at_least = np.abs(sdf_node) - np.linalg.norm(offsets, axis=1)
             sdf = np.copysign(at_least, sdf_node)
             near = at_least <= self._exact_within

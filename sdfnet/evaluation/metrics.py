@@ -121,7 +121,7 @@ def chamfer_of(match: SurfaceMatch) -> float:
     """Return DeepSDF's Chamfer distance of the samples of `match`: squared, summed both ways, unit frame, times 1000.
 
     Between the two sets of samples, as in the paper; lengths are brought to the frame where the source has radius
-    1 / 1.03. Never zero: `chamfer_floor` is what the sampling alone gives.
+    1 / 1.03. Never zero: `chamfer_of_sampling` is what the sampling alone gives.
 
     References
     ----------
@@ -140,7 +140,7 @@ def chamfer_distance(result: Mesh, source: Mesh, *, num_points: int = NUM_POINTS
     return _chamfer(points_a, points_b, points_b, points_a, bounding_radius(source))
 
 
-def chamfer_floor(source: Mesh, *, num_points: int = NUM_POINTS, generator: torch.Generator) -> float:
+def chamfer_of_sampling(source: Mesh, *, num_points: int = NUM_POINTS, generator: torch.Generator) -> float:
     """Return the Chamfer distance of `source` to itself by two samplings: no result can be told from it below this."""
     return chamfer_distance(source, source, num_points=num_points, generator=generator)
 

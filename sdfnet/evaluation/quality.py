@@ -1,4 +1,4 @@
-"""All the numbers about one result: a mesh against its source, and a learned shape with the floor beside it."""
+"""All the numbers about one result: a mesh against its source, and the extraction error beside a learned shape."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from sdfnet.evaluation.closest_points import NUM_POINTS, Surface, match_surfaces
-from sdfnet.evaluation.extraction_error import extract_floor
+from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import (
     SurfaceDistance,
-    chamfer_floor,
     chamfer_of,
+    chamfer_of_sampling,
     distances_of,
     f_score,
     normal_consistency,
@@ -36,7 +36,7 @@ class EvaluationConfig:
     resolution : int
         Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
     project_steps : int
-        Newton steps that carry the result's vertices onto the zero level; the floor is never projected.
+        Newton steps that carry the result's vertices onto the zero level; the extraction error is without them.
     sparse : bool
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     min_piece : float
@@ -46,7 +46,7 @@ class EvaluationConfig:
     num_volume_points : int
         Points in the common box, for the volume IoU, at least 100.
     floor : bool
-        Whether to extract and measure the exact field of every source too.
+        Whether to measure the extraction error too: the exact field of every source, extracted on the same lattice.
     seed : int
         Of all samples. A shape's numbers depend on it and on the shape's name alone, not on the other shapes.
     """
@@ -108,7 +108,7 @@ class ShapeQuality:
     ----------
     result : Quality
     floor : Quality or None
-        Of the exact field on the same lattice; None if not asked for.
+        The extraction error: the same measures of the exact field on the same lattice. None if not asked for.
     chamfer_floor : float
         Chamfer distance of the source to itself by two samplings.
     source_topology : Topology
@@ -148,7 +148,7 @@ def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, nam
 
 
 def evaluate_shape(run: Run, name: str, source: Surface, *, config: EvaluationConfig) -> ShapeQuality:
-    """Extract a learned shape and measure it against `source`, unit frame, with the floor beside it.
+    """Extract a learned shape and measure it against `source`, unit frame, with the extraction error beside it.
 
     Raises
     ------
@@ -166,14 +166,16 @@ def evaluate_shape(run: Run, name: str, source: Surface, *, config: EvaluationCo
         frame="unit",
     )
     result = measure_mesh(found.mesh, source, config=config, name=name)
-    floor = None
+    extraction_error = None
     if config.floor:
-        lowest = extract_floor(source, resolution=config.resolution, sparse=config.sparse)
-        floor = measure_mesh(lowest, source, config=config, name=name)
+        exact = extract_exact(source, resolution=config.resolution, sparse=config.sparse)
+        extraction_error = measure_mesh(exact, source, config=config, name=name)
     return ShapeQuality(
         result=result,
-        floor=floor,
-        chamfer_floor=chamfer_floor(source.mesh, num_points=config.num_points, generator=_generator(config.seed, name)),
+        floor=extraction_error,
+        chamfer_floor=chamfer_of_sampling(
+            source.mesh, num_points=config.num_points, generator=_generator(config.seed, name)
+        ),
         source_topology=components_and_genus(source.mesh),
     )
 

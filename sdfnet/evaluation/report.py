@@ -1,9 +1,7 @@
 """The report of a run: every learned shape measured against its source mesh, in the unit frame.
 
-A shape whose source is gone or whose field is empty is reported and never stops the others. `tables` turns a report
-into text and files.
-
-A report as text for a terminal, and as CSV and JSON files.
+A shape whose source is gone or whose field is empty is reported and never stops the others. A report becomes text for a
+terminal, and text, CSV and JSON files.
 """
 
 from __future__ import annotations
@@ -203,7 +201,7 @@ _COLUMNS: tuple[tuple[str, str, int, str], ...] = (
 
 _LEGEND = textwrap.fill(
     "mean, p95: distance between the surfaces both ways, percent of the source's bounding-sphere radius; floor beside"
-    " them: the exact field of the source extracted on the same lattice. Chamfer: DeepSDF's, x 1000; floor: the source"
+    " them: the extraction error, from the exact field of the source. Chamfer: DeepSDF's, x 1000; floor: the source"
     " against itself. Pieces and genus: result/source where they differ; in total, how many shapes have the source's.",
     TABLE_WIDTH,
 )
@@ -227,7 +225,7 @@ def shape_numbers(shape: ShapeReport) -> dict[str, Any]:
     }
     if quality.floor is not None:
         numbers |= {f"floor_{key}": value for key, value in _quality_numbers(quality.floor).items()}
-        # The floor of Chamfer proper is that of sampling; this one also holds the extraction.
+        # chamfer_floor is what two samplings of the source give; this value also holds the extraction error.
         numbers["extracted_chamfer"] = numbers.pop("floor_chamfer")
     return numbers
 

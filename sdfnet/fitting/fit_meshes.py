@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdfnet.evaluation.closest_points import Surface, match_surfaces
-from sdfnet.evaluation.extraction_error import extract_floor
+from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import distances_of
 from sdfnet.files import ensure_folder
 from sdfnet.fitting.config import MeshFitConfig
@@ -191,7 +191,7 @@ def _measure(mesh: Mesh, shape: RunShape, reference: Surface, *, resolution: int
     distance = _distance(mesh.to_unit(shape.similarity), reference, shape.name)
     return {
         "percent": distance,
-        "floor_percent": _distance(extract_floor(reference, resolution=resolution), reference, shape.name),
+        "floor_percent": _distance(extract_exact(reference, resolution=resolution), reference, shape.name),
         "world": {key: value * world for key, value in distance.items()},
         "radius_world": 100 * world,
     }

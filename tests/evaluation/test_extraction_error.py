@@ -1,4 +1,4 @@
-"""The floor of extraction is the dense extraction of the exact field, at a fraction of its cost."""
+"""The extraction error comes from the dense extraction of the exact field, at a fraction of its cost."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 import trimesh
 
 from sdfnet.evaluation.closest_points import Surface
-from sdfnet.evaluation.extraction_error import extract_floor
+from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.mesh import MeshField
 from sdfnet.geometry.bounds import UNIT_BOUNDS
@@ -39,8 +39,8 @@ def bowl() -> Mesh:
     [(unit(trimesh.creation.torus(1, 0.3)), True), (thin_table(), True), (bowl(), False)],
     ids=["torus", "table", "bowl"],
 )
-def test_floor_equals_the_dense_extraction_of_the_exact_field(mesh: Mesh, is_closed: bool, resolution: int) -> None:
-    floor = extract_floor(Surface.of(mesh, is_closed=is_closed), resolution=resolution)
+def test_exact_equals_the_dense_extraction_of_the_exact_field(mesh: Mesh, is_closed: bool, resolution: int) -> None:
+    exact = extract_exact(Surface.of(mesh, is_closed=is_closed), resolution=resolution)
     dense = extract_mesh(
         MeshField(mesh, closed=is_closed),
         resolution=resolution,
@@ -49,11 +49,11 @@ def test_floor_equals_the_dense_extraction_of_the_exact_field(mesh: Mesh, is_clo
         dtype=torch.float64,
         sparse=is_closed,  # for the same order of vertices and faces; that they are those of dense is tested elsewhere
     )
-    assert np.array_equal(floor.faces, dense.faces)
-    assert np.array_equal(floor.vertices, dense.vertices)
+    assert np.array_equal(exact.faces, dense.faces)
+    assert np.array_equal(exact.vertices, dense.vertices)
 
 
-def test_floor_of_a_closed_source_asks_for_few_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_of_a_closed_source_asks_for_few_distances(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     original = MeshDistance.__call__
 
@@ -62,5 +62,5 @@ def test_floor_of_a_closed_source_asks_for_few_distances(monkeypatch: pytest.Mon
         return original(self, points)
 
     monkeypatch.setattr(MeshDistance, "__call__", counting)
-    extract_floor(Surface.of(unit(trimesh.creation.torus(1, 0.3))), resolution=64)
+    extract_exact(Surface.of(unit(trimesh.creation.torus(1, 0.3))), resolution=64)
     assert sum(asked) < 64**3 / 4

@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from sdfnet.evaluation.closest_points import Surface, match_surfaces
 from sdfnet.evaluation.metrics import (
     chamfer_distance,
-    chamfer_floor,
     chamfer_of,
+    chamfer_of_sampling,
     distances_of,
     f_score,
     normal_consistency,
@@ -133,7 +133,7 @@ def test_chamfer_of_parallel_squares_is_twice_the_squared_gap() -> None:
     unit = UNIT_RADIUS**2 / 2  # the square's radius is the root of 2
     chamfer = chamfer_distance(lifted, square, generator=seeded())
     assert chamfer == pytest.approx(1e3 * unit * 2 * (gap**2 + sampling), rel=0.01)
-    assert chamfer_floor(square, generator=seeded()) == pytest.approx(1e3 * unit * 2 * sampling, rel=0.05)
+    assert chamfer_of_sampling(square, generator=seeded()) == pytest.approx(1e3 * unit * 2 * sampling, rel=0.05)
 
 
 def test_chamfer_equals_its_slow_twin() -> None:
@@ -150,7 +150,7 @@ def test_chamfer_equals_its_slow_twin() -> None:
 
 def test_chamfer_floor_of_a_sphere_follows_from_its_density_of_samples() -> None:
     """The nearest of random points of density d on a plane is at a mean squared distance of 1 / (pi d)."""
-    assert chamfer_floor(sphere(), generator=seeded()) == pytest.approx(
+    assert chamfer_of_sampling(sphere(), generator=seeded()) == pytest.approx(
         1e3 * 2 * 4 * math.pi * UNIT_RADIUS**2 / (math.pi * 30_000), rel=0.05
     )
 

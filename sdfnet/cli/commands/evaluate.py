@@ -1,4 +1,4 @@
-"""`sdfnet evaluate`: measure learned shapes against their source meshes, beside the floor that extraction sets."""
+"""`sdfnet evaluate`: measure learned shapes against their source meshes, beside the extraction error."""
 
 from __future__ import annotations
 
