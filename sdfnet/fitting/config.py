@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from sdfnet.geometry.bounds import check_resolution
+from sdfnet.mesh.io.formats import WritableFormat, check_format_names
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MeshFitConfig(FitConfig):
     resolution : int
         Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, at least 8.
     format : list
-        One or more of obj, ply, stl, glb.
+        Mesh formats; one file of each is written.
     kind : text
         What the input files are: mesh, or another word of the table KINDS in sdfnet.fitting.observations.
     """
@@ -68,7 +68,7 @@ class MeshFitConfig(FitConfig):
     num_samples: int = 100_000
     thickness: float | None = None
     resolution: int = 128
-    format: tuple[Literal["obj", "ply", "stl", "glb"], ...] = ("obj",)
+    format: tuple[WritableFormat, ...] = ("obj",)
     kind: str = "mesh"
 
     def __post_init__(self) -> None:
@@ -78,5 +78,4 @@ class MeshFitConfig(FitConfig):
             raise ValueError(f"num_samples must be at least 1, got {self.num_samples}")
         if self.thickness is not None and not 0 < self.thickness < math.inf:
             raise ValueError(f"thickness must be above 0 or null, got {self.thickness}")
-        if not self.format:
-            raise ValueError("format must name at least one of obj, ply, stl, glb, got an empty list")
+        check_format_names(self.format)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from sdfnet.correspondence.results import OnChange
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
 from sdfnet.mesh.components import MIN_PIECE, check_min_piece
+from sdfnet.mesh.io.formats import WRITABLE
 from sdfnet.mesh.io.usd import check_usd
 from sdfnet.rendering.camera import UpAxis
 
@@ -26,7 +27,11 @@ Frame = Literal["world", "unit"]
 MorphColor = Literal["none", "travel"]
 """What the colour of the surface shows: nothing, or how far it has moved from the first frame."""
 
-MorphFormat = Literal["obj", "ply", "stl", "glb", "html", "usd", "mp4", "gif", "webp"]
+if TYPE_CHECKING:
+    MorphFormat = str
+else:
+    MorphFormat = Literal[(*WRITABLE, "html", "usd", "mp4", "gif", "webp")]
+"""What can be written of a morph: mesh formats, and formats of one file for the whole."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ class MorphConfig:
         What a tracked morph does there: "cut"; "keep", where one mesh goes on through small changes, such as fingers
         that touch, and the report says where it is off the surface; "frames", faces of its own for every frame.
     format : tuple of str
-        Of numbered meshes ("obj", "ply", "stl"), and of one file for the whole: an animated mesh ("glb", or "usd" with
-        the extra sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif", "webp").
+        Mesh formats give a numbered mesh for each frame. The others give one file for the whole: an animated mesh
+        ("glb", or "usd" with the extra sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif",
+        "webp").
     fps : int
         Frames per second of the films.
     width, height : int

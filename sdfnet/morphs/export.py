@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.io.gltf_animation import save_animated_glb
 from sdfnet.mesh.io.usd import save_usd
-from sdfnet.mesh.io.write import save_animated_glb, save_mesh
+from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh, replace_vertices
 from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.morphs.film import ground_travel, painted_by_travel

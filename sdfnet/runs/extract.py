@@ -31,6 +31,7 @@ from sdfnet.mesh.components import (
     drop_specks,
 )
 from sdfnet.mesh.decimate import Simplified, check_max_faces, simplify_mesh
+from sdfnet.mesh.io.formats import WritableFormat, check_format_names
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs.document import RunShape
@@ -185,8 +186,8 @@ class ExtractConfig:
 
     resolution: int = 128
     """Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame."""
-    format: tuple[Literal["obj", "ply", "stl", "glb"], ...] = ("obj",)
-    """One or more of obj, ply, stl, glb."""
+    format: tuple[WritableFormat, ...] = ("obj",)
+    """Mesh formats; one file of each is written."""
     project_steps: int = 0
     """Newton steps that pull the vertices onto the zero level; 0 leaves them where marching cubes puts them."""
     sharp: bool = False
@@ -206,8 +207,7 @@ class ExtractConfig:
             raise ValueError(f"project_steps must be 0 or more, got {self.project_steps}")
         if self.max_faces is not None:
             check_max_faces(self.max_faces)
-        if not self.format:
-            raise ValueError("format must name at least one of obj, ply, stl, glb, got an empty list")
+        check_format_names(self.format)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
-from sdfnet.mesh.io.gltf import external_files
+from sdfnet.mesh.io.formats import find_format
 from sdfnet.mesh.io.read import MeshError, read_file
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.report import MeshReport, inspect_mesh
@@ -104,11 +104,11 @@ def hash_content(path: str | Path, *, thickness: float | None = None) -> str:
     path = Path(path)
     data = read_file(path)
     digest = hashlib.sha256(data)
-    if path.suffix.lower() in (".gltf", ".glb"):
-        with contextlib.suppress(Exception):  # of a damaged file the bytes alone count
-            for buffer in external_files(data, folder=path.parent):
-                if buffer.is_file():
-                    digest.update(buffer.read_bytes())
+    found = find_format(path)
+    with contextlib.suppress(Exception):  # of a damaged file the bytes alone count
+        for companion in [] if found is None else found.companion_files(data, folder=path.parent):
+            if companion.is_file():
+                digest.update(companion.read_bytes())
     if thickness is not None:
         digest.update(f"thickness={thickness!r}".encode())
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from tiny_runs import learn_run
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Box, SmoothUnion, Sphere, Torus, Union
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.io.write import Axis, save_animated_glb
+from sdfnet.mesh.io.gltf_animation import Axis, save_animated_glb
 from sdfnet.mesh.mesh import Mesh, replace_vertices
 from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.morphs import MorphConfig, make_morph

@@ -19,7 +19,7 @@ from typing import Any
 from sdfnet.cli.hydra_app.command import COMMANDS, Command, load_command
 from sdfnet.cli.hydra_app.conf import conf_folder
 from sdfnet.cli.hydra_app.output import format_value, say
-from sdfnet.cli.hydra_app.schema import default_values, describe, flat_fields, key_fields, tied_keys
+from sdfnet.cli.hydra_app.schema import default_values, describe, flat_fields, key_fields, text_choices, tied_keys
 from sdfnet.files import write_atomic
 
 _WIDTH = 120
@@ -68,6 +68,9 @@ def _value_lines(values: Mapping[str, Any], config_type: type) -> list[str]:
     lines: list[str] = []
     for key, value in values.items():
         meaning = meanings.get(key) or describe(fields[key][1])
+        choices = text_choices(fields[key][1])
+        if not all(re.search(rf"\b{re.escape(choice)}\b", meaning) for choice in choices):
+            meaning += f" Choices: {', '.join(choices)}."
         meaning = re.sub(r"\b(None|True|False)\b", lambda found: _IN_YAML[found[1]], meaning)
         comment = textwrap.wrap(meaning.replace("`", ""), _WIDTH - 2)
         lines += ["", *(f"# {line}" for line in comment), f"{key}: {format_value(value)}"]

@@ -203,6 +203,21 @@ def describe(annotation: Any) -> str:
     return " or ".join(words)
 
 
+def text_choices(annotation: Any) -> tuple[str, ...]:
+    """Return the texts that a value, or each value of a list, can be; empty where any text or none can be meant.
+
+    >>> text_choices(tuple[Literal["obj", "ply"], ...] | None)
+    ('obj', 'ply')
+    """
+    found: tuple[Any, ...] = ()
+    for member in _members(annotation):
+        if get_origin(member) is Literal:
+            found += get_args(member)
+        elif get_origin(member) is tuple:
+            found += text_choices(get_args(member)[0])
+    return tuple(choice for choice in found if isinstance(choice, str))
+
+
 def is_text(annotation: Any) -> bool:
     """Tell whether only text (or null, or a list of texts) can be meant, so that no quotes are needed around it."""
     return all(

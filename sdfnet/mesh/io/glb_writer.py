@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.mesh.io.coordinates import is_far_from_origin
 from sdfnet.mesh.mesh import Mesh
 
 _COMPONENTS = {"float32": 5126, "uint32": 5125, "uint16": 5123}
@@ -54,14 +55,9 @@ class GlbBuffer:
         return b"".join(self._parts)
 
 
-def format_glb(mesh: Mesh, *, translation: NDArray[np.float64] | None = None) -> bytes:
-    """Return `mesh` as GLB: float32 positions under one node.
-
-    Parameters
-    ----------
-    translation : (3,) float64
-        Taken from the positions and given to the node, where JSON keeps it in full: for meshes far from the origin.
-    """
+def format_glb(mesh: Mesh) -> bytes:
+    """Return `mesh` as GLB: float32 positions under one node, which takes the offset of a mesh far from the origin."""
+    translation = mesh.bounds.center if is_far_from_origin(mesh.vertices) else None
     buffer = GlbBuffer()
     shift = np.zeros(3) if translation is None else translation
     positions = (mesh.vertices - shift).astype("<f4")

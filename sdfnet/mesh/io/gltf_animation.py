@@ -12,15 +12,22 @@ Khronos Group, "glTF 2.0 Specification", sections 3.5.3 (zero scale), 3.7.2.2 (m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.mesh.io.coordinates import is_far_from_origin
 from sdfnet.mesh.io.glb_writer import ARRAY_BUFFER, ELEMENT_BUFFER, MATERIAL, GlbBuffer, pack_glb, unit_normals
+from sdfnet.mesh.io.write import write_file
 from sdfnet.mesh.sequence import MovingMesh, check_order
+
+Axis = Literal["x", "y", "z"]
 
 MOST_TARGETS = 128
 """Morph targets of one mesh; a longer piece is cut into meshes that share a frame. WebGL promises 256 uniforms, and
@@ -49,22 +56,59 @@ class _Part:
     stop: int
 
 
+def save_animated_glb(
+    pieces: Iterable[MovingMesh],
+    path: str | Path,
+    *,
+    order: Sequence[int],
+    fps: float = 20.0,
+    keys: Sequence[tuple[int, str]] = (),
+    up_axis: Axis = "y",
+) -> None:
+    """Write a moving mesh as one animated GLB.
+
+    Each piece of several frames becomes a mesh with morph targets (one object with shape keys in Blender), weights
+    going linearly from frame to frame; a piece of one frame a plain mesh. Of several pieces exactly one is visible at
+    any time. The last frame of a piece stands still until the next piece begins. Positions are float32, six digits of
+    a piece's extent; far from the origin the offset goes into the node. Normals and colours are kept.
+
+    Parameters
+    ----------
+    pieces : iterable of MovingMesh
+        In order, from frame 0 on, without gaps.
+    order : sequence of int
+        Frame numbers as they are played, each next to the one before it; each lasts 1 / `fps` seconds. Where the first
+        is a neighbour of the last (there and back again), the animation leads on to it.
+    keys : sequence of (int, str)
+        Frames with names: they name morph targets, and the root node's `extras` hold names and seconds.
+    up_axis : str
+        Which axis of the vertices is up. It is turned to glTF's, y, by the root node; coordinates stay as they are.
+
+    Raises
+    ------
+    ValueError
+        Another suffix than .glb, pieces that do not follow each other, an order that jumps or names other frames, a key
+        for a frame that is not there, an `fps` that is not positive, a place that cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".glb":
+        raise ValueError(f"cannot write {path}: the suffix of an animated GLB must be .glb")
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be positive, got {fps}")
+    if up_axis not in get_args(Axis):
+        raise ValueError(f"up_axis must be x, y or z, got {up_axis!r}")
+    write_file(path, format_animated_glb(pieces, order=order, fps=fps, keys=keys, up_axis=up_axis))
+
+
 def format_animated_glb(
     pieces: Iterable[MovingMesh],
     *,
     order: Sequence[int],
     fps: float,
     keys: Sequence[tuple[int, str]] = (),
-    up_axis: str = "y",
-    locate: Callable[[MovingMesh], NDArray[np.float64] | None] = lambda piece: None,
+    up_axis: Axis = "y",
 ) -> bytes:
-    """Return `pieces` as an animated GLB; parameters as in `sdfnet.mesh.io.write.save_animated_glb`.
-
-    Parameters
-    ----------
-    locate
-        What to take from the positions of a piece and give to its node, (3,); None for nothing.
-    """
+    """Return `pieces` as the bytes of an animated GLB; parameters as in `save_animated_glb`."""
     buffer, meshes, parts = GlbBuffer(), [], []
     names = dict(keys)
     root: dict[str, Any] = {"name": "morph", "children": []}
@@ -76,7 +120,8 @@ def format_animated_glb(
         if piece.start != stop:
             raise ValueError(f"pieces must follow each other: frame {stop} was due, got one from frame {piece.start}")
         stop = piece.stop
-        shift = locate(piece)
+        points = piece.vertices.reshape(-1, 3)
+        shift = Bounds.of(points).center if is_far_from_origin(points) else None
         for start, end in _cuts(piece):
             parts.append(_Part(len(nodes), start, end))
             root["children"].append(len(nodes))

@@ -7,8 +7,8 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.mesh.io.coordinates import coordinate_digits, format_rows, parse_floats, parse_ints, to_single_bytes
 from sdfnet.mesh.io.polygons import PolygonMesh
-from sdfnet.mesh.io.text import coordinate_digits, format_rows, parse_floats, parse_ints, to_single_bytes
 from sdfnet.mesh.mesh import Mesh
 
 _COMMENT = re.compile(rb"#[^\n]*")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sdfnet.mesh.io.coordinates import parse_floats, parse_ints, to_single_bytes
 from sdfnet.mesh.io.polygons import PolygonMesh
-from sdfnet.mesh.io.text import parse_floats, parse_ints, to_single_bytes
 
 _HEADER = re.compile(rb"\s*(ST)?(C)?(N)?(4)?(n)?OFF(?=\s|\d)", re.IGNORECASE)
 

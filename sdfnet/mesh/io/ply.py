@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.mesh.io.coordinates import parse_floats, to_single_bytes
 from sdfnet.mesh.io.polygons import PolygonMesh
-from sdfnet.mesh.io.text import parse_floats, to_single_bytes
 from sdfnet.mesh.mesh import Mesh
 
 _TYPES = {

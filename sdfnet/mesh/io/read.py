@@ -17,17 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.mesh.io.gltf import parse_gltf
-from sdfnet.mesh.io.obj import parse_obj
-from sdfnet.mesh.io.off import parse_off
-from sdfnet.mesh.io.ply import parse_ply
+from sdfnet.mesh.io.formats import READABLE, MeshFormat, find_format
 from sdfnet.mesh.io.polygons import PolygonMesh, triangulate
-from sdfnet.mesh.io.stl import parse_stl
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 
-MESH_SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
-
-_PARSERS = {".obj": parse_obj, ".ply": parse_ply, ".stl": parse_stl, ".off": parse_off}
+_SUFFIXES = ", ".join(f".{name}" for name in READABLE)
 _LARGEST_COORDINATE = 1e30
 """Beyond it areas and volumes overflow float32 or float64 somewhere."""
 
@@ -67,9 +61,9 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
         raise ValueError(f"cannot read meshes from {folder}: {found}. Give a folder that holds mesh files.")
-    paths = [path for path in _walk(folder) if path.suffix.lower() in MESH_SUFFIXES]
+    paths = [path for path in _walk(folder) if _is_readable(path)]
     if not paths:
-        raise ValueError(f"no meshes in {folder} or below it; looked for files ending in {', '.join(MESH_SUFFIXES)}")
+        raise ValueError(f"no meshes in {folder} or below it; looked for files ending in {_SUFFIXES}")
     whole = [path.relative_to(folder).as_posix() for path in paths]
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
     clashing = {name for name, count in Counter(names).items() if count > 1}
@@ -117,6 +111,11 @@ def _suggestion(pattern: str, names: Sequence[str]) -> str:
     return f"There are: {shown}"
 
 
+def _is_readable(path: Path) -> bool:
+    found = find_format(path)
+    return found is not None and found.reader is not None
+
+
 def _walk(folder: Path) -> list[Path]:
     """Return the files below `folder` that are not hidden; a folder linked into itself is entered once."""
     seen: set[str] = set()
@@ -137,7 +136,7 @@ def _report_folder(error: OSError) -> None:
 
 
 def read_mesh(path: str | Path) -> Mesh:
-    """Read the triangles of a mesh file: OBJ, PLY, STL, OFF, GLB or glTF, chosen by the suffix.
+    """Read the triangles of a mesh file, whose suffix names its format; `sdfnet.mesh.io.formats` lists the formats.
 
     All objects are joined, scenes flattened with their node transforms, polygons triangulated with their winding (faces
     keep the file's order), vertices that no face uses left out. Vertices stay as the file has them, in float64; equal
@@ -150,14 +149,13 @@ def read_mesh(path: str | Path) -> Mesh:
         infinite or too large, zero extent.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in MESH_SUFFIXES:
-        found = suffix or "a file without suffix"
-        raise MeshError(path, f"cannot read {found}; give one of {', '.join(MESH_SUFFIXES)}")
+    found = find_format(path)
+    if found is None or found.reader is None:
+        raise MeshError(path, f"cannot read {path.suffix.lower() or 'a file without suffix'}; give one of {_SUFFIXES}")
     data = read_file(path)
     if not data.strip():
         raise MeshError(path, "the file is empty; export it again")
-    polygons, faces = _parse(path, data)
+    polygons, faces = _parse(found, path, data)
     if not len(faces):
         raise MeshError(path, _describe_faceless(polygons))
     mesh = drop_unreferenced_vertices(Mesh(polygons.vertices, faces))
@@ -178,23 +176,21 @@ def read_file(path: Path) -> bytes:
         raise MeshError(path, f"cannot read it ({error.strerror or error}); check its permissions") from error
 
 
-def _parse(path: Path, data: bytes) -> tuple[PolygonMesh, NDArray[np.int64]]:
-    suffix = path.suffix.lower()
+def _parse(found: MeshFormat, path: Path, data: bytes) -> tuple[PolygonMesh, NDArray[np.int64]]:
     try:
         with np.errstate(all="ignore"):  # odd floats are refused later, with a better message
-            is_scene = suffix in (".glb", ".gltf")
-            polygons = parse_gltf(data, folder=path.parent) if is_scene else _PARSERS[suffix](data)
+            polygons = found.parse(data, folder=path.parent)
         return polygons, triangulate(polygons)
     except ValueError as error:
-        raise MeshError(path, _with_cure(_one_line(error), suffix)) from error
+        raise MeshError(path, _with_cure(_one_line(error), found)) from error
     except Exception as error:  # damaged bytes lead a parser anywhere, and one bad file must not stop a batch
         reason = f"{type(error).__name__} {_one_line(error)}"
-        raise MeshError(path, _with_cure(reason, suffix)) from error
+        raise MeshError(path, _with_cure(reason, found)) from error
 
 
-def _with_cure(reason: str, suffix: str) -> str:
+def _with_cure(reason: str, found: MeshFormat) -> str:
     """Return `reason`, with the usual cure if it names none."""
-    return reason if ";" in reason else f"damaged, or not {suffix[1:].upper()} ({reason}); export it again"
+    return reason if ";" in reason else f"damaged, or not {found.name.upper()} ({reason}); export it again"
 
 
 def _one_line(error: Exception) -> str:

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
+from sdfnet.mesh.io.coordinates import coordinate_digits, format_rows, is_far_from_origin, parse_floats, to_single_bytes
 from sdfnet.mesh.io.polygons import PolygonMesh
-from sdfnet.mesh.io.text import coordinate_digits, format_rows, parse_floats, to_single_bytes
 from sdfnet.mesh.mesh import Mesh
 
 _HEADER_BYTES = 84
@@ -57,7 +57,9 @@ def _from_corners(corners: np.ndarray) -> PolygonMesh:
 
 
 def format_stl(mesh: Mesh) -> bytes:
-    """Return `mesh` as binary STL (float32)."""
+    """Return `mesh` as binary STL (float32), or as text where it lies so far from the origin that float32 harms it."""
+    if is_far_from_origin(mesh.vertices):
+        return _format_text(mesh)
     facets = np.zeros(len(mesh.faces), dtype=_FACET)
     facets["normal"] = mesh.face_normals
     facets["corners"] = mesh.triangles
@@ -65,8 +67,7 @@ def format_stl(mesh: Mesh) -> bytes:
     return header + facets.tobytes()
 
 
-def format_stl_text(mesh: Mesh) -> bytes:
-    """Return `mesh` as text STL, for meshes so far from the origin that binary STL's float32 would harm them."""
+def _format_text(mesh: Mesh) -> bytes:
     number = f"%.{coordinate_digits(mesh.vertices)}g"
     vertex = f"vertex {number} {number} {number}\n"
     template = "facet normal %.9g %.9g %.9g\nouter loop\n" + 3 * vertex + "endloop\nendfacet\n"

@@ -12,9 +12,8 @@ from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.primitives import Sphere
 from sdfnet.mesh.io import gltf_animation as animated_glb
 from sdfnet.mesh.io import write as writing
-from sdfnet.mesh.io.gltf_animation import format_animated_glb
+from sdfnet.mesh.io.gltf_animation import format_animated_glb, save_animated_glb
 from sdfnet.mesh.io.read import read_mesh
-from sdfnet.mesh.io.write import save_animated_glb
 from sdfnet.mesh.mesh import Mesh, vertex_normals
 from sdfnet.mesh.sequence import MovingMesh, join_frames
 

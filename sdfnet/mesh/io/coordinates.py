@@ -1,4 +1,4 @@
-"""What the text formats share: encodings in, numbers in and out."""
+"""Coordinates in mesh files: text encodings, parsing and formatting of numbers, and the harm that float32 does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sdfnet.geometry.bounds import Bounds
+
+_FLOAT32_HARM = 1e-6
+"""Share of the extent that rounding to float32 may move a vertex; from 16 extents off the origin it is more."""
 
 SIGNIFICANT_DIGITS = 9
 """Digits of a coordinate, counted from the mesh's extent; far from the origin the offset takes some more."""
@@ -62,3 +67,14 @@ def format_rows(template: str, rows: NDArray[np.generic]) -> str:
     One `%` over all rows takes a quarter of the time of `np.savetxt`.
     """
     return (template * len(rows)) % tuple(rows.ravel().tolist())
+
+
+def is_far_from_origin(vertices: NDArray[np.float64]) -> bool:
+    """Whether float32 coordinates would move one of `vertices` (V, 3) by more than a millionth of the extent.
+
+    >>> is_far_from_origin(np.eye(3)), is_far_from_origin(np.eye(3) / 3 + 1e6)
+    (False, True)
+    """
+    with np.errstate(over="ignore"):
+        moved = np.abs(vertices - vertices.astype(np.float32)).max()
+    return bool(not moved <= _FLOAT32_HARM * Bounds.of(vertices).extent.max())

@@ -1,0 +1,105 @@
+"""The one table of mesh formats: readers, writers, options, messages and folder scans derive from it.
+
+To add a format, write a module beside this one and add one row to `MESH_FORMATS`. The module of a format is imported
+when a file of that format is read or written, so the command line can list the formats without numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from sdfnet.mesh.io.polygons import PolygonMesh
+    from sdfnet.mesh.mesh import Mesh
+
+
+@dataclass(frozen=True)
+class MeshFormat:
+    """One file format of meshes. Functions are named as `module.function`, the module being one of this folder.
+
+    Attributes
+    ----------
+    name : str
+        The suffix of its files, without the dot.
+    reader : str or None
+        From the bytes of a file to a `PolygonMesh`; the reader of a format with `companions` takes `folder=` too.
+        A reader raises ValueError, without the name of the file.
+    writer : str or None
+        From a `Mesh` to the bytes of a file.
+    companions : str or None
+        From the bytes of a file and the folder it lies in to the other files that hold its vertices.
+    """
+
+    name: str
+    reader: str | None = None
+    writer: str | None = None
+    companions: str | None = None
+
+    def parse(self, data: bytes, *, folder: Path) -> PolygonMesh:
+        """Return what a file in `folder` with the bytes `data` holds."""
+        found: PolygonMesh = _call(self.reader, data, **({} if self.companions is None else {"folder": folder}))
+        return found
+
+    def serialize(self, mesh: Mesh) -> bytes:
+        """Return the bytes of a file that holds `mesh`."""
+        found: bytes = _call(self.writer, mesh)
+        return found
+
+    def companion_files(self, data: bytes, *, folder: Path) -> list[Path]:
+        """Return the other files that hold vertices of a file in `folder`, whether they exist or not."""
+        found: list[Path] = [] if self.companions is None else _call(self.companions, data, folder=folder)
+        return found
+
+
+MESH_FORMATS = (
+    MeshFormat("obj", reader="obj.parse_obj", writer="obj.format_obj"),
+    MeshFormat("ply", reader="ply.parse_ply", writer="ply.format_ply"),
+    MeshFormat("stl", reader="stl.parse_stl", writer="stl.format_stl"),
+    MeshFormat("off", reader="off.parse_off"),
+    MeshFormat("glb", reader="gltf.parse_gltf", writer="glb_writer.format_glb", companions="gltf.external_files"),
+    MeshFormat("gltf", reader="gltf.parse_gltf", companions="gltf.external_files"),
+)
+
+READABLE = tuple(each.name for each in MESH_FORMATS if each.reader is not None)
+WRITABLE = tuple(each.name for each in MESH_FORMATS if each.writer is not None)
+
+if TYPE_CHECKING:
+    WritableFormat = str
+else:
+    WritableFormat = Literal[WRITABLE]
+"""The name of a format that can be written: the type of `format` options."""
+
+
+def find_format(path: str | Path) -> MeshFormat | None:
+    """Return the format that the suffix of `path` names, in lower or upper case; None if there is none.
+
+    >>> find_format("meshes/chair.PLY").name
+    'ply'
+    """
+    suffix = Path(path).suffix.lower()
+    return next((each for each in MESH_FORMATS if suffix == f".{each.name}"), None)
+
+
+def check_format_names(names: Sequence[str]) -> None:
+    """Raise ValueError unless `names` has at least one format, and each can be written.
+
+    >>> check_format_names(["obj", "off"])
+    Traceback (most recent call last):
+    ...
+    ValueError: format must be one of obj, ply, stl, glb, got 'off'
+    """
+    if not names:
+        raise ValueError(f"format must name at least one of {', '.join(WRITABLE)}, got an empty list")
+    for name in names:
+        if name not in WRITABLE:
+            raise ValueError(f"format must be one of {', '.join(WRITABLE)}, got {name!r}")
+
+
+def _call(function: str | None, *arguments: Any, **options: Any) -> Any:
+    assert function is not None
+    module, _, name = function.partition(".")
+    return getattr(importlib.import_module(f"sdfnet.mesh.io.{module}"), name)(*arguments, **options)
