@@ -29,13 +29,14 @@ from tracking_changes import print_changes
 from tracking_learned import print_corresponding, print_families
 from tracking_maps import FAMILIES, print_map, print_unseen
 
-from sdfnet.correspondence.advect import smallest_angles, turned_over, values_and_gradients
 from sdfnet.correspondence.track import TrackConfig, TrackedMorph, track_surface
+from sdfnet.correspondence.tracked_mesh import inverted_triangles, values_and_gradients
 from sdfnet.evaluation.metrics import surface_distance
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
 from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.similarity import UNIT_RADIUS
+from sdfnet.mesh.quality import smallest_angles
 from sdfnet.runs import Run, load_run
 
 
@@ -107,14 +108,15 @@ def print_pair(run: Run, pair: tuple[str, str], frames: int, resolution: int) ->
             for frame, mesh in zip((0, frames - 1), fine, strict=True)
         ]
         by_shape = sum(not cut.topology for cut in morph.cuts)
-        print(f"{' '.join(pair) + ' ' + on_change:24} {len(morph.pieces[0].faces):6} {seconds:6.1f} "
-              f"{len(morph.pieces):6} {by_shape:12} {off.mean():8.5f} {off.max():9.4f} {turned:6} {even:13.2f} "
+        print(f"{' '.join(pair) + ' ' + on_change:24} {len(morph.segments[0].faces):6} {seconds:6.1f} "
+              f"{len(morph.segments):6} {by_shape:12} {off.mean():8.5f} {off.max():9.4f} {turned:6} {even:13.2f} "
               f"{ends[0]:6.3f} {ends[1]:6.3f}")  # fmt: skip
         for cut in morph.cuts:
             print(f"    after frame {cut.frame}, {cut.time:.3f}: {cut.reason}")
-        if morph.strays:
-            worst = [max(getattr(stray, name) for stray in morph.strays) for name in ("vertices", "farthest", "bare")]
-            print(f"    off the surface in {len(morph.strays)} frames: up to {worst[0]} vertices, "
+        if morph.deviations:
+            names = ("num_vertices", "largest_distance", "uncovered_share")
+            worst = [max(getattr(deviation, name) for deviation in morph.deviations) for name in names]
+            print(f"    off the surface in {len(morph.deviations)} frames: up to {worst[0]} vertices, "
                   f"{100 * worst[1] / UNIT_RADIUS:.3f} %; not covered {100 * worst[2]:.3f} %")  # fmt: skip
 
 
@@ -127,13 +129,13 @@ def measure_frames(
     be on, its own.
     """
     off, turned, angles = [np.zeros(1)], 0, [np.full(1, 60.0)]
-    for piece in morph.pieces:
+    for piece in morph.segments:
         for frame in range(piece.first_frame, piece.last_frame + 1) if piece.last_frame > piece.first_frame else ():
             mesh = piece.mesh(frame)
             values, slopes = values_and_gradients(field_at(times[frame]), mesh.vertices)
             steep = np.linalg.norm(slopes, axis=1)
             off.append(100 * np.abs(values) / np.maximum(steep, 0.1) / UNIT_RADIUS)
-            turned += int(turned_over(mesh.vertices, mesh.faces, mesh.vertex_normals).sum())
+            turned += int(inverted_triangles(mesh.vertices, mesh.faces, mesh.vertex_normals).sum())
             angles.append(smallest_angles(mesh.vertices, mesh.faces))
     return np.concatenate(off), turned, 100 * float((np.concatenate(angles) > 10).mean())
 

@@ -2,7 +2,7 @@
 
 At every frame and sub-step the surface is meshed by marching cubes on a lattice twice as fine as that of tracking;
 components, handles and cavities are those of this mesh, pieces below the bound `smallest` left out. Nothing of
-`find_changes` takes part. What the twin shows is weighed as follows.
+`find_topology_events` takes part. What the twin shows is weighed as follows.
 
 - A step at which the counts differ whether the bound is `smallest`, a third of it or three times it, is a **change**.
   If only some of the three differ, a piece grew or shrank past a bound: its volume is a few cells, and no two lattices
@@ -99,8 +99,8 @@ def measure(run: Run, pair: tuple[str, str], *, frames: int, config: TrackConfig
     lasting, passing, own = twin.inside_pieces(morph)
     false, settled = twin.at_cuts(morph)
     return Figures(
-        len(morph.pieces),
-        max(piece.last_frame - piece.first_frame + 1 for piece in morph.pieces),
+        len(morph.segments),
+        max(piece.last_frame - piece.first_frame + 1 for piece in morph.segments),
         sum(twin.changes(step, step + 1) for step in range(len(steps) - 1)),
         sum(cut.topology for cut in morph.cuts),
         sum(not cut.topology for cut in morph.cuts),
@@ -121,7 +121,7 @@ class Twin:
 
     def _look(self, step: int, finer: int) -> Counts:
         field = self._field_at(self._steps[step])
-        return topology(field, finer * self._config.resolution, smallest=self._config.smallest)
+        return topology(field, finer * self._config.resolution, smallest=self._config.min_share)
 
     def changes(self, one: int, other: int) -> bool:
         return differ(self.counts[one], self.counts[other])
@@ -129,7 +129,7 @@ class Twin:
     def inside_pieces(self, morph: TrackedMorph) -> tuple[int, int, int]:
         """Return the changes missed inside tracked pieces, lasting and passing, and those of the twin's own lattice."""
         substeps, found = self._config.substeps, {"lasting": 0, "passing": 0, "own": 0}
-        for piece in morph.pieces:
+        for piece in morph.segments:
             start, stop = substeps * piece.first_frame, substeps * piece.last_frame
             step = start
             while step < stop:

@@ -26,8 +26,8 @@ import trimesh
 from numpy.typing import NDArray
 from tracking_maps import FRAME_SIZES, MakeMap, all_three, bend, stretch, twist
 
-from sdfnet.correspondence.advect import carry, settle
-from sdfnet.correspondence.flow import look_ahead
+from sdfnet.correspondence.advect import advect, place_on_surface
+from sdfnet.correspondence.flow import fit_flow
 from sdfnet.decoders import Decoder, decoder_config
 from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
@@ -228,11 +228,11 @@ def row(errors: Errors) -> str:
 def carried_through(morph: Tracked) -> Points:
     """Return where the motion takes each vertex of the first frame, whatever happens to the mesh; world frame."""
     first, *_, last = morph.similarities
-    carried = settle(morph.made[0].mesh.to_unit(first), morph.field_at(0))
-    steady = look_ahead(morph.field_at, range(len(morph.made)), carried.vertices)
+    tracked = place_on_surface(morph.made[0].mesh.to_unit(first), morph.field_at(0))
+    flow = fit_flow(morph.field_at, range(len(morph.made)), tracked.vertices)
     for index in range(len(morph.made) - 1):
-        carried, _ = carry(carried, morph.field_at, (index, index + 1), steady=steady)
-    return last.to_world(carried.expanded(carried.vertices))
+        tracked, _ = advect(tracked, morph.field_at, (index, index + 1), flow=flow)
+    return last.to_world(tracked.expanded(tracked.vertices))
 
 
 def matched_through(morph: Tracked) -> Points:

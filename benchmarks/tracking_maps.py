@@ -117,14 +117,14 @@ def print_map(name: str, field: Field, make: MakeMap, amount: float) -> None:
     morph = track_surface(
         lambda at: Warped(field, make(amount * at)[1]), times, config=TrackConfig(resolution=64, normals=False)
     )
-    piece = morph.pieces[0]
+    piece = morph.segments[0]
     forward = make(amount * times[piece.last_frame])[0]
     truth = forward(torch.from_numpy(piece.vertices[0])).numpy()
     carried = np.linalg.norm(piece.vertices[-1] - truth, axis=1).mean()
     closest = MeshDistance(piece.mesh(piece.last_frame)).unsigned(piece.vertices[0]).closest_points
     nearest = np.linalg.norm(closest - truth, axis=1).mean()
     percent = 100 / UNIT_RADIUS
-    print(f"{name:24} pieces {len(morph.pieces)}, mean error of carried vertices {percent * carried:.3f} %, "
+    print(f"{name:24} pieces {len(morph.segments)}, mean error of carried vertices {percent * carried:.3f} %, "
           f"of nearest points {percent * nearest:.3f} %, ratio {carried / nearest:.3f}")  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""The topology of the inside of a field from its values on a lattice: pieces, handles and cavities, without a mesh.
+"""Components, handles and cavities of the inside of a field, counted on a lattice without a mesh.
 
-Where four samples of a lattice square are inside and outside crosswise, the bilinear interpolant decides which two are
-joined, as marching cubes does (the asymptotic decider of Nielson & Hamann 1991). In a cell, each loop of the surface on
-its border is filled by a disc: no tunnel runs inside a single cell.
+A lattice square is ambiguous when its inside corners lie on one diagonal and its outside corners on the other. The
+bilinear interpolant then decides which two corners are joined, as in marching cubes (the asymptotic decider of Nielson
+& Hamann 1991). In a cell, every loop of the surface on its border is closed by a disc: a tunnel inside a single cell
+is not seen.
 """
 
 from __future__ import annotations
@@ -22,21 +23,20 @@ _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 _EDGES = np.array([[i, j] for i in range(8) for j in range(i) if np.abs(_CORNERS[i] - _CORNERS[j]).sum() == 1])
 
 _SQUARES = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])
-"""Corners of the six squares of a cell, in turn; square k is bit 8 + k of its case where its inside is joined."""
+"""Corners of the six squares of a cell, in order around each; bit 8 + k of a case tells that square k is joined."""
 
 
 @dataclass(frozen=True)
 class LevelTopology:
-    """What the inside of a field is up to bending; pieces and cavities smaller than a bound are left out.
+    """Topology of the inside of a level set, without its small components and cavities.
 
     Attributes
     ----------
     components : int
-        Pieces of the inside.
     genus : int
-        Handles of all of them together.
+        Handles of all components together.
     cavities : int
-        Closed hollows in them.
+        Closed hollows in the components.
     """
 
     components: int
@@ -49,15 +49,15 @@ class LevelTopology:
 
 
 @dataclass(frozen=True)
-class LooseBits:
-    """Pieces and cavities that were left out: how many, and their volume as a share of the whole inside."""
+class SmallComponents:
+    """The components and cavities that were left out: how many, and their share of the whole volume."""
 
     count: int
     share: float
 
 
 def euler_number(values: NDArray[np.float32]) -> int:
-    """Return the Euler number of the inside (values <= 0) of a lattice (X, Y, Z): pieces - handles + cavities.
+    """Return the Euler number of the inside (values <= 0) of a lattice (X, Y, Z): components - handles + cavities.
 
     The border of the lattice must be outside.
 
@@ -78,7 +78,7 @@ def euler_number(values: NDArray[np.float32]) -> int:
 
 
 def euler_shares(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what each cell adds to the Euler number, (X-1, Y-1, Z-1); multiples of 1/8, which add up exactly."""
+    """Return what each cell adds to the Euler number, (X-1, Y-1, Z-1): multiples of 1/8, whose sum is exact."""
     cases = _cases(values <= 0)
     shares = _weights()[cases.astype(np.int64)]
     cells, joins = _joined_squares(values, cases)
@@ -86,47 +86,52 @@ def euler_shares(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(shares)
 
 
-def level_topology(values: NDArray[np.float32], *, smallest: float) -> tuple[LevelTopology, LooseBits]:
+def level_topology(values: NDArray[np.float32], *, min_share: float) -> tuple[LevelTopology, SmallComponents]:
     """Return the topology of the inside of a lattice, and what was left out of it.
 
     Parameters
     ----------
     values : (X, Y, Z)
-        In spacings of the lattice, outside at its border. Volumes count samples, those near the surface in part.
-    smallest : float
-        Pieces and cavities below this share of the volume of the inside are left out.
+        In spacings of the lattice, outside at its border. Volumes count samples; samples near the surface count in
+        part.
+    min_share : float
+        Components and cavities below this share of the volume of the inside are left out.
 
     >>> two = np.ones((9, 5, 5), dtype=np.float32)
     >>> two[1:6, 1:4, 1:4] = -1
     >>> two[7, 2, 2] = -1
-    >>> level_topology(two, smallest=0.1)[0]
+    >>> level_topology(two, min_share=0.1)[0]
     LevelTopology(components=1, genus=0, cavities=0)
-    >>> level_topology(two, smallest=0.0)[0]
+    >>> level_topology(two, min_share=0.0)[0]
     LevelTopology(components=2, genus=0, cavities=0)
     """
     whole = float(_volumes(values, None).sum())
-    cleaned, pieces, small_in = _without_small(values, smallest * whole)
-    cleaned, hollows, small_out = _without_small(-cleaned, smallest * whole)
-    num_cavities = hollows - 1  # the outside itself is one of them
-    genus = pieces + num_cavities - euler_number(-cleaned)
-    loose = small_in + small_out
-    share = sum(loose) / whole if whole else 0.0
-    return LevelTopology(pieces, genus, num_cavities), LooseBits(len(loose), share)
+    cleaned, num_components, small_in = _drop_small(values, min_share * whole)
+    cleaned, num_hollows, small_out = _drop_small(-cleaned, min_share * whole)
+    num_cavities = num_hollows - 1  # the outside itself is one of them
+    genus = num_components + num_cavities - euler_number(-cleaned)
+    dropped = small_in + small_out
+    share = sum(dropped) / whole if whole else 0.0
+    return LevelTopology(num_components, genus, num_cavities), SmallComponents(len(dropped), share)
 
 
-def _without_small(values: NDArray[np.float32], smallest: float) -> tuple[NDArray[np.float32], int, list[float]]:
-    """Turn out the pieces of the negative side below a volume; return how many stay, and the volumes of the others."""
+def _drop_small(values: NDArray[np.float32], volume: float) -> tuple[NDArray[np.float32], int, list[float]]:
+    """Turn the components of the negative side below a `volume` to the positive side.
+
+    Return the new values, the number of the remaining components, and the volumes of the dropped ones.
+    """
     labels, count = _label(values)
     if count == 0:
         return values, 0, []
     volumes = _volumes(values, labels)[1:]
-    small = np.concatenate([[False], volumes < smallest])
+    small = np.concatenate([[False], volumes < volume])
     if not small.any():
         return values, count, []
     return np.where(small[labels], np.abs(values), values), count - int(small.sum()), volumes[small[1:]].tolist()
 
 
 def _volumes(values: NDArray[np.float32], labels: NDArray[np.int32] | None) -> NDArray[np.float64]:
+    """Return the volume of each inside sample, or of each label, in samples."""
     inside = np.flatnonzero(values <= 0)
     shares = np.minimum(0.5 - values.ravel()[inside], 1)
     if labels is None:
@@ -135,7 +140,7 @@ def _volumes(values: NDArray[np.float32], labels: NDArray[np.int32] | None) -> N
 
 
 def _label(values: NDArray[np.float32]) -> tuple[NDArray[np.int32], int]:
-    """Number the pieces of the negative side from 1, joined along lattice edges and joined diagonals."""
+    """Number the components of the negative side from 1; lattice edges and joined diagonals connect samples."""
     inside = values <= 0
     labels, count = ndimage.label(inside)
     cases = _cases(inside)
@@ -144,7 +149,7 @@ def _label(values: NDArray[np.float32]) -> tuple[NDArray[np.int32], int]:
     if not len(row):
         return labels, count
     corners = np.stack(np.unravel_index(cells[row], cases.shape), axis=1)[:, None] + _CORNERS[_SQUARES[square]]
-    around = labels[tuple(np.moveaxis(corners, -1, 0))]  # (N, 4), zero outside: two of each row are not
+    around = labels[tuple(np.moveaxis(corners, -1, 0))]  # (N, 4): two of each row are inside, the others zero
     pairs = np.sort(around, axis=1)[:, 2:]
     number, merged = label_connected(pairs[:, 0], pairs[:, 1], count + 1)
     _, first = np.unique(merged, return_index=True)
@@ -163,8 +168,8 @@ def _cases(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
 def _joined_squares(
     values: NDArray[np.float32], cases: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the cells (flat) with crosswise squares, (N,), and which of their squares join the inside, (N, 6)."""
-    cells = np.flatnonzero(_crosswise()[cases])
+    """Return the flat indices of cells with ambiguous squares, (N,), and which of their squares are joined, (N, 6)."""
+    cells = np.flatnonzero(_ambiguous()[cases])
     corners = np.stack(np.unravel_index(cells, cases.shape), axis=1)[:, None] + _CORNERS
     at_corners = values[tuple(np.moveaxis(corners, -1, 0))].astype(np.float64)
     a, b, c, d = np.moveaxis(at_corners[:, _SQUARES], -1, 0)
@@ -174,8 +179,8 @@ def _joined_squares(
 
 
 @cache
-def _crosswise() -> NDArray[np.bool_]:
-    """Whether a case has a square with inside and outside crosswise, (256,)."""
+def _ambiguous() -> NDArray[np.bool_]:
+    """Return whether each case has an ambiguous square, (256,)."""
     bits = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(bool)[:, _SQUARES]
     return np.asarray(
         ((bits[..., 0] == bits[..., 2]) & (bits[..., 1] == bits[..., 3]) & (bits[..., 0] != bits[..., 1])).any(axis=1)
@@ -186,8 +191,9 @@ def _crosswise() -> NDArray[np.bool_]:
 def _weights() -> NDArray[np.float64]:
     """Return what a cell adds to the Euler number, (16384,), by case and joined squares.
 
-    The number is the sum over open vertices, edges, squares and cells; a vertex belongs to 8 cells, an edge to 4 and
-    a square to 2, so they are shared out. The inside of a closed cell is one ball for each piece on its border.
+    The Euler number is a sum over open vertices, edges, squares and cells. A vertex belongs to 8 cells, an edge to 4
+    and a square to 2, so each cell counts a fraction of them. The inside of a closed cell is one ball for each
+    component of its border's inside.
     """
     cases = np.arange(1 << 14)
     corner = (cases[:, None] >> np.arange(8) & 1).astype(bool)
@@ -200,7 +206,7 @@ def _weights() -> NDArray[np.float64]:
         for i, j, linked in links:
             lowest = np.minimum(labels[:, i], labels[:, j])
             labels[:, i], labels[:, j] = np.where(linked, lowest, labels[:, i]), np.where(linked, lowest, labels[:, j])
-    pieces = (labels == np.arange(8)).sum(axis=1)
+    components = (labels == np.arange(8)).sum(axis=1)
     num_edges = corner[:, _EDGES].all(axis=2).sum(axis=1)
     num_squares = corner[:, _SQUARES].all(axis=2).sum(axis=1) - joined.sum(axis=1)
-    return np.asarray(pieces - 7 / 8 * corner.sum(axis=1) + 3 / 4 * num_edges - 1 / 2 * num_squares)
+    return np.asarray(components - 7 / 8 * corner.sum(axis=1) + 3 / 4 * num_edges - 1 / 2 * num_squares)

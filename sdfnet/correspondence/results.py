@@ -1,4 +1,7 @@
-"""A moving surface as tracked pieces: what `tracking` is asked for, and what it gives."""
+"""Options and results of tracking.
+
+A tracked morph is a sequence of segments. All frames of a segment share one mesh connectivity.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,40 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.correspondence.topology_events import Transitions
+from sdfnet.correspondence.topology_events import TopologyHistory
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.mesh import Mesh
 
 _FINE, _SHORTEST = 128, 0.75
-"""From this resolution on edges are as long as a spacing; and the least they are on coarser lattices."""
+"""From this resolution on, edges are one spacing long; on coarser lattices they are at least this many spacings."""
 
-OnChange = Literal["cut", "keep", "frames"]
-"""What to do where the topology changes: start a new tracked piece there; keep the mesh through changes that are small;
-or mesh every frame of the sequence on its own."""
+OnTopologyEvent = Literal["cut", "keep", "frames"]
+"""What to do where the topology changes.
+
+"cut" starts a new segment there. "keep" keeps the mesh through small changes. "frames" meshes every frame of the
+sequence on its own.
+"""
 
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """How a mesh is carried along.
+    """How a mesh is tracked.
 
     Attributes
     ----------
     resolution : int
-        Samples per axis of the lattice on which changes of topology are looked for. Pieces start from one twice as
-        fine, where that gives a sound mesh.
+        Samples per axis of the lattice on which topology events are found. The start mesh of a segment is extracted at
+        twice this resolution, where that gives a sound mesh.
     edge_length : float or None
-        Of the meshes that pieces start from, in spacings of the lattice of `resolution`. By default 1 from a resolution
-        of 128 on, and less on coarser ones (0.75 at 96 and below), so that triangles cut off little of what is curved.
+        Mean edge length of start meshes, in spacings of the lattice of `resolution`. By default 1 from a resolution of
+        128 on, and less on coarser lattices (0.75 at 96 and below): longer edges would cut off curved parts.
     substeps : int
-        How often between two frames a change of topology is looked for.
-    smallest : float
-        Pieces and cavities below this share of the volume are removed from meshes and do not count as topology.
-    on_change : OnChange
-        "cut"; "keep", where the mesh keeps its own topology through small changes, and `TrackedMorph.strays` says how
-        far it is from the surface there; "frames", one extraction for each frame as soon as one cut is needed.
+        How many times the topology is examined between two frames.
+    min_share : float
+        Components and cavities below this share of the volume are removed from meshes and ignored by the topology.
+    on_change : OnTopologyEvent
+        "cut"; "keep", where the mesh keeps its own topology through small events, and `TrackedMorph.deviations` tells
+        how far the mesh is from the surface; "frames", one extraction for each frame as soon as one cut is needed.
     normals : bool
         Whether to take a normal for every vertex from the field's gradient.
     """
@@ -46,8 +52,8 @@ class TrackConfig:
     resolution: int = 96
     edge_length: float | None = None
     substeps: int = 8
-    smallest: float = 1e-4
-    on_change: OnChange = "cut"
+    min_share: float = 1e-4
+    on_change: OnTopologyEvent = "cut"
     normals: bool = True
 
     def __post_init__(self) -> None:
@@ -56,21 +62,22 @@ class TrackConfig:
             raise ValueError(f"edge_length must be positive, got {self.edge_length}")
         if self.substeps < 1:
             raise ValueError(f"substeps must be at least 1, got {self.substeps}")
-        if not 0 <= self.smallest < 1:
-            raise ValueError(f"smallest must be from 0 to below 1, got {self.smallest}")
-        if self.on_change not in get_args(OnChange):
-            raise ValueError(f"on_change must be one of {', '.join(get_args(OnChange))}, got {self.on_change!r}")
+        if not 0 <= self.min_share < 1:
+            raise ValueError(f"min_share must be from 0 to below 1, got {self.min_share}")
+        if self.on_change not in get_args(OnTopologyEvent):
+            choices = ", ".join(get_args(OnTopologyEvent))
+            raise ValueError(f"on_change must be one of {choices}, got {self.on_change!r}")
 
     @property
-    def spacings_an_edge(self) -> float:
-        """The length of edges that `edge_length` stands for."""
+    def target_edge_length(self) -> float:
+        """Return the edge length in spacings: `edge_length` or its default."""
         if self.edge_length is not None:
             return self.edge_length
         return min(max(self.resolution / _FINE, _SHORTEST), 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class TrackedPiece:
+class TrackedSegment:
     """Consecutive frames with one connectivity.
 
     Attributes
@@ -79,7 +86,7 @@ class TrackedPiece:
         Both included.
     faces : (F, 3) int64
     vertices : (T, V, 3) float64, unit frame
-        Of each frame; vertex k is the same place in all of them.
+        Of each frame; vertex k is the same place of the surface in all frames.
     normals : (T, V, 3) float64 or None
         Unit length, outward.
     """
@@ -98,17 +105,17 @@ class TrackedPiece:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a sequence had to be cut.
+    """A place in the sequence where one segment ends and the next begins.
 
     Attributes
     ----------
     frame : int
-        The last frame before the cut; the next one starts a new piece.
+        The last frame before the cut; the next frame starts a new segment.
     time : float
-        Of the last sub-step before it.
+        The last sub-step before the cut.
     reason : str
     topology : bool
-        Whether the topology of the surface changes there; if not, triangles would fold or stretch.
+        Whether the topology of the surface changes there. If it does not, triangles would fold or stretch.
     """
 
     frame: int
@@ -118,54 +125,54 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Stray:
-    """How far a mesh that was kept through a change of topology is from the surface of a frame, and the other way.
+class Deviation:
+    """How far a mesh that was kept through a topology event differs from the surface of one frame.
 
     Attributes
     ----------
     frame : int
-    vertices : int
-        Those off the surface: where it has a hole or a bridge that the mesh has not.
-    share : float
-        Of the mesh's area, around these.
-    farthest : float
-        The farthest of them, unit frame, as the field has it.
-    bare : float
-        Share of the frame's surface that has no mesh near it.
+    num_vertices : int
+        Vertices off the surface: where the surface has a hole or a bridge that the mesh has not.
+    area_share : float
+        Share of the mesh's area around these vertices.
+    largest_distance : float
+        The largest absolute field value at these vertices, unit frame.
+    uncovered_share : float
+        Share of the frame's surface without any mesh near it.
     """
 
     frame: int
-    vertices: int
-    share: float
-    farthest: float
-    bare: float
+    num_vertices: int
+    area_share: float
+    largest_distance: float
+    uncovered_share: float
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedMorph:
-    """A sequence as tracked pieces.
+    """A moving surface as tracked segments.
 
     Attributes
     ----------
-    pieces : tuple of TrackedPiece
-        They cover all frames in order. Vertices of the first piece are those of the mesh that was given, in its order.
+    segments : tuple of TrackedSegment
+        They cover all frames in order. The first segment has the vertices of the given mesh, in the same order.
     cuts : tuple of Cut
-        One between each two pieces. With `on_change="frames"` pieces are single frames and `cuts` says why.
-    transitions : Transitions
-        The changes of topology found, and what small pieces were left out of each frame.
-    strays : tuple of Stray
-        With `on_change="keep"`, of each frame whose mesh is not everywhere on the surface.
+        One between each two segments. With `on_change="frames"` each segment is one frame, and `cuts` says why.
+    topology : TopologyHistory
+        The topology events, and the small components that were ignored in each frame.
+    deviations : tuple of Deviation
+        With `on_change="keep"`, one for each frame whose mesh is not everywhere on the surface.
     """
 
-    pieces: tuple[TrackedPiece, ...]
+    segments: tuple[TrackedSegment, ...]
     cuts: tuple[Cut, ...]
-    transitions: Transitions
-    strays: tuple[Stray, ...] = ()
+    topology: TopologyHistory
+    deviations: tuple[Deviation, ...] = ()
 
-    def piece_at(self, frame: int) -> int:
-        """Return the number of the piece that holds a frame."""
-        return int(np.searchsorted([piece.last_frame for piece in self.pieces], frame))
+    def segment_at(self, frame: int) -> int:
+        """Return the number of the segment that holds a frame."""
+        return int(np.searchsorted([segment.last_frame for segment in self.segments], frame))
 
     def mesh(self, frame: int) -> Mesh:
         """Return the mesh of a frame, unit frame."""
-        return self.pieces[self.piece_at(frame)].mesh(frame)
+        return self.segments[self.segment_at(frame)].mesh(frame)

@@ -1,17 +1,10 @@
-"""One mesh carried along a moving surface: the same faces in every frame, and vertex k the same place throughout.
+"""Track a moving surface with one mesh: the same faces in every frame, and vertex k the same place throughout.
 
-In each of a few sub-steps between frames vertices move as all frames together tell (`steadiness`), the whole slides in
-the smoothest way that makes up for what is left along the normals (`motion`), and Newton steps put the vertices back
-onto the surface. Where the topology of the surface changes (`transitions`), or triangles fold or stretch too much, no
-mesh can go on: there the sequence is cut, and the next piece starts from an extraction of its own. Asked to, it keeps
-its mesh through small changes of topology (`holding`, `strays`).
-
-The mesh that a tracked piece starts from: an extraction without loose bits, remeshed to even triangles.
-
-Where the surface has creases and gaps narrower than an edge, triangles are crumpled. Mending (`mending`) turns most of
-them over again; of what it cannot mend there is too much, so that edges are collapsed until it can.
-
-How far a mesh kept through changes of topology is from the surface, and what of the surface it does not cover.
+`track_surface` extracts an even mesh of the first frame and moves it from frame to frame (`advect`), along a flow that
+is fitted to all frames together (`flow`). Where the topology of the surface changes (`topology_events`), or triangles
+fold or stretch too much, no mesh can go on. There the sequence is cut, and the next segment starts from a mesh of its
+own. With `on_change="keep"`, the mesh goes on through small topology events, and its deviation from the surface is
+measured.
 """
 
 from __future__ import annotations
@@ -26,14 +19,12 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from sdfnet.correspondence.advect import carry, fault, num_turned, settle, turned_over
-from sdfnet.correspondence.flow import SteadyMotion, look_ahead
+from sdfnet.correspondence.advect import advect, place_on_surface
+from sdfnet.correspondence.flow import Flow, fit_flow
 from sdfnet.correspondence.narrow_band import FieldAt
-from sdfnet.correspondence.results import Cut as Cut
-from sdfnet.correspondence.results import OnChange as OnChange
-from sdfnet.correspondence.results import Stray, TrackConfig, TrackedMorph, TrackedPiece
-from sdfnet.correspondence.topology_events import Change, Transitions, find_changes
-from sdfnet.correspondence.tracked_mesh import FAR, Carried
+from sdfnet.correspondence.results import Cut, Deviation, TrackConfig, TrackedMorph, TrackedSegment
+from sdfnet.correspondence.topology_events import TopologyEvent, TopologyHistory, find_topology_events
+from sdfnet.correspondence.tracked_mesh import TrackedMesh
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.base import Field, evaluate
@@ -41,115 +32,35 @@ from sdfnet.geometry.bounds import Lattice
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, face_crosses
 from sdfnet.mesh.orientation import split_parts
+from sdfnet.mesh.quality import side_lengths
 from sdfnet.mesh.remesh import collapse_faces, remesh
 
-_ROUNDS = 16
-"""Of collapses and mending at most."""
-
-
-def even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0, smallest: float = 1e-4) -> Mesh:
-    """Extract the surface of `field`, drop its small loose pieces, and remesh it to even triangles on the surface.
-
-    Parameters
-    ----------
-    edge_length : float
-        In spacings of the lattice of extraction.
-    smallest : float
-        Closed pieces and cavities below this share of the volume of the whole are dropped.
-    """
-    spacing = Lattice.over(field.bounds, resolution).spacing
-    mesh = without_small_pieces(extract_mesh(field, resolution=resolution, vertex_normals=False), smallest=smallest)
-    target = edge_length * spacing
-
-    def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        moved = project_to_level(field, torch.from_numpy(points).float(), steps=1, reach=target)
-        return moved.double().numpy()
-
-    return _smooth(remesh(mesh, edge_length=target, project=project), field)
-
-
-def _smooth(mesh: Mesh, field: Field) -> Mesh:
-    """Return `mesh` without what is crumpled in it, as far as that can be."""
-    settled = settle(mesh, field)
-    for _ in range(_ROUNDS):
-        turned = turned_over(settled.vertices, settled.faces, settled.normals)
-        if not turned.any():
-            break
-        settled = settle(collapse_faces(Mesh(settled.vertices, settled.faces), turned), field)
-    return Mesh(settled.vertices, settled.faces)
-
-
-def without_small_pieces(mesh: Mesh, *, smallest: float) -> Mesh:
-    """Return a closed mesh without the pieces whose volume is below a share of the whole's; cavities are pieces."""
-    parts = split_parts(mesh)
-    volumes = parts.volumes()
-    kept = np.abs(volumes) >= smallest * volumes.sum()
-    if kept.all():
-        return mesh
-    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept[parts.part_of]], mesh.vertex_normals))
-
-
-_MOST_SHARE, _MOST_BARE = 0.02, 0.01
-"""Of the area of the mesh, and of the surface: where more of one is not at the other, a change is large."""
-
-_FARTHEST = 0.03
-"""Unit frame: so it is where a vertex is farther off."""
-
-_COARSER = 2
-"""What is bare is looked for on a lattice with so many times fewer samples."""
-
-_NEAR = 2.0
-"""In its spacings: what is nearer to the mesh is not bare."""
-
-
-def find_strays(carried: Carried, field: Field, frame: int, config: TrackConfig, *, changed: bool) -> Stray:
-    """Measure a mesh against the surface of a frame; what is bare only where the topology has `changed`."""
-    off = np.abs(carried.distances) > FAR
-    share = farthest = 0.0
-    if off.any():
-        areas = np.linalg.norm(face_crosses(carried.vertices, carried.faces), axis=1)
-        share = float((areas * off[carried.faces].mean(axis=1)).sum() / areas.sum())
-        farthest = float(evaluate(field, torch.from_numpy(carried.vertices[off]).float()).abs().max())
-    return Stray(frame, int(off.sum()), share, farthest, _bare_share(carried, field, config) if changed else 0.0)
-
-
-def too_far(stray: Stray) -> str:
-    """Say why a mesh cannot be kept; empty if it can."""
-    if stray.share > _MOST_SHARE:
-        return f"{100 * stray.share:.1f} % of the mesh has no surface to go to"
-    if stray.farthest > _FARTHEST:
-        return f"a vertex without surface to go to is {stray.farthest:.3f} off"
-    return f"{100 * stray.bare:.1f} % of the surface has no mesh near it" if stray.bare > _MOST_BARE else ""
-
-
-def _bare_share(carried: Carried, field: Field, config: TrackConfig) -> float:
-    resolution = max(config.resolution // _COARSER, 8)
-    surface = without_small_pieces(
-        extract_mesh(field, resolution=resolution, vertex_normals=False), smallest=config.smallest
-    )
-    near = _NEAR * Lattice.over(field.bounds, resolution).spacing
-    bare = np.flatnonzero(cKDTree(carried.vertices).query(surface.vertices, distance_upper_bound=near)[0] > near)
-    if len(bare):  # nearest vertices are quick to find, and never nearer than the mesh
-        distances = MeshDistance(Mesh(carried.vertices, carried.faces)).unsigned(surface.vertices[bare]).distance
-        bare = bare[distances > near]
-    marked: NDArray[np.bool_] = np.zeros(len(surface.vertices), dtype=bool)
-    marked[bare] = True
-    areas = surface.face_areas
-    return float((areas * marked[surface.faces].mean(axis=1)).sum() / areas.sum())
-
-
 _QUANTILE = 0.99
-"""Of the given mesh's vertices so many must be near the surface."""
+"""Share of the given mesh's vertices that must be near the surface."""
 
 _FINER = 2
-"""Of the lattice on which a piece starts: tips, gaps and necks that one of `resolution` does not see are most of what a
-mesh with edges of one length lacks, and cost few faces."""
+"""Segments start from a mesh of a lattice finer by this factor. A mesh with edges of one length mostly lacks tips, gaps
+and necks that the lattice of `resolution` does not see, and these cost few faces."""
 
-_REASONS = 3
-"""A cut names so many changes."""
+_REFINEMENT = 3
+"""A frame whose mesh comes out unsound is tried again with so many times as many sub-steps."""
 
-_SHORTER_STEPS = 3
-"""A frame whose mesh comes out unsound is tried again in so many times as many sub-steps."""
+_MAX_REASONS = 3
+"""A cut names at most so many topology events."""
+
+_COLLAPSES = 16
+"""Rounds of collapsing triangles that cannot be untangled, in a start mesh."""
+
+_MAX_AREA_SHARE, _MAX_UNCOVERED_SHARE = 0.02, 0.01
+_MAX_DISTANCE = 0.03
+"""Beyond these bounds of a `Deviation` the topology event is too large to keep the mesh; the distance is in the unit
+frame."""
+
+_COARSER = 2
+"""The search for uncovered surface runs on a lattice that is coarser by this factor."""
+
+_NEAR = 2.0
+"""Surface nearer to the mesh than this is covered; in spacings of that lattice."""
 
 
 def track_surface(
@@ -160,7 +71,7 @@ def track_surface(
     config: TrackConfig | None = None,
     progress: bool = False,
 ) -> TrackedMorph:
-    """Carry a mesh of the surface of `field_at(times[0])` along to all `times` (T,), increasing.
+    """Move a mesh of the surface of `field_at(times[0])` to the surfaces at all `times` (T,), increasing.
 
     Every vertex of every frame lies on that frame's surface. Deterministic.
 
@@ -170,144 +81,160 @@ def track_surface(
         From a time to the field at that time, unit frame, differentiable with respect to points. Neighbouring times
         give neighbouring fields.
     mesh : Mesh, optional
-        Of the surface at the first time, unit frame; closed, but vertices at one place may be several (as texture
-        coordinates want). Its vertices keep their order, and are put onto the surface. By default an even mesh, see
-        `TrackConfig`.
+        A mesh of the surface at the first time, unit frame. It must be closed, but several vertices may lie at one
+        place, as texture coordinates need. Its vertices keep their order, and are projected onto the surface. By
+        default an even mesh, see `TrackConfig`.
 
     Raises
     ------
     ValueError
         Times that do not increase; a mesh that is open or not near the surface; a frame without a surface.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> morph = track_surface(lambda time: Sphere(0.4 + time), [0.0, 0.05], config=TrackConfig(resolution=12))
+    >>> len(morph.segments), bool(np.allclose(np.linalg.norm(morph.mesh(1).vertices, axis=1), 0.45, atol=1e-3))
+    (1, True)
     """
     config = config or TrackConfig()
     times = [float(time) for time in times]
     if not times or any(b <= a for a, b in itertools.pairwise(times)):
         raise ValueError(f"times must increase and be at least one, got {times[:3]} and so on")
-    even_start = _first_mesh(field_at(times[0]), config) if mesh is None else mesh
-    _check_start(even_start, field_at(times[0]))
-    transitions = find_changes(
+    first_mesh = _first_mesh(field_at(times[0]), config) if mesh is None else mesh
+    _check_near_surface(first_mesh, field_at(times[0]))
+    history = find_topology_events(
         field_at,
         times,
         resolution=config.resolution,
         substeps=config.substeps,
-        smallest=config.smallest,
+        min_share=config.min_share,
         progress=progress,
     )
-    way = _Way(field_at, times, look_ahead(field_at, times, even_start.vertices))
-    pieces: list[TrackedPiece] = []
+    surface = _MovingSurface(field_at, times, fit_flow(field_at, times, first_mesh.vertices), history)
+    segments: list[TrackedSegment] = []
     cuts: list[Cut] = []
-    strays: list[Stray] = []
+    deviations: list[Deviation] = []
     with tqdm(total=len(times), desc="track", unit="frame", disable=not progress) as bar:
-        while not pieces or pieces[-1].last_frame < len(times) - 1:
-            first = pieces[-1].last_frame + 1 if pieces else 0
-            start = _start(field_at(times[first]), even_start, first, transitions, config)
+        while not segments or segments[-1].last_frame < len(times) - 1:
+            first = segments[-1].last_frame + 1 if segments else 0
+            start = _start(surface, first, first_mesh, config)
             if start is None:
-                cut = _change_after(transitions.changes, first, times[first])
-                cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
-                piece, cut = _single(field_at(times[first]), first, config), cut if first < len(times) - 1 else None
+                segment, cut = _single_frame(surface.field(first), first, config), None
+                if first < len(times) - 1:
+                    cut = _cut_at_event(history.events, first, times[first])
+                    cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
                 bar.update()
             else:
-                piece, cut, off = _track_piece(way, first, start, transitions, config, bar)
-                strays += off
-            pieces.append(piece)
+                segment, cut, off = _track_segment(surface, first, start, config, bar)
+                deviations += off
+            segments.append(segment)
             if cut is not None:
                 cuts.append(cut)
     if cuts and config.on_change == "frames":
-        pieces = [_single(field_at(time), frame, config) for frame, time in enumerate(times)]
-    return TrackedMorph(tuple(pieces), tuple(cuts), transitions, tuple(strays))
+        segments = [_single_frame(field_at(time), frame, config) for frame, time in enumerate(times)]
+    return TrackedMorph(tuple(segments), tuple(cuts), history, tuple(deviations))
 
 
-def _start(field: Field, first_mesh: Mesh, frame: int, transitions: Transitions, config: TrackConfig) -> _Start | None:
-    """Return the mesh that a piece starts from; None where the frame has to be meshed on its own."""
+def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0, min_share: float = 1e-4) -> Mesh:
+    """Extract the surface of `field`, drop its small components, and remesh it to even triangles on the surface.
+
+    Creases and gaps narrower than an edge invert triangles. Triangles that cannot be untangled are collapsed.
+
+    Parameters
+    ----------
+    edge_length : float
+        In spacings of the lattice of extraction.
+    min_share : float
+        Closed components and cavities below this share of the volume of the whole are dropped.
+    """
+    target = edge_length * Lattice.over(field.bounds, resolution).spacing
+    mesh = extract_mesh(field, resolution=resolution, vertex_normals=False)
+    mesh = _drop_small_components(mesh, min_share=min_share)
+
+    def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        moved = project_to_level(field, torch.from_numpy(points).float(), steps=1, reach=target)
+        return moved.double().numpy()
+
+    placed = place_on_surface(remesh(mesh, edge_length=target, project=project), field)
+    for _ in range(_COLLAPSES):
+        inverted = placed.inverted
+        if not inverted.any():
+            break
+        placed = place_on_surface(collapse_faces(Mesh(placed.vertices, placed.faces), inverted), field)
+    return Mesh(placed.vertices, placed.faces)
+
+
+def _drop_small_components(mesh: Mesh, *, min_share: float) -> Mesh:
+    """Return a closed mesh without the components and cavities below a share of the whole volume."""
+    parts = split_parts(mesh)
+    volumes = parts.volumes()
+    kept = np.abs(volumes) >= min_share * volumes.sum()
+    if kept.all():
+        return mesh
+    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept[parts.part_of]], mesh.vertex_normals))
+
+
+@dataclass(frozen=True, eq=False)
+class _MovingSurface:
+    """The surface at all times, its flow and its topology."""
+
+    field_at: FieldAt
+    times: list[float]
+    flow: Flow | None
+    history: TopologyHistory
+
+    def field(self, frame: int) -> Field:
+        return self.field_at(self.times[frame])
+
+
+_Start = tuple[Mesh, TrackedMesh]
+"""A mesh, and the same mesh on the surface."""
+
+
+def _start(surface: _MovingSurface, frame: int, first_mesh: Mesh, config: TrackConfig) -> _Start | None:
+    """Return the mesh from which a segment starts; None where the frame has to be meshed on its own."""
     if frame == 0:
-        return first_mesh, settle(first_mesh, field)
-    if config.on_change != "keep" and any(change.frame == frame for change in transitions.changes):
-        return None  # one frame: need not be even
-    return _sound_start(field, config)
-
-
-_Start = tuple[Mesh, Carried]
-"""A mesh, and the same on the surface."""
+        return first_mesh, place_on_surface(first_mesh, surface.field(0))
+    if config.on_change != "keep" and any(event.frame == frame for event in surface.history.events):
+        return None  # the segment has one frame, so its mesh need not be even
+    return _sound_start(surface.field(frame), config)
 
 
 def _sound_start(field: Field, config: TrackConfig) -> _Start | None:
-    """Return a mesh that can go on, of the fine lattice if that gives one."""
+    """Return a mesh without faults: of the fine lattice if that gives one, else of the coarse lattice."""
     for finer in (_FINER, 1):
         mesh = _even_mesh(field, config, finer=finer)
-        settled = settle(mesh, field)
-        if not fault(settled):
-            return mesh, settled
+        placed = place_on_surface(mesh, field)
+        if not placed.fault():
+            return mesh, placed
     return None
 
 
 def _first_mesh(field: Field, config: TrackConfig) -> Mesh:
-    """Return the mesh of the first frame: there is one, sound or not."""
+    """Return the mesh of the first frame, even if it is not sound."""
     start = _sound_start(field, config)
-    return start[0] if start else _even_mesh(field, config)
+    return start[0] if start else _even_mesh(field, config, finer=1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Way:
-    """What moves, when it is looked at, and how it moves on the whole."""
-
-    field_at: FieldAt
-    times: list[float]
-    steady: SteadyMotion | None
-
-
-def _track_piece(
-    way: _Way,
-    first: int,
-    start: _Start,
-    transitions: Transitions,
-    config: TrackConfig,
-    bar: tqdm,
-) -> tuple[TrackedPiece, Cut | None, list[Stray]]:
-    """Carry `start` from the frame `first` as far as it goes; say why it ends before the last, and what is off."""
-    mesh, carried = start
-    field_at, times = way.field_at, way.times
-    tolerated, keep = num_turned(carried), config.on_change == "keep"
-    late = _late(transitions, first, carried)
-    frames, strays = [carried], list[Stray]()
-    bar.update()
-    cut = None
-    for frame in range(first, len(times) - 1):
-        change = _change_after(transitions.changes + late, frame, times[frame])
-        cut = None if keep else change
-        if cut is None:
-            moved, reached, reason = _carried(carried, way, frame, tolerated, keep)
-            stray = None
-            changed = keep and transitions.topologies[frame + 1] != transitions.topologies[first]
-            if keep and not reason:
-                stray = find_strays(moved, field_at(times[frame + 1]), frame + 1, config, changed=changed)
-                reason = too_far(stray)
-            cut = Cut(frame, reached, reason, changed) if reason else None
-        if cut is not None:
-            break
-        carried = moved
-        frames.append(carried)
-        strays += [stray] if stray is not None and (stray.vertices or stray.bare) else []
-        bar.update()
-    normals = np.stack([one.expanded(one.normals) for one in frames]) if config.normals else None
-    vertices = np.stack([one.expanded(one.vertices) for one in frames])
-    return TrackedPiece(first, first + len(frames) - 1, mesh.faces, vertices, normals), cut, strays
+def _even_mesh(field: Field, config: TrackConfig, *, finer: int) -> Mesh:
+    return extract_even_mesh(
+        field,
+        resolution=finer * config.resolution,
+        edge_length=finer * config.target_edge_length,
+        min_share=config.min_share,
+    )
 
 
-def _carried(carried: Carried, way: _Way, frame: int, tolerated: int, keep: bool) -> tuple[Carried, float, str]:
-    """Carry a mesh to the next frame; return it, the last time before that, and what is wrong with it."""
-    for finer in (1, _SHORTER_STEPS):
-        span = way.times[frame], way.times[frame + 1]
-        moved, reached = carry(carried, way.field_at, span, steady=way.steady, keep=keep, finer=finer)
-        reason = fault(moved, tolerated=tolerated, keep=keep)
-        if not reason:
-            break
-    return moved, reached, reason
+def _single_frame(field: Field, frame: int, config: TrackConfig) -> TrackedSegment:
+    """Return one frame meshed on its own."""
+    mesh = extract_mesh(field, resolution=config.resolution, vertex_normals=config.normals)
+    mesh = _drop_small_components(mesh, min_share=config.min_share)
+    normals = None if mesh.vertex_normals is None else mesh.vertex_normals[None]
+    return TrackedSegment(frame, frame, mesh.faces, mesh.vertices[None], normals)
 
 
-def _check_start(mesh: Mesh, field: Field) -> None:
+def _check_near_surface(mesh: Mesh, field: Field) -> None:
     """Refuse a mesh that is not of this surface."""
-    sides = mesh.vertices[mesh.faces] - mesh.vertices[np.roll(mesh.faces, 1, axis=1)]
-    edge_length = float(np.linalg.norm(sides, axis=2).mean())
+    edge_length = float(side_lengths(mesh.vertices, mesh.faces).mean())
     values = evaluate(field, torch.from_numpy(mesh.vertices).float()).double().numpy()
     worst = float(np.quantile(np.abs(values), _QUANTILE))
     if worst > 2 * edge_length:
@@ -317,41 +244,116 @@ def _check_start(mesh: Mesh, field: Field) -> None:
         )
 
 
-def _late(transitions: Transitions, first: int, carried: Carried) -> tuple[Change, ...]:
-    """Return what has changed before the frame `first` but shows later, at the time when it shows.
+def _track_segment(
+    surface: _MovingSurface, first: int, start: _Start, config: TrackConfig, bar: tqdm
+) -> tuple[TrackedSegment, Cut | None, list[Deviation]]:
+    """Move `start` from the frame `first` as far as it goes.
 
-    A mesh that begins in between has what was before, as the lattice has, if its Euler characteristic is the same.
+    Return the segment, the cut that ends it (None at the last frame), and the deviations of its frames.
     """
-    there = transitions.topologies[first]
-    characteristic = 2 * (there.components + there.cavities - there.genus)
-    if len(carried.vertices) - len(carried.faces) // 2 != characteristic:
+    mesh, tracked = start
+    keep, max_inverted = config.on_change == "keep", int(np.count_nonzero(tracked.inverted))
+    topologies = surface.history.topologies
+    events = surface.history.events + _events_shown_later(surface.history, first, tracked)
+    frames, deviations = [tracked], list[Deviation]()
+    bar.update()
+    cut = None
+    for frame in range(first, len(surface.times) - 1):
+        cut = None if keep else _cut_at_event(events, frame, surface.times[frame])
+        if cut is not None:
+            break
+        moved, reached, reason = _advance(tracked, surface, frame, max_inverted, keep)
+        changed = keep and topologies[frame + 1] != topologies[first]
+        if keep and not reason:
+            deviation = measure_deviation(moved, surface.field(frame + 1), frame + 1, config, changed=changed)
+            reason = describe_excess(deviation)
+            if not reason and (deviation.num_vertices or deviation.uncovered_share):
+                deviations.append(deviation)
+        if reason:
+            cut = Cut(frame, reached, reason, changed)
+            break
+        tracked = moved
+        frames.append(tracked)
+        bar.update()
+    normals = np.stack([one.expanded(one.normals) for one in frames]) if config.normals else None
+    vertices = np.stack([one.expanded(one.vertices) for one in frames])
+    return TrackedSegment(first, first + len(frames) - 1, mesh.faces, vertices, normals), cut, deviations
+
+
+def _advance(
+    tracked: TrackedMesh, surface: _MovingSurface, frame: int, max_inverted: int, keep: bool
+) -> tuple[TrackedMesh, float, str]:
+    """Move a mesh to the next frame; return it, the start of the last sub-step, and the fault of the mesh if any."""
+    for refinement in (1, _REFINEMENT):
+        span = surface.times[frame], surface.times[frame + 1]
+        moved, reached = advect(tracked, surface.field_at, span, flow=surface.flow, keep=keep, refinement=refinement)
+        reason = moved.fault(max_inverted=max_inverted, keep=keep)
+        if not reason:
+            break
+    return moved, reached, reason
+
+
+def _events_shown_later(history: TopologyHistory, first: int, tracked: TrackedMesh) -> tuple[TopologyEvent, ...]:
+    """Return the events before the frame `first` that the lattice shows after it, at the time when it shows them.
+
+    A mesh that starts in between still has the topology from before the event, as the lattice has, if its Euler
+    characteristic is that of the lattice.
+    """
+    counted = history.topologies[first]
+    characteristic = 2 * (counted.components + counted.cavities - counted.genus)
+    if len(tracked.vertices) - len(tracked.faces) // 2 != characteristic:
         return ()
-    return tuple(
-        replace(change, frame=change.seen) for change in transitions.changes if change.frame < first <= change.seen
-    )
+    shown_later = [event for event in history.events if event.frame < first <= event.seen_frame]
+    return tuple(replace(event, frame=event.seen_frame) for event in shown_later)
 
 
-def _change_after(changes: Sequence[Change], frame: int, time: float) -> Cut | None:
-    reasons = [change for change in changes if change.frame == frame]
-    if not reasons:
+def _cut_at_event(events: Sequence[TopologyEvent], frame: int, time: float) -> Cut | None:
+    """Return the cut that the topology events after a frame ask for, if there are any."""
+    found = [event for event in events if event.frame == frame]
+    if not found:
         return None
-    told = list(dict.fromkeys(change.reason for change in reasons))
-    more = f" and {len(told) - _REASONS} changes more" if len(told) > _REASONS else ""
-    return Cut(frame, max(reasons[0].time, time), "; ".join(told[:_REASONS]) + more, True)
+    reasons = list(dict.fromkeys(event.reason for event in found))
+    more = f" and {len(reasons) - _MAX_REASONS} changes more" if len(reasons) > _MAX_REASONS else ""
+    return Cut(frame, max(found[0].time, time), "; ".join(reasons[:_MAX_REASONS]) + more, True)
 
 
-def _even_mesh(field: Field, config: TrackConfig, *, finer: int = 1) -> Mesh:
-    return even_mesh(
-        field,
-        resolution=finer * config.resolution,
-        edge_length=finer * config.spacings_an_edge,
-        smallest=config.smallest,
+def measure_deviation(
+    tracked: TrackedMesh, field: Field, frame: int, config: TrackConfig, *, changed: bool
+) -> Deviation:
+    """Compare a kept mesh with the surface of a frame; uncovered surface only where the topology has `changed`."""
+    off = tracked.off_surface
+    share = farthest = 0.0
+    if off.any():
+        areas = np.linalg.norm(face_crosses(tracked.vertices, tracked.faces), axis=1)
+        share = float((areas * off[tracked.faces].mean(axis=1)).sum() / areas.sum())
+        farthest = float(evaluate(field, torch.from_numpy(tracked.vertices[off]).float()).abs().max())
+    return Deviation(
+        frame, int(off.sum()), share, farthest, _uncovered_share(tracked, field, config) if changed else 0.0
     )
 
 
-def _single(field: Field, frame: int, config: TrackConfig) -> TrackedPiece:
-    """Return one frame meshed on its own."""
-    mesh = extract_mesh(field, resolution=config.resolution, vertex_normals=config.normals)
-    mesh = without_small_pieces(mesh, smallest=config.smallest)
-    normals = None if mesh.vertex_normals is None else mesh.vertex_normals[None]
-    return TrackedPiece(frame, frame, mesh.faces, mesh.vertices[None], normals)
+def describe_excess(deviation: Deviation) -> str:
+    """Return why a mesh with this deviation cannot be kept; empty if it can."""
+    if deviation.area_share > _MAX_AREA_SHARE:
+        return f"{100 * deviation.area_share:.1f} % of the mesh has no surface to go to"
+    if deviation.largest_distance > _MAX_DISTANCE:
+        return f"a vertex without surface to go to is {deviation.largest_distance:.3f} off"
+    if deviation.uncovered_share > _MAX_UNCOVERED_SHARE:
+        return f"{100 * deviation.uncovered_share:.1f} % of the surface has no mesh near it"
+    return ""
+
+
+def _uncovered_share(tracked: TrackedMesh, field: Field, config: TrackConfig) -> float:
+    """Return the share of the surface's area without mesh near it."""
+    resolution = max(config.resolution // _COARSER, 8)
+    surface = extract_mesh(field, resolution=resolution, vertex_normals=False)
+    surface = _drop_small_components(surface, min_share=config.min_share)
+    near = _NEAR * Lattice.over(field.bounds, resolution).spacing
+    far = np.flatnonzero(cKDTree(tracked.vertices).query(surface.vertices, distance_upper_bound=near)[0] > near)
+    if len(far):  # the nearest vertex is quick to find, and never nearer than the mesh itself
+        distances = MeshDistance(Mesh(tracked.vertices, tracked.faces)).unsigned(surface.vertices[far]).distance
+        far = far[distances > near]
+    uncovered: NDArray[np.bool_] = np.zeros(len(surface.vertices), dtype=bool)
+    uncovered[far] = True
+    areas = surface.face_areas
+    return float((areas * uncovered[surface.faces].mean(axis=1)).sum() / areas.sum())

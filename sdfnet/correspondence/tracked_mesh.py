@@ -1,6 +1,6 @@
-"""The state of a tracked mesh, and how its vertices are brought onto a surface.
+"""The state of a tracked mesh, and how its vertices are projected onto a surface.
 
-Newton steps bring most vertices onto the surface. The rest search for it along the normals of the mesh.
+Newton steps bring most vertices onto the surface. The rest search for the surface along the normals of the mesh.
 `flow`, `advect` and `track` all work on this state.
 """
 
@@ -15,87 +15,139 @@ from numpy.typing import NDArray
 from sdfnet.extraction.projection import newton_steps
 from sdfnet.fields.base import Field, evaluate, value_and_gradient
 from sdfnet.mesh.mesh import face_crosses, sum_at_vertices
+from sdfnet.mesh.quality import side_lengths, smallest_angles
 
-CLOSE = 2e-5
-"""Unit frame: vertices nearer to the surface than this are on it."""
+ON_SURFACE = 2e-5
+"""A vertex nearer to the surface than this lies on it; unit frame."""
 
-FAR = 4e-4
-"""Unit frame: a vertex farther from the surface than this has lost it."""
+OFF_SURFACE = 4e-4
+"""A vertex farther from the surface than this has lost it; unit frame."""
 
-_NEWTON = 6
-"""Newton steps at most after each sub-step."""
+_NEWTON_STEPS = 6
 
-_FLATTEST = 0.1
-"""Where the gradient is shorter, it is taken to be so long: at a saddle the way to the surface is not along it."""
+_MIN_GRADIENT = 0.1
+"""Gradients shorter than this count as this long: at a saddle the surface does not lie along the gradient."""
 
-_RESCUES = 3
-_LOOK = 2
-"""How often vertices that Newton steps leave off the surface look for it, and how far: in mean edge lengths."""
+_SEARCHES = 3
+"""How often vertices that Newton steps leave off the surface search for it along the normals."""
+
+_SEARCH_LENGTH = 2
+"""How far they search to both sides, in mean edge lengths."""
+
+_MAX_SLIVERS = 0.04
+"""A mesh in which more triangles than this share have an angle below 10° has been stretched too much."""
+
+_MAX_STRETCH = 8.0
+"""So has a mesh with an edge longer than this many mean edges of its start."""
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
-    """A mesh on its way.
+class TrackedMesh:
+    """A closed mesh near the surface of one moment.
+
+    Vertices at one place are merged here; `expanded` returns to the vertices of the given mesh.
 
     Attributes
     ----------
     vertices, normals : (U, 3) float64
-        Each place once; unit normals from the field's gradient, where adrift from the mesh.
+        Unit normals come from the field's gradient; detached vertices have the normals of the mesh.
     distances : (U,) float64
-        To the surface, to first order.
+        Signed distance to the surface, to first order.
     faces : (F, 3) int64
-    place_of : (V,) int64
-        The place of each vertex of the mesh that was given.
+    merged_index : (V,) int64
+        For each vertex of the given mesh, its number among the merged vertices.
     edge_length : float
-        The mean at the start.
-    centers : (B,) int64
-        Places evenly spread, see `motion`.
-    adrift : (U,) bool
-        Which places have no surface to go to, and go with their neighbours.
+        Mean edge length at the start.
+    centers : (C,) int64
+        Numbers of evenly spread vertices: the centres of the Gaussians of `flow.MotionBasis`.
+    detached : (U,) bool
+        Vertices that have no surface to lie on; they move with their neighbours (see `advect`).
     """
 
     vertices: NDArray[np.float64]
     normals: NDArray[np.float64]
     distances: NDArray[np.float64]
     faces: NDArray[np.int64]
-    place_of: NDArray[np.int64]
+    merged_index: NDArray[np.int64]
     edge_length: float
     centers: NDArray[np.int64]
-    adrift: NDArray[np.bool_]
+    detached: NDArray[np.bool_]
 
     def expanded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return values at places as values at vertices."""
-        return values[self.place_of]
+        """Return values at merged vertices as values at the vertices of the given mesh."""
+        return values[self.merged_index]
+
+    @property
+    def off_surface(self) -> NDArray[np.bool_]:
+        """Return which vertices are off the surface, (U,)."""
+        return np.abs(self.distances) > OFF_SURFACE
+
+    @property
+    def inverted(self) -> NDArray[np.bool_]:
+        """Return which triangles are inverted, (F,); see `inverted_triangles`."""
+        return inverted_triangles(self.vertices, self.faces, self.normals)
+
+    def fault(self, *, max_inverted: int = 0, keep: bool = False) -> str:
+        """Return why this mesh cannot be tracked further; empty if it can.
+
+        Up to `max_inverted` triangles may be inverted. With `keep`, detached vertices may be off the surface.
+        """
+        num_lost = np.count_nonzero(self.off_surface & ~self.detached if keep else self.off_surface)
+        if num_lost:
+            return f"{num_lost} vertices have lost the surface"
+        num_inverted = np.count_nonzero(self.inverted)
+        if num_inverted > max_inverted:
+            return f"{num_inverted} triangles turn over"
+        slivers = float((smallest_angles(self.vertices, self.faces) < 10).mean())
+        if slivers > _MAX_SLIVERS:
+            return f"{100 * slivers:.1f} % of the triangles have an angle below 10°"
+        stretch = float(side_lengths(self.vertices, self.faces).max()) / self.edge_length
+        return f"an edge is {stretch:.1f} times as long as the mean at the start" if stretch > _MAX_STRETCH else ""
 
 
-def onto(carried: Carried, field: Field) -> Carried:
-    """Put the vertices onto the surface, and renew normals and distances.
+def inverted_triangles(
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], normals: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return whether each triangle faces against the surface's `normals` (V, 3) at all three corners, (F,).
 
-    By Newton steps; what is still off is put between its neighbours, looks for the surface along the mesh's normal, and
-    tries again.
+    One corner is not enough: a triangle across a crease narrower than an edge has corners of both kinds.
     """
-    vertices, values, slopes = newton(field, carried.vertices, carried.edge_length / 2)
-    for _ in range(_RESCUES):
-        lost = np.flatnonzero(np.abs(values) > FAR * lengths(slopes))
+    upright = np.einsum("fi,fci->fc", face_crosses(vertices, faces), normals[faces])
+    return np.asarray((upright <= 0).all(axis=1))
+
+
+def project(tracked: TrackedMesh, field: Field) -> TrackedMesh:
+    """Project the vertices onto the surface, and renew normals and distances.
+
+    Newton steps come first. A vertex that is still off the surface moves between its neighbours, searches for the
+    surface along the mesh's normal, and takes Newton steps again.
+    """
+    vertices, values, gradients = newton(field, tracked.vertices, tracked.edge_length / 2)
+    for _ in range(_SEARCHES):
+        lost = np.flatnonzero(np.abs(values) > OFF_SURFACE * gradient_norms(gradients))
         if not len(lost):
             break
         vertices = vertices.copy()
-        found = _searched(field, vertices, carried.faces, lost, carried.edge_length)
-        vertices[lost], values[lost], slopes[lost] = newton(field, found, carried.edge_length / 2)
-    return replace(carried, vertices=vertices, normals=directions(slopes), distances=values / lengths(slopes))
+        found = _search_along_normals(field, vertices, tracked.faces, lost, tracked.edge_length)
+        vertices[lost], values[lost], gradients[lost] = newton(field, found, tracked.edge_length / 2)
+    distances = values / gradient_norms(gradients)
+    return replace(tracked, vertices=vertices, normals=normalized(gradients), distances=distances)
 
 
 def newton(
     field: Field, points: NDArray[np.float64], reach: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return points nearer to the surface, with values and gradients there; no step is longer than `reach`."""
+    """Move `points` (N, 3) towards the surface by Newton steps, each of at most `reach`.
+
+    Return the points (N, 3), and the field's values (N,) and gradients (N, 3) there.
+    """
     found = newton_steps(
         lambda positions: values_and_gradients(field, positions),
         points,
-        steps=_NEWTON,
+        steps=_NEWTON_STEPS,
         longest_step=reach,
-        tolerance=CLOSE,
-        smallest_slope=_FLATTEST,
+        tolerance=ON_SURFACE,
+        smallest_slope=_MIN_GRADIENT,
     )
     return found.points, found.values, found.gradients
 
@@ -103,25 +155,28 @@ def newton(
 def values_and_gradients(
     field: Field, points: NDArray[np.float64], *, chunk_size: int = 8192
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values (V,) and gradients (V, 3) of `field` at `points` (V, 3), both from one pass."""
+    """Return the values (N,) and gradients (N, 3) of `field` at `points` (N, 3), both from one pass."""
     sdf, gradients = value_and_gradient(field, torch.from_numpy(points).float(), chunk_size=chunk_size)
     return sdf.double().numpy(), gradients.double().numpy()
 
 
-def lengths(slopes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how steep the field is, (V,), at its gradients (V, 3); never flatter than may be divided by."""
-    return np.maximum(np.linalg.norm(slopes, axis=1), _FLATTEST)
+def gradient_norms(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lengths (N,) of gradients (N, 3), bounded from below so that one may divide by them."""
+    return np.maximum(np.linalg.norm(gradients, axis=1), _MIN_GRADIENT)
 
 
-def directions(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return vectors (V, 3) at unit length; those without length as they are."""
+def normalized(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return vectors (N, 3) with unit length; zero vectors stay zero."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1), 1e-300)[:, None])
 
 
-def _searched(
+def _search_along_normals(
     field: Field, vertices: NDArray[np.float64], faces: NDArray[np.int64], lost: NDArray[np.int64], edge_length: float
 ) -> NDArray[np.float64]:
-    """Return for the `lost` vertices the nearest place along the mesh's normal where the field turns to outside."""
+    """Return for each `lost` vertex the nearest place along the mesh's normal where the field turns to outside.
+
+    The search starts from the middle of the neighbours, and returns that middle where it finds nothing.
+    """
     ring = faces[np.isin(faces, lost).any(axis=1)]
     sums = sum_at_vertices(
         ring,
@@ -129,15 +184,15 @@ def _searched(
         len(vertices),
     )[lost]
     middle = (sums[:, :3] / sums[:, 3:4] - vertices[lost]) / 2  # each face counts the vertex itself once
-    normals = directions(sums[:, 4:])
-    offsets = edge_length * np.linspace(-_LOOK, _LOOK, 8 * _LOOK + 1)
+    normals = normalized(sums[:, 4:])
+    offsets = edge_length * np.linspace(-_SEARCH_LENGTH, _SEARCH_LENGTH, 8 * _SEARCH_LENGTH + 1)
     places = middle[:, None] + offsets[:, None] * normals[:, None]
     flat = torch.from_numpy(places.reshape(-1, 3)).float()
     values = evaluate(field, flat).double().numpy().reshape(len(lost), -1)
     crossing: NDArray[np.bool_] = (values[:, :-1] <= 0) & (values[:, 1:] > 0)
     away = np.where(crossing, np.abs(offsets[:-1] + offsets[1:]), np.inf)
     at, row = np.asarray(away.argmin(axis=1)), np.arange(len(lost))
-    any_crossing = np.asarray(crossing.any(axis=1))
     share = values[row, at] / np.where(crossing[row, at], values[row, at] - values[row, at + 1], 1.0)
     found = places[row, at] + share[:, None] * (places[row, at + 1] - places[row, at])
+    any_crossing = np.asarray(crossing.any(axis=1))
     return np.where(any_crossing[:, None], found, middle)

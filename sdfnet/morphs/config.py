@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from sdfnet.correspondence.results import OnChange
+from sdfnet.correspondence.results import OnTopologyEvent
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
 from sdfnet.mesh.components import MIN_PIECE, check_min_piece
@@ -71,7 +71,7 @@ class MorphConfig:
         Whether one mesh is carried along, so that every frame has the same faces and vertex k is the same place on the
         shape throughout. Where the topology changes or triangles would fold, a new mesh starts, and the report says so.
         Vertices lie on the surface: `project_steps` is not asked for.
-    on_change : OnChange
+    on_change : OnTopologyEvent
         What a tracked morph does there: "cut"; "keep", where one mesh goes on through small changes, such as fingers
         that touch, and the report says where it is off the surface; "frames", faces of its own for every frame.
     format : tuple of str
@@ -109,7 +109,7 @@ class MorphConfig:
     sparse: bool = True
     min_piece: float = MIN_PIECE
     tracked: bool = False
-    on_change: OnChange = "cut"
+    on_change: OnTopologyEvent = "cut"
     format: tuple[MorphFormat, ...] = ("obj", "mp4")
     fps: int = 20
     width: int = 640
@@ -137,7 +137,7 @@ class MorphConfig:
             raise ValueError(f"on_change={self.on_change} has an effect only with tracked=true")
         if not np.isfinite(self.turntable):
             raise ValueError(f"turntable must be a finite number of degrees, got {self.turntable}")
-        choices = {"path": MorphPath, "pace": Pace, "frame": Frame, "color": MorphColor, "on_change": OnChange}
+        choices = {"path": MorphPath, "pace": Pace, "frame": Frame, "color": MorphColor, "on_change": OnTopologyEvent}
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")

@@ -10,7 +10,6 @@ Colours of the surface go along as colours of vertices. Ghosts and the turning o
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.correspondence.results import Deviation
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.gltf_animation import save_animated_glb
@@ -146,6 +146,17 @@ def frame_formats(config: MorphConfig) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(config.format) if name not in SEQUENCE_WRITERS)
 
 
+def _stray_record(deviation: Deviation) -> dict[str, Any]:
+    """Return the `stray` of a frame's record, whose keys are older than the names of `Deviation`."""
+    return {
+        "frame": deviation.frame,
+        "vertices": deviation.num_vertices,
+        "share": deviation.area_share,
+        "farthest": deviation.largest_distance,
+        "bare": deviation.uncovered_share,
+    }
+
+
 def write_frame(
     out: Path,
     made: MadeFrame,
@@ -172,7 +183,7 @@ def write_frame(
         "shape": frame.shape,
         "piece": made.piece,
         "cut": made.cut,
-        "stray": None if made.stray is None else dataclasses.asdict(made.stray),
+        "stray": None if made.stray is None else _stray_record(made.stray),
         "meshes": meshes,
         "picture": picture,
     }

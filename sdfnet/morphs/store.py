@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sdfnet.correspondence.results import Stray
+from sdfnet.correspondence.results import Deviation
 from sdfnet.files import atomic_path, write_json
 from sdfnet.mesh.components import RemovedPiece
 from sdfnet.mesh.mesh import Mesh
@@ -49,7 +49,7 @@ class MadeFrame:
         Pieces more than the shapes before and after have: too large to be called loose.
     cut : str
         Why no mesh could be carried to this frame from the one before; empty where one was, or none was to be.
-    stray : Stray or None
+    stray : Deviation or None
         How far a mesh that was kept through changes of topology is from the surface; None where it is on it.
     """
 
@@ -61,7 +61,7 @@ class MadeFrame:
     num_cavities: int = 0
     num_extra: int = 0
     cut: str = ""
-    stray: Stray | None = None
+    stray: Deviation | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ def tracked_frames(
     ValueError
         A frame without a surface.
     """
-    options = TrackConfig(resolution=config.resolution, smallest=config.min_piece, on_change=config.on_change)
+    options = TrackConfig(resolution=config.resolution, min_share=config.min_piece, on_change=config.on_change)
     tracked = track_surface(field_along(run, frames), range(len(frames)), config=options, progress=progress)
     return _made(run, frames, missing, tracked, config)
 
@@ -72,13 +72,13 @@ def _made(
     run: Run, frames: Sequence[MorphFrame], missing: Sequence[int], tracked: TrackedMorph, config: MorphConfig
 ) -> Generator[MadeFrame]:
     cuts = {cut.frame + 1: f"{cut.reason}, at frame {cut.time:.2f}" for cut in tracked.cuts}
-    strays = {stray.frame: stray for stray in tracked.strays}
+    deviations = {deviation.frame: deviation for deviation in tracked.deviations}
     counts_of = piece_counter(run, frames, config=config)
 
     @functools.lru_cache(maxsize=1)
     def kept(number: int) -> NDArray[np.bool_]:
         """Return which faces of a piece are not loose in some frame."""
-        piece = tracked.pieces[number]
+        piece = tracked.segments[number]
         numbers = range(piece.first_frame, piece.last_frame + 1)
         cleaned = [
             clean_frame(run, frames[index], piece.mesh(index), counts_of(index), config.min_piece) for index in numbers
@@ -86,7 +86,7 @@ def _made(
         return np.any([clean.kept for clean in cleaned], axis=0)
 
     for index in missing:
-        piece = tracked.piece_at(index)
+        piece = tracked.segment_at(index)
         clean = keep_surfaces(tracked.mesh(index).to_world(frames[index].similarity), kept(piece))
         alone = config.on_change == "frames" and bool(tracked.cuts)
         yield MadeFrame(
@@ -98,5 +98,5 @@ def _made(
             num_cavities=clean.num_cavities,
             num_extra=num_extra(run, frames[index], clean, counts_of(index)),
             cut=cuts.get(index, ""),
-            stray=strays.get(index),
+            stray=deviations.get(index),
         )

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from sdfnet.correspondence.flow import (
-    Basis,
-    Seen,
-    SteadyMotion,
-    look_ahead,
-    smooth_motion,
-    spread_centers,
-    steady_motion,
+    Flow,
+    MotionBasis,
+    NormalSpeeds,
+    farthest_points,
+    fit_displacement,
+    fit_flow,
+    fit_flow_to_speeds,
 )
 from sdfnet.fields.base import Field
 from sdfnet.fields.primitives import Sphere
@@ -63,7 +63,7 @@ def velocity_of(move: Move, start: Points, amount: float) -> Points:
 
 def seen_of(
     move: Move, start: Points, times: list[float], pace: Callable[[float], float] = lambda time: 1.0
-) -> list[Seen]:
+) -> list[NormalSpeeds]:
     """What a moved unit sphere shows, at amounts equal to the times; normals from the map's derivative."""
     seen = []
     for time in times:
@@ -73,21 +73,21 @@ def seen_of(
         normals = np.linalg.solve(gradient.transpose(0, 2, 1), start[:, :, None])[:, :, 0]
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
         speeds = pace(time) * (velocity_of(move, start, time) * normals).sum(axis=1)
-        seen.append(Seen(move(start, time), normals, speeds))
+        seen.append(NormalSpeeds(move(start, time), normals, speeds))
     return seen
 
 
-def found(seen: list[Seen], times: list[float]) -> SteadyMotion:
-    motion = steady_motion(seen, times)
+def found(seen: list[NormalSpeeds], times: list[float]) -> Flow:
+    motion = fit_flow_to_speeds(seen, times)
     assert motion is not None
     return motion
 
 
-def velocity_at(motion: SteadyMotion, index: int, points: Points) -> Points:
+def velocity_at(motion: Flow, index: int, points: Points) -> Points:
     return motion.basis.values(points) @ motion.velocities[index]
 
 
-def relative_error(motion: SteadyMotion, move: Move, start: Points, times: list[float], index: int) -> float:
+def relative_error(motion: Flow, move: Move, start: Points, times: list[float], index: int) -> float:
     truth = velocity_of(move, start, times[index])
     error = velocity_at(motion, index, move(start, times[index])) - truth
     return float(np.linalg.norm(error) / np.linalg.norm(truth))
@@ -103,7 +103,7 @@ def test_the_bean_that_it_becomes_tells_how_a_sphere_begins_to_bend() -> None:
     """To 0.12 of it; with fifty times the price on changes 0.18, with a twentieth 0.29."""
     seen = seen_of(bent, ball(), TIMES)
     motion = found(seen, TIMES)
-    alone = smooth_motion(seen[0].points, seen[0].normals, seen[0].speeds, spread_centers(seen[0].points))
+    alone = fit_displacement(seen[0].points, seen[0].normals, seen[0].speeds, farthest_points(seen[0].points))
     truth = velocity_of(bent, ball(), 0)
     assert np.linalg.norm(alone - truth) > 1.0 * np.linalg.norm(truth)  # nothing at that time alone tells
     assert relative_error(motion, bent, ball(), TIMES, 0) < 0.15
@@ -115,7 +115,7 @@ def test_errors_of_a_learned_field_make_few_bends_of_a_stretch() -> None:
     waves, phases = 5 * generator.normal(size=(3, 6)), generator.uniform(0, 2 * np.pi, 6)
     times = np.linspace(0, 0.6, 7).tolist()
     seen = [
-        Seen(one.points, one.normals, one.speeds + 0.06 * np.cos(one.normals @ waves + phases).sum(axis=1))
+        NormalSpeeds(one.points, one.normals, one.speeds + 0.06 * np.cos(one.normals @ waves + phases).sum(axis=1))
         for one in seen_of(stretched, ball(), times)
     ]
     motion = found(seen, times)
@@ -161,7 +161,7 @@ def test_motion_turns_shifts_and_scales_with_what_is_seen() -> None:
     seen = seen_of(bent, ball(), TIMES)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     turn *= np.sign(np.linalg.det(turn))
-    other = [Seen(3 * one.points @ turn.T + [1, 2, 3], one.normals @ turn.T, 3 * one.speeds) for one in seen]
+    other = [NormalSpeeds(3 * one.points @ turn.T + [1, 2, 3], one.normals @ turn.T, 3 * one.speeds) for one in seen]
     first, again = found(seen, TIMES), found(other, TIMES)
     for index in (0, 3):
         expected = 3 * velocity_at(first, index, seen[index].points) @ turn.T
@@ -174,7 +174,7 @@ def test_pace_does_not_matter() -> None:
     times = [time**2 for time in TIMES]  # the amount is the square root of the time
     seen = seen_of(bent, ball(), TIMES)
     paces = [1 / (2 * max(amount, 0.1)) for amount in TIMES]
-    eased = [Seen(one.points, one.normals, pace * one.speeds) for one, pace in zip(seen, paces, strict=True)]
+    eased = [NormalSpeeds(one.points, one.normals, pace * one.speeds) for one, pace in zip(seen, paces, strict=True)]
     quick = found(eased, times)
     points = seen[3].points
     difference = velocity_at(quick, 3, points) / paces[3] - velocity_at(slow, 3, points)
@@ -183,8 +183,8 @@ def test_pace_does_not_matter() -> None:
 
 def test_second_derivatives_are_those_of_the_functions() -> None:
     points = ball(50)
-    basis = Basis.of(points, points[spread_centers(points, 12)])
-    bends = basis.bends(points).reshape(6, 50, -1)
+    basis = MotionBasis.over(points, points[farthest_points(points, 12)])
+    bends = basis.second_derivatives(points).reshape(6, 50, -1)
     small, axes = 1e-4, np.eye(3)
     for row, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0)]):
         a, b = small * axes[i], small * axes[j]
@@ -196,14 +196,14 @@ def test_second_derivatives_are_those_of_the_functions() -> None:
 
 def test_bends_and_twists_need_no_force_and_the_conformal_motion_of_a_sphere_does() -> None:
     points = np.random.default_rng(0).normal(size=(50, 3))  # on an ellipsoid quadratic functions are not independent
-    basis = Basis.of(points, points[spread_centers(points, 12)])
+    basis = MotionBasis.over(points, points[farthest_points(points, 12)])
     x, y, z = ((points - basis.middle) / basis.radius).T
     zero = np.zeros_like(x)
 
     def force_of(motion: Points) -> Points:
         coefficients = np.zeros((22, 3))
         coefficients[:10] = np.linalg.lstsq(basis.values(points)[:, :10], motion, rcond=None)[0]
-        return (basis.forces(points) @ coefficients.T.ravel()).reshape(3, -1).T
+        return (basis.elastic_forces(points) @ coefficients.T.ravel()).reshape(3, -1).T
 
     for motion in ([x + 2 * y, z, x], [z * z / 2, zero, -x * z], [-z * y, z * x, zero]):
         assert np.abs(force_of(np.stack(motion, axis=1))).max() < 1e-8
@@ -213,8 +213,8 @@ def test_bends_and_twists_need_no_force_and_the_conformal_motion_of_a_sphere_doe
 
 def test_forces_and_turns_are_derivatives_of_the_functions() -> None:
     points = ball(50) * [1, 0.5, 0.7] + [0.3, 0, 0.1]
-    basis = Basis.of(points, points[spread_centers(points, 12)])
-    turns, forces = basis.turns(points).reshape(3, 3, -1), basis.forces(points).reshape(3, 50, 3, -1)
+    basis = MotionBasis.over(points, points[farthest_points(points, 12)])
+    turns, forces = basis.rotations(points).reshape(3, 3, -1), basis.elastic_forces(points).reshape(3, 50, 3, -1)
     step = 1e-4 * basis.radius
 
     def second(i: int, j: int) -> Points:
@@ -240,7 +240,7 @@ def test_samples_follow_the_surface_and_measure_its_speed() -> None:
     def field_at(time: float) -> Field:
         return Sphere(0.4 + 0.2 * time, center=[0.5 * time - 0.25, 0.0, 0.0])
 
-    motion = look_ahead(field_at, TIMES, 0.4 * ball() - [0.25, 0, 0])
+    motion = fit_flow(field_at, TIMES, 0.4 * ball() - [0.25, 0, 0])
     assert motion is not None
     start = 0.4 * ball()
     for index, time in enumerate(TIMES):
@@ -250,6 +250,6 @@ def test_samples_follow_the_surface_and_measure_its_speed() -> None:
 
 def test_one_time_or_no_surface_gives_no_motion() -> None:
     seen = seen_of(stretched, ball(), TIMES)
-    assert steady_motion(seen[:1], TIMES[:1]) is None
-    nothing = Seen(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
-    assert steady_motion([*seen[:-1], nothing], TIMES) is None
+    assert fit_flow_to_speeds(seen[:1], TIMES[:1]) is None
+    nothing = NormalSpeeds(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
+    assert fit_flow_to_speeds([*seen[:-1], nothing], TIMES) is None

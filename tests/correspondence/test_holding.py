@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdfnet.correspondence.advect import carry, settle, smallest_angles
-from sdfnet.correspondence.results import Stray
-from sdfnet.correspondence.track import TrackConfig, TrackedMorph, even_mesh, too_far, track_surface
+from sdfnet.correspondence.advect import advect, place_on_surface
+from sdfnet.correspondence.results import Deviation
+from sdfnet.correspondence.track import TrackConfig, TrackedMorph, describe_excess, extract_even_mesh, track_surface
 from sdfnet.fields.base import Field
 from sdfnet.fields.booleans import SmoothUnion, Union
 from sdfnet.fields.primitives import Sphere
 from sdfnet.fields.swept import Tube
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.quality import smallest_angles
 
 TIMES = np.linspace(0, 1, 13).tolist()
 
@@ -47,31 +48,31 @@ def turned_against_itself(mesh: Mesh) -> int:
 
 def test_fingers_that_touch_and_part_keep_one_well_shaped_mesh_and_it_is_said_where_it_is_off() -> None:
     morph = kept(touching_fingers)
-    assert [change.reason for change in morph.transitions.changes] == ["genus 0 to 1", "genus 1 to 0"]
+    assert [change.reason for change in morph.topology.events] == ["genus 0 to 1", "genus 1 to 0"]
     assert not morph.cuts
-    (piece,) = morph.pieces
+    (piece,) = morph.segments
     for frame in range(len(TIMES)):
         mesh = piece.mesh(frame)
         assert turned_against_itself(mesh) == 0
         assert (smallest_angles(mesh.vertices, mesh.faces) > 10).mean() > 0.99
-    assert morph.strays
-    touching = [change.frame for change in morph.transitions.changes]
-    for stray in morph.strays:
-        assert touching[0] < stray.frame <= touching[1] + 1
-        assert 0 < stray.vertices < 0.02 * len(piece.vertices[0])
-        assert 0 < stray.farthest < 0.03
+    assert morph.deviations
+    touching = [change.frame for change in morph.topology.events]
+    for deviation in morph.deviations:
+        assert touching[0] < deviation.frame <= touching[1] + 1
+        assert 0 < deviation.num_vertices < 0.02 * len(piece.vertices[0])
+        assert 0 < deviation.largest_distance < 0.03
     values = touching_fingers(TIMES[-1])(_points(piece.vertices[-1]))
     assert np.abs(values.numpy()).max() < 4e-4  # all have found it again
 
 
 def test_what_has_nowhere_to_go_moves_with_its_neighbours_not_to_another_part_of_the_surface() -> None:
-    start = settle(even_mesh(touching_fingers(0.0), resolution=40), touching_fingers(0.0))
+    start = place_on_surface(extract_even_mesh(touching_fingers(0.0), resolution=40), touching_fingers(0.0))
     carried = start
     for step in range(6):
-        carried, _ = carry(carried, touching_fingers, (TIMES[step], TIMES[step + 1]), keep=True)
-    assert carried.adrift.any()
+        carried, _ = advect(carried, touching_fingers, (TIMES[step], TIMES[step + 1]), keep=True)
+    assert carried.detached.any()
     path = np.linalg.norm(carried.vertices - start.vertices, axis=1)
-    assert path[carried.adrift].max() < 0.12  # the tips go 0.06
+    assert path[carried.detached].max() < 0.12  # the tips go 0.06
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,16 @@ def test_a_large_change_is_cut_all_the_same(field_at: object, reason: str) -> No
     assert len(morph.cuts) >= 1
     assert reason in morph.cuts[0].reason
     assert morph.cuts[0].topology
-    assert all(stray.farthest <= 0.03 and stray.bare <= 0.01 for stray in morph.strays)
+    assert all(
+        deviation.largest_distance <= 0.03 and deviation.uncovered_share <= 0.01 for deviation in morph.deviations
+    )
 
 
 def test_strays_beyond_a_bound_are_too_far() -> None:
-    assert too_far(Stray(3, 10, 0.005, 0.01, 0.0)) == ""
-    assert too_far(Stray(3, 10, 0.03, 0.01, 0.0)) == "3.0 % of the mesh has no surface to go to"
-    assert too_far(Stray(3, 10, 0.005, 0.04, 0.0)) == "a vertex without surface to go to is 0.040 off"
-    assert too_far(Stray(3, 0, 0.0, 0.0, 0.02)) == "2.0 % of the surface has no mesh near it"
+    assert describe_excess(Deviation(3, 10, 0.005, 0.01, 0.0)) == ""
+    assert describe_excess(Deviation(3, 10, 0.03, 0.01, 0.0)) == "3.0 % of the mesh has no surface to go to"
+    assert describe_excess(Deviation(3, 10, 0.005, 0.04, 0.0)) == "a vertex without surface to go to is 0.040 off"
+    assert describe_excess(Deviation(3, 0, 0.0, 0.0, 0.02)) == "2.0 % of the surface has no mesh near it"
 
 
 def _points(vertices: np.ndarray):  # type: ignore[no-untyped-def]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdfnet.correspondence.advect import fault, num_turned, settle
-from sdfnet.correspondence.track import even_mesh
-from sdfnet.correspondence.tracked_mesh import FAR
+from sdfnet.correspondence.advect import place_on_surface
+from sdfnet.correspondence.track import extract_even_mesh
+from sdfnet.correspondence.tracked_mesh import OFF_SURFACE
 from sdfnet.fields.primitives import Sphere
 from sdfnet.mesh.mesh import Mesh
 
 BALL = Sphere(0.6)
-EVEN = even_mesh(BALL, resolution=24)
+EVEN = extract_even_mesh(BALL, resolution=24)
 
 
 def spoilt(seed: int) -> tuple[Mesh, np.ndarray]:
@@ -35,11 +35,11 @@ def test_triangles_turned_over_are_turned_back_on_the_surface_and_the_rest_stays
     for seed in range(6):
         mesh, ring = spoilt(seed)
         num_spoilt += turned_in(mesh) > 0
-        settled = settle(mesh, BALL)
+        settled = place_on_surface(mesh, BALL)
         good = Mesh(settled.expanded(settled.vertices), mesh.faces)
-        assert turned_in(good) == num_turned(settled) == 0
-        assert np.abs(np.linalg.norm(good.vertices, axis=1) - 0.6).max() < FAR
-        assert not fault(settled)
+        assert turned_in(good) == settled.inverted.sum() == 0
+        assert np.abs(np.linalg.norm(good.vertices, axis=1) - 0.6).max() < OFF_SURFACE
+        assert not settled.fault()
         far = np.linalg.norm(mesh.vertices - mesh.vertices[ring].mean(axis=0), axis=1) > 6 * settled.edge_length
         assert np.abs(good.vertices - mesh.vertices)[far].max() < 1e-4
     assert num_spoilt >= 5
@@ -47,11 +47,11 @@ def test_triangles_turned_over_are_turned_back_on_the_surface_and_the_rest_stays
 
 def test_mending_is_the_same_each_time() -> None:
     mesh, _ = spoilt(0)
-    assert np.array_equal(settle(mesh, BALL).vertices, settle(mesh, BALL).vertices)
+    assert np.array_equal(place_on_surface(mesh, BALL).vertices, place_on_surface(mesh, BALL).vertices)
 
 
 def test_a_mesh_with_a_triangle_turned_over_is_at_fault_unless_that_is_tolerated() -> None:
-    settled = settle(EVEN, BALL)
+    settled = place_on_surface(EVEN, BALL)
     settled.normals[:] *= -1  # against which all triangles are turned over
-    assert fault(settled) == f"{len(EVEN.faces)} triangles turn over"
-    assert not fault(settled, tolerated=len(EVEN.faces))
+    assert settled.fault() == f"{len(EVEN.faces)} triangles turn over"
+    assert not settled.fault(max_inverted=len(EVEN.faces))

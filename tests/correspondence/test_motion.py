@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sdfnet.correspondence.flow import smooth_motion, spread_centers
+from sdfnet.correspondence.flow import farthest_points, fit_displacement
 
 Points = NDArray[np.float64]
 
@@ -42,14 +42,14 @@ def bend(p: Points) -> Points:
 def test_the_motion_found_agrees_with_the_normal_motion(motion: Callable[[Points], Points]) -> None:
     points, normals = ellipsoid()
     along = (0.05 * motion(points) * normals).sum(axis=1)
-    found = smooth_motion(points, normals, along, spread_centers(points))
+    found = fit_displacement(points, normals, along, farthest_points(points))
     assert np.abs((found * normals).sum(axis=1) - along).max() < 0.03 * np.abs(along).max()
 
 
 def test_a_stretch_is_found_from_its_part_along_the_normals() -> None:
     points, normals = ellipsoid()
     truth = 0.05 * stretch(points)
-    found = smooth_motion(points, normals, (truth * normals).sum(axis=1), spread_centers(points))
+    found = fit_displacement(points, normals, (truth * normals).sum(axis=1), farthest_points(points))
     assert np.linalg.norm(found - truth, axis=1).mean() < 0.01 * np.linalg.norm(truth, axis=1).mean()
 
 
@@ -57,7 +57,7 @@ def test_a_sphere_that_only_turns_stays_where_it_is() -> None:
     points, _ = ellipsoid()
     points = points - points.mean(axis=0)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    found = smooth_motion(points, points, np.zeros(len(points)), spread_centers(points))
+    found = fit_displacement(points, points, np.zeros(len(points)), farthest_points(points))
     assert np.abs(found).max() < 1e-9
 
 
@@ -65,16 +65,16 @@ def test_a_sphere_that_only_turns_stays_where_it_is() -> None:
 def test_what_is_found_does_not_depend_on_the_axes(motion: Callable[[Points], Points]) -> None:
     points, normals = ellipsoid()
     distances = (0.05 * motion(points) * normals).sum(axis=1)
-    centers = spread_centers(points)
+    centers = farthest_points(points)
     rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
-    found = smooth_motion(points, normals, distances, centers)
-    turned = smooth_motion(points @ rotation.T, normals @ rotation.T, distances, centers)
+    found = fit_displacement(points, normals, distances, centers)
+    turned = fit_displacement(points @ rotation.T, normals @ rotation.T, distances, centers)
     assert np.abs(turned - found @ rotation.T).max() < 1e-6
 
 
 def test_centers_are_spread_and_never_twice_the_same() -> None:
     points, _ = ellipsoid()
-    centers = spread_centers(points, 50)
+    centers = farthest_points(points, 50)
     assert len(np.unique(centers)) == 50
     apart = np.linalg.norm(points[centers][:, None] - points[centers], axis=2)
     nearest = np.where(apart > 0, apart, np.inf).min(axis=1)

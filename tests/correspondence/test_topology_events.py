@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from sdfnet.correspondence import track as tracking
 from sdfnet.correspondence.lattice_topology import LevelTopology, level_topology
-from sdfnet.correspondence.narrow_band import sample
-from sdfnet.correspondence.topology_events import Change, find_changes
+from sdfnet.correspondence.narrow_band import sample_field
+from sdfnet.correspondence.topology_events import TopologyEvent, find_topology_events
 from sdfnet.correspondence.track import TrackConfig, track_surface
 from sdfnet.extraction.marching_cubes import march
 from sdfnet.fields.base import Field
@@ -43,8 +43,8 @@ def ball_and_crumb(time: float) -> Field:
 
 
 def test_a_ball_parts_in_two_within_a_sub_step_of_the_true_time() -> None:
-    found = find_changes(parting_balls, TIMES, resolution=48)
-    (change,) = found.changes
+    found = find_topology_events(parting_balls, TIMES, resolution=48)
+    (change,) = found.events
     assert (change.before, change.after) == (LevelTopology(1, 0, 0), LevelTopology(2, 0, 0))
     assert change.frame == 5
     assert change.time - STEP <= 0.53 <= change.until + STEP
@@ -53,29 +53,29 @@ def test_a_ball_parts_in_two_within_a_sub_step_of_the_true_time() -> None:
 
 
 def test_a_torus_closes_its_hole_within_a_sub_step_of_the_true_time() -> None:
-    (change,) = find_changes(closing_torus, TIMES, resolution=48).changes
+    (change,) = find_topology_events(closing_torus, TIMES, resolution=48).events
     assert change.reason == "genus 1 to 0"
     assert change.time - STEP <= 0.64 <= change.until + STEP
 
 
 def test_small_loose_pieces_are_passed_over_until_they_are_large() -> None:
-    found = find_changes(ball_and_crumb, TIMES, resolution=64, smallest=5e-4)
-    (change,) = found.changes
+    found = find_topology_events(ball_and_crumb, TIMES, resolution=64, min_share=5e-4)
+    (change,) = found.events
     radius = 0.6 * (5e-4) ** (1 / 3)  # 0.0476 at time 0.83
     assert change.reason == "components 1 to 2"
     assert abs(change.time - (0.2 + 0.8 * radius / 0.06)) < 0.1  # a radius of one spacing is measured to a tenth
-    assert found.loose[7].count == 1
-    assert 0 < found.loose[7].share < 5e-4
-    assert found.loose[-1].count == 0
-    unbounded = find_changes(ball_and_crumb, TIMES, resolution=64, smallest=0)
-    assert unbounded.changes[0].time < 0.6
+    assert found.ignored[7].count == 1
+    assert 0 < found.ignored[7].share < 5e-4
+    assert found.ignored[-1].count == 0
+    unbounded = find_topology_events(ball_and_crumb, TIMES, resolution=64, min_share=0)
+    assert unbounded.events[0].time < 0.6
 
 
 def test_a_turning_box_changes_nothing() -> None:
     def turning(time: float) -> Field:
         return Transformed(Box([0.6, 0.05, 0.4]), rotation=rotation_about([1, 2, 3], 90 * time))
 
-    assert find_changes(turning, TIMES, resolution=48).changes == ()
+    assert find_topology_events(turning, TIMES, resolution=48).events == ()
 
 
 def test_a_gap_that_the_lattice_meets_only_later_is_no_change() -> None:
@@ -88,11 +88,11 @@ def test_a_gap_that_the_lattice_meets_only_later_is_no_change() -> None:
 
     places = np.indices(lattice.shape).reshape(3, -1).T
     shown = [
-        level_topology(sample(drifting(time), lattice, places).reshape(lattice.shape), smallest=0)
+        level_topology(sample_field(drifting(time), lattice, places).reshape(lattice.shape), min_share=0)
         for time in (0.0, 1.0)
     ]
     assert [topology.components for topology, _ in shown] == [1, 2]
-    assert find_changes(drifting, TIMES, resolution=24).changes == ()
+    assert find_topology_events(drifting, TIMES, resolution=24).events == ()
 
 
 @pytest.mark.parametrize("way", [2.0, 6.0])
@@ -104,7 +104,7 @@ def test_a_gap_that_sweeps_over_the_lattice_is_no_change(way: float) -> None:
         sides = (way * time + side * (0.35 + 0.3 / spacing) for side in (-1, 1))
         return Union(*(Box([0.3, 0.41, 0.37], center=[spacing * side, 0, 0]) for side in sides))
 
-    assert find_changes(sweeping, TIMES, resolution=24).changes == ()
+    assert find_topology_events(sweeping, TIMES, resolution=24).events == ()
 
 
 def slender_ring(gap: float) -> Field:
@@ -114,16 +114,16 @@ def slender_ring(gap: float) -> Field:
 
 
 def test_a_handle_thinner_than_a_spacing_is_seen_to_break() -> None:
-    found = find_changes(lambda time: slender_ring((time - 0.53) / 2), TIMES, resolution=28)
-    (change,) = found.changes
+    found = find_topology_events(lambda time: slender_ring((time - 0.53) / 2), TIMES, resolution=28)
+    (change,) = found.events
     assert change.reason == "genus 1 to 0"
     assert change.time - STEP <= 0.53 <= change.until + STEP
     assert [topology.genus for topology in found.topologies] == [1] * 6 + [0] * 5
 
 
 def test_a_thin_handle_that_breaks_and_joins_between_two_frames_is_seen() -> None:
-    found = find_changes(lambda time: slender_ring(0.04 - 1.6 * abs(time - 0.55)), TIMES, resolution=28)
-    opened, closed = found.changes
+    found = find_topology_events(lambda time: slender_ring(0.04 - 1.6 * abs(time - 0.55)), TIMES, resolution=28)
+    opened, closed = found.events
     assert (opened.frame, closed.frame) == (5, 5)
     assert (opened.reason, closed.reason) == ("genus 1 to 0", "genus 0 to 1")
     assert opened.time - STEP <= 0.525 <= opened.until + STEP
@@ -133,17 +133,17 @@ def test_a_thin_handle_that_breaks_and_joins_between_two_frames_is_seen() -> Non
 
 def test_a_tracked_sequence_is_cut_at_the_change_and_says_why() -> None:
     morph = track_surface(parting_balls, TIMES, config=TrackConfig(resolution=40))
-    assert [(piece.first_frame, piece.last_frame) for piece in morph.pieces] == [(0, 5), (6, 10)]
+    assert [(piece.first_frame, piece.last_frame) for piece in morph.segments] == [(0, 5), (6, 10)]
     (cut,) = morph.cuts
     assert (cut.frame, cut.reason, cut.topology) == (5, "components 1 to 2", True)
     assert [components_and_genus(morph.mesh(frame)).num_components for frame in (0, 5, 6, 10)] == [1, 1, 2, 2]
-    assert [morph.piece_at(frame) for frame in (0, 5, 6, 10)] == [0, 0, 1, 1]
+    assert [morph.segment_at(frame) for frame in (0, 5, 6, 10)] == [0, 0, 1, 1]
 
 
 def test_frame_by_frame_meshes_on_request() -> None:
     config = TrackConfig(resolution=32, on_change="frames")
     morph = track_surface(parting_balls, TIMES, config=config)
-    assert len(morph.pieces) == len(TIMES)
+    assert len(morph.segments) == len(TIMES)
     assert len(morph.cuts) == 1
     assert components_and_genus(morph.mesh(10)).num_components == 2
 
@@ -154,7 +154,7 @@ def test_topology_on_a_lattice_is_that_of_the_mesh(seed: int) -> None:
     values = ndimage.gaussian_filter(random.normal(size=(24, 20, 28)), 1.8).astype(np.float32)
     values = values / values.std() + 0.4
     values[[0, -1]] = values[:, [0, -1]] = values[:, :, [0, -1]] = 1
-    found, _ = level_topology(values, smallest=0)
+    found, _ = level_topology(values, min_share=0)
     mesh = march(values, spacing=1.0)
     topology = components_and_genus(Mesh(mesh.vertices, mesh.faces))
     assert topology.num_components > 1
@@ -164,15 +164,15 @@ def test_topology_on_a_lattice_is_that_of_the_mesh(seed: int) -> None:
 
 def test_a_mesh_that_begins_before_the_lattice_shows_a_change_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two changes of the field: after frame 1, which the lattice shows after frame 6 only, and after frame 5."""
-    whole = find_changes(lambda time: Sphere(0.5 + 0.1 * time), TIMES, resolution=24)
+    whole = find_topology_events(lambda time: Sphere(0.5 + 0.1 * time), TIMES, resolution=24)
     one, two = LevelTopology(1, 0, 0), LevelTopology(2, 0, 0)
-    late = Change(1, 0.15, 0.1625, one, two, seen=6)
-    soon = Change(5, 0.55, 0.5625, two, one, seen=5)
+    late = TopologyEvent(1, 0.15, 0.1625, one, two, seen_frame=6)
+    soon = TopologyEvent(5, 0.55, 0.5625, two, one, seen_frame=5)
     cases = [((late, soon), one, [1, 5, 6]), ((soon,), one, [5]), ((late,), one, [1, 6])]
     cases += [((late,), two, [1])]  # the lattice still has two where the mesh has one: it began with what is there
     for changes, counted, expected in cases:
         found = dataclasses.replace(whole, changes=changes, topologies=(counted,) * len(TIMES))
-        monkeypatch.setattr(tracking, "find_changes", lambda *rest, found=found, **options: found)
+        monkeypatch.setattr(tracking, "find_topology_events", lambda *rest, found=found, **options: found)
         morph = track_surface(lambda time: Sphere(0.5 + 0.1 * time), TIMES, config=TrackConfig(resolution=24))
         assert [cut.frame for cut in morph.cuts] == expected
         assert all(TIMES[cut.frame] <= cut.time < TIMES[cut.frame + 1] for cut in morph.cuts)

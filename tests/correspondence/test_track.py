@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from sdfnet.correspondence import track as tracking
-from sdfnet.correspondence.advect import carry, fault
-from sdfnet.correspondence.track import OnChange, TrackConfig, TrackedMorph, even_mesh, track_surface
-from sdfnet.correspondence.tracked_mesh import Carried
+from sdfnet.correspondence.advect import advect
+from sdfnet.correspondence.results import OnTopologyEvent, TrackConfig, TrackedMorph
+from sdfnet.correspondence.track import extract_even_mesh, track_surface
+from sdfnet.correspondence.tracked_mesh import TrackedMesh
 from sdfnet.fields.base import Field, evaluate
 from sdfnet.fields.booleans import Union
 from sdfnet.fields.primitives import Box, Sphere
@@ -43,9 +44,9 @@ def worst_distance(morph: TrackedMorph, field_at: object) -> float:
 
 def test_a_moving_and_growing_ball_carries_each_vertex_where_the_motion_takes_it() -> None:
     morph = track_surface(moving_ball, TIMES, config=CONFIG)
-    assert len(morph.pieces) == 1
+    assert len(morph.segments) == 1
     assert not morph.cuts
-    (piece,) = morph.pieces
+    (piece,) = morph.segments
     start = piece.vertices[0] - [-0.25, 0, 0]
     for time, vertices in zip(TIMES, piece.vertices, strict=True):
         expected = start * (0.4 + 0.2 * time) / 0.4 + [0.5 * time - 0.25, 0.1 * time, 0]
@@ -59,7 +60,7 @@ def test_a_turning_box_is_not_cut_and_turns_its_vertices() -> None:
     morph = track_surface(turning_box, TIMES, config=CONFIG)
     assert not morph.cuts
     assert worst_distance(morph, turning_box) < 1e-4
-    (piece,) = morph.pieces
+    (piece,) = morph.segments
     expected = piece.vertices[0] @ rotation_about([0, 0, 1], 40).T
     assert np.linalg.norm(piece.vertices[-1] - expected, axis=1).mean() < 0.01
     nearest = np.linalg.norm(piece.vertices[0] - expected, axis=1).mean()
@@ -83,7 +84,7 @@ class BentBall(Field):
 
 def test_a_sphere_that_bends_takes_its_vertices_along() -> None:
     """The first surface cannot tell a bend from a pinch; by it alone the error would be 0.44 of the nearest point's."""
-    (piece,) = track_surface(BentBall, TIMES, config=TrackConfig(resolution=20)).pieces
+    (piece,) = track_surface(BentBall, TIMES, config=TrackConfig(resolution=20)).segments
     x, y, z = piece.vertices[0].T
     expected = np.stack([1 - (1 - x) * np.cos(z), y, (1 - x) * np.sin(z)], axis=1)
     nearest = MeshDistance(piece.mesh(8)).unsigned(piece.vertices[0]).closest_points
@@ -92,19 +93,19 @@ def test_a_sphere_that_bends_takes_its_vertices_along() -> None:
 
 
 def test_vertices_of_a_given_mesh_keep_their_order_and_their_seams() -> None:
-    even = even_mesh(moving_ball(0), resolution=24)
+    even = extract_even_mesh(moving_ball(0), resolution=24)
     seam = Mesh(np.concatenate([even.vertices, even.vertices[even.faces[0]]]), even.faces)
     faces = seam.faces.copy()
     faces[0] = len(even.vertices) + np.arange(3)
     morph = track_surface(moving_ball, TIMES, Mesh(seam.vertices, faces), config=CONFIG)
-    (piece,) = morph.pieces
+    (piece,) = morph.segments
     assert np.array_equal(piece.faces, faces)
     assert np.abs(piece.vertices[0] - seam.vertices).max() < 1e-4
     assert np.array_equal(piece.vertices[-1, even.faces[0]], piece.vertices[-1, -3:])
 
 
 def test_even_meshes_have_even_triangles_on_the_surface() -> None:
-    mesh = even_mesh(turning_box(0), resolution=48)
+    mesh = extract_even_mesh(turning_box(0), resolution=48)
     assert components_and_genus(mesh).genus == 0
     assert distances(turning_box(0), mesh.vertices).max() < 1e-3
     areas = mesh.face_areas
@@ -116,11 +117,11 @@ def with_a_thin_finger(time: float) -> Field:
 
 
 @pytest.mark.parametrize("on_change", ["cut", "keep"])
-def test_a_finger_that_only_a_finer_lattice_sees_is_there_from_the_start(on_change: OnChange) -> None:
-    coarse = even_mesh(with_a_thin_finger(0), resolution=28, edge_length=0.75)
+def test_a_finger_that_only_a_finer_lattice_sees_is_there_from_the_start(on_change: OnTopologyEvent) -> None:
+    coarse = extract_even_mesh(with_a_thin_finger(0), resolution=28, edge_length=0.75)
     assert coarse.vertices[:, 2].max() < 0.6
     morph = track_surface(with_a_thin_finger, TIMES, config=TrackConfig(resolution=28, on_change=on_change))
-    assert len(morph.pieces) == 1
+    assert len(morph.segments) == 1
     assert morph.mesh(0).vertices[:, 2].max() > 0.63
     assert morph.mesh(8).vertices[:, 2].max() > 0.65
     assert worst_distance(morph, with_a_thin_finger) < 1e-3
@@ -130,21 +131,23 @@ def test_a_frame_that_comes_out_unsound_is_tried_again_in_shorter_steps(monkeypa
     tried: list[tuple[float, int]] = []
     asked: list[float] = []
 
-    def carried(*arguments: Any, finer: int, **options: Any) -> tuple[Carried, float]:
-        tried.append((arguments[2][0], finer))
-        return carry(*arguments, finer=finer, **options)
+    def noted_advect(*arguments: Any, refinement: int, **options: Any) -> tuple[TrackedMesh, float]:
+        tried.append((arguments[2][0], refinement))
+        return advect(*arguments, refinement=refinement, **options)
 
-    def unsound(*arguments: Any, **options: Any) -> str:
-        return "unsound" if tried and tried[-1] == (TIMES[2], 1) else fault(*arguments, **options)
+    fault = TrackedMesh.fault
+
+    def unsound(mesh: TrackedMesh, **options: Any) -> str:
+        return "unsound" if tried and tried[-1] == (TIMES[2], 1) else fault(mesh, **options)
 
     def noted(time: float) -> Field:
         asked.append(time)
         return moving_ball(time)
 
-    monkeypatch.setattr(tracking, "carry", carried)
-    monkeypatch.setattr(tracking, "fault", unsound)
+    monkeypatch.setattr(tracking, "advect", noted_advect)
+    monkeypatch.setattr(TrackedMesh, "fault", unsound)
     morph = track_surface(noted, TIMES[:5], config=CONFIG)
-    assert len(morph.pieces) == 1
+    assert len(morph.segments) == 1
     assert [finer for time, finer in tried if time == TIMES[2]] == [1, 3]
     assert [finer for time, finer in tried if time != TIMES[2]] == [1] * 3
     third = TIMES[2] + (TIMES[3] - TIMES[2]) / 3
@@ -157,11 +160,11 @@ def test_times_must_increase() -> None:
 
 
 def test_a_mesh_of_something_else_is_refused() -> None:
-    far = even_mesh(Sphere(0.9), resolution=24)
+    far = extract_even_mesh(Sphere(0.9), resolution=24)
     with pytest.raises(ValueError, match="must lie on the surface at the first time, but the field is up to 0"):
         track_surface(moving_ball, TIMES, far)
 
 
 def test_two_runs_agree_to_the_bit() -> None:
     first, again = (track_surface(moving_ball, TIMES[:3], config=CONFIG) for _ in range(2))
-    assert np.array_equal(first.pieces[0].vertices, again.pieces[0].vertices)
+    assert np.array_equal(first.segments[0].vertices, again.segments[0].vertices)
