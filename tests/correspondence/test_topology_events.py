@@ -171,7 +171,7 @@ def test_a_mesh_that_begins_before_the_lattice_shows_a_change_ends_there(monkeyp
     cases = [((late, soon), one, [1, 5, 6]), ((soon,), one, [5]), ((late,), one, [1, 6])]
     cases += [((late,), two, [1])]  # the lattice still has two where the mesh has one: it began with what is there
     for changes, counted, expected in cases:
-        found = dataclasses.replace(whole, changes=changes, topologies=(counted,) * len(TIMES))
+        found = dataclasses.replace(whole, events=changes, topologies=(counted,) * len(TIMES))
         monkeypatch.setattr(tracking, "find_topology_events", lambda *rest, found=found, **options: found)
         morph = track_surface(lambda time: Sphere(0.5 + 0.1 * time), TIMES, config=TrackConfig(resolution=24))
         assert [cut.frame for cut in morph.cuts] == expected
