@@ -16,17 +16,17 @@ def _example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_runs import learn_run
 
     from sdfnet.fields import Sphere
-    from sdfnet.geometry.similarity import Similarity
     from sdfnet.runs import RunShape
+    from sdfnet.solids.source_shape import folder_similarities, load_shape
 
     folder = tmp_path_factory.mktemp("examples")
     (folder / "chairs").mkdir()
     for path in sorted((ROOT / "meshes").glob("chair_0[0-3].obj")):
         shutil.copy(path, folder / "chairs")
-    shapes = [
-        RunShape(name, Similarity([0.0, 50.0, 0.0], 0.02), f"chairs/{name}.obj", content_hash="", closed=True)
-        for name in ("chair_00", "chair_01")
-    ]
+    shapes = []
+    for name in ("chair_00", "chair_01"):
+        (similarity,) = folder_similarities([load_shape(folder / "chairs" / f"{name}.obj", name=name)])
+        shapes.append(RunShape(name, similarity, f"chairs/{name}.obj", content_hash="", closed=True))
     learn_run(folder / "runs" / "chairs", shapes, [Sphere(0.6), Sphere(0.7)])
     return folder
 

@@ -16,6 +16,12 @@ def test_every_promised_name_loads(name):
     assert name in dir(sdfnet)
 
 
+@pytest.mark.parametrize("name", [name for name in sdfnet.__all__ if name != "__version__"])
+def test_every_promised_name_has_a_running_example(name):
+    assert ">>> " in (getattr(sdfnet, name).__doc__ or "")
+    assert "+SKIP" not in getattr(sdfnet, name).__doc__
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(AttributeError, match="no attribute 'laod_run'"):
         _ = sdfnet.laod_run

@@ -128,6 +128,12 @@ def evaluate_run(
     ------
     ValueError
         An unknown shape; a folder that is not there. What is wrong with a single shape goes into its line instead.
+
+    >>> from sdfnet.runs import load_run
+    >>> config = EvaluationConfig(resolution=16, num_points=1000, num_volume_points=1000)
+    >>> report = evaluate_run(load_run("runs/chairs"), shapes="chair_00", config=config)
+    >>> report.shapes[0].name, report.failed
+    ('chair_00', ())
     """
     config = config or EvaluationConfig()
     names = select_shapes(run.names, shapes)

@@ -29,6 +29,13 @@ class Field(abc.ABC):
     bounds : Bounds
         Contains the zero set; may be infinite. Same frame as the points.
     accuracy : Accuracy
+
+    >>> from sdfnet.fields import Intersection, Sphere
+    >>> lens = Intersection(Sphere(1.0), Sphere(1.0, center=[1.0, 0.0, 0.0]))
+    >>> lens(torch.tensor([[0.5, 0.0, 0.0], [2.0, 0.0, 0.0]])).tolist()
+    [-0.5, 1.0]
+    >>> lens.accuracy
+    'bound'
     """
 
     bounds: Bounds
@@ -72,6 +79,10 @@ def evaluate(
     Returns
     -------
     (...) of the same dtype and device.
+
+    >>> from sdfnet.fields import Sphere
+    >>> evaluate(Sphere(1.0), torch.tensor([[3.0, 0.0, 0.0]]))
+    tensor([2.])
     """
     check_points(points)
     if chunk_size < 1:

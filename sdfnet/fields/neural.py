@@ -15,6 +15,12 @@ class NeuralField(Field):
 
     What depends on the code alone is computed once, here. The decoder is put into evaluation mode. Values are
     approximate: their sign and zero set are meant.
+
+    >>> import sdfnet
+    >>> run = sdfnet.load_run("runs/chairs")
+    >>> between = NeuralField(run.decoder, 0.5 * run.latent("chair_00") + 0.5 * run.latent("chair_01"))
+    >>> bool(between(torch.zeros(1, 3)) < 0)
+    True
     """
 
     accuracy: Accuracy = "approximate"

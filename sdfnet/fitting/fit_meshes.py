@@ -79,8 +79,11 @@ def fit_meshes(
     ValueError
         `out` holds a fit with another run or other options, something damaged, or is the run itself.
 
-    >>> run = load_run("runs/chairs")  # doctest: +SKIP
-    >>> fit_meshes(run, {"new": Path("new.obj")}, "fitted").run.field("new")  # doctest: +SKIP
+    >>> from sdfnet.runs import load_run
+    >>> config = MeshFitConfig(steps=5, num_samples=2000, resolution=16)
+    >>> done = fit_meshes(load_run("runs/chairs"), {"new": Path("chairs/chair_02.obj")}, "fitted", config=config)
+    >>> done.run.names
+    ('chair_00', 'chair_01', 'new')
     """
     config = config or MeshFitConfig()
     kind = observation_kind(config.kind)

@@ -161,6 +161,12 @@ def make_morph(
     ValueError
         Unknown shapes or fewer than two; fewer frames than shapes; a folder that cannot be written to or holds another
         morph; a frame without a surface (the message says which; finished frames stay).
+
+    >>> from sdfnet.runs import load_run
+    >>> config = MorphConfig(frames=3, resolution=16, format=("obj",), width=64, height=48)
+    >>> result = make_morph(load_run("runs/chairs"), ["chair_00", "chair_01"], "morph", config=config)
+    >>> [path.name for path in result.meshes]
+    ['frame_0000.obj', 'frame_0001.obj', 'frame_0002.obj']
     """
     config = config or MorphConfig()
     run, keys = add_mixes(run, shapes)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdfnet.mesh.io.read import select_shapes as select_shapes
-    from sdfnet.runs.checkpoint import load_tensors as load_tensors
-    from sdfnet.runs.checkpoint import save_tensors as save_tensors
     from sdfnet.runs.document import FORMAT_VERSION as FORMAT_VERSION
     from sdfnet.runs.document import METRICS_FILE as METRICS_FILE
     from sdfnet.runs.document import MODEL_FILE as MODEL_FILE
@@ -31,7 +29,9 @@ if TYPE_CHECKING:
     from sdfnet.runs.extract import extract_shape as extract_shape
     from sdfnet.runs.run import Run as Run
     from sdfnet.runs.run import load_run as load_run
+    from sdfnet.runs.run import load_tensors as load_tensors
     from sdfnet.runs.run import save_model as save_model
+    from sdfnet.runs.run import save_tensors as save_tensors
 
 _HOMES = {
     "ComponentCounts": "sdfnet.runs.extract",
@@ -52,10 +52,10 @@ _HOMES = {
     "load_document": "sdfnet.runs.document",
     "load_model_header": "sdfnet.runs.document",
     "load_run": "sdfnet.runs.run",
-    "load_tensors": "sdfnet.runs.checkpoint",
+    "load_tensors": "sdfnet.runs.run",
     "save_document": "sdfnet.runs.document",
     "save_model": "sdfnet.runs.run",
-    "save_tensors": "sdfnet.runs.checkpoint",
+    "save_tensors": "sdfnet.runs.run",
     "select_shapes": "sdfnet.mesh.io.read",
 }
 

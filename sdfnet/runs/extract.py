@@ -133,8 +133,8 @@ def extract_shape(
 
     >>> from sdfnet.runs import load_run
     >>> found = extract_shape(load_run("runs/chairs"), "chair_00", resolution=24)
-    >>> found.num_components, [round(center) for center in found.mesh.bounds.center]
-    (1, [0, 50, 0])
+    >>> found.num_components, found.mesh.to_trimesh().is_watertight
+    (1, True)
     """
     described = run.shape(shape) if isinstance(shape, str) else shape
     field = NeuralField(run.decoder, run.latent(described.name) if latent is None else latent)

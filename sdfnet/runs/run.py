@@ -5,20 +5,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sdfnet.decoders import Decoder, build_decoder, decoder_config
 from sdfnet.fields.neural import NeuralField
+from sdfnet.files import atomic_path
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import select_shapes
-from sdfnet.runs.checkpoint import load_tensors, save_tensors
-from sdfnet.runs.document import FORMAT_VERSION, MODEL_FILE, RUN_FILE, RunShape, load_document
+from sdfnet.runs.document import FORMAT_VERSION, METADATA_KEY, MODEL_FILE, RUN_FILE, RunShape, load_document
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,12 @@ class Run:
         One code per shape, in the order of `shapes`.
     step : int
         Training steps behind the weights.
+
+    >>> run = load_run("runs/chairs")
+    >>> run.names
+    ('chair_00', 'chair_01')
+    >>> bool(run.field("chair_00")(torch.zeros(1, 3)) < 0)
+    True
     """
 
     directory: Path
@@ -91,6 +100,10 @@ def load_run(directory: str | Path, *, device: str | torch.device = "cpu") -> Ru
     ------
     ValueError
         No run there, another format version, or damaged or mismatching weights; one line that names the file.
+
+    >>> run = load_run("runs/chairs")
+    >>> len(run.shapes), run.latents.shape
+    (2, torch.Size([2, 2]))
     """
     directory = Path(directory)
     document, shapes = load_document(directory)
@@ -114,3 +127,31 @@ def load_run(directory: str | Path, *, device: str | torch.device = "cpu") -> Ru
     decoder.load_state_dict(state)
     decoder.to(device).eval().requires_grad_(False)
     return Run(directory, document, decoder, latents, shapes, int(metadata.get("step", "0")))
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
+    """Write `tensors` (moved to the CPU, made contiguous, none sharing memory) and `metadata` to `path` atomically."""
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
+
+
+def load_tensors(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the metadata of a file that `save_tensors` wrote.
+
+    Raises
+    ------
+    ValueError
+        The file is missing, truncated or not a safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; is the run complete?")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as reader:
+            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 (not a mapping)
+            return tensors, json.loads((reader.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged or not a safetensors file ({error}). Restore it from a copy or train again."
+        ) from error

@@ -143,6 +143,11 @@ def prepare_samples(
     ValueError
         No meshes, or none that can be used; unknown shapes; a store with other settings (the message says which);
         a disk that is full or cannot be written to. Interrupted or not, finished shapes are kept.
+
+    >>> config = SamplerConfig(num_samples=1000, num_surface=100, num_heldout=100)
+    >>> done = prepare_samples("chairs", "samples", config=config, shapes="chair_0[01]", num_workers=1, progress=False)
+    >>> done.names, done.store.num_samples
+    (('chair_00', 'chair_01'), 1000)
     """
     if normalize not in get_args(Normalize):
         raise ValueError(f"normalize must be one of {', '.join(get_args(Normalize))}, got {normalize!r}")

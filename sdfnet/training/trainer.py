@@ -129,6 +129,13 @@ def train(
         than strata, or fewer shapes, in all or per step, than processes; both `budget` and `steps`.
     TrainingInterrupted
         Ctrl-C; everything is saved.
+
+    >>> from sdfnet.sampling import SamplerConfig, prepare_samples
+    >>> sampler = SamplerConfig(num_samples=1000, num_surface=100, num_heldout=100)
+    >>> done = prepare_samples("chairs", "few", config=sampler, shapes="chair_00", num_workers=1, progress=False)
+    >>> config = TrainingConfig(batch_points=64, evaluations=1, previews=0)
+    >>> train("runs/few", done.store, steps=2, config=config, progress=False).step
+    2
     """
     store = store if isinstance(store, SampleStore) else SampleStore(store)
     decoder, config = decoder or VolumeConfig(), with_length(config or TrainingConfig(), budget=budget, steps=steps)

@@ -42,7 +42,7 @@ def check_thickness(thickness: float | None) -> None:
         raise ValueError(f"thickness must be above 0 or null, got {thickness}")
 
 
-def check(command: CheckCommand) -> None:
+def run_check(command: CheckCommand) -> None:
     """Print the report, and write it where `out` says."""
     reports = check_folder(
         command.meshes, shapes=command.shapes, thickness=command.thickness, out=command.out, progress=True
@@ -57,7 +57,7 @@ def check(command: CheckCommand) -> None:
 COMMAND = Command(
     name="check",
     config=CheckCommand,
-    run=check,
+    run=run_check,
     output_key="out",
     examples=("sdfnet check meshes=scans", "sdfnet check meshes=scans out=report 'shapes=[bone_*,skull]'"),
 )

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdfnet.cli.commands.evaluate import EvaluateCommand, evaluate
-from sdfnet.cli.commands.extract import ExtractCommand, extract
-from sdfnet.cli.commands.morph import MorphCommand, morph
-from sdfnet.cli.commands.render import RenderCommand, render
+from sdfnet.cli.commands.evaluate import EvaluateCommand, run_evaluate
+from sdfnet.cli.commands.extract import ExtractCommand, run_extract
+from sdfnet.cli.commands.morph import MorphCommand, run_morph
+from sdfnet.cli.commands.render import RenderCommand, run_render
 from sdfnet.cli.commands.sample import SamplingKeys
-from sdfnet.cli.commands.train import TrainCommand, train
+from sdfnet.cli.commands.train import TrainCommand, run_train
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.conf import meshes_folder
 from sdfnet.cli.hydra_app.devices import check_device_name
@@ -69,7 +69,7 @@ class DemoCommand:
             raise ValueError(f"frames must be {_NUM_KEYS} or more, got {self.frames}")
 
 
-def demo(config: DemoCommand) -> None:
+def run_demo(config: DemoCommand) -> None:
     """Sample, train, extract, morph, render and evaluate; end with where everything is."""
     began = time.monotonic()
     out = ensure_folder(config.out)
@@ -81,22 +81,22 @@ def demo(config: DemoCommand) -> None:
         budget=config.budget,
         sampling=SamplingKeys(shapes=config.shapes, seed=config.seed),
     )
-    _step("train", train, training, f"meshes={meshes_folder()} run={run} budget={config.budget}")
+    _step("train", run_train, training, f"meshes={meshes_folder()} run={run} budget={config.budget}")
     keys = _alike(load_run(run), _NUM_KEYS)
     shared: dict[str, Any] = {"run": run, "device": config.device}
     extraction = ExtractConfig(resolution=config.resolution)
     extract_command = ExtractCommand(**shared, out=out / "meshes", extraction=extraction)
-    _step("extract", extract, extract_command, f"run={run} out={out / 'meshes'}")
+    _step("extract", run_extract, extract_command, f"run={run} out={out / 'meshes'}")
     _morph(out, run, keys, config)
     _step(
         "render",
-        render,
+        run_render,
         RenderCommand(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
         f"meshes={out / 'meshes'} out={out / 'pictures'} width=320 height=320",
     )
     evaluation = EvaluationConfig(resolution=config.resolution)
     evaluate_command = EvaluateCommand(**shared, out=out / "evaluation", evaluation=evaluation)
-    _step("evaluate", evaluate, evaluate_command, f"run={run} out={out / 'evaluation'}")
+    _step("evaluate", run_evaluate, evaluate_command, f"run={run} out={out / 'evaluation'}")
     say()
     say(f"All done in {(time.monotonic() - began) / 60:.1f} minutes.")
     _tell_places(out, config)
@@ -106,7 +106,7 @@ def demo(config: DemoCommand) -> None:
 def _morph(out: Path, run: Path, keys: tuple[str, ...], config: DemoCommand) -> None:
     _step(
         "morph",
-        morph,
+        run_morph,
         MorphCommand(
             run=run,
             shapes=keys,
@@ -169,7 +169,7 @@ def _alike(run: Run, count: int) -> tuple[str, ...]:
 COMMAND = Command(
     name="demo",
     config=DemoCommand,
-    run=demo,
+    run=run_demo,
     output_key="out",
     interrupted=lambda config: f"What is finished is kept in {config.out}; the same command goes on.",
     examples=("sdfnet demo out=demo", "sdfnet demo out=quick budget=30s resolution=96"),

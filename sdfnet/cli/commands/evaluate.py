@@ -58,7 +58,7 @@ class EvaluateCommand:
         return self.run / "evaluation" if self.out is None else self.out
 
 
-def evaluate(command: EvaluateCommand) -> None:
+def run_evaluate(command: EvaluateCommand) -> None:
     """Print the table, and write it with the CSV and the JSON; shapes that could not be measured are an error."""
     run = load_run(command.run, device=find_device(command.device))
     ensure_folder(command.folder)
@@ -81,7 +81,7 @@ def evaluate(command: EvaluateCommand) -> None:
 COMMAND = Command(
     name="evaluate",
     config=EvaluateCommand,
-    run=evaluate,
+    run=run_evaluate,
     output_key="out",
     examples=(
         "sdfnet evaluate run=runs/chairs",

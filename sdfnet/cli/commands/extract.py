@@ -45,7 +45,7 @@ class ExtractCommand:
         return self.run / "meshes" if self.out is None else self.out
 
 
-def extract(command: ExtractCommand) -> None:
+def run_extract(command: ExtractCommand) -> None:
     """Write the meshes, and say what was left out of them; a shape that fails does not stop the others."""
     run = load_run(command.run, device=find_device(command.device))
     config = command.extraction
@@ -92,7 +92,7 @@ def _decimation_error(done: ExtractedRun) -> str:
 COMMAND = Command(
     name="extract",
     config=ExtractCommand,
-    run=extract,
+    run=run_extract,
     output_key="out",
     interrupted=lambda command: f"The meshes written so far are whole, in {command.folder}.",
     examples=(

@@ -62,7 +62,7 @@ class FitCommand:
         return self.run / "fit" if self.out is None else self.out
 
 
-def fit(command: FitCommand) -> None:
+def run_fit(command: FitCommand) -> None:
     """Fit, and print how far each result is from its mesh; a mesh that cannot be used does not stop the others."""
     run = load_run(command.run, device=find_device(command.device))
     paths = observation_kind(command.fit.kind).find(command.meshes)
@@ -131,7 +131,7 @@ def _row(name: str, cells: tuple[str, ...], *, start: str) -> str:
 COMMAND = Command(
     name="fit",
     config=FitCommand,
-    run=fit,
+    run=run_fit,
     output_key="out",
     interrupted=lambda config: f"Finished shapes are kept in {config.folder}; the same command goes on.",
     examples=(

@@ -31,7 +31,7 @@ class InfoCommand:
     run: Path
 
 
-def info(command: InfoCommand) -> None:
+def run_info(command: InfoCommand) -> None:
     """Print what was learned, how far and how well, the shapes, and the configuration; read only the files' heads."""
     document, shapes = load_document(command.run)
     model = load_model_header(command.run)
@@ -111,6 +111,6 @@ def _say_nested(document: dict[str, Any], depth: int = 0) -> None:
 COMMAND = Command(
     name="info",
     config=InfoCommand,
-    run=info,
+    run=run_info,
     examples=("sdfnet info run=runs/chairs",),
 )

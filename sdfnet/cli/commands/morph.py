@@ -53,7 +53,7 @@ class MorphCommand:
         return self.run / "morph" if self.out is None else self.out
 
 
-def morph(command: MorphCommand) -> None:
+def run_morph(command: MorphCommand) -> None:
     """Write the morph and say what it is made of."""
     run = load_run(command.run, device=find_device(command.device))
     result = make_morph(
@@ -136,7 +136,7 @@ def _interrupted(command: MorphCommand) -> str:
 COMMAND = Command(
     name="morph",
     config=MorphCommand,
-    run=morph,
+    run=run_morph,
     output_key="out",
     interrupted=_interrupted,
     examples=(

@@ -107,7 +107,7 @@ class RenderCommand:
         return self.run / "pictures"
 
 
-def render(config: RenderCommand) -> None:
+def run_render(config: RenderCommand) -> None:
     """Draw every shape; the log says once what draws, and why."""
     names, mesh_of = _shapes(config)
     ensure_folder(config.folder)
@@ -157,7 +157,7 @@ def _draw(mesh: Mesh, name: str, renderer: Renderer, config: RenderCommand) -> N
 COMMAND = Command(
     name="render",
     config=RenderCommand,
-    run=render,
+    run=run_render,
     output_key="out",
     interrupted=lambda config: f"The pictures drawn so far are whole, in {config.folder}.",
     examples=(

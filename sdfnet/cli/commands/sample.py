@@ -64,7 +64,7 @@ class SampleCommand:
     sampling: SamplingKeys = flat(SamplingKeys)
 
 
-def sample(command: SampleCommand) -> None:
+def run_sample(command: SampleCommand) -> None:
     """Prepare the store and print what became of every mesh."""
     done = prepare(command.sampling, command.meshes, command.samples)
     say(format_reports(done.reports))
@@ -93,7 +93,7 @@ def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
 COMMAND = Command(
     name="sample",
     config=SampleCommand,
-    run=sample,
+    run=run_sample,
     output_key="samples",
     groups={"sampler": {"default": SamplerConfig}, "workers": {"loky": WorkersConfig}},
     interrupted=lambda config: f"Finished shapes are kept in {config.samples}; the same command goes on.",

@@ -21,8 +21,7 @@ from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
 from sdfnet.solids.report import format_reports
-from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run, verdict
-from sdfnet.training import train as train_run
+from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run, train, verdict
 
 if TYPE_CHECKING:
     AnyDecoderConfig = DecoderConfig
@@ -79,7 +78,7 @@ class TrainCommand:
         return self.run / "samples" if self.samples is None else self.samples
 
 
-def train(command: TrainCommand) -> None:
+def run_train(command: TrainCommand) -> None:
     """Sample what is missing, then train, and say how well the shapes were learned."""
     with join_processes() as processes:
         let_complain()
@@ -92,7 +91,7 @@ def _train(command: TrainCommand, processes: Processes) -> None:
         load_document(command.init)
     names = do_first(processes, lambda: _prepare(command))
     store = SampleStore(command.store, verify=processes.is_first and command.meshes is None)
-    run = train_run(
+    run = train(
         command.run,
         store,
         decoder=command.decoder,
@@ -144,7 +143,7 @@ def provenance() -> dict[str, Any]:
 COMMAND = Command(
     name="train",
     config=TrainCommand,
-    run=train,
+    run=run_train,
     output_key="run",
     groups={
         "decoder": decoder_configs(),

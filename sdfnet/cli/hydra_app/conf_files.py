@@ -135,7 +135,7 @@ def _below_fields(config_type: type) -> dict[str, str]:
     return meanings
 
 
-def main() -> None:
+def write_conf() -> None:
     """Rewrite the files."""
     for path, text in conf_files().items():
         write_atomic(conf_folder() / path, text)
@@ -143,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write_conf()
