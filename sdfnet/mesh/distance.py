@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from sdfnet.mesh.bvh import TriangleBVH
 
 JUMP_BAND = 0.2
-"""Winding numbers this close to ½ away from the surface are those of a hole: see `at_sign_jump`."""
+"""A point off the surface lies in a hole if its winding number is this close to ½: see `at_sign_jump`."""
 
 ON_SURFACE = 1e-6
-"""Points this close (share of the radius) are on the surface, where the winding number is anything."""
+"""Points this close to the surface (share of the radius) count as on it: the winding number means nothing there."""
 
 MAX_FAN_SHARE = 0.25
 """If the fans would have more triangles than this share of the faces, the mesh itself is summed."""
@@ -45,7 +45,7 @@ class Distances:
     ----------
     distance : (N,) float64, the mesh's unit of length, not negative
     faces : (N,) int64
-        The face that holds the closest point; one of them where several share it.
+        The face that holds the closest point; the first of them where several are equally near.
     closest_points : (N, 3) float64, the mesh's frame
     """
 
@@ -63,13 +63,13 @@ class SignedDistances:
     sdf : (N,) float64, the mesh's unit of length
         Negative inside, that is where the winding number exceeds ½.
     winding : (N,) float64
-        A whole number if the mesh is closed. Else within about 10⁻³ (5·10⁻³ at worst) where it is nearer to ½ than
-        about a fifth; only within 0.1 where it is farther.
+        A whole number if the mesh is closed. Its error is about 10⁻⁴ (10⁻³ at worst) if the mesh has holes, and about
+        10⁻³ (5·10⁻³ at worst) if there is more than one boundary edge for four faces.
     faces : (N,) int64
-        The face that holds the closest point; one of them where several share it.
+        The face that holds the closest point; the first of them where several are equally near.
     closest_points : (N, 3) float64, the mesh's frame
     radius : float
-        Of the mesh: what tolerances are shares of.
+        The radius of the mesh; tolerances are shares of it.
     """
 
     sdf: NDArray[np.float64]
@@ -82,11 +82,10 @@ class SignedDistances:
 class MeshDistance:
     """The distance to one mesh: search trees built once, asked many times from any thread.
 
-    What only signs need is built when the first are asked for.
-
-    Distances are exact to about 10⁻¹⁴ of the mesh's radius, wherever the mesh stands. The sign of a closed mesh is
-    right but for points that rounding may put on either side. That of an open one jumps across its holes. Faces
-    without area are passed over. What a point is told does not depend on the others or on the number of threads.
+    Distances are exact to about 10⁻¹⁴ of the mesh's radius, wherever the mesh stands. The sign for a closed mesh is
+    wrong only at points so near the surface that rounding decides. The sign for an open mesh jumps across its holes.
+    Faces without area are ignored. The result for a point does not depend on the other points or on the number of
+    threads. The first call that asks for signs builds further trees.
 
     Raises
     ------
@@ -134,13 +133,13 @@ class MeshDistance:
         return self._closest(*self._sorted(points))
 
     def _sorted(self, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return `points` in the unit frame and in Morton order, (N, 3), and the place that each had, (N,)."""
+        """Return `points` in the unit frame and in Morton order, (N, 3), and the row that each had, (N,)."""
         points_unit = self._frame.to_unit(finite_points(points))
         order = morton_order(points_unit)
         return points_unit.take(order, axis=0), order  # several times faster than points_unit[order]
 
     def _closest(self, points_unit: NDArray[np.float64], rows: NDArray[np.int64]) -> Distances:
-        """Return what is nearest to points in the unit frame, in the rows and the frame that they were given in."""
+        """Return the distances of sorted points, in the rows and in the frame of the points as they were given."""
         distance, faces, closest = self._bvh.closest(points_unit, rows)
         return Distances(distance / self._frame.scale, self._face_numbers.take(faces), self._frame.to_world(closest))
 
@@ -197,10 +196,10 @@ def boundary_fans(
 def at_sign_jump(distances: SignedDistances, *, band: float = JUMP_BAND) -> NDArray[np.bool_]:
     """Return which points lie where the sign of an open mesh jumps although its surface is elsewhere, (N,).
 
-    Across a hole the winding number passes ½ smoothly, and there the signed distance leaps from +d to -d. Near the
-    middle of a flat hole `2 * abs(winding - ½)` is the share of the distance that a cap over the hole would leave, so
-    inside the default band the value is more than twice what it would be with the hole capped. Never true on the
-    surface itself, nor for a closed mesh, whose winding numbers are whole.
+    Across a hole the winding number passes ½ smoothly, and the signed distance jumps from +d to -d. Near the middle of
+    a flat hole, a lid over the hole would reduce the distance to the share `2 * abs(winding - ½)`. So inside the
+    default band the distance is more than twice that of the closed mesh. Never true on the surface itself, nor for a
+    closed mesh, whose winding numbers are whole.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> distance = MeshDistance(Mesh(corners, [[0, 1, 3], [0, 3, 2], [1, 2, 3]]))  # open at the bottom, z = 0

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.mesh.orientation import Parts, cluster_boxes, split_parts
-from sdfnet.mesh.winding import SURFACE_STEP, WindingNumber, probe_sides, spread_over_surface
+from sdfnet.mesh.winding import SURFACE_STEP, WindingNumber, probe_surface, spread_over_surface
 
 if TYPE_CHECKING:
     import manifold3d
@@ -200,7 +200,7 @@ def _unite_group(group: list[Mesh]) -> _Attempt:
     parents = _parents(outward, is_cavity)
     result = _add(_hollow(solids, parents))
     fillers: list[manifold3d.Manifold] = []
-    if len(result.faces) and probe_sides(result, num_probes=NUM_PROBES).buried > 0:
+    if len(result.faces) and probe_surface(result, num_probes=NUM_PROBES).buried > 0:
         fillers = _fillers(_hollow(solids, parents))
         inflated = [
             solid if cavity else _to_manifold(inflate(mesh, INFLATION * (1 + number * 0.618 % 1)))

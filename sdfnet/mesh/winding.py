@@ -1,14 +1,14 @@
 """Generalized winding numbers of a triangle mesh: how often the surface wraps a point, 1 inside and 0 outside.
 
-The sign of every distance in the project comes from here (inside is a winding number above ½), because it is the one
-measure that stays meaningful on open, overlapping and partly wrong meshes (Jacobson et al., 2013; the fast sum is
-Barill et al., 2018). This module also is where libigl comes from, so that its number of threads is capped first. It
-does not repair anything: see `repair`.
+A point is inside where the winding number is above ½. The whole project takes its signs from this rule, because the
+winding number keeps its meaning on open, overlapping and partly wrong meshes (Jacobson et al., 2013). The sum over the
+faces is the fast one of Barill et al. (2018), from libigl. Other modules import libigl from here, so that its number of
+threads is limited before it is loaded.
 
-What lies on either side of a surface: solid and air as it should be, or air on both (a sheet), or solid on both.
+`probe_surface` looks at the winding number on both sides of the surface. This tells thin sheets from solids, and finds
+surface that lies inside the solid after all repairs.
 
-The winding number is looked at just beside points spread over the surface. This tells zero-volume sheets from solids,
-and finds what lies buried after all repairs.
+Nothing here repairs a mesh: see `repair`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ ACCURACY_SCALE = 2.0
 """Barill et al.'s beta: a cluster of faces is summed as a whole from this many radii away."""
 
 SURFACE_STEP = 1e-3
-"""How far beside the surface `sides` looks, as a share of the mesh's radius."""
+"""How far from the surface `probe_surface` looks, as a share of the mesh's radius."""
 
 
 def libigl() -> ModuleType:
-    """Return the module `igl`; it imports scipy, some tenths of a second that not every command need wait for."""
+    """Return the module `igl`. It is imported here because it imports scipy, which takes some tenths of a second."""
     import igl
 
     return igl
 
 
 def finite_points(points: ArrayLike) -> NDArray[np.float64]:
-    """Return `points` as contiguous float64 (N, 3), or say what is wrong with them (native code takes NaN silently).
+    """Return `points` as contiguous float64 (N, 3), or say what is wrong with them: native code does not check.
 
     >>> finite_points([[0, 0, 1]]).shape
     (1, 3)
@@ -70,8 +70,8 @@ def morton_order(points: NDArray[np.float64]) -> NDArray[np.int64]:
     """
     if len(points) == 0:
         return np.zeros(0, dtype=np.int64)
-    # Place on the curve and number of the point share one word: a plain sort of words is several times faster than an
-    # argsort, and keeps the order of equal places.
+    # One integer holds the place on the curve and the number of the point. Sorting such integers is several times
+    # faster than an argsort, and keeps the order of equal places.
     number_bits = max(1, (len(points) - 1).bit_length())
     axis_bits = min(21, (64 - number_bits) // 3)
     columns = np.ascontiguousarray(points.T)
@@ -91,7 +91,7 @@ def morton_order(points: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _spread(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Put two zero bits between the 21 low bits, in place."""
+    """Put two zero bits after each of the 21 low bits, in place."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),
         (16, 0x1F0000FF0000FF),
@@ -107,7 +107,7 @@ def _spread(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class WindingNumber:
     """The winding number of one mesh, built once, asked many times from any thread.
 
-    Errors against the exact sum are about 10⁻³ and matter only where the exact number is near ½.
+    It differs from the exact sum by about 10⁻³, which matters only where the exact winding number is near ½.
 
     Raises
     ------
@@ -150,9 +150,9 @@ def fast_winding_number(
 
 
 def mesh_frame(mesh: Mesh) -> Similarity:
-    """Return the map that centres the faces of `mesh` and brings the farthest corner near 1.
+    """Return the similarity that centres the faces of `mesh` and scales the farthest corner to about 1.
 
-    Everything native runs in that frame: single-precision parts of libigl lose nothing on a part far from the origin.
+    Compiled code runs in that frame, because parts of libigl use single precision.
 
     Raises
     ------
@@ -175,8 +175,8 @@ def mesh_frame(mesh: Mesh) -> Similarity:
 def spread_over_surface(mesh: Mesh, num_points: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return points (num_points, 3) spread evenly over the area, and the face of each (num_points,). Deterministic.
 
-    Equal steps of accumulated area choose the faces and a low-discrepancy sequence (Roberts, 2018) the place on each,
-    so that shares of the surface are estimated with an error of about 1 / num_points.
+    Equal steps of accumulated area choose the faces. A low-discrepancy sequence (Roberts, 2018) chooses the place on
+    each face. So shares of the surface are estimated with an error of about 1 / num_points.
     """
     areas = mesh.face_areas
     edges = np.cumsum(areas)
@@ -192,21 +192,21 @@ def spread_over_surface(mesh: Mesh, num_points: int) -> tuple[NDArray[np.float64
 
 
 INSIDE_MARGIN = 0.1
-"""How far from ½ a winding number must be to be called inside or outside: beside a nearly flat open sheet it is ½."""
+"""A winding number must differ by this from ½ to count as inside or outside: beside a flat open sheet it is near ½."""
 
 NUM_PROBES = 2000
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Shares of the area of a surface, together at most 1.
+class SurfaceShares:
+    """Shares of the area of a surface, by what lies behind and before it. Together at most 1: the rest has air on both.
 
     Attributes
     ----------
     solid : float
-        Solid behind the surface and air before it.
+        Solid behind the surface and air before it, as it should be.
     reversed : float
-        The other way round.
+        Air behind the surface and solid before it.
     buried : float
         Solid on both sides.
     """
@@ -216,19 +216,19 @@ class Sides:
     buried: float
 
 
-def probe_sides(mesh: Mesh, *, step: float = SURFACE_STEP, num_probes: int = NUM_PROBES) -> Sides:
-    """Probe `mesh` (unit frame) at a distance of `step` on both sides, at `num_probes` places.
+def probe_surface(mesh: Mesh, *, step: float = SURFACE_STEP, num_probes: int = NUM_PROBES) -> SurfaceShares:
+    """Return what lies on both sides of `mesh` (unit frame): `num_probes` places are probed at a distance of `step`.
 
     >>> flat = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
-    >>> probe_sides(flat)
-    Sides(solid=0.0, reversed=0.0, buried=0.0)
+    >>> probe_surface(flat)
+    SurfaceShares(solid=0.0, reversed=0.0, buried=0.0)
     """
     points, faces = spread_over_surface(mesh, num_probes)
     normals = mesh.face_normals[faces]
     winding = WindingNumber(mesh)(np.concatenate([points - step * normals, points + step * normals]))
     inside, outside = winding > 0.5 + INSIDE_MARGIN, winding < 0.5 - INSIDE_MARGIN
     behind, before = slice(0, num_probes), slice(num_probes, None)
-    return Sides(
+    return SurfaceShares(
         solid=float((inside[behind] & outside[before]).mean()),
         reversed=float((outside[behind] & inside[before]).mean()),
         buried=float((inside[behind] & inside[before]).mean()),

@@ -25,7 +25,7 @@ from sdfnet.mesh.repair import (
     weld_borders,
 )
 from sdfnet.mesh.union import Union, unite_parts
-from sdfnet.mesh.winding import SURFACE_STEP, Sides, mesh_frame, probe_sides
+from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, mesh_frame, probe_surface
 
 WELD_TOLERANCE = 5e-7
 """Border vertices this close (share of the radius) are one: rounding in files, below the accuracy of distances."""
@@ -110,15 +110,15 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
     turned = _with_winding(clean, oriented, parts)
     union = unite_parts(parts)
     result = _assemble(mesh, turned, parts, union, frame)
-    sides, closed = _sides(result.to_unit(frame), parts), bool(parts.closed.all())
-    is_sheet = sides.solid < MIN_INSIDE_SHARE
+    shares, closed = _probe(result.to_unit(frame), parts), bool(parts.closed.all())
+    is_sheet = shares.solid < MIN_INSIDE_SHARE
     if is_sheet and thickness is None:
         raise ValueError(
-            f"the mesh is a sheet: {sides.solid:.0%} of its surface has an inside (at least {MIN_INSIDE_SHARE:.0%} "
+            f"the mesh is a sheet: {shares.solid:.0%} of its surface has an inside (at least {MIN_INSIDE_SHARE:.0%} "
             "wanted). Give a thickness, or close the mesh."
         )
     notes += _winding_notes(clean, turned)
-    notes += _sheet_notes(sides, thickness) if is_sheet else _overlap_notes(union, sides)
+    notes += _sheet_notes(shares, thickness) if is_sheet else _overlap_notes(union, shares)
     num_components = int(union.kept.sum()) + sum(len(split_parts(united)) for united in union.united)
     if num_components > 1:
         notes.append(f"{num_components} connected components")
@@ -133,7 +133,7 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
         boundary_edges=borders.num_edges,
         num_holes=borders.num_holes,
         hole_area=borders.area,
-        inside_share=sides.solid,
+        inside_share=shares.solid,
         thickness=thickness if is_sheet else None,
     )
 
@@ -188,27 +188,27 @@ def _assemble(given: Mesh, turned: Mesh, parts: Parts, union: Union, frame: Simi
     return join_meshes([drop_unreferenced_vertices(kept), *(united.to_world(frame) for united in union.united)])
 
 
-def _sides(unit_mesh: Mesh, parts: Parts) -> Sides:
+def _probe(unit_mesh: Mesh, parts: Parts) -> SurfaceShares:
     """Probe both sides of the surface; a closed one that looks like a sheet is probed again from very near."""
-    sides = probe_sides(unit_mesh)
-    is_thin = parts.closed.all() and sides.solid < MIN_INSIDE_SHARE
-    return probe_sides(unit_mesh, step=FINE_STEP) if is_thin else sides
+    shares = probe_surface(unit_mesh)
+    is_thin = parts.closed.all() and shares.solid < MIN_INSIDE_SHARE
+    return probe_surface(unit_mesh, step=FINE_STEP) if is_thin else shares
 
 
-def _overlap_notes(union: Union, sides: Sides) -> list[str]:
+def _overlap_notes(union: Union, shares: SurfaceShares) -> list[str]:
     """Say what was united and what stayed buried or inside out."""
     notes = []
     if union.united:
         seams = f", {union.num_seams} seams between them closed" if union.num_seams else ""
         notes.append(f"{(~union.kept).sum()} overlapping or touching parts united into {len(union.united)}{seams}")
     kept = [*union.failures]
-    if sides.buried > MIN_NOTED_SHARE:
-        kept.append(f"{sides.buried:.1%} of the surface lies buried and still counts as surface")
+    if shares.buried > MIN_NOTED_SHARE:
+        kept.append(f"{shares.buried:.1%} of the surface lies buried and still counts as surface")
     if kept:
         notes.append(f"overlaps kept: {'; '.join(kept)}")
-    if sides.reversed > MIN_NOTED_SHARE:
-        notes.append(f"{sides.reversed:.1%} of the surface is inside out")
-    thin = 1 - sides.solid - sides.buried - sides.reversed
+    if shares.reversed > MIN_NOTED_SHARE:
+        notes.append(f"{shares.reversed:.1%} of the surface is inside out")
+    thin = 1 - shares.solid - shares.buried - shares.reversed
     if thin > MIN_NOTED_THIN_SHARE:
         notes.append(
             f"{thin:.1%} of the surface has no inside (sheets, or thinner than {SURFACE_STEP:g} of the radius)"
@@ -216,8 +216,8 @@ def _overlap_notes(union: Union, sides: Sides) -> list[str]:
     return notes
 
 
-def _sheet_notes(sides: Sides, thickness: float | None) -> list[str]:
-    return [f"a sheet ({sides.solid:.0%} of the surface has an inside): taken as all within {thickness:g} of it"]
+def _sheet_notes(shares: SurfaceShares, thickness: float | None) -> list[str]:
+    return [f"a sheet ({shares.solid:.0%} of the surface has an inside): taken as all within {thickness:g} of it"]
 
 
 def _open_note(borders: Borders, *, area: float) -> str:
