@@ -108,33 +108,62 @@ def command_index() -> str:
     return "\n".join(["# Command reference", "", "| command | what it does |", "|---|---|", *rows, "", shared])
 
 
+MODULES = (
+    "sdfnet.geometry.bounds",
+    "sdfnet.geometry.similarity",
+    "sdfnet.mesh.mesh",
+    "sdfnet.mesh.distance",
+    "sdfnet.mesh.repair",
+    "sdfnet.mesh.components",
+    "sdfnet.mesh.validity",
+    "sdfnet.mesh.topology",
+    "sdfnet.mesh.quality",
+    "sdfnet.mesh.decimate",
+    "sdfnet.mesh.remesh",
+    "sdfnet.mesh.sequence",
+    "sdfnet.mesh.io.read",
+    "sdfnet.mesh.io.write",
+    "sdfnet.solids.source_shape",
+    "sdfnet.solids.solid",
+    "sdfnet.solids.report",
+    "sdfnet.runs.mixes",
+    "sdfnet.rendering.colormap",
+    "sdfnet.correspondence.track",
+    "sdfnet.correspondence.results",
+)
+"""Modules that users import from although their packages export nothing: what they define is documented, too."""
+
+
 def public_names() -> dict[str, list[str]]:
-    """Return what each package exports: package to names, in the order of its `__init__.py`."""
-    packages = {"sdfnet": ROOT / "sdfnet/__init__.py"}
-    for path in sorted((ROOT / "sdfnet").rglob("*/__init__.py")):
-        packages[".".join(path.parent.relative_to(ROOT).parts)] = path
-    found = {package: exported(path) for package, path in packages.items() if ".cli" not in package}
-    return {package: names for package, names in found.items() if names}
+    """Return what users import: package or module to names, in the order of the source."""
+    packages = [ROOT / "sdfnet/__init__.py", *sorted((ROOT / "sdfnet").rglob("*/__init__.py"))]
+    found = {".".join(path.parent.relative_to(ROOT).parts): exported(path) for path in packages}
+    found |= {module: exported(ROOT.joinpath(*module.split(".")).with_suffix(".py"), own=True) for module in MODULES}
+    return {place: names for place, names in sorted(found.items()) if names and ".cli" not in place}
 
 
-def exported(path: Path) -> list[str]:
-    """Return the names that a package's `__init__.py` imports as themselves or defines."""
+def exported(path: Path, *, own: bool = False) -> list[str]:
+    """Return the public names that a module defines and, unless only its `own` are wanted, those that it re-exports."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node in [inner for outer in body for inner in (outer.body if isinstance(outer, ast.If) else [outer])]:
+        if isinstance(node, ast.ImportFrom) and not own:
             names += [alias.name for alias in node.names if alias.asname == alias.name]
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.append(node.name)
     return [name for name in names if not name.startswith("_")]
 
 
 def python_page(package: str, names: list[str]) -> str:
-    """Return the page of one package: what it is for, then every public name."""
-    path = ROOT.joinpath(*package.split("."), "__init__.py")
+    """Return the page of one package or module: what it is for, then every public name."""
+    path = ROOT.joinpath(*package.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     lines = [f"# {package}", "", about, ""]
     if package == "sdfnet":  # The short names: each is documented in the package that it comes from.
-        homes = {name: home for home, members in public_names().items() if home != package for name in members}
+        homes = {
+            name: home for home, members in reversed(public_names().items()) if home != package for name in members
+        }
         lines += ["| name | documented in |", "|---|---|"]
         lines += [
             f"| [`sdfnet.{name}`]({homes[name]}.md) | `{homes[name]}` |" for name in sorted(names) if name in homes
@@ -148,10 +177,10 @@ def python_index() -> str:
     lines = [
         "# Python reference",
         "",
-        "Each page lists the public names of one package, from their docstrings. The examples run in the test suite.",
+        "Each page lists the public names of one package or module. The examples run in the test suite.",
         "`import sdfnet` gives the names that most programs need, and loads each when it is first used.",
         "",
-        "| package | public names |",
+        "| import from | public names |",
         "|---|---|",
     ]
     for package, names in public_names().items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+import sdfnet
 from sdfnet.cli.hydra_app.command import COMMANDS as KNOWN
 from sdfnet.cli.main import main
 from sdfnet.decoders import VolumeConfig
@@ -21,7 +24,7 @@ from sdfnet.training import TrainingConfig, train
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 README = PAGES["README.md"]
 
@@ -97,3 +100,31 @@ def test_mentioned_benchmarks_exist():
     for name, page in PAGES.items():
         for path in re.findall(r"benchmarks/[\w/]+\.py", page):
             assert (ROOT / path).is_file(), f"{name}: {path}"
+
+
+def moved_names() -> list[str]:
+    """Return the new paths in the changelog's table of import paths."""
+    rows = re.findall(r"^\| `sdfnet\.[\w.]+` \| `(sdfnet\.[\w.]+)` \|$", PAGES["CHANGELOG.md"], re.MULTILINE)
+    assert len(rows) > 30
+    return rows
+
+
+def test_every_new_import_path_of_the_changelog_exists():
+    for path in moved_names():
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
+
+
+def test_python_blocks_of_the_pages_import_what_exists():
+    """Names, not behaviour: the gallery's programs and the docstrings' examples are what runs."""
+    for page, text in PAGES.items():
+        for block in re.findall(r"^```python[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            if block.startswith("--8<--"):
+                continue
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sdfnet"):
+                    module = importlib.import_module(str(node.module))
+                    missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                    assert not missing, f"{page}: {node.module} has no {missing}"
+                elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sdfnet":
+                    assert hasattr(sdfnet, node.attr), f"{page}: sdfnet.{node.attr}"
