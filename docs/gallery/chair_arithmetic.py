@@ -7,7 +7,7 @@ import sys
 
 import sdfnet
 from sdfnet.rendering import contact_sheet, render_mesh, save_image
-from sdfnet.runs.extract import extract_shape
+from sdfnet.runs import extract_shape
 from sdfnet.runs.mixes import add_mixes
 
 out = sys.argv[2]

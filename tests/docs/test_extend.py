@@ -19,6 +19,7 @@ from sdfnet.fields import Sphere
 from sdfnet.fitting import MeshFitConfig, fit_meshes
 from sdfnet.fitting.observations import KINDS
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io import formats
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.topology import components_and_genus
@@ -58,7 +59,6 @@ def test_the_shown_decoder_is_one_file_and_learns_a_sphere(tmp_path, monkeypatch
 
 
 def test_the_shown_format_reads_what_it_writes(tmp_path, monkeypatch):
-    formats = pytest.importorskip("sdfnet.mesh.io.formats")
     shown = program("format.md", "shown_format", tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "sdfnet.mesh.io.tri", shown)
     row = formats.MeshFormat("tri", reader="tri.parse_tri", writer="tri.format_tri")
