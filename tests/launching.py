@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from torch.distributed import TCPStore
 
 import sdfnet
 
@@ -32,12 +33,10 @@ def launch(
     timeout: float = 120,
 ) -> list[Ended]:
     """Run `program` with `words` in `count` processes that know of each other, and return how they ended, by rank."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # Outlives the processes, as torchrun's.
     place = os.path.dirname(os.path.dirname(sdfnet.__file__))
     shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    shared |= {"MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    shared |= {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": "1"}
     shared["PYTHONPATH"] = os.pathsep.join([place, os.environ.get("PYTHONPATH", "")])
     processes = [
         subprocess.Popen(

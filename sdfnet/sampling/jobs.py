@@ -30,7 +30,7 @@ from sdfnet.solids.source_shape import MeshRefused, SourceShape, folder_similari
 logger = logging.getLogger(__name__)
 
 Status = Literal["used", "refused", "failed"]
-"""The samples are there; the mesh cannot be used, for good; something went wrong that may go right next time."""
+"""used: the samples are there. refused: the mesh cannot be used. failed: another try may succeed."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Part:
 
 
 def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -> None:
-    """Draw the samples of one shape and leave them in the job's part, or else what is wrong with the mesh."""
+    """Draw the samples of one shape and leave them in the job's part, or else a report of what is wrong."""
     report = MeshReport(job.name, str(job.path), "refused", reason="not read yet")
     try:
         shape = load_shape(job.path, name=job.name, thickness=thickness)
@@ -113,7 +113,7 @@ def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similar
 
 
 def write_unused_part(job: Job, report: MeshReport, *, status: Status) -> None:
-    """Leave in its part that a shape cannot be used ("refused") or could not be prepared ("failed")."""
+    """Leave in the job's part that the mesh cannot be used ("refused") or could not be sampled ("failed")."""
     write_atomic(job.part, json.dumps({"status": status, "report": report.to_dict()}) + "\n")
 
 
@@ -137,9 +137,10 @@ def _refused(report: MeshReport, reason: str) -> MeshReport:
 
 
 def leave_outline(job: Job, *, thickness: float | None) -> None:
-    """Leave in the job's part, a NumPy file, what the shared similarity needs to know of a mesh.
+    """Leave the outline of a mesh in the job's part, a NumPy file: the corners of its convex hull.
 
-    The rows are x, y, z (world frame) and how far the solid reaches beyond that point; none for a refused mesh.
+    The farthest point from any centre is one of them. A row is x, y, z (world frame) and how far the solid reaches
+    beyond that point. A refused mesh has no rows.
     """
     try:
         shape = load_shape(job.path, name=job.name, thickness=thickness)

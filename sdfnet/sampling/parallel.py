@@ -1,13 +1,10 @@
 """Run many jobs in worker processes, so that neither a bad mesh nor a crashed process stops the others.
 
-A job is finished when its part is there (see `parts`), not when a worker says so. That makes a kill harmless, and
-after a crash it tells which jobs were being worked on: those are tried again one at a time, and the one that crashes
-its process again is the culprit.
+A job is finished when its part is there (see `jobs`), not when a worker says so. So a kill does no harm. After a crash,
+the jobs that had been started are tried again one at a time; the job that crashes its process again is the cause.
 
-Where jobs are worked on: processes of this machine, or a cluster of Dask or Ray, which joblib's backends reach.
-
-A cluster's workers need this package and a file system shared with this process: they read the meshes from it and
-leave their parts in it.
+The workers are processes of this machine, or those of a Dask or Ray cluster, through joblib's backends. A cluster's
+workers need this package and a file system that they share with this process, for the meshes and the parts.
 """
 
 from __future__ import annotations
@@ -57,7 +54,7 @@ class WorkersConfig:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What takes the jobs at the moment.
+    """The processes that do the jobs.
 
     Attributes
     ----------
@@ -104,7 +101,7 @@ def _open_dask(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
         import distributed
     except ImportError as error:
         raise _not_installed("dask", "distributed", error) from error
-    # A mesh that crashes its worker is found by us; the memory is that of any other process.
+    # `run_jobs` finds the mesh that crashes its worker; a limit of memory would only add crashes.
     ours = {"n_workers": num_workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "error"}
     with contextlib.ExitStack() as stack:
@@ -123,15 +120,15 @@ def _open_dask(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
 
 
 def _register_dask() -> str:
-    """Register joblib's backend for Dask, mended, and return its name.
+    """Register joblib's backend for Dask with two corrections, and return its name.
 
-    joblib 1.6 does not tell a generator of results that a worker was lost (its `_collect` calls back only where all
-    went well), so the generator would wait for ever. And where just one worker is there, as after the other has
-    crashed, joblib does the jobs in this process, which the next crash would end.
+    In joblib 1.6 a generator of results does not learn that a worker was lost, and waits for ever: `_collect` calls
+    back only after a success. And if only one worker is left, as after a crash, joblib does the jobs in this process,
+    which the next crash would end.
     """
     from joblib._dask import DaskDistributedBackend
 
-    class TellingBackend(DaskDistributedBackend):
+    class CorrectedBackend(DaskDistributedBackend):
         def effective_n_jobs(self, n_jobs: int) -> int:
             return max(2, int(super().effective_n_jobs(n_jobs)))
 
@@ -147,7 +144,7 @@ def _register_dask() -> str:
         def __reduce__(self) -> Any:
             return DaskDistributedBackend, ()
 
-    joblib.register_parallel_backend("sdfnet-dask", TellingBackend)
+    joblib.register_parallel_backend("sdfnet-dask", CorrectedBackend)
     return "sdfnet-dask"
 
 
@@ -181,17 +178,17 @@ def _no_answer(backend: str, scheduler: str | None, error: Exception) -> ValueEr
 
 
 STARTED_SUFFIX = ".started"
-"""Of the empty file that says that a job is being worked on."""
+"""Suffix of the empty file that stands beside a part while a worker does the job."""
 
 _PARENT = os.getppid()
 _WATCH_SECONDS = 0.5
 _PATIENCE_SECONDS = 90.0
-"""Until a file that another machine wrote must be seen here: network file systems remember for up to a minute."""
+"""How long to wait for a file that another machine wrote: network file systems cache folders for up to a minute."""
 
 _logger = logging.getLogger(__name__)
 
 Work = Callable[[Job], None]
-"""Leaves the part of a job. Module-level or a `functools.partial` of such, because it travels to other processes."""
+"""Leaves the part of a job. A module-level function or a `functools.partial` of one, because it is pickled."""
 
 
 def run_jobs(
@@ -203,10 +200,10 @@ def run_jobs(
     progress: Callable[[int], object],
     cluster: Cluster = HERE,
 ) -> None:
-    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), in the order given as far as that goes.
+    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), started in the given order.
 
-    `on_crash` is called for each job that ends its process; it must leave a part. `progress` hears of each finished
-    job. Within `open_cluster` all workers of the cluster do it, however many.
+    `on_crash` is called for each job that ends its process; it must leave a part. `progress` is called with 1 for each
+    finished job. A cluster from `open_cluster` uses all of its workers, whatever `num_workers` is.
 
     Raises
     ------
@@ -259,9 +256,9 @@ def _run_alone(work: Work, job: Job, on_crash: Callable[[Job], None], cluster: C
 
 
 def _run_one(work: Work, job: Job, parent: int | None) -> Path:
-    """Do one job where it is, with one native thread per worker, leaving a mark while it lasts; return its part.
+    """Do one job in the worker, with one native thread; a mark stands beside the part meanwhile. Return the part.
 
-    `parent` is the process that a worker must not outlive; None in a cluster, which looks after its workers itself.
+    `parent` is the process that a worker must not outlive. It is None in a cluster, which ends its workers itself.
     """
     if os.getpid() != parent:
         # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
@@ -276,7 +273,7 @@ def _run_one(work: Work, job: Job, parent: int | None) -> Path:
 
 
 def _wait_to_see(part: Path) -> None:
-    """Return when the part that a worker elsewhere has left is here, too."""
+    """Wait until the part that a worker of the cluster has written is visible on this machine."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while not part.exists():
         if time.monotonic() > end:
@@ -284,15 +281,16 @@ def _wait_to_see(part: Path) -> None:
                 f"a worker of the cluster has left {part}, but it is not to be seen here: the folder of samples must "
                 "be on a file system that this machine and all workers share, under the same path"
             )
-        os.listdir(part.parent)  # makes a network file system look again
+        os.listdir(part.parent)  # makes a network file system read the folder again
         time.sleep(_WATCH_SECONDS)
 
 
 @functools.cache
 def _watch_parent() -> None:
-    """End this process soon after the one that started it is gone; once for each process.
+    """Start a thread, once, that ends this process soon after its parent process has gone.
 
-    The workers of a killed command would go on beside those of its successor, and then hold their memory for minutes.
+    Otherwise the workers of a killed command would work on beside those of the next command, and keep their memory for
+    minutes.
     """
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Random points on a mesh, near it and in a volume: the plain samplers that every mixture is made of.
+"""Random points on a mesh, near it and in a volume: the plain samplers of which every mixture is made.
 
 Each draws exactly the number of points asked for from the generator it is given, independently and identically
 distributed unless it says otherwise. Points are float64 tensors in the frame of the mesh or box that came in.
@@ -66,7 +66,7 @@ def sample_near_surface(
 ) -> Tensor:
     """Draw surface points and move each by isotropic Gaussian noise of standard deviation `noise_std` per axis.
 
-    Of several deviations each gets an equal share of the points, in turn (the first rows the first deviation).
+    With several deviations, each gets an equal share of the points: the first rows have the first deviation.
 
     Returns
     -------

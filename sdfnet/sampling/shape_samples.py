@@ -1,11 +1,8 @@
-"""What is drawn from one shape: points with signed distances, surface points with normals, held-out surface points.
+"""The samples of one shape: points with signed distances, surface points with normals, held-out surface points.
 
-Everything is in the unit frame, shuffled, and float32; the distance is that of the *rounded* point, computed in
-float64, so that rounding costs nothing in accuracy.
-
-One shape as the mixture sees it: how to measure points, and how to draw them on its surface and at its features.
-
-Here closed meshes, open meshes and thickened sheets part; the mixture treats them alike.
+All are in the unit frame, shuffled, and float32. The distance is computed in float64 at the *rounded* point, so
+rounding costs no accuracy. A `Target` says how to measure and draw points of a closed mesh, an open mesh or a thickened
+sheet; the mixture of points (`SamplerConfig`) is the same for all three.
 """
 
 from __future__ import annotations
@@ -41,16 +38,16 @@ from sdfnet.solids.source_shape import SourceShape
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What the mixture needs to know of one shape, unit frame.
+    """One shape as the mixture uses it, unit frame.
 
     Attributes
     ----------
     measure
-        From points (N, 3) to their signed distances (N,) and whether each may be used (N,).
+        A function from points (N, 3) to their signed distances (N,) and whether each may be used (N,).
     draw_surface
-        From a number of points to that many on the surface.
+        A function from a number to so many points on the surface.
     draw_features
-        From a number of points and a standard deviation to that many about curved places and in thin parts.
+        A function from a number and a standard deviation to so many points about curved places and in thin parts.
     """
 
     measure: Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.bool_]]]
@@ -80,7 +77,7 @@ def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Gener
 
 
 def _sheet_target(mesh: Mesh, distance: MeshDistance, thickness: float, generator: torch.Generator) -> Target:
-    """Return the solid of all points within `thickness` of a sheet: thin everywhere, so all of it is a feature."""
+    """Return the solid of all points within `thickness` of a sheet; all of it is thin, hence a feature."""
 
     def measure(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         return distance.unsigned(points).distance - thickness, np.ones(len(points), dtype=bool)
@@ -180,8 +177,8 @@ def deepsdf_config() -> SamplerConfig:
     """Return the mixture of DeepSDF.
 
     250,000 surface points, each moved twice (variances 0.0025 and 0.00025 along each axis), and 25,000 uniform points
-    in the unit sphere. Here every near-surface sample starts from a surface point of its own, which only spreads them
-    better. DeepSDF's published program differs: variances 0.005 and 0.0005, and a cube.
+    in the unit sphere. Here every near-surface sample starts from its own surface point, which spreads them better.
+    DeepSDF's published program differs: variances 0.005 and 0.0005, and a cube.
 
     References
     ----------
@@ -203,7 +200,7 @@ def deepsdf_config() -> SamplerConfig:
 
 @dataclass(frozen=True, eq=False)
 class ShapeSamples:
-    """What was drawn from one shape: unit frame, float32, shuffled.
+    """The samples of one shape: unit frame, float32, shuffled.
 
     Attributes
     ----------
@@ -219,9 +216,9 @@ class ShapeSamples:
 
 
 def sample_shape(shape: SourceShape, similarity: Similarity, config: SamplerConfig) -> ShapeSamples:
-    """Draw what `config` asks for from `shape`, exactly as many as asked. Deterministic given the file and `config`.
+    """Draw the samples of `shape`, exactly as many as `config` says. Deterministic given the file and `config`.
 
-    Points at the sign jump of an open mesh are left out, others of the same kind take their place.
+    Points at the sign jump of an open mesh are replaced by others of the same kind.
 
     Raises
     ------
@@ -248,7 +245,7 @@ def shape_generator(content_hash: str, seed: int) -> torch.Generator:
 
 
 def _draw_sdf(target: Target, config: SamplerConfig, generator: torch.Generator) -> NDArray[np.float32]:
-    """Draw all components, measure, redraw what may not be used component by component, and shuffle: (N, 4)."""
+    """Draw all components, measure them, redraw the points that may not be used, and shuffle: (N, 4)."""
     samplers = _component_samplers(target, config, generator)
     wanted = split_by_shares(config.num_samples, config.shares)
     accepted: list[NDArray[np.float32]] = []

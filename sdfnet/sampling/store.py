@@ -1,14 +1,12 @@
-"""Read the samples of many shapes: contiguous slices of a few memory-mapped files.
+"""Read the samples of many shapes: contiguous slices of a few memory-mapped files. `prepare` writes them.
 
-A slice costs about what copying it costs. Nothing is kept in anonymous memory but one slice at a time, and at most
-`MAX_OPEN_SHARDS` files are open, however many shapes there are. Writing is `prepare`'s part.
+A store is a folder with `index.json` and a few big shards, `shard_0000.npy` and so on. A shard is a plain NumPy file of
+shape (rows, floats). Each row is the record of one shape: its samples (N, 4), surface points (M, 6) and held-out points
+(K, 6), one after the other, float32, little-endian. The index says which shape has which row of which shard. It holds
+no times and no host names, so that the same meshes and settings give the same bytes.
 
-The table of contents of a sample store: which shape's samples lie in which row of which shard.
-
-A store is a folder with `index.json` and a few big shards, `shard_0000.npy` and so on. A shard is a plain NumPy file
-of shape (rows, floats); each row is one shape's record: its samples (N, 4), surface points (M, 6) and held-out points
-(K, 6) one after the other, float32, little-endian. The index has no times and no host names, so that the same meshes
-and settings give the same bytes. Preparation writes it last, after the shards that it speaks of.
+Reading a slice costs about as much as copying it. Memory holds one slice at a time, and at most `MAX_OPEN_SHARDS` files
+are open, however many shapes there are.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ FLOAT = np.dtype("<f4")
 
 @dataclass(frozen=True)
 class RecordLayout:
-    """Where the three blocks of a record lie, counted in floats."""
+    """How many rows the three blocks of a record have."""
 
     num_samples: int
     num_surface: int
@@ -71,9 +69,9 @@ class StoredShape:
     source : str
         The mesh's path below the folder of meshes, with its suffix and `/`.
     content_hash : str
-        Of the mesh's file.
+        Hash of the mesh's file.
     key : str
-        Of everything that decides the samples: the content, the settings and, if shared, the similarity.
+        Hash of everything that decides the samples: the content, the settings and, if shared, the similarity.
     similarity : Similarity
         World frame to unit frame.
     closed : bool
@@ -101,7 +99,7 @@ class StoredShape:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the check of the mesh remarked."""
+        """The notes of the mesh's report."""
         return tuple(self.report.get("notes", ()))
 
 
@@ -202,9 +200,10 @@ def load_index(directory: Path) -> StoreIndex:
 
 
 def _shape_at_once(entry: dict[str, Any]) -> dict[str, Any] | StoredShape:
-    """Return what a shape's entry means; any other dictionary, and a damaged entry, as it is.
+    """Return the StoredShape of a shape's entry; return any other dictionary, and a damaged entry, unchanged.
 
-    While the file is read, so that it is never all there as dictionaries: of 10,000 shapes that would be 9 MB more.
+    Called while the file is read, so that the entries are never all in memory as dictionaries: for 10,000 shapes that
+    would take 9 MB more.
     """
     if entry.keys() != StoredShape.__dataclass_fields__.keys():
         return entry
@@ -238,7 +237,7 @@ def _parse(document: dict[str, Any]) -> StoreIndex:
 
 
 MAX_OPEN_SHARDS = 16
-"""Shards mapped at the same time; the one unused for longest is closed first."""
+"""Shards mapped at the same time; the least recently used one is closed first."""
 
 
 class SampleStore:
@@ -306,7 +305,7 @@ class SampleStore:
     def read(
         self, index: int, start: int, count: int, *, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Return `count` samples of shape `index` from number `start` on, going round at the end.
+        """Return `count` samples of shape `index` from number `start` on; after the last sample follows the first.
 
         Returns
         -------
@@ -320,7 +319,7 @@ class SampleStore:
         return _take_round(self._block(index, 0, self.num_samples, 4), start, count, out)
 
     def surface(self, index: int, start: int, count: int) -> NDArray[np.float32]:
-        """Return surface points as `read` returns samples: (count, 6), x, y, z and the unit outward normal."""
+        """Return surface points in the same way: (count, 6) float32, x, y, z and the unit outward normal."""
         return _take_round(self._block(index, 4 * self.num_samples, self.num_surface, 6), start, count, None)
 
     def heldout(self, index: int) -> NDArray[np.float32]:
@@ -337,7 +336,7 @@ class SampleStore:
 
 
 class ShardMaps:
-    """The shards of one store, mapped when first touched; a bounded number at a time. Safe to use from many threads."""
+    """The shards of one store, mapped when first read, a bounded number at a time. Safe to use from many threads."""
 
     def __init__(self, directory: Path, index: StoreIndex) -> None:
         self._directory = directory
@@ -375,7 +374,10 @@ class ShardMaps:
 def find_damage(
     directory: Path, index: StoreIndex, *, checksums: bool, progress: Callable[[int], object] | None = None
 ) -> dict[str, str]:
-    """Return what is wrong with the stored samples, by shape's name. `progress` hears of every shape with checksums."""
+    """Return what is wrong with the stored samples, by shape's name.
+
+    With `checksums` every record is read, and `progress` is called with 1 for each of them.
+    """
     damage: dict[str, str] = {}
     whole = set()
     for shard, num_rows in enumerate(index.shards):

@@ -1,8 +1,8 @@
-"""Points on the surface of a thickened sheet: all that is exactly `thickness` away from a mesh without an inside.
+"""Points on the surface of a thickened sheet: all points that are exactly `thickness` away from a mesh.
 
-That surface is never made into a mesh. Its pieces are drawn from: both sides of the faces moved along their normals,
-half-tubes along borders, and wedges of tubes along creases; what lies closer to another part of the sheet is left out,
-which makes the density uniform. The spherical bits about single vertices are not sampled.
+That surface is never made into a mesh. Candidates are drawn on its patches: both sides of the faces, moved along their
+normals; half-tubes along boundary edges; wedges of tubes along creases. Candidates that lie closer to another place of
+the sheet are left out, which makes the density uniform. The spherical patches about single vertices are not sampled.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def sample_sheet_surface(
         `num_points` negative, or hardly any place is that far from the sheet.
     """
     check_num_points(num_points)
-    pieces = _find_pieces(mesh, thickness)
+    patches = _find_patches(mesh, thickness)
     found: list[SurfaceSamples] = []
     missing = num_points
     for _ in range(_ROUNDS):
-        points, normals = _draw_candidates(mesh, pieces, 2 * missing, thickness=thickness, generator=generator)
+        points, normals = _draw_candidates(mesh, patches, 2 * missing, thickness=thickness, generator=generator)
         nearest = distance.unsigned(points.numpy())
         kept = torch.from_numpy(np.flatnonzero(nearest.distance >= thickness * (1 - _ROUNDING)))[:missing]
         found.append(SurfaceSamples(points[kept], normals[kept], torch.from_numpy(nearest.faces)[kept]))
@@ -58,68 +58,68 @@ def sample_sheet_surface(
 
 
 @dataclass(frozen=True, eq=False)
-class _Pieces:
-    """The pieces of the surface that candidates are drawn from: the faces, then E edges, borders first.
+class _Patches:
+    """The patches of the surface on which candidates are drawn: the faces, then E edges, boundary edges first.
 
     Attributes
     ----------
     areas : (1 + E,) float64
         Relative numbers of candidates for all faces together and for each edge.
     starts, ends : (E, 3) float64
-    num_borders : int
-    normals : (E - num_borders, 2, 3) float64
+    num_boundary : int
+    normals : (E - num_boundary, 2, 3) float64
         Of the two faces at each crease.
     """
 
     areas: Tensor
     starts: Tensor
     ends: Tensor
-    num_borders: int
+    num_boundary: int
     normals: Tensor
 
 
-def _find_pieces(mesh: Mesh, thickness: float) -> _Pieces:
-    borders, creases = find_borders(mesh), find_creases(mesh)
-    edges = np.concatenate([borders, creases.edges])
+def _find_patches(mesh: Mesh, thickness: float) -> _Patches:
+    boundary, creases = find_borders(mesh), find_creases(mesh)
+    edges = np.concatenate([boundary, creases.edges])
     starts, ends = mesh.vertices[edges[:, 0]], mesh.vertices[edges[:, 1]]
     # Candidates go all round a border and to both sides of a crease: more than is kept, at the same density.
-    angles = np.concatenate([np.full(len(borders), 2 * math.pi), 2 * creases.angles])
+    angles = np.concatenate([np.full(len(boundary), 2 * math.pi), 2 * creases.angles])
     areas = np.concatenate([[2 * mesh.face_areas.sum()], thickness * np.linalg.norm(ends - starts, axis=1) * angles])
     normals = torch.from_numpy(mesh.face_normals[creases.faces])
-    return _Pieces(torch.from_numpy(areas), torch.from_numpy(starts), torch.from_numpy(ends), len(borders), normals)
+    return _Patches(torch.from_numpy(areas), torch.from_numpy(starts), torch.from_numpy(ends), len(boundary), normals)
 
 
 def _draw_candidates(
-    mesh: Mesh, pieces: _Pieces, num_points: int, *, thickness: float, generator: torch.Generator
+    mesh: Mesh, patches: _Patches, num_points: int, *, thickness: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return candidates (N, 3) and the outward normals (N, 3) there, in random order."""
     flat = sample_surface(mesh, num_points, generator=generator)
     sides = (torch.randint(0, 2, (num_points, 1), generator=generator) * 2 - 1).to(torch.float64)
     points, normals = flat.points.clone(), flat.normals * sides
-    chosen = draw_by_weight(pieces.areas, num_points, generator=generator) - 1
+    chosen = draw_by_weight(patches.areas, num_points, generator=generator) - 1
     along, around = torch.rand(2, num_points, 1, dtype=torch.float64, generator=generator)
     on_edge = chosen >= 0
     edges = chosen[on_edge]
-    points[on_edge] = torch.lerp(pieces.starts[edges], pieces.ends[edges], along[on_edge])
-    at_border = on_edge & (chosen < pieces.num_borders)
-    at_crease = chosen >= pieces.num_borders
-    normals[at_border] = _turn_about(pieces, chosen[at_border], around[at_border])
-    normals[at_crease] = sides[at_crease] * _turn_between(pieces, chosen[at_crease], around[at_crease])
+    points[on_edge] = torch.lerp(patches.starts[edges], patches.ends[edges], along[on_edge])
+    on_boundary = on_edge & (chosen < patches.num_boundary)
+    at_crease = chosen >= patches.num_boundary
+    normals[on_boundary] = _turn_about(patches, chosen[on_boundary], around[on_boundary])
+    normals[at_crease] = sides[at_crease] * _turn_between(patches, chosen[at_crease], around[at_crease])
     return points + thickness * normals, normals
 
 
-def _turn_about(pieces: _Pieces, borders: Tensor, share: Tensor) -> Tensor:
-    """Return unit vectors across the borders, `share` of a turn round each."""
-    along = torch.nn.functional.normalize(pieces.ends[borders] - pieces.starts[borders], dim=1)
+def _turn_about(patches: _Patches, edges: Tensor, share: Tensor) -> Tensor:
+    """Return unit vectors across boundary edges, at `share` of a full turn round each edge."""
+    along = torch.nn.functional.normalize(patches.ends[edges] - patches.starts[edges], dim=1)
     axis = torch.nn.functional.one_hot(along.abs().argmin(dim=1), 3).to(torch.float64)
     first = torch.nn.functional.normalize(torch.linalg.cross(along, axis), dim=1)
     turn = 2 * math.pi * share
     return turn.cos() * first + turn.sin() * torch.linalg.cross(along, first)
 
 
-def _turn_between(pieces: _Pieces, creases: Tensor, share: Tensor) -> Tensor:
+def _turn_between(patches: _Patches, creases: Tensor, share: Tensor) -> Tensor:
     """Return unit vectors on the arc from the first face's normal to the second's, `share` of the way."""
-    first, second = pieces.normals[creases - pieces.num_borders].unbind(1)
+    first, second = patches.normals[creases - patches.num_boundary].unbind(1)
     across = torch.nn.functional.normalize(second - (first * second).sum(1, keepdim=True) * first, dim=1)
     angle = torch.atan2((across * second).sum(1, keepdim=True), (first * second).sum(1, keepdim=True)) * share
     return angle.cos() * first + angle.sin() * across

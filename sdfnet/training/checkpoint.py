@@ -108,7 +108,7 @@ def make_state(
     processes: Processes = ALONE,
     compiled: bool = False,
 ) -> TrainingState:
-    """Put `decoder` and those of `latents` (S, L) that this process owns under their optimisers on `device`.
+    """Move `decoder` and the process's own rows of `latents` (S, L) to `device` and make their optimizers.
 
     With `optimizer="muon"` Muon moves the decoder's matrices, and Adam all else. With "adam" Adam moves everything.
 
@@ -139,7 +139,7 @@ def make_state(
 
 
 def whole_latents(state: TrainingState) -> Tensor | None:
-    """Return the codes of all shapes, (S, L), in the first process, None in others: all must ask for them together."""
+    """Return the codes of all shapes, (S, L), in the first process, and None in others; all must call it together."""
     return gather_rows(state.processes, state.latents, state.num_shapes)
 
 
@@ -150,7 +150,7 @@ def first_latents(num_shapes: int, latent_size: int, config: TrainingConfig) -> 
 
 
 def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder) -> Tensor:
-    """Copy the weights of `run` into `decoder` and return codes (S, L): the run's for known names, else near its mean.
+    """Copy the weights of `run` into `decoder` and return codes (S, L): for new names, codes near the run's mean.
 
     Raises
     ------
@@ -183,8 +183,8 @@ def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: flo
 def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None) -> None:
     """Write `state.safetensors` in `directory`, whole or not at all.
 
-    The first process does it, with the codes of all shapes in `latents`; the others send it what Adam keeps for theirs.
-    The file is the same for any number of processes.
+    The first process writes it, with the codes of all shapes in `latents`. The others send it the moments of their own
+    codes. The file is the same for any number of processes.
     """
     adam = state.optimizers[-1]
     moments = {
@@ -236,7 +236,7 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
         kept = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
         if kept:
             optimizer.state[parameter] = {
-                # In the parameter's own memory format, as the optimiser makes them: it runs over both side by side.
+                # In the parameter's own memory format, as the optimizer makes them: its kernel reads both in step.
                 key: torch.empty_like(parameter).copy_(tensor[rows]) if tensor.ndim else tensor.to(parameter.device)
                 for key, tensor in kept.items()
             }
@@ -246,7 +246,7 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _moved(state: TrainingState) -> list[tuple[Optimizer, Tensor]]:
-    """Return every parameter with the optimiser that moves it, in a fixed order."""
+    """Return every parameter with the optimizer that moves it, in a fixed order."""
     return [
         (optimizer, parameter)
         for optimizer in state.optimizers

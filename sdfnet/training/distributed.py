@@ -27,7 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 _PATIENCE = datetime.timedelta(days=1)
-"""How long a process waits for another one; that one has ended is noticed at once."""
+"""How long a process waits for another one. If the other one ends, that is noticed at once."""
 
 _POLL_SECONDS = 0.1
 _FAILED = "failed"
@@ -36,7 +36,7 @@ _joins = itertools.count()
 
 @dataclass(frozen=True, eq=False)
 class Processes:
-    """The processes of one training, from the side of one of them.
+    """The processes of one training, as one of them sees them.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Processes:
         The number of this process; the first, 0, writes the run.
     count : int
     store : torch.distributed.Store or None
-        Shared by all; None where there is but one.
+        Shared by all; None for a single process.
     """
 
     rank: int = 0
@@ -108,8 +108,8 @@ def stop_requests() -> Iterator[list[int]]:
 def join_processes() -> Iterator[Processes]:
     """Yield the processes that torchrun started, or ALONE; leave the group at the end of the block.
 
-    Where the block raises in several of them (a wrong option does in all; the end of one breaks the others' next
-    collective), the first to fail lets its exception through, and the others end with SystemExit, without a word.
+    The block may raise in several of them: a wrong option does in all, and the end of one breaks the next collective of
+    the others. Then the first process that failed lets its exception through; the others end with SystemExit, silently.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -153,9 +153,9 @@ def _is_lost_peer(error: BaseException) -> bool:
 
 
 def do_first(processes: Processes, work: Callable[[], Any]) -> Any:
-    """Let the first process do `work`, the others wait for it; return the result (JSON) in all.
+    """Let the first process do `work` while the others wait; return the result (JSON values) in all of them.
 
-    Where the first process fails, the others end with SystemExit.
+    If the first process fails, the others end with SystemExit.
     """
     if processes.store is None:
         return work()
@@ -172,7 +172,7 @@ def do_first(processes: Processes, work: Callable[[], Any]) -> Any:
 
 
 def any_of(processes: Processes, *flags: bool) -> tuple[bool, ...]:
-    """Return for each flag whether it is set in any process: a question that all of them ask at the same point."""
+    """Return for each flag whether it is set in any process; all processes must call this at the same point."""
     if processes.count == 1:
         return flags
     tensor = torch.tensor(flags, dtype=torch.int32)
@@ -181,12 +181,12 @@ def any_of(processes: Processes, *flags: bool) -> tuple[bool, ...]:
 
 
 def wait_for_all(processes: Processes) -> None:
-    """Return when every process has come here."""
+    """Return when every process has called this."""
     any_of(processes, False)
 
 
 def sum_in_place(processes: Processes, tensors: Sequence[Tensor]) -> None:
-    """Replace each of `tensors` by its sum over the processes: one message for all of them."""
+    """Replace each of `tensors` by its sum over the processes, in one message for all tensors."""
     if processes.count == 1:
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -196,7 +196,7 @@ def sum_in_place(processes: Processes, tensors: Sequence[Tensor]) -> None:
 
 
 def gather_rows(processes: Processes, rows: Tensor, num_rows: int) -> Tensor | None:
-    """Return the whole table, (num_rows, ...), whose rows the processes own; None but in the first process."""
+    """Return the whole table, (num_rows, ...), in the first process, from the rows that each owns; None in others."""
     if processes.count == 1:
         return rows
     longest = -(-num_rows // processes.count)
@@ -210,9 +210,9 @@ def gather_rows(processes: Processes, rows: Tensor, num_rows: int) -> Tensor | N
 
 
 def set_random_state(processes: Processes, *, seed: int, step: int, device: torch.device) -> None:
-    """Give all processes but the first random numbers of their own in this step, as seed and step fix them.
+    """Give every process except the first its own random numbers in this step, fixed by seed and step.
 
-    What drops out of a decoder is then not the same in all. The first goes on with the state that checkpoints keep.
+    Dropout then differs between the processes. The first process goes on with the random state that checkpoints keep.
     """
     if processes.is_first:
         return

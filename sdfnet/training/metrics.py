@@ -36,8 +36,8 @@ _JUDGED_SHAPES = 200
 _SECONDS_PER_EVALUATION, _SECONDS_PER_PREVIEW = 6.0, 30.0
 """A measurement takes about 0.1 s and a picture about 1 s. A budget of seconds allows only a few of them."""
 
-_VERDICTS = ((0.1, "very close to the sources"), (0.25, "close to the sources"), (1.0, "rough: fine detail is missing"))
-_WORST_VERDICT = "poor: the shapes are not learned yet"
+_VERDICTS = ((0.1, "very close to the sources"), (0.25, "close to the sources"), (1.0, "rough, fine detail is missing"))
+_WORST_VERDICT = "poor, the shapes are not learned yet"
 """Words for a mean surface error up to so many percent of the radius, and for a larger one."""
 
 _LONGER = 4
@@ -166,7 +166,7 @@ def verdict(run: Run, store: SampleStore) -> str:
     words = next((words for most, words in _VERDICTS if mean <= most), _WORST_VERDICT)
     among = "" if len(errors) == len(run.shapes) else f" of {len(errors)} that were measured"
     return (
-        f"{learned}, {words}.\n"
+        f"{learned}: {words}.\n"
         f"Surface error: {mean:.3f} % of the radius on average, {errors[worst]:.3f} % for the worst shape{among}, "
         f"{worst} (mean distance from {store.num_heldout:,} held-out points on each shape's surface to the learned "
         "surface).\n"

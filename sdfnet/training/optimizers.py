@@ -1,18 +1,14 @@
-"""What moves parameters: groups with a rate of their own, a state for each parameter, and Adam.
+"""The two optimizers of a training: Adam for vectors and codes, and Muon for the weight matrices of a decoder.
 
-`torch.optim.Optimizer` would do the same, but making the first one imports torch's compiler, which takes two seconds:
-more than a short training can spare. Adam calls the fused kernel of `torch.optim.Adam(fused=True)`, and is equal to it
-to the bit.
+`torch.optim.Optimizer` is not used: making the first one imports torch's compiler, which takes 1.6 to 3.2 seconds, more
+than a short training can spare. Adam here calls the fused kernel of `torch.optim.Adam(fused=True)`, and equals it to
+the bit.
 
-Muon: momentum whose matrices are made orthogonal before each step, for the weight matrices of a decoder.
-
-A gradient of a matrix is dominated by a few directions. Its momentum is replaced by the nearest matrix with equal
-singular values, so that every direction learns at the same pace. Measured here: the surface error that Adam reaches in
-some number of steps is reached in about half of them (docs/notes/decoders.md). Vectors (biases, codes) stay with Adam.
-
-torch.optim.Muon (from torch 2.9) takes matrices only and iterates in bfloat16 on whole matrices; here kernels of
-convolutions count as matrices, and the iteration runs in float32 on the small Gram matrix, which costs two products of
-the whole matrix instead of fifteen.
+Muon: a few directions dominate the gradient of a matrix. Muon replaces its momentum by the nearest matrix with equal
+singular values, so that every direction learns equally fast. It reaches the surface error of Adam in about half of the
+steps (docs/notes/decoders.md). `torch.optim.Muon` takes matrices only and iterates in bfloat16 on whole matrices. Here
+kernels of convolutions count as matrices. The iteration runs in float32 on the small Gram matrix, which costs two
+products of the whole matrix instead of fifteen.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 _BETAS = (0.9, 0.99)
-"""Moments forget within a hundred steps: a code is seen only every few steps, and the rate falls steadily."""
+"""Moments last about a hundred steps: a code is seen only every few steps, and the rate falls steadily."""
 
 _EPS = 1e-8
 
@@ -36,8 +32,8 @@ class Optimizer(Protocol):
     Attributes
     ----------
     param_groups : list of dict
-        Each with `params`, a list of tensors, its learning rate `lr`, and whatever else its maker put there.
-    state : dict from a parameter to what is kept of it, tensors by name
+        Each has `params` (a list of tensors), the learning rate `lr`, and any other keys that its maker added.
+    state : dict from a parameter to its moments, tensors by name
     """
 
     param_groups: list[dict[str, Any]]
@@ -96,18 +92,18 @@ def clear_gradients(optimizers: Iterable[Optimizer]) -> None:
 
 _MOMENTUM = 0.95
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of Jordan's quintic: five rounds lift singular values of 0.01 to about 1, and leave all between 0.7 and 1.2."""
+"""Jordan's quintic polynomial: five rounds lift singular values of 0.01 to about 1 and keep all below 1.2."""
 
 _ROUNDS = 5
 _SCALE = 0.2
-"""The root of the mean square of a step at rate 1: with it a rate means about what it means to Adam (Liu et al.)."""
+"""Root mean square of a step at rate 1. With this scale, Adam and Muon need similar rates (Liu et al.)."""
 
 _TINY = 1e-7
 _LONGEST_SIDE = 256
-"""Kernels count as matrices of their strides only where the shorter side is at most this: the rounds cost its cube."""
+"""A kernel is split by its stride only if the shorter side of the matrix is at most this: rounds cost its cube."""
 
 _LEAST_ROWS = 4
-"""A matrix with fewer rows or columns than this has no directions to make even."""
+"""A matrix with fewer rows or columns than this is left to Adam."""
 
 
 class Muon:
@@ -143,7 +139,7 @@ class Muon:
 
 
 def muon_groups(decoder: nn.Module) -> dict[int, list[nn.Parameter]]:
-    """Return the parameters of `decoder` that suit Muon, by the stride that `kernel_matrix` takes them with."""
+    """Return the parameters of `decoder` that suit Muon, by the stride to give to `kernel_matrix`."""
     groups: dict[int, list[nn.Parameter]] = {}
     for module in decoder.modules():
         stride = 1
@@ -159,7 +155,7 @@ def muon_groups(decoder: nn.Module) -> dict[int, list[nn.Parameter]]:
 
 
 def kernel_matrix(kernel: Tensor, stride: int) -> Tensor:
-    """Return `kernel` as the matrix of what it does: (R, ...) as (R, C) where the stride is 1.
+    """Return `kernel` as the matrix of the linear map that it is: with stride 1, (R, ...) becomes (R, C).
 
     A transposed convolution of stride s with a kernel (I, O, k, k, k) makes s³ neighbouring outputs of (k / s)³
     neighbouring inputs: a matrix (I (k / s)³, O s³).
@@ -193,11 +189,11 @@ def suits_muon(parameter: Tensor) -> bool:
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Return about the nearest (semi-)orthogonal matrix of `matrix` (R, C), by Newton-Schulz iteration.
+    """Return approximately the nearest (semi-)orthogonal matrix to `matrix` (R, C), by Newton-Schulz iteration.
 
-    Singular vectors stay, singular values above about a hundredth of the Frobenius norm come between 0.7 and 1.2. What
-    the iteration multiplies the matrix by is a polynomial of its Gram matrix, so the rounds run on that one, (k, k)
-    with k the shorter side.
+    Singular vectors stay. Singular values above about a hundredth of the Frobenius norm come between 0.7 and 1.2. The
+    iteration multiplies the matrix by a polynomial of its Gram matrix. So the rounds run on the Gram matrix, which is
+    (k, k) with k the shorter side.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + _TINY)

@@ -1,4 +1,4 @@
-"""One step: conditioning, decoding, losses, the optimisers. The same code times the plan and trains.
+"""One training step: condition, decode, losses, optimizers. The plan is timed with the same function.
 
 Legend: B shapes in a batch, N points per shape, L latent size.
 """
@@ -35,9 +35,9 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Take one step in place and return its losses by name, as scalars still on the device.
 
-    Every loss is a mean over shapes with equally many samples each, so the loss over the batch of all processes is the
-    sum of theirs, each times its share of the shapes; and so is the gradient of the decoder. Codes are each process's
-    own: their gradients stay.
+    Every loss is a mean over shapes with equally many samples each. So the loss of the whole batch is the sum of the
+    losses of all processes, each times its share of the shapes. The same holds for the gradient of the decoder. The
+    gradients of codes are not sent: every process owns its codes.
 
     Parameters
     ----------

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from sdfnet.sampling import SamplerConfig, WorkersConfig, prepare_samples
-from sdfnet.sampling import parallel as workers
-from sdfnet.sampling.jobs import Job
+from sdfnet.sampling import SamplerConfig, WorkersConfig, parallel, prepare_samples
+from sdfnet.sampling.jobs import Job, leave_samples
 from sdfnet.sampling.parallel import open_cluster, run_jobs
 
 distributed = pytest.importorskip("distributed", reason="dask and distributed are not installed")
@@ -43,8 +42,7 @@ def test_a_cluster_makes_the_store_that_this_machine_makes(
     elsewhere = WorkersConfig(backend="dask", scheduler=scheduler)
     done = prepare_samples(mesh_folder, tmp_path / "there", workers=elsewhere, **options)
     assert done.num_done == 5
-    prepare_samples(mesh_folder, tmp_path / "own", workers=WorkersConfig(backend="dask"), num_workers=2, **options)
-    assert contents(tmp_path / "here") == contents(tmp_path / "there") == contents(tmp_path / "own")
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
 def test_no_cluster_is_asked_where_nothing_is_to_be_done(
@@ -82,19 +80,24 @@ def test_a_crashed_worker_of_a_cluster_costs_only_the_job_that_crashed_it(tmp_pa
     assert results == {"crash": "crashed"} | {name: f"{name} done" for name in "abcd"}
 
 
-def leave_process_number(job: Job) -> None:
-    job.part.write_text(str(os.getpid()))
+def leave_samples_and_process(job: Job, **options: Any) -> None:
+    job.path.with_suffix(".process").write_text(str(os.getpid()))
+    leave_samples(job, **options)
 
 
 @pytest.mark.slow
-def test_the_only_worker_of_a_cluster_works_not_the_process_that_asks(tmp_path: Path) -> None:
+def test_the_only_worker_of_a_cluster_started_here_works_not_the_process_that_asks(
+    mesh_folder: Path, tmp_path: Path, small_config: SamplerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or a mesh that crashes its worker would end the command: one of two workers is away just after a crash."""
-    job = make_job(tmp_path, "a")
-    with open_cluster(WorkersConfig(backend="dask"), num_workers=1) as cluster:
-        run_jobs(
-            leave_process_number, [job], num_workers=1, on_crash=pytest.fail, progress=lambda _: None, cluster=cluster
-        )
-    assert int(job.part.read_text()) != os.getpid()
+    monkeypatch.setattr("sdfnet.sampling.prepare.leave_samples", leave_samples_and_process)
+    options: dict[str, Any] = {"config": small_config, "progress": False, "num_workers": 1, "shapes": "box_[01]"}
+    prepare_samples(mesh_folder, tmp_path / "own", workers=WorkersConfig(backend="dask"), **options)
+    processes = {int(path.read_text()) for path in mesh_folder.glob("*.process")}
+    assert len(processes) == 1
+    assert os.getpid() not in processes
+    prepare_samples(mesh_folder, tmp_path / "here", **options)
+    assert contents(tmp_path / "own") == contents(tmp_path / "here")
 
 
 PROGRAM = """
@@ -111,32 +114,31 @@ prepare_samples(sys.argv[1], sys.argv[2], config=config, workers=workers, progre
 def test_a_killed_preparation_by_a_cluster_ends_with_the_same_bytes(
     mesh_folder: Path, tmp_path: Path, scheduler: str
 ) -> None:
-    line = [sys.executable, "-c", PROGRAM, str(mesh_folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([*line, str(tmp_path / "whole"), scheduler], check=True, env=environment)
-    process = subprocess.Popen([*line, str(tmp_path / "torn"), scheduler], env=environment)
+    options: dict[str, Any] = {"config": SamplerConfig(60_000, 50, 20), "progress": False}
+    prepare_samples(mesh_folder, tmp_path / "whole", num_workers=1, **options)
+    line = [sys.executable, "-c", PROGRAM, str(mesh_folder), str(tmp_path / "torn"), scheduler]
+    process = subprocess.Popen(line, env=environment)
     while process.poll() is None and not list(tmp_path.glob("torn/.parts/*.part")):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    subprocess.run([*line, str(tmp_path / "torn"), scheduler], check=True, env=environment)
+    prepare_samples(mesh_folder, tmp_path / "torn", workers=WorkersConfig("dask", scheduler), **options)
     assert contents(tmp_path / "torn") == contents(tmp_path / "whole")
 
 
 def test_a_part_that_stays_away_is_said_to_need_a_shared_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(workers, "_WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(parallel, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(parallel, "_WATCH_SECONDS", 0.02)
     with pytest.raises(ValueError, match=r"has left .*a\.part, but it is not to be seen here"):
-        workers._wait_to_see(tmp_path / "a.part")
+        parallel._wait_to_see(tmp_path / "a.part")
 
 
 @pytest.mark.slow
 def test_an_address_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sdfnet.sampling import parallel as clusters
-
-    monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
     nowhere = WorkersConfig(backend="dask", scheduler="tcp://127.0.0.1:1")
     with (
         pytest.raises(ValueError, match=r"no dask cluster at tcp://127\.0\.0\.1:1"),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
 import signal
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from launching import launch
+from launching import Ended, launch
 
 from sdfnet.cli.main import main
 from sdfnet.decoders import VolumeConfig
@@ -20,8 +24,9 @@ from sdfnet.fields import Box
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.runs import load_run, load_tensors
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
-from sdfnet.training import TrainingConfig, train
+from sdfnet.training import TrainingConfig, train, trainer
 from sdfnet.training.batches import Batch, BatchSchedule
+from sdfnet.training.checkpoint import TrainingState
 from sdfnet.training.distributed import Processes
 
 NUM_SHAPES = 5
@@ -121,31 +126,104 @@ def whole(store: SampleStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_several_processes_train_what_one_does_and_only_the_first_speaks(
-    store: SampleStore, whole: Path, tmp_path: Path, count: int
-) -> None:
-    ended = launch(words(store, tmp_path / "run"), count=count)
-    assert [process.code for process in ended] == [0] * count, ended
-    assert "5 shapes learned in 30 steps" in ended[0].out
-    assert [(process.out, process.err) for process in ended[1:]] == [("", "")] * (count - 1)
-    assert_same_training(whole, tmp_path / "run")
-
-
 SLOWED = """
 import os, sys, time
 from sdfnet.cli.main import main
-from sdfnet.training import loop
+from sdfnet.training import trainer
 
-step = loop.train_step
+step = trainer.train_step
 
 def slow(state, *args, **options):
     {inside}
     return step(state, *args, **options)
 
-loop.train_step = slow
+trainer.train_step = slow
 sys.exit(main(sys.argv[1:]))
 """
+
+ONE_AFTER_ANOTHER = """
+import os, sys
+from sdfnet.cli.main import main
+from sdfnet.training import trainer
+
+step = trainer.train_step
+
+def fails(state, *args, **options):
+    assert "fails" not in line[2] or state.step < 5 or os.environ["RANK"] != "1", "no more"
+    return step(state, *args, **options)
+
+trainer.train_step = fails
+for words in " ".join(sys.argv[1:]).split(" THEN "):
+    line = words.split(" ")
+    code = main(line)
+    print(f"<{code}>", flush=True)
+    print("<end>", file=sys.stderr, flush=True)
+"""
+"""Runs several command lines in the same processes, each with a group of its own: their start costs the most."""
+
+REFUSED = (
+    ("training.batch_shapes=1", 1, "2 processes cannot share 5 shapes, 1 in each step"),
+    ("training.strata=3", 2, "strata must divide batch_shapes, got strata=3 and batch_shapes=4"),
+    ("device=mps", 1, "device=mps cannot be shared by 2 processes"),
+)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What two processes did with each of several command lines: by line, and in it by rank."""
+
+    folder: Path
+    ended: list[list[Ended]]
+
+
+@pytest.fixture(scope="module")
+def together(store: SampleStore, tmp_path_factory: pytest.TempPathFactory) -> Together:
+    """Two processes: a training, three that are refused, and one that fails in one process."""
+    folder = tmp_path_factory.mktemp("together")
+    lines = [words(store, folder / "run")]
+    lines += [words(store, folder / f"refused_{number}", word) for number, (word, _, _) in enumerate(REFUSED)]
+    lines += [words(store, folder / "fails")]
+    program = launch([" THEN ".join(" ".join(line) for line in lines)], count=2, program=ONE_AFTER_ANOTHER, timeout=300)
+    assert [process.code for process in program] == [0, 0], program
+    ended = []
+    for process in program:
+        outs, codes = re.split(r"<\d+>\n", process.out), re.findall(r"<(\d+)>\n", process.out)
+        errs = process.err.split("<end>\n")
+        ended.append([Ended(int(code), out, err) for code, out, err in zip(codes, outs, errs, strict=False)])
+    return Together(folder, [list(ranks) for ranks in zip(*ended, strict=True)])
+
+
+def assert_first_speaks(ended: list[Ended], whole: Path, run: Path) -> None:
+    assert [process.code for process in ended] == [0] * len(ended), ended
+    assert "5 shapes learned in 30 steps" in ended[0].out
+    assert [(process.out, process.err) for process in ended[1:]] == [("", "")] * (len(ended) - 1)
+    assert_same_training(whole, run)
+
+
+def test_two_processes_train_what_one_does_and_only_the_first_speaks(whole: Path, together: Together) -> None:
+    assert_first_speaks(together.ended[0], whole, together.folder / "run")
+
+
+@pytest.mark.slow
+def test_three_processes_train_what_one_does(store: SampleStore, whole: Path, tmp_path: Path) -> None:
+    assert_first_speaks(launch(words(store, tmp_path / "run"), count=3), whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_what_cannot_be_is_refused_once(together: Together, number: int) -> None:
+    _, code, message = REFUSED[number]
+    ended = together.ended[1 + number]
+    assert [process.code for process in ended] == [code, code]
+    assert "".join(process.err for process in ended).count(message) == 1
+    assert not (together.folder / f"refused_{number}" / "run.json").exists()
+
+
+def test_a_failure_in_one_process_ends_all_with_one_message(together: Together) -> None:
+    first, second = together.ended[-1]
+    assert (first.code, second.code) == (1, 1)
+    assert "unexpected AssertionError" in second.err
+    assert "no more" in second.err
+    assert "rror" not in first.err.replace("surface error", "")
 
 
 @pytest.mark.slow
@@ -173,21 +251,22 @@ def test_ctrl_c_stops_all_after_the_same_step_and_another_number_of_processes_go
 
 
 @pytest.mark.slow
-def test_what_one_process_began_several_finish(store: SampleStore, whole: Path, tmp_path: Path) -> None:
-    program = SLOWED.format(inside="os.kill(os.getpid(), 2) if state.step == 12 else None")
-    (ended,) = launch(words(store, tmp_path / "run"), count=1, program=program)
-    assert (ended.code, load_run(tmp_path / "run").step) == (130, 13)
+def test_what_one_process_began_several_finish(
+    store: SampleStore, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = trainer.train_step
+
+    def interrupted(state: TrainingState, *args: Any, **options: Any) -> Any:
+        if state.step == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(state, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train_step", interrupted)
+        assert main(words(store, tmp_path / "run")) == 130
+    assert load_run(tmp_path / "run").step == 13
     assert [process.code for process in launch(words(store, tmp_path / "run"), count=3)] == [0, 0, 0]
     assert_same_training(whole, tmp_path / "run")
-
-
-def test_a_failure_in_one_process_ends_all_with_one_message(store: SampleStore, tmp_path: Path) -> None:
-    inside = "assert state.step < 5 or os.environ['RANK'] != '1', 'no more'"
-    ended = launch(words(store, tmp_path / "run"), count=2, program=SLOWED.format(inside=inside))
-    assert [process.code for process in ended] == [1, 1]
-    assert "unexpected AssertionError" in ended[1].err
-    assert "no more" in ended[1].err
-    assert "rror" not in ended[0].err.replace("surface error", "")
 
 
 @pytest.mark.slow
@@ -200,25 +279,8 @@ def test_a_process_that_is_killed_ends_the_others_and_the_last_save_is_whole(
     assert [process.code for process in ended] == [1, -9]
     assert "another process of this training ended unexpectedly. Repeat the same command" in ended[0].err
     assert load_run(tmp_path / "run").step == 9
-    assert [process.code for process in launch(words(store, tmp_path / "run", more), count=2)] == [0, 0]
+    assert main(words(store, tmp_path / "run", more)) == 0
     assert_same_training(whole, tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    ("more", "code", "message"),
-    [
-        (["training.batch_shapes=1"], 1, "2 processes cannot share 5 shapes, 1 in each step"),
-        (["training.strata=3"], 2, "strata must divide batch_shapes, got strata=3 and batch_shapes=4"),
-        pytest.param(["device=mps"], 1, "device=mps cannot be shared by 2 processes", marks=pytest.mark.slow),
-    ],
-)
-def test_what_cannot_be_is_refused_once(
-    store: SampleStore, tmp_path: Path, more: list[str], code: int, message: str
-) -> None:
-    ended = launch(words(store, tmp_path / "run", *more), count=2)
-    assert [process.code for process in ended] == [code, code]
-    assert "".join(process.err for process in ended).count(message) == 1
-    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_more_strata_than_shapes_are_refused(store: SampleStore, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sdfnet.decoders import DeepSDFConfig, VolumeConfig
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box, Sphere, gradient
 from sdfnet.mesh.io.write import save_mesh
-from sdfnet.runs import MODEL_FILE, load_run
+from sdfnet.runs import MODEL_FILE, Run, load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 from sdfnet.training import TrainingConfig, TrainingInterrupted, train, trainer, verdict
 
@@ -41,24 +41,31 @@ def _files(directory):
     return {name: (directory / name).read_bytes() for name in (MODEL_FILE, "metrics.csv")}
 
 
-def test_a_tiny_decoder_learns_the_shapes_and_both_signs(store, tmp_path):
-    config = TrainingConfig(
-        steps=300, batch_shapes=3, batch_points=2048, previews=0, evaluations=2, precision="float32"
-    )
-    run = train(tmp_path, store, decoder=DECODER, config=config, progress=False)
-    assert [shape.num_surfaces for shape in run.shapes] == [1, 1, 1]  # the run knows what its sources had
+@pytest.fixture(scope="module")
+def learned(store, tmp_path_factory) -> Run:
+    """A run that has learned the three shapes, with a preview drawn at its end."""
+    config = TrainingConfig(steps=300, batch_shapes=3, batch_points=1024, previews=1, evaluations=2)
+    return train(tmp_path_factory.mktemp("learned"), store, decoder=DECODER, config=config, progress=False)
+
+
+def test_a_tiny_decoder_learns_the_shapes_and_both_signs(store, learned):
+    assert [shape.num_surfaces for shape in learned.shapes] == [1, 1, 1]  # the run knows what its sources had
     for name, index in zip(store.names, range(3), strict=True):
         points = torch.from_numpy(store.heldout(index)[:, :3])
         with torch.no_grad():
-            assert run.field(name)(points).abs().mean() < 0.006
+            assert learned.field(name)(points).abs().mean() < 0.006
         samples = torch.from_numpy(store.read(index, 0, 5000))
         clear = samples[samples[:, 3].abs() > 0.02]
         with torch.no_grad():
-            right = run.field(name)(clear[:, :3]).sign() == clear[:, 3].sign()
+            right = learned.field(name)(clear[:, :3]).sign() == clear[:, 3].sign()
         assert right.float().mean() > 0.995
-    last = (tmp_path / "metrics.csv").read_text().splitlines()[-1].split(",")
+    last = (learned.directory / "metrics.csv").read_text().splitlines()[-1].split(",")
     assert last[0] == "300"
     assert float(last[-1]) < 0.6
+
+
+def test_a_preview_is_drawn(learned):
+    assert [path.name for path in (learned.directory / "previews").iterdir()] == ["step_0000300.png"]
 
 
 def test_two_seeded_runs_agree_exactly_and_another_seed_differs(store, tmp_path):
@@ -72,10 +79,10 @@ def test_two_seeded_runs_agree_exactly_and_another_seed_differs(store, tmp_path)
 @pytest.mark.parametrize("decoder", [DECODER, DeepSDFConfig(latent_size=8, width=32)], ids=["volume", "deepsdf"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_killed_and_resumed_run_equals_an_undisturbed_one(store, tmp_path, monkeypatch, decoder, precision):
-    config = TrainingConfig(**{**vars(FAST), "checkpoint_seconds": 1e-9, "precision": precision})
+    config = TrainingConfig(**{**vars(FAST), "steps": 16, "checkpoint_seconds": 1e-9, "precision": precision})
     train(tmp_path / "whole", store, decoder=decoder, config=config, progress=False)
     step = trainer.train_step
-    for stop in (11, 23):
+    for stop in (5, 11):
 
         def dies(state, *args, stop=stop, **options):
             if state.step == stop:
@@ -216,7 +223,7 @@ def test_a_saved_state_needs_the_run_it_started_from_no_more_and_other_versions_
 
 def test_gradient_terms_lower_what_they_measure(store, tmp_path):
     def gradient_errors(name, **weights):
-        config = TrainingConfig(**{**vars(FAST), "steps": 200, "gradient_points": 128, **weights})
+        config = TrainingConfig(**{**vars(FAST), "steps": 100, "gradient_points": 128, **weights})
         train(tmp_path / name, store, decoder=DECODER, config=config, progress=False)
         row = (tmp_path / name / "metrics.csv").read_text().splitlines()
         return dict(zip(row[0].split(","), row[-1].split(","), strict=True))
@@ -233,12 +240,6 @@ def test_a_diverged_training_says_so(store, tmp_path):
         train(tmp_path, store, decoder=DECODER, config=config, progress=False)
 
 
-def test_a_preview_is_drawn(store, tmp_path):
-    config = TrainingConfig(**{**vars(FAST), "steps": 200, "previews": 1})
-    train(tmp_path, store, decoder=DECODER, config=config, progress=False)
-    assert [path.name for path in (tmp_path / "previews").iterdir()] == ["step_0000200.png"]
-
-
 def test_a_damaged_state_is_refused_by_name(store, tmp_path):
     train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
     path = tmp_path / "state.safetensors"
@@ -247,32 +248,31 @@ def test_a_damaged_state_is_refused_by_name(store, tmp_path):
         train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
 
 
-def test_the_verdict_names_the_error_the_worst_shape_and_what_to_do(store, tmp_path):
-    config = TrainingConfig(steps=300, batch_shapes=3, batch_points=1024, previews=0, evaluations=1)
-    run = train(tmp_path, store, decoder=DECODER, config=config, progress=False)
+def test_the_verdict_names_the_error_the_worst_shape_and_what_to_do(store, learned):
     errors = {}
-    for index, name in enumerate(run.names):
+    for index, name in enumerate(learned.names):
         points = torch.from_numpy(store.heldout(index)[:, :3])
-        slope = gradient(run.field(name), points).norm(dim=1).clamp(min=0.1)
+        slope = gradient(learned.field(name), points).norm(dim=1).clamp(min=0.1)
         with torch.no_grad():
-            errors[name] = float((run.field(name)(points).abs() / slope).mean()) * 103
+            errors[name] = float((learned.field(name)(points).abs() / slope).mean()) * 103
     mean, worst = sum(errors.values()) / 3, max(errors, key=errors.get)
-    first, second, third = verdict(run, store).splitlines()
-    words = "close to the sources" if mean <= 0.25 else "rough: fine detail is missing"
-    assert first == f"3 shapes learned in 300 steps, {words}."
+    first, second, third = verdict(learned, store).splitlines()
+    words = "close to the sources" if mean <= 0.25 else "rough, fine detail is missing"
+    assert first == f"3 shapes learned in 300 steps: {words}."
     assert second == (
         f"Surface error: {mean:.3f} % of the radius on average, {errors[worst]:.3f} % for the worst shape, {worst} "
         "(mean distance from 500 held-out points on each shape's surface to the learned surface)."
     )
-    assert f"(steps=1200 instead of 300; init={tmp_path} starts from this one)" in third
+    assert f"(steps=1200 instead of 300; init={learned.directory} starts from this one)" in third
     assert "experiment=fine" in third
-    assert third.endswith(f"sdfnet evaluate run={tmp_path}")
+    assert third.endswith(f"sdfnet evaluate run={learned.directory}")
+    run = load_run(learned.directory)
     with torch.no_grad():
         run.decoder.head.bias.add_(0.1)
     run.document["config"]["training"] |= {"steps": None, "budget": "5min"}
     run.document["config"]["decoder"]["channels"] = [128, 64, 32, 16, 8]
     first, _, third = verdict(run, store).splitlines()
-    assert first.endswith("poor: the shapes are not learned yet.")
+    assert first.endswith("poor, the shapes are not learned yet.")
     assert "budget=20min instead of 5min" in third
     assert "experiment=fine" not in third
 
