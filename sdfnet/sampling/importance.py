@@ -1,7 +1,7 @@
 """Points where a shape is hard to learn: about sharp or strongly curved places, and in thin parts.
 
-Uniform surface samples give a place its share of the *area*, so that a chair's leg or a finger is seldom seen.
-Two measures that do not depend on how finely a mesh is triangulated decide here instead:
+Uniform surface samples follow the *area*, so that few of them lie on a chair's leg or a finger. Here two other measures
+decide, which do not depend on how finely a mesh is triangulated:
 
 - **curvature**: a point on an edge, in proportion to the edge's length times its dihedral angle. That is the absolute
   mean-curvature measure of a polyhedron (Cohen-Steiner and Morvan 2003, Restricted Delaunay triangulations and normal
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdfnet.mesh.edges import EdgeTable
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.winding import libigl
 from sdfnet.sampling.samplers import add_noise, check_num_points, draw_by_weight, sample_surface
@@ -47,8 +48,8 @@ def sample_features(mesh: Mesh, num_points: int, *, noise_std: float, generator:
     ValueError
         `num_points` negative, `noise_std` not a finite number of 0 or more, or a mesh without area.
 
-    >>> box = Mesh(*_doctest_box())
-    >>> points = sample_features(box, 100, noise_std=0.01, generator=torch.Generator().manual_seed(0))
+    >>> square = Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]])
+    >>> points = sample_features(square, 100, noise_std=0.01, generator=torch.Generator().manual_seed(0))
     >>> points.shape
     torch.Size([100, 3])
     """
@@ -114,35 +115,16 @@ class Creases:
 def find_creases(mesh: Mesh) -> Creases:
     """Return the edges that two faces share, and their dihedral angles.
 
-    >>> creases = find_creases(Mesh(*_doctest_box()))
-    >>> len(creases.edges), sorted({round(float(angle), 4) for angle in creases.angles})
-    (18, [0.0, 1.5708])
+    >>> creases = find_creases(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 2, 1], [0, 1, 3]]))
+    >>> creases.edges.tolist(), creases.angles.round(4).tolist()
+    ([[0, 1]], [1.5708])
     """
-    edges, faces, first, counts = _group_edges(mesh)
-    first = first[counts == 2]
-    pairs = np.stack([faces[first], faces[first + 1]], axis=1)
-    normals = mesh.face_normals[pairs]
+    table = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    faces = table.pairs // 3
+    normals = mesh.face_normals[faces]
     sines = np.linalg.norm(np.cross(normals[:, 0], normals[:, 1]), axis=1)
-    return Creases(edges[first], pairs, np.arctan2(sines, np.einsum("ij,ij->i", normals[:, 0], normals[:, 1])))
-
-
-def find_borders(mesh: Mesh) -> NDArray[np.int64]:
-    """Return the edges (E, 2) that only one face has."""
-    edges, _, first, counts = _group_edges(mesh)
-    return edges[first[counts == 1]]
-
-
-def _group_edges(
-    mesh: Mesh,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the edges of all faces sorted (3F, 2), their faces (3F,), and where each group of equal edges starts and
-    how many it has.
-    """
-    halves = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    codes = halves[:, 0] * len(mesh.vertices) + halves[:, 1]
-    order = np.argsort(codes, kind="stable")
-    _, first, counts = np.unique(codes[order], return_index=True, return_counts=True)
-    return halves[order], order // 3, first, counts
+    angles = np.arctan2(sines, np.einsum("ij,ij->i", normals[:, 0], normals[:, 1]))
+    return Creases(table.ends[table.counts == 2], faces, angles)
 
 
 def _inward_thickness(mesh: Mesh, points: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -155,10 +137,3 @@ def _inward_thickness(mesh: Mesh, points: NDArray[np.float64], normals: NDArray[
     origins = np.ascontiguousarray(points - step * normals)
     hits, distances, _ = tree.intersect_ray_first(mesh.vertices, mesh.faces, origins, np.ascontiguousarray(-normals))
     return np.where(hits >= 0, distances + step, np.inf)
-
-
-def _doctest_box() -> tuple[list[list[int]], list[list[int]]]:
-    """Return the vertices and faces of the unit cube, for the examples above."""
-    vertices = [[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]
-    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    return vertices, [[*corner] for a, b, c, d in quads for corner in ((a, b, c), (a, c, d))]

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.edges import EdgeTable
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.sampling.importance import find_borders, find_creases
+from sdfnet.sampling.importance import find_creases
 from sdfnet.sampling.samplers import SurfaceSamples, check_num_points, draw_by_weight, sample_surface
 
 _ROUNDS = 50
@@ -79,7 +80,8 @@ class _Patches:
 
 
 def _find_patches(mesh: Mesh, thickness: float) -> _Patches:
-    boundary, creases = find_borders(mesh), find_creases(mesh)
+    table, creases = EdgeTable.of(mesh.faces, len(mesh.vertices)), find_creases(mesh)
+    boundary = table.ends[table.counts == 1]
     edges = np.concatenate([boundary, creases.edges])
     starts, ends = mesh.vertices[edges[:, 0]], mesh.vertices[edges[:, 1]]
     # Candidates go all round a border and to both sides of a crease: more than is kept, at the same density.

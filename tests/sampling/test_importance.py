@@ -11,7 +11,7 @@ import torch
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import sample_features
-from sdfnet.sampling.importance import find_borders, find_creases, sample_curvature, sample_thin
+from sdfnet.sampling.importance import find_creases, sample_curvature, sample_thin
 
 
 def joined(*meshes: Mesh) -> Mesh:
@@ -44,9 +44,6 @@ def test_creases_agree_with_a_plain_loop(make_box: Callable[..., Mesh]) -> None:
     assert {edge: pair for edge, (pair, _) in found.items()} == expected
     for pair, angle in found.values():
         assert np.cos(angle) == pytest.approx(float(np.dot(*mesh.face_normals[list(pair)])), abs=1e-12)
-    assert {tuple(edge) for edge in find_borders(mesh).tolist()} == {
-        e for e, faces in owners.items() if len(faces) == 1
-    }
 
 
 def test_curvature_samples_lie_on_edges_in_proportion_to_their_length(
