@@ -37,7 +37,7 @@ from torch import Tensor
 
 from sdfnet.extraction import extract_mesh, project_to_level
 from sdfnet.fields import Field, NeuralField, evaluate, gradient
-from sdfnet.latents.arc_length import surface_travel
+from sdfnet.latents.arc_length import surface_displacements
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs import MorphConfig, plan_frames
 from sdfnet.morphs.plan import MorphFrame
@@ -107,7 +107,7 @@ def measure(run: Run, pair: tuple[str, str], path: str, *, num_frames: int, reso
     frames = plan_frames(run, pair, config=config)
     seconds = time.perf_counter() - began
     codes = torch.stack([frame.latent for frame in frames])
-    travel = float(surface_travel(run.decoder, codes, np.zeros((len(codes), 4))).sum())
+    travel = float(surface_displacements(run.decoder, codes, np.zeros((len(codes), 4))).sum())
     meshes = {index: extract(run, frames[index].latent, 96) for index in range(num_frames)}
     volumes = np.array([mesh.signed_volume for mesh in meshes.values()])
     areas = np.array([np.linalg.norm(mesh.face_crosses, axis=1).sum() / 2 for mesh in meshes.values()])

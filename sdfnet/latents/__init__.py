@@ -1,4 +1,4 @@
-"""The space of latent codes: paths through it, morphs written as files, and codes fitted to new shapes."""
+"""Paths through the space of latent codes."""
 
 from sdfnet.latents.interpolation import Easing as Easing
 from sdfnet.latents.interpolation import PathKind as PathKind

@@ -1,16 +1,16 @@
-"""A bent path between two shapes, along which the surface stays in one piece where it can.
+"""A bent path between two codes, along which the surface moves little and stays connected where it can.
 
-The path is the straight one plus a few sine waves that vanish at both ends. Their amplitudes are found by gradient
-descent through the decoder on
+The path is the straight line plus a few sine waves that vanish at both ends. Gradient descent through the decoder finds
+the amplitudes of the waves. The loss has two main terms:
 
-- the travel: squared differences of the field, squashed to a layer around the surface, between neighbouring codes;
-- loose pieces, looked for on a lattice every few steps: along the shortest gap between a piece and the largest one the
-  field is lowered, so that they join; a piece that is tiny or far from everything is raised, so that it goes.
+- the motion of the surface: squared differences of the field between neighbouring codes, squashed to a layer around
+  the surface;
+- loose components, which are searched for on a lattice every few steps. Along the easiest connection between a
+  component and the largest one, the field is lowered, so that they join. Where a component is tiny or far from
+  everything, the field is raised, so that it vanishes.
 
-Of the states seen, the one with the least volume in loose pieces is kept, then the one with the least travel; the
-straight path is among them. That says nothing for sure between the codes looked at.
-
-Pieces of a solid on a lattice of values, and the shortest gaps between them.
+The result is the state with the least volume in loose components and little motion; the straight path is one of the
+states. Nothing is guaranteed between the codes that are examined.
 """
 
 from __future__ import annotations
@@ -32,131 +32,40 @@ from sdfnet.fields.base import evaluate
 from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 
-_WIDEST = 0.06
-"""Through values above it no gap is looked for."""
-
-_TINY = 1e-3
-"""A piece below this share of the largest is to go, not to be joined."""
-
-_INSIDE, _OUTSIDE = 1e-3, 1e-2
-"""What a step costs inside; and outside, in addition to the value: a short way counts beside a shallow one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pieces:
-    """What makes a solid fall apart.
-
-    Attributes
-    ----------
-    loose_share : float
-        Share of the solid's nodes that are not in its largest piece.
-    lower, higher : (N,) int64
-        Flat indices of nodes at which the value is to become negative, so that pieces join, and positive, so that
-        pieces go.
-    """
-
-    loose_share: float
-    lower: NDArray[np.int64]
-    higher: NDArray[np.int64]
-
-
-def find_gaps(values: NDArray[np.float32]) -> Pieces:
-    """Find the pieces where `values` (X, Y, Z) are negative (joined across faces), and how each could join the largest.
-
-    >>> line = np.array([-1, -1, 0.01, 0.02, -1, 1, 1], dtype=np.float32)
-    >>> found = find_gaps(line[:, None, None])
-    >>> round(found.loose_share, 2), found.lower.tolist(), found.higher.tolist()
-    (0.33, [3, 2], [])
-    """
-    none = np.zeros(0, dtype=np.int64)
-    labels, number = label(values < 0)
-    if number < 2:
-        return Pieces(0.0, none, none)
-    sizes = np.bincount(labels.ravel())[1:]
-    largest = 1 + int(sizes.argmax())
-    open_nodes = np.flatnonzero(values.ravel() < _WIDEST)
-    node_values, node_labels = values.ravel()[open_nodes], labels.ravel()[open_nodes]
-    distances, previous = _ways_from(open_nodes, values, np.flatnonzero(node_labels == largest))
-    lower, higher = [none], [none]
-    for piece in range(1, number + 1):
-        if piece == largest:
-            continue
-        members = np.flatnonzero(node_labels == piece)
-        nearest = members[distances[members].argmin()]
-        if sizes[piece - 1] < _TINY * sizes[largest - 1] or not np.isfinite(distances[nearest]):
-            higher.append(open_nodes[members])
-        else:
-            way = _trace(int(nearest), previous)
-            lower.append(open_nodes[way[node_values[way] >= 0]])
-    share = 1 - float(sizes[largest - 1] / sizes.sum())
-    return Pieces(share, np.concatenate(lower), np.concatenate(higher))
-
-
-def _ways_from(
-    open_nodes: NDArray[np.int64], values: NDArray[np.float32], sources: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return for each of `open_nodes` the least cost of a way to a source, and the node before it on that way."""
-    place = np.full(values.shape, -1, dtype=np.int64)
-    place.reshape(-1)[open_nodes] = np.arange(len(open_nodes))
-    cost = np.where(values < 0, _INSIDE, _OUTSIDE + values).astype(np.float64)
-    starts, ends, costs = [], [], []
-    for axis in range(values.ndim):
-        nodes, along = np.moveaxis(place, axis, 0), np.moveaxis(cost, axis, 0)
-        both = (nodes[:-1] >= 0) & (nodes[1:] >= 0)
-        starts.append(nodes[:-1][both])
-        ends.append(nodes[1:][both])
-        costs.append((along[:-1] + along[1:])[both])
-    edges = (np.concatenate(costs), (np.concatenate(starts), np.concatenate(ends)))
-    graph = coo_matrix(edges, shape=(len(open_nodes), len(open_nodes))).tocsr()
-    distances, previous, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
-    return distances, previous
-
-
-def _trace(node: int, previous: NDArray[np.int32]) -> NDArray[np.int64]:
-    way = []
-    while node >= 0:
-        way.append(node)
-        node = int(previous[node])
-    return np.array(way)
-
-
 _NUM_WAVES = 4
 _NUM_CODES = 7
-"""Codes on the way that are looked at, evenly spaced."""
+"""Codes between the ends that are examined, evenly spaced."""
 
-_STEPS, _LOOK_EVERY = 30, 5
+_STEPS, _SEARCH_EVERY = 30, 5
 _LEARNING_RATE = 0.03
 _NUM_POINTS = 2000
 _CHUNK = 4096
 
 _RESOLUTION = 72
-"""Of the lattice on which pieces are told apart; at 48, the legs of a chair already come off."""
+"""Of the lattice on which components are found; at 48, the legs of a chair already come off."""
 
 _BAND = 0.08
-"""Only nodes that come so near the surface of a straight code are evaluated again."""
+"""Only nodes that come this near to the surface of a code of the straight path are evaluated again."""
 
 _LAYER = 0.03
-"""Thickness of the layer around the surface in which differences of the field count as travel."""
+"""Thickness of the layer around the surface in which differences of the field count as motion."""
 
 _MARGIN = 0.008
-"""How deep a gap is to be filled, and a piece to be drowned."""
+"""How far below zero the field is to go on a connection, and how far above zero in a component that is to vanish."""
 
-_WEIGHT_TRAVEL, _WEIGHT_PIECES, _WEIGHT_SIZE = 0.5, 6.0, 1e-3
-_TRAVEL_SCORE = 0.01
-"""Halving the travel is worth as much as half a percent of the volume in loose pieces, summed over the codes."""
+_WEIGHT_MOTION, _WEIGHT_COMPONENTS, _WEIGHT_SIZE = 0.5, 6.0, 1e-3
+_MOTION_SCORE = 0.01
+"""Halving the motion is worth as much as half a percent of the volume in loose components, summed over the codes."""
 
+_MAX_BRIDGED = 0.06
+"""No connection goes through values above this."""
 
-@dataclass(frozen=True, eq=False)
-class _Course:
-    """What stays the same while one path is bent: the codes (K, L) of the straight one and where to look."""
+_TINY = 1e-3
+"""A component below this share of the largest is to vanish, not to be joined."""
 
-    decoder: Decoder
-    straight: Tensor
-    spread: Tensor
-    waves: Tensor
-    nodes: Tensor
-    near: Tensor
-    volumes: NDArray[np.float32]
+_COST_INSIDE, _COST_OUTSIDE = 1e-3, 1e-2
+"""Cost of a lattice step inside the solid, and outside, where the field's value is added: short connections count, not
+only shallow ones."""
 
 
 def bend(shares: Tensor, amplitudes: Tensor) -> Tensor:
@@ -172,90 +81,201 @@ def bend(shares: Tensor, amplitudes: Tensor) -> Tensor:
 
 
 def bend_path(decoder: Decoder, start: Tensor, end: Tensor, *, spread: Tensor, progress: bool = False) -> Tensor:
-    """Return amplitudes (4, L) for `bend` such that the path from `start` to `end` (L,) holds together.
+    """Return amplitudes (4, L) for `bend` that keep the surface connected from `start` to `end` (L,) where possible.
 
-    The same arguments give the same path. It takes some ten seconds on a CPU with the default decoder.
+    Deterministic. It takes some ten seconds on a CPU with the default decoder.
 
     Parameters
     ----------
     spread : (L,)
-        Standard deviation of the codes of the run: how far each number may be bent.
+        Standard deviation of the codes of the run: the scale of a bend in each number of the code.
     """
-    course = _plan(decoder, start, end, spread)
+    problem = _PathProblem.between(decoder, start, end, spread)
     amplitudes = torch.zeros_like(spread).repeat(_NUM_WAVES, 1).requires_grad_(True)
     optimizer = torch.optim.Adam([amplitudes], lr=_LEARNING_RATE)
     generator = torch.Generator().manual_seed(0)
-    best, best_score, first_travel = amplitudes.detach().clone(), math.inf, None
-    pieces: list[Pieces] = []
+    best, best_score, first_motion = amplitudes.detach().clone(), math.inf, None
+    found: list[LooseComponents] = []
     for step in tqdm(range(_STEPS + 1), desc="path", unit="step", disable=not progress, leave=False):
         with torch.enable_grad():
-            loss, travel = _loss(course, amplitudes, pieces, generator)
-        first_travel = first_travel or travel
-        if step % _LOOK_EVERY == 0:
-            pieces = _look(course, amplitudes.detach())
-            share = sum(each.loose_share for each in pieces)
-            score = share + _TRAVEL_SCORE * travel / max(first_travel, 1e-12)
+            loss, motion = problem.loss(amplitudes, found, generator)
+        first_motion = first_motion or motion
+        if step % _SEARCH_EVERY == 0:
+            found = problem.find_loose(amplitudes.detach())
+            share = sum(each.loose_share for each in found)
+            score = share + _MOTION_SCORE * motion / max(first_motion, 1e-12)
             if score < best_score:
                 best, best_score = amplitudes.detach().clone(), score
             with torch.enable_grad():
-                loss, _ = _loss(course, amplitudes, pieces, generator)
+                loss, _ = problem.loss(amplitudes, found, generator)
         (amplitudes.grad,) = torch.autograd.grad(loss, amplitudes)
         optimizer.step()
     return best * spread
 
 
-def _plan(decoder: Decoder, start: Tensor, end: Tensor, spread: Tensor) -> _Course:
-    shares = torch.linspace(0, 1, _NUM_CODES + 2, dtype=torch.float64, device=start.device)
-    straight = torch.lerp(start.double(), end.double(), shares[:, None]).to(start)
-    lattice = Lattice.over(UNIT_BOUNDS, _RESOLUTION)
-    nodes = torch.from_numpy(lattice.slab(0, lattice.shape[0]).reshape(-1, 3)).to(start)
-    volumes = torch.stack([evaluate(NeuralField(decoder, code), nodes, chunk_size=_CHUNK) for code in straight[1:-1]])
-    near = (volumes.abs() < _BAND).any(dim=0)
-    waves = bend(shares, torch.eye(_NUM_WAVES, device=start.device, dtype=start.dtype))
-    return _Course(decoder, straight, spread, waves, nodes, near, volumes.cpu().float().numpy())
+@dataclass(frozen=True, eq=False)
+class LooseComponents:
+    """The components of a solid that are not connected to its largest one.
+
+    Attributes
+    ----------
+    loose_share : float
+        Share of the solid's nodes that are not in its largest component.
+    lower : (N,) int64
+        Flat indices of nodes whose values are to become negative, so that components join.
+    higher : (N,) int64
+        Flat indices of nodes whose values are to become positive, so that components vanish.
+    """
+
+    loose_share: float
+    lower: NDArray[np.int64]
+    higher: NDArray[np.int64]
 
 
-def _look(course: _Course, amplitudes: Tensor) -> list[Pieces]:
-    """Return the pieces and gaps at each code of the path as it is bent now."""
-    codes = (course.straight + course.waves @ (amplitudes * course.spread))[1:-1]
-    near = course.near.cpu().numpy()
-    found = []
-    for code, volume in zip(codes, course.volumes, strict=True):
-        values = volume.copy()
-        values[near] = evaluate(NeuralField(course.decoder, code), course.nodes[course.near], chunk_size=_CHUNK).cpu()
-        found.append(find_gaps(values.reshape([_RESOLUTION] * 3)))
-    return found
+def find_loose_components(values: NDArray[np.float32]) -> LooseComponents:
+    """Find the components where `values` (X, Y, Z) are negative, and the easiest connections to the largest one.
+
+    Neighbours along the axes are connected. A connection is a shortest path (Dijkstra) whose cost is the sum of the
+    values on it.
+
+    >>> line = np.array([-1, -1, 0.01, 0.02, -1, 1, 1], dtype=np.float32)
+    >>> found = find_loose_components(line[:, None, None])
+    >>> round(found.loose_share, 2), found.lower.tolist(), found.higher.tolist()
+    (0.33, [3, 2], [])
+    """
+    none = np.zeros(0, dtype=np.int64)
+    labels, number = label(values < 0)
+    if number < 2:
+        return LooseComponents(0.0, none, none)
+    sizes = np.bincount(labels.ravel())[1:]
+    largest = 1 + int(sizes.argmax())
+    open_nodes = np.flatnonzero(values.ravel() < _MAX_BRIDGED)
+    node_values, node_labels = values.ravel()[open_nodes], labels.ravel()[open_nodes]
+    distances, previous = _shortest_paths(open_nodes, values, np.flatnonzero(node_labels == largest))
+    lower, higher = [none], [none]
+    for component in range(1, number + 1):
+        if component == largest:
+            continue
+        members = np.flatnonzero(node_labels == component)
+        nearest = members[distances[members].argmin()]
+        if sizes[component - 1] < _TINY * sizes[largest - 1] or not np.isfinite(distances[nearest]):
+            higher.append(open_nodes[members])
+        else:
+            path = _trace(int(nearest), previous)
+            lower.append(open_nodes[path[node_values[path] >= 0]])
+    share = 1 - float(sizes[largest - 1] / sizes.sum())
+    return LooseComponents(share, np.concatenate(lower), np.concatenate(higher))
 
 
-def _loss(
-    course: _Course, amplitudes: Tensor, pieces: list[Pieces], generator: torch.Generator
-) -> tuple[Tensor, float]:
-    """Return what is minimised, and the travel in it."""
-    codes = course.straight + course.waves @ (amplitudes * course.spread)
-    candidates = course.nodes[course.near]
-    if not len(candidates):
-        return amplitudes.square().sum(), 0.0
-    drawn = torch.randint(len(candidates), (_NUM_POINTS,), generator=generator).to(candidates.device)
-    marks, signs = _marks(course, pieces, generator)
-    points = torch.cat([candidates[drawn].expand(len(codes), -1, -1), marks], dim=1)
-    sdf = course.decoder(points, codes)
-    squashed = torch.tanh(sdf[:, :_NUM_POINTS] / _LAYER)
-    travel = (squashed[1:] - squashed[:-1]).square().mean(dim=1).sum() * (len(codes) - 1)
-    wrong = torch.relu(signs * sdf[:, _NUM_POINTS:] + _MARGIN) / _LAYER * signs.abs()
-    broken = (wrong.sum(dim=1) / signs.abs().sum(dim=1).clamp_min(1)).mean()
-    size = amplitudes.square().mean()
-    return _WEIGHT_TRAVEL * travel + _WEIGHT_PIECES * broken + _WEIGHT_SIZE * size, float(travel.detach())
+def _shortest_paths(
+    open_nodes: NDArray[np.int64], values: NDArray[np.float32], sources: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return for each of `open_nodes` the least cost of a path to a source, and the next node on that path."""
+    place = np.full(values.shape, -1, dtype=np.int64)
+    place.reshape(-1)[open_nodes] = np.arange(len(open_nodes))
+    cost = np.where(values < 0, _COST_INSIDE, _COST_OUTSIDE + values).astype(np.float64)
+    starts, ends, costs = [], [], []
+    for axis in range(values.ndim):
+        nodes, along = np.moveaxis(place, axis, 0), np.moveaxis(cost, axis, 0)
+        both = (nodes[:-1] >= 0) & (nodes[1:] >= 0)
+        starts.append(nodes[:-1][both])
+        ends.append(nodes[1:][both])
+        costs.append((along[:-1] + along[1:])[both])
+    edges = (np.concatenate(costs), (np.concatenate(starts), np.concatenate(ends)))
+    graph = coo_matrix(edges, shape=(len(open_nodes), len(open_nodes))).tocsr()
+    distances, previous, _ = dijkstra(graph, directed=False, indices=sources, min_only=True, return_predecessors=True)
+    return distances, previous
 
 
-def _marks(course: _Course, pieces: list[Pieces], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return points (K, M, 3) with 1 where the field is to be lowered, -1 where raised, 0 where there is nothing."""
-    num_codes = len(course.straight)
-    most = min(_NUM_POINTS, max((len(each.lower) + len(each.higher) for each in pieces), default=0))
-    places = torch.zeros(num_codes, most, dtype=torch.int64)
-    signs = torch.zeros(num_codes, most)
-    for row, each in enumerate(pieces, start=1):
-        marked = torch.from_numpy(np.concatenate([each.lower, each.higher]))
-        marked_signs = torch.cat([torch.ones(len(each.lower)), -torch.ones(len(each.higher))])
-        chosen = torch.randperm(len(marked), generator=generator)[:most]
-        places[row, : len(chosen)], signs[row, : len(chosen)] = marked[chosen], marked_signs[chosen]
-    return course.nodes[places.to(course.nodes.device)], signs.to(course.nodes)
+def _trace(node: int, previous: NDArray[np.int32]) -> NDArray[np.int64]:
+    path = []
+    while node >= 0:
+        path.append(node)
+        node = int(previous[node])
+    return np.array(path)
+
+
+@dataclass(frozen=True, eq=False)
+class _PathProblem:
+    """What stays the same while one path is optimised.
+
+    Attributes
+    ----------
+    straight : (K, L)
+        Codes of the straight path, ends included.
+    spread : (L,)
+    waves : (K, 4)
+        The waves of `bend` at these codes.
+    nodes : (N, 3)
+        Of the lattice.
+    near : (N,) bool
+        The nodes near the surface of some code of the straight path.
+    volumes : (K - 2, N) float32
+        Values at the nodes for each code between the ends of the straight path.
+    """
+
+    decoder: Decoder
+    straight: Tensor
+    spread: Tensor
+    waves: Tensor
+    nodes: Tensor
+    near: Tensor
+    volumes: NDArray[np.float32]
+
+    @classmethod
+    def between(cls, decoder: Decoder, start: Tensor, end: Tensor, spread: Tensor) -> _PathProblem:
+        shares = torch.linspace(0, 1, _NUM_CODES + 2, dtype=torch.float64, device=start.device)
+        straight = torch.lerp(start.double(), end.double(), shares[:, None]).to(start)
+        lattice = Lattice.over(UNIT_BOUNDS, _RESOLUTION)
+        nodes = torch.from_numpy(lattice.slab(0, lattice.shape[0]).reshape(-1, 3)).to(start)
+        fields = [NeuralField(decoder, code) for code in straight[1:-1]]
+        volumes = torch.stack([evaluate(field, nodes, chunk_size=_CHUNK) for field in fields])
+        near = (volumes.abs() < _BAND).any(dim=0)
+        waves = bend(shares, torch.eye(_NUM_WAVES, device=start.device, dtype=start.dtype))
+        return cls(decoder, straight, spread, waves, nodes, near, volumes.cpu().float().numpy())
+
+    def codes(self, amplitudes: Tensor) -> Tensor:
+        """Return the codes (K, L) of the bent path."""
+        return self.straight + self.waves @ (amplitudes * self.spread)
+
+    def find_loose(self, amplitudes: Tensor) -> list[LooseComponents]:
+        """Return the loose components at each code between the ends of the bent path."""
+        near = self.near.cpu().numpy()
+        found = []
+        for code, volume in zip(self.codes(amplitudes)[1:-1], self.volumes, strict=True):
+            values = volume.copy()
+            values[near] = evaluate(NeuralField(self.decoder, code), self.nodes[self.near], chunk_size=_CHUNK).cpu()
+            found.append(find_loose_components(values.reshape([_RESOLUTION] * 3)))
+        return found
+
+    def loss(
+        self, amplitudes: Tensor, found: list[LooseComponents], generator: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """Return the loss, and the motion of the surface in it."""
+        codes = self.codes(amplitudes)
+        candidates = self.nodes[self.near]
+        if not len(candidates):
+            return amplitudes.square().sum(), 0.0
+        drawn = torch.randint(len(candidates), (_NUM_POINTS,), generator=generator).to(candidates.device)
+        marks, signs = self._marks(found, generator)
+        points = torch.cat([candidates[drawn].expand(len(codes), -1, -1), marks], dim=1)
+        sdf = self.decoder(points, codes)
+        squashed = torch.tanh(sdf[:, :_NUM_POINTS] / _LAYER)
+        motion = (squashed[1:] - squashed[:-1]).square().mean(dim=1).sum() * (len(codes) - 1)
+        wrong = torch.relu(signs * sdf[:, _NUM_POINTS:] + _MARGIN) / _LAYER * signs.abs()
+        loose = (wrong.sum(dim=1) / signs.abs().sum(dim=1).clamp_min(1)).mean()
+        size = amplitudes.square().mean()
+        return _WEIGHT_MOTION * motion + _WEIGHT_COMPONENTS * loose + _WEIGHT_SIZE * size, float(motion.detach())
+
+    def _marks(self, found: list[LooseComponents], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return points (K, M, 3), and 1 where the field is to be lowered, -1 where raised, 0 for unused points."""
+        num_codes = len(self.straight)
+        most = min(_NUM_POINTS, max((len(each.lower) + len(each.higher) for each in found), default=0))
+        places = torch.zeros(num_codes, most, dtype=torch.int64)
+        signs = torch.zeros(num_codes, most)
+        for row, each in enumerate(found, start=1):
+            marked = torch.from_numpy(np.concatenate([each.lower, each.higher]))
+            marked_signs = torch.cat([torch.ones(len(each.lower)), -torch.ones(len(each.higher))])
+            chosen = torch.randperm(len(marked), generator=generator)[:most]
+            places[row, : len(chosen)], signs[row, : len(chosen)] = marked[chosen], marked_signs[chosen]
+        return self.nodes[places.to(self.nodes.device)], signs.to(self.nodes)

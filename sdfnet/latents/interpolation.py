@@ -1,8 +1,8 @@
 """Paths through latent codes: from a few key codes and a list of times to one code per time.
 
-Times run from 0 to 1. A path visits key k at `key_times[k]` and there returns that key's very bits, so the ends of a
-morph are the shapes themselves. Everything is computed in float64 and returned in the keys' dtype. Nothing here
-knows decoders or meshes; any rows of numbers can be interpolated (the morph sends its similarities through too).
+Times run from 0 to 1. At `key_times[k]` a path returns key k bit for bit, so the ends of a morph are the shapes
+themselves. Everything is computed in float64 and returned in the keys' dtype. This module knows no decoders and no
+meshes: any rows of numbers can be interpolated, and a morph interpolates its similarities here too.
 
 Legend: K keys, L numbers in a key, T times.
 """

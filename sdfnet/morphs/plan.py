@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.latents.arc_length import surface_travel
+from sdfnet.latents.arc_length import surface_displacements
 from sdfnet.latents.geodesic import bend, bend_path
 from sdfnet.latents.interpolation import ease, frame_times, interpolate, path_knots
 from sdfnet.morphs.config import MorphConfig
@@ -266,7 +266,7 @@ def _travel_at(
     codes, moved = follow(path_times)
     places = moved[:, :4].numpy()
     places[:, ground] = 0.0
-    return surface_travel(run.decoder, codes, places)
+    return surface_displacements(run.decoder, codes, places)
 
 
 def _travel(

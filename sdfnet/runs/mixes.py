@@ -1,9 +1,11 @@
 """Mixes of learned shapes by name: `0.5*a + 0.5*b`, `a - b + c`, `a + 0.3*(b - c)`.
 
-A mix is a sum of shapes with weights that sum to 1. Its code is that sum of their codes; in the world its centre is the
-same sum of their centres, and its scale of the logarithms of their scales. Names are written as they are, whatever
-they hold: at each place the longest known name that ends before a blank, an operator or the end is meant, so where
-`a-b` is a shape, `a-b` is that shape and `a - b` a difference. A name in quotes is meant to the letter.
+A mix is a sum of shapes with weights that sum to 1. Its code is the weighted sum of their codes. In the world frame,
+its centre is the weighted sum of their centres, and the logarithm of its scale that of the logarithms of their scales.
+
+Names need no quotes, whatever characters they hold. At each place the parser takes the longest known name that ends
+before a blank, an operator or the end of the text. So where `a-b` is a shape, `a-b` is that shape and `a - b` is a
+difference. A name in quotes is taken literally.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ _ENDS = " \t+-*)"
 """What may follow a name that is not in quotes."""
 
 _SIGNS = "+-*()'\""
-"""A text without any of them is no mix."""
+"""A text without any of these characters is not a mix."""
 
 _ROUNDING = 0.02
-"""Weights that sum to 1 but for so much were rounded by hand (0.33 three times) and are scaled to sum to 1."""
+"""Weights whose sum is this near to 1 were rounded by hand (0.33 three times); they are scaled to sum to 1."""
 
 _EPSILON = 1e-9
 
 _FAR = 1.5
-"""A mix is called far when it is so many times farther from the mean code than the farthest shape of the run."""
+"""A warning tells when a mix is this many times farther from the mean code than the farthest shape of the run."""
 
 _LONGEST_NAME = 80
 
@@ -49,9 +51,9 @@ _LONGEST_NAME = 80
 def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
     """Return `run` with the mixes among `shapes` added as shapes of it, and the names of the selected shapes.
 
-    What is a name or a glob that matches is left to `select_shapes`; anything else that holds an operator is read as a
-    mix. A mix is named by its weights (`0.5a+0.5b`), with nothing in it that a file name cannot hold, and has no
-    source. The names come in order; a shape may come more than once, as the key shapes of a morph do.
+    `select_shapes` reads names, and globs that match. Any other text with an operator is read as a mix. The name of a
+    mix is made of its weights (`0.5a+0.5b`) and can be a file name; a mix has no source. The names come in order. A
+    shape may come more than once, as the key shapes of a morph do.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def parse_mix(text: str, names: Sequence[str]) -> dict[str, float]:
     if abs(total - 1) > _ROUNDING:
         cure = f" (divide them by {total:g} for a mean)" if total > 0 else " (add the shape that the difference is for)"
         raise ValueError(f"the weights of a mix must sum to 1, those of {text!r} sum to {total:g}{cure}")
-    scale = total if abs(total - 1) > _EPSILON else 1.0  # What is only the sum's own rounding changes no weight.
+    scale = total if abs(total - 1) > _EPSILON else 1.0  # Rounding of the sum alone changes no weight.
     return {name: weight / scale for name, weight in weights.items() if abs(weight) > _EPSILON}
 
 
@@ -130,7 +132,7 @@ def mix_similarities(similarities: Sequence[Similarity], weights: Sequence[float
 
 
 def _read_mix(pattern: str, names: Sequence[str]) -> dict[str, float] | None:
-    """Return the weights of a mix; None where `pattern` is for `select_shapes`: it matches, or is no sum of names."""
+    """Return the weights of a mix; None where `pattern` is a name, a matching glob, or no sum of names."""
     if pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names):
         return None
     if not any(sign in pattern for sign in _SIGNS) or not any(name in pattern for name in names):
@@ -140,7 +142,7 @@ def _read_mix(pattern: str, names: Sequence[str]) -> dict[str, float] | None:
     except ValueError:
         if any(sign in pattern for sign in _SIGNS.replace("-", "")):
             raise
-        return None  # Most names with a dash are just names: let a wrong one be told as such.
+        return None  # Most names with a dash are just names; `select_shapes` reports an unknown one.
 
 
 def _extend(run: Run, name: str, weights: Mapping[str, float]) -> Run:
@@ -190,8 +192,8 @@ class _Reader:
         return start
 
     def error(self, start: int, reason: str) -> ValueError:
-        piece = re.match(r"[^\s+*()]*[^\s]?", self.text[start:])
-        what = repr(piece.group()) if piece and piece.group() else "the end"
+        word = re.match(r"[^\s+*()]*[^\s]?", self.text[start:])
+        what = repr(word.group()) if word and word.group() else "the end"
         return ValueError(f"cannot read the mix {self.text!r} at {what}: {reason}")
 
 

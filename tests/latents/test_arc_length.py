@@ -10,7 +10,7 @@ from exact_spheres import SphereDecoder, sphere_run
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.latents.arc_length import surface_travel
+from sdfnet.latents.arc_length import surface_displacements
 from sdfnet.latents.interpolation import ease
 from sdfnet.morphs import plan as frames_module
 from sdfnet.morphs.plan import MorphConfig, plan_frames, time_frames
@@ -71,7 +71,7 @@ def codes_along(run, num_steps: int) -> torch.Tensor:
 
 def test_a_sphere_that_grows_travels_by_what_its_radius_grows() -> None:
     run = sphere_run({"a": 0.2, "b": 0.9})
-    travel = surface_travel(run.decoder, codes_along(run, 4), np.zeros((5, 4)))
+    travel = surface_displacements(run.decoder, codes_along(run, 4), np.zeros((5, 4)))
     assert travel == pytest.approx([0.175] * 4, rel=1e-3)
 
 
@@ -79,15 +79,15 @@ def test_a_sphere_that_moves_travels_by_half_its_way_in_the_mean() -> None:
     run = sphere_run({"a": 0.4, "b": 0.4})
     places = np.zeros((5, 4))
     places[:, 0] = np.linspace(0, 8, 5)
-    assert surface_travel(run.decoder, codes_along(run, 4), places) == pytest.approx([1.0] * 4, rel=0.03)
+    assert surface_displacements(run.decoder, codes_along(run, 4), places) == pytest.approx([1.0] * 4, rel=0.03)
     codes = codes_along(run, 4)
     codes[:, 1] = torch.linspace(-0.2, 0.2, 5)
-    assert surface_travel(run.decoder, codes, np.zeros((5, 4))) == pytest.approx([0.05] * 4, rel=0.06)
+    assert surface_displacements(run.decoder, codes, np.zeros((5, 4))) == pytest.approx([0.05] * 4, rel=0.06)
 
 
 def test_steps_shorter_than_points_are_off_the_surface_are_told_as_well() -> None:
     run = replace(sphere_run({"a": 0.5, "b": 0.5004}), decoder=SteepDecoder())
-    travel = surface_travel(run.decoder, codes_along(run, 4), np.zeros((5, 4)))
+    travel = surface_displacements(run.decoder, codes_along(run, 4), np.zeros((5, 4)))
     assert travel == pytest.approx([0.0001] * 4, rel=0.03)
 
 
@@ -96,15 +96,15 @@ def test_in_the_world_growing_by_code_and_by_scale_can_cancel() -> None:
     codes = codes_along(run, 16)
     places = np.zeros((17, 4))
     places[:, 3] = np.log(codes[:, 3].numpy())
-    assert surface_travel(run.decoder, codes, places) == pytest.approx([0.0] * 16, abs=1e-4)
+    assert surface_displacements(run.decoder, codes, places) == pytest.approx([0.0] * 16, abs=1e-4)
     places[:, 3] = -places[:, 3]
     radii = codes[:, 3].double().numpy() ** 2
-    assert surface_travel(run.decoder, codes, places) == pytest.approx(np.diff(radii), rel=0.01)
+    assert surface_displacements(run.decoder, codes, places) == pytest.approx(np.diff(radii), rel=0.01)
 
 
 def test_a_surface_that_is_nowhere_travels_nothing() -> None:
     run = sphere_run({"a": -0.5, "b": -0.2})
-    assert surface_travel(run.decoder, codes_along(run, 2), np.zeros((3, 4))).tolist() == [0.0, 0.0]
+    assert surface_displacements(run.decoder, codes_along(run, 2), np.zeros((3, 4))).tolist() == [0.0, 0.0]
 
 
 def test_thin_rods_weigh_as_much_as_their_area() -> None:
@@ -112,7 +112,7 @@ def test_thin_rods_weigh_as_much_as_their_area() -> None:
     radii, decoder = np.array([0.012, 0.014]), RodsDecoder()
     rods = 8 * (2 * math.pi * radii * decoder.length + 4 * math.pi * radii**2)
     expected = 0.002 * float((rods / (rods + 4 * math.pi * 0.35**2)).mean())
-    travel = surface_travel(decoder, torch.tensor(radii)[:, None].float(), np.zeros((2, 4)))
+    travel = surface_displacements(decoder, torch.tensor(radii)[:, None].float(), np.zeros((2, 4)))
     assert travel == pytest.approx([expected], rel=0.05)
 
 
@@ -254,7 +254,7 @@ def test_key_frames_have_their_code_and_similarity_to_the_bit_at_any_pace(path: 
 def test_wrong_shapes_are_refused() -> None:
     run = sphere_run({"a": 0.4, "b": 0.8})
     with pytest.raises(ValueError, match=r"two codes or more.*got \(4, 4\) and \(3, 4\)"):
-        surface_travel(run.decoder, torch.zeros(4, 4), np.zeros((3, 4)))
+        surface_displacements(run.decoder, torch.zeros(4, 4), np.zeros((3, 4)))
     with pytest.raises(ValueError, match="pace must be one of code, surface, got 'even'"):
         MorphConfig(pace="even")
-    assert math.isfinite(surface_travel(run.decoder, codes_along(run, 1), np.zeros((2, 4)))[0])
+    assert math.isfinite(surface_displacements(run.decoder, codes_along(run, 1), np.zeros((2, 4)))[0])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.latents.geodesic import bend, bend_path, find_gaps
+from sdfnet.latents.geodesic import bend, bend_path, find_loose_components
 from sdfnet.morphs.plan import MorphConfig, plan_frames
 from sdfnet.runs import Run, RunShape
 
@@ -124,7 +124,7 @@ def solid(*boxes: tuple[slice, slice, slice]) -> np.ndarray:
 
 def test_a_large_piece_is_joined_along_the_shortest_gap() -> None:
     values = solid(np.s_[2:8, 2:8, 2:8], np.s_[2:8, 4:6, 11:16])
-    found = find_gaps(values)
+    found = find_loose_components(values)
     assert found.loose_share == pytest.approx(60 / (60 + 216))
     assert len(found.higher) == 0
     places = np.stack(np.unravel_index(found.lower, values.shape), axis=1)
@@ -135,8 +135,8 @@ def test_a_large_piece_is_joined_along_the_shortest_gap() -> None:
 def test_a_piece_out_of_reach_or_tiny_is_to_go() -> None:
     far = solid(np.s_[2:8, 2:8, 2:8], np.s_[2:8, 4:6, 14:19])
     far[:, :, 9:13] = 0.2
-    assert len(find_gaps(far).lower) == 0
-    assert len(find_gaps(far).higher) == 60
+    assert len(find_loose_components(far).lower) == 0
+    assert len(find_loose_components(far).higher) == 60
     tiny = solid(np.s_[:, :, 0:10], np.s_[5, 5, 12])
-    assert (len(find_gaps(tiny).lower), len(find_gaps(tiny).higher)) == (0, 1)
-    assert find_gaps(solid(np.s_[2:8, 2:8, 2:8])).loose_share == 0
+    assert (len(find_loose_components(tiny).lower), len(find_loose_components(tiny).higher)) == (0, 1)
+    assert find_loose_components(solid(np.s_[2:8, 2:8, 2:8])).loose_share == 0
