@@ -185,20 +185,19 @@ class ExtractConfig:
     """How learned shapes are extracted and written."""
 
     resolution: int = 128
-    """Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame."""
+    """Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, 2 to 4096."""
     format: tuple[WritableFormat, ...] = ("obj",)
     """Mesh formats; one file of each is written."""
     project_steps: int = 0
-    """Newton steps that pull the vertices onto the zero level; 0 leaves them where marching cubes puts them."""
+    """Newton steps that move the vertices onto the zero level; 0 leaves them where marching cubes puts them."""
     sharp: bool = False
-    """Whether to put sharp edges and corners back, where the learned shape has them; marching cubes cuts them off."""
+    """Whether to restore the sharp edges and corners of the learned shape, which marching cubes cuts off."""
     max_faces: int | None = None
-    """Decimate each mesh to at most so many faces, after loose components are left out; null keeps all."""
+    """Decimate each mesh to at most this many faces, 4 or more, after loose components are left out; null keeps all."""
     sparse: bool = True
     """Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh."""
     min_piece: float = MIN_PIECE
-    """Loose components and cavities below this share of the shape's volume are left out and reported, up to ten times
-    that beyond as many as the source has; 0 keeps all."""
+    """Components and cavities below this share of the volume, 0 to 0.05, are left out and reported; 0 keeps all."""
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)

@@ -22,7 +22,7 @@ class CheckCommand:
     shapes : names
         all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
     thickness : number
-        Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
+        Thin sheets become walls of this thickness, above 0, in the meshes' own units; null refuses them.
     out : path
         Where report.json and report.txt go; null only prints.
     """

@@ -39,17 +39,17 @@ class DemoCommand:
     out : path
         Where everything goes. The same command goes on where it was interrupted.
     budget : time
-        Time for training, such as 2min; all the rest takes about a minute and a half more on two cores.
+        Time for training, such as 2min; the other steps take about two minutes more on two cores.
     shapes : names
         all, or a list of names and globs of the shipped shapes.
     resolution : whole number
-        Of the meshes: samples along each axis of the lattice.
+        Samples along each axis of the lattice from which the meshes are extracted, 8 or more.
     frames : whole number
-        Of the morph.
+        Meshes in the morph, 4 or more.
     device : text
         auto, cpu, cuda, cuda:1 or mps.
     seed : whole number
-        All randomness.
+        Fixes all randomness, 0 or more.
     """
 
     out: Path = Path("demo")

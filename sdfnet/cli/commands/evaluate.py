@@ -35,7 +35,7 @@ class EvaluateCommand:
     out : path
         Where evaluation.csv, evaluation.json and evaluation.txt go; null is evaluation/ inside the run.
     num_workers : whole number
-        Shapes measured at a time, in threads; null takes one for each core, four at the most. The numbers are the same.
+        Threads, 1 or more, each measures one shape at a time; null takes one for each core, four at the most.
     device : text
         auto, cpu, cuda, cuda:1 or mps.
     """

@@ -23,13 +23,13 @@ class SamplingKeys:
     shapes : names
         all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
     normalize : each or shared
-        each shape fills the unit frame; or one similarity for the whole folder keeps relative size and position.
+        each: every shape fills the unit frame; shared: one similarity for the folder keeps relative size and place.
     thickness : number
-        Sheets without an inside are taken as walls this thick, in the meshes' own units; null refuses them.
+        Thin sheets become walls of this thickness, above 0, in the meshes' own units; null refuses them.
     num_workers : whole number
-        Processes for sampling; null takes one for each core. A cluster elsewhere has its own.
+        Processes for sampling, 1 or more; null takes one for each core. A cluster elsewhere has its own.
     seed : whole number
-        All randomness.
+        Fixes all randomness, 0 or more.
     """
 
     shapes: str | tuple[str, ...] = "all"

@@ -38,8 +38,7 @@ class TrainCommand:
     run : path
         The run directory: made, or continued if it holds a training with the same configuration.
     meshes : path
-        The folder of meshes, searched recursively. Sampled first, as far as samples does not hold them yet; null takes
-        what samples holds.
+        The folder of meshes, searched recursively; those that samples lacks are sampled first. null uses samples alone.
     samples : path
         The sample store; null is samples/ inside the run.
     holdout : names
@@ -47,9 +46,9 @@ class TrainCommand:
     init : path
         A run to start from: its network, and its codes for shapes of the same name. New shapes may come.
     budget : time
-        Time for training, such as 90s, 5min or 2h: a few steps are timed, then the number of steps is fixed.
+        Time for training, such as 90s, 5min or 2h: a few steps are timed, which fixes the number of steps.
     steps : whole number
-        The number of steps, instead of a budget.
+        The number of steps, 1 or more, instead of a budget.
     device : text
         auto, cpu, cuda, cuda:1 or mps.
     """

@@ -71,7 +71,7 @@ def format_commands(commands: Mapping[str, str]) -> str:
 def _format_keys(values: Mapping[str, Any], comments: Mapping[str, str], prefix: str = "") -> list[str]:
     rows = []
     for key, value in values.items():
-        if not isinstance(value, Mapping) and key != "kind":  # The group chooses the kind.
+        if not isinstance(value, Mapping) and f"{prefix}{key}" != f"{prefix[:-1]}.kind":  # The group chooses the kind.
             required, shown = ("(required) ", "…") if value == _MISSING else ("", format_value(value))
             rows.append((f"{prefix}{key}={shown}", required + comments.get(key, "")))
     return _table(rows)
