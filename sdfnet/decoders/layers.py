@@ -1,4 +1,4 @@
-"""Pieces that several decoders share: the positional encoding, and linear layers whose input is partly per shape.
+"""Parts of several decoders: the positional encoding, and linear layers whose input depends partly on the shape alone.
 
 Legend: B shapes in a batch, N points per shape, L latent size, C channels.
 """
@@ -29,10 +29,10 @@ def positional_encoding(points: Tensor, num_frequencies: int) -> Tensor:
 
 
 def preferred_multiple(device_type: str) -> int:
-    """Return what widths should be multiples of on a device.
+    """Return the number of which all widths should be multiples on a device.
 
-    Tensor cores take operands whose rows start at multiples of 16 bytes: 8 numbers of 16 bits. A width of 3 or of 253,
-    as DeepSDF has them, sends the whole product to slower kernels.
+    Tensor cores need rows that start at multiples of 16 bytes, which are 8 numbers of 16 bits. With other widths, such
+    as DeepSDF's 3 and 253, the whole product runs in slower kernels.
     """
     return 8 if device_type == "cuda" else 1
 
@@ -54,7 +54,7 @@ def padded_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, mult
 
 
 def latent_product(layer: nn.Linear, latents_BL: Tensor) -> Tensor:
-    """Return the part of `layer` that depends on the code alone, (B, 1, C): its last L columns times it, and the bias.
+    """Return the part of `layer` that depends on the code alone, (B, 1, C): its last L columns times it, plus bias.
 
     `layer([x, latent])` equals `x_product(layer, x) + latent_product(layer, latent)`: the code's share is computed
     once per shape instead of once per point.
@@ -70,5 +70,5 @@ def x_product(layer: nn.Linear, x_BNC: Tensor) -> Tensor:
 
 
 def whole_product(layer: nn.Linear, x_BNC: Tensor) -> Tensor:
-    """Return `layer(x_BNC)`, padded to what the device likes."""
+    """Return `layer(x_BNC)`, padded to the widths at which the device is fast."""
     return padded_linear(x_BNC, layer.weight, layer.bias, multiple=preferred_multiple(x_BNC.device.type))

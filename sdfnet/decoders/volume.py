@@ -1,7 +1,7 @@
-"""The default decoder: a convolutional generator turns the code into a feature volume; points look up in it.
+"""The default decoder: a convolutional generator turns the code into a volume of features, which points interpolate.
 
-The generator runs once per shape, so a point costs one trilinear look-up and a small network. On a CPU that is some
-hundred times the points per second of DeepSDF's network. What was tried and measured: `docs/notes/decoders.md`.
+The generator runs once per shape, so a point costs one trilinear interpolation and a small network. On a CPU it takes
+about a hundred times more points per second than DeepSDF's network. Experiments: `docs/notes/decoders.md`.
 Legend: B shapes in a batch, N points per shape, L latent size, C channels, R resolution of the volume.
 """
 
@@ -86,7 +86,7 @@ class VolumeDecoder(Decoder):
 
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
         base = self.expand(latents_BL).unflatten(1, self._base)
-        # Look-ups run in float32 at least: bfloat16 weights of a blend would move the surface by half a percent.
+        # Interpolation runs in float32 at least: bfloat16 weights would move the surface by half a percent.
         volume = self.generator(base)
         return (volume.to(torch.promote_types(volume.dtype, torch.float32)),)
 

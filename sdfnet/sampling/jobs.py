@@ -60,7 +60,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What a part's first line says, and where its record starts in the file."""
+    """The first line of a part's file, and the offset at which its record starts."""
 
     path: Path
     status: Status

@@ -72,7 +72,7 @@ _PARTS_FOLDER = ".parts"
 
 @dataclass(frozen=True, eq=False)
 class PrepareReport:
-    """What a preparation did.
+    """The result of a preparation.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class PrepareReport:
     num_done, num_skipped : int
         Shapes of `names` that were sampled now, and that were there already.
     bytes_on_disk : int
-        Of the whole store.
+        Size of the whole store.
     """
 
     store: SampleStore
@@ -470,7 +470,7 @@ def _write_shard(
     placed: dict[int, tuple[Job, Part]],
     progress: Callable[[int], object],
 ) -> StoreIndex:
-    """Write one shard, rows not in `placed` taken over from the old file; then the index; then remove the parts."""
+    """Write one shard, then the index, then remove the parts. Rows not in `placed` are copied from the old file."""
     path = shard_path(directory, shard)
     header = shard_header(num_rows, index.layout)
     with atomic_path(path) as temporary, open(temporary, "wb") as target:
@@ -520,7 +520,7 @@ def _copy_part(part: Part, target: BinaryIO, layout: RecordLayout) -> None:
 
 
 def _copy_old_row(path: Path, target: BinaryIO, offset: int, layout: RecordLayout) -> None:
-    """Copy a row that stays; what a damaged file lacks was placed anew or belongs to nobody, and becomes zeros."""
+    """Copy a row of the old file. Bytes that a damaged file lacks belong to no shape any more and become zeros."""
     left = layout.num_bytes
     if path.exists():
         with open(path, "rb") as source:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import threading
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +176,7 @@ def load_index(directory: Path) -> StoreIndex:
     """
     path = directory / INDEX_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_hook=_shape_at_once)
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
             f"no samples in {directory}: {INDEX_FILE} is missing. "
@@ -199,35 +198,15 @@ def load_index(directory: Path) -> StoreIndex:
         ) from error
 
 
-def _shape_at_once(entry: dict[str, Any]) -> dict[str, Any] | StoredShape:
-    """Return the StoredShape of a shape's entry; return any other dictionary, and a damaged entry, unchanged.
-
-    Called while the file is read, so that the entries are never all in memory as dictionaries: for 10,000 shapes that
-    would take 9 MB more.
-    """
-    if entry.keys() != StoredShape.__dataclass_fields__.keys():
-        return entry
-    try:
-        return _stored_shape(entry)
-    except (KeyError, TypeError, ValueError):
-        return entry
-
-
-def _stored_shape(entry: dict[str, Any]) -> StoredShape:
-    return StoredShape(**{**entry, "similarity": Similarity.from_dict(entry["similarity"])})
-
-
 def _parse(document: dict[str, Any]) -> StoreIndex:
-    shapes = tuple(entry if isinstance(entry, StoredShape) else _stored_shape(entry) for entry in document["shapes"])
+    shapes = tuple(
+        StoredShape(**{**entry, "similarity": Similarity.from_dict(entry["similarity"])})
+        for entry in document["shapes"]
+    )
     refused = tuple(RefusedShape(**entry) for entry in document["refused"])
+    keys = ("settings", "meshes", "complete", "frame")
     index = StoreIndex(
-        document["settings"],
-        document["meshes"],
-        document["complete"],
-        tuple(document["shards"]),
-        shapes,
-        refused,
-        document["frame"],
+        **{key: document[key] for key in keys}, shards=tuple(document["shards"]), shapes=shapes, refused=refused
     )
     assert index.config
     for shape in shapes:
@@ -280,13 +259,14 @@ class SampleStore:
         self.thickness: float | None = index.settings["thickness"]
         self.normalize: Normalize = index.settings["normalize"]
         self.meshes: str = index.meshes
+        layout = index.layout
         self.num_samples, self.num_surface, self.num_heldout = (
-            index.layout.num_samples,
-            index.layout.num_surface,
-            index.layout.num_heldout,
+            layout.num_samples,
+            layout.num_surface,
+            layout.num_heldout,
         )
         self._numbers = {name: number for number, name in enumerate(self.names)}
-        self._shards = ShardMaps(self.directory, index)
+        self._rows_of = map_shards(self.directory, index)
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -331,50 +311,30 @@ class SampleStore:
         if not 0 <= index < len(self.shapes):
             raise ValueError(f"index must be 0 to {len(self.shapes) - 1}, got {index}")
         shape = self.shapes[index]
-        record = self._shards.record(shape.shard, shape.row)
+        record = self._rows_of(shape.shard)[shape.row]
         return record[start : start + num_rows * width].reshape(num_rows, width)
 
 
-class ShardMaps:
-    """The shards of one store, mapped when first read, a bounded number at a time. Safe to use from many threads."""
+def map_shards(directory: Path, index: StoreIndex) -> Callable[[int], NDArray[np.float32]]:
+    """Return a function from the number of a shard to its rows, (rows, floats) float32: read-only views of the file.
 
-    def __init__(self, directory: Path, index: StoreIndex) -> None:
-        self._directory = directory
-        self._layout = index.layout
-        self._num_rows = index.shards
-        self._open: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
-        self._lock = threading.Lock()
+    A shard is mapped when it is first asked for. A shard that is no longer cached closes once no view of it is left.
+    """
 
-    def record(self, shard: int, row: int) -> NDArray[np.float32]:
-        """Return one record, (floats,) float32: a read-only view of the file."""
-        with self._lock:
-            rows = self._open.get(shard)
-            if rows is None:
-                rows = self._open[shard] = self._map(shard)
-                # A dropped map closes by itself once no view of it is left.
-                while len(self._open) > MAX_OPEN_SHARDS:
-                    self._open.popitem(last=False)
-            else:
-                self._open.move_to_end(shard)
-        return rows[row]
+    @lru_cache(maxsize=MAX_OPEN_SHARDS)
+    def rows_of(shard: int) -> NDArray[np.float32]:
+        num_rows = index.shards[shard]
+        offset, shape = len(shard_header(num_rows, index.layout)), (num_rows, index.layout.num_floats)
+        mapped = np.memmap(shard_path(directory, shard), FLOAT, mode="r", offset=offset, shape=shape)
+        return np.asarray(mapped)  # Slicing a plain array is several times faster than slicing a memmap.
 
-    def _map(self, shard: int) -> NDArray[np.float32]:
-        num_rows = self._num_rows[shard]
-        offset = len(shard_header(num_rows, self._layout))
-        mapped = np.memmap(
-            shard_path(self._directory, shard),
-            FLOAT,
-            mode="r",
-            offset=offset,
-            shape=(num_rows, self._layout.num_floats),
-        )
-        return np.asarray(mapped)  # slicing a plain array is several times faster than slicing a memmap
+    return rows_of
 
 
 def find_damage(
     directory: Path, index: StoreIndex, *, checksums: bool, progress: Callable[[int], object] | None = None
 ) -> dict[str, str]:
-    """Return what is wrong with the stored samples, by shape's name.
+    """Return the faults of the stored samples by the name of the shape.
 
     With `checksums` every record is read, and `progress` is called with 1 for each of them.
     """
@@ -387,10 +347,10 @@ def find_damage(
             whole.add(shard)
     if not checksums:
         return damage
-    maps = ShardMaps(directory, index)
+    rows_of = map_shards(directory, index)
 
     def is_whole(shape: StoredShape) -> bool:
-        same = zlib.crc32(maps.record(shape.shard, shape.row).data) == shape.checksum
+        same = zlib.crc32(rows_of(shape.shard)[shape.row].data) == shape.checksum
         if progress is not None:
             progress(1)
         return same
@@ -417,7 +377,7 @@ def refuse_damage(directory: Path, index: StoreIndex, *, checksums: bool) -> Non
 
 
 def _shard_fault(directory: Path, shard: int, num_rows: int, index: StoreIndex) -> str | None:
-    """Return what is wrong with a shard's file as a whole."""
+    """Return the fault of a shard's file as a whole, or None."""
     if num_rows == 0:
         return None
     path = shard_path(directory, shard)

@@ -69,7 +69,7 @@ class _Patches:
     starts, ends : (E, 3) float64
     num_boundary : int
     normals : (E - num_boundary, 2, 3) float64
-        Of the two faces at each crease.
+        Normals of the two faces at each crease.
     """
 
     areas: Tensor

@@ -15,7 +15,7 @@ import torch
 from sdfnet.training.config import Choice, Precision, TrainingConfig, parse_duration
 
 _SHARE_OF_MEMORY = 0.5
-"""Of the free memory of a GPU that samples may take; activations and the optimiser get the rest."""
+"""Share of the free memory of a GPU that samples may take; activations and the optimizer get the rest."""
 
 _WORTH_SECONDS, _WORTH_STEPS = 120.0, 2000
 """Compiling takes tens of seconds: a shorter training is over sooner without it."""

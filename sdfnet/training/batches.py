@@ -193,5 +193,5 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=128)
 def _permutation(seed: int, epoch: int, count: int, stratum: int) -> NDArray[np.int64]:
-    # The first stratum's seed has no third number: the only one's order stays what it was before there were strata.
+    # The first stratum's seed has no third number, so that the order without strata is that of earlier versions.
     return np.random.default_rng([seed, epoch, stratum] if stratum else [seed, epoch]).permutation(count)

@@ -29,7 +29,7 @@ from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
 STATE_FILE = "state.safetensors"
 
 _VECTOR_SHARE = 0.36
-"""Of the decoder's rate that its vectors, which Adam moves, get beside matrices that Muon moves."""
+"""Factor on the decoder's rate for its vectors, which Adam moves, if Muon moves its matrices."""
 
 _MAY_DIFFER = {
     *("samples", "meshes"),
@@ -314,7 +314,7 @@ def open_run(
     Parameters
     ----------
     settings : mapping
-        As `chosen_settings` returns them; what the store adds is added here.
+        As `chosen_settings` returns them; those of the store are added here.
     provenance : mapping
         Written into `run.json` as it is, and never compared.
 

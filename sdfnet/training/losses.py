@@ -1,4 +1,4 @@
-"""What training minimises. All distances are in the unit frame; every loss is a mean over its samples.
+"""The losses of a training. All distances are in the unit frame; every loss is a mean over its samples.
 
 Legend: B shapes in a batch, N points per shape, L latent size.
 """
@@ -18,11 +18,11 @@ SurfaceFunction = Callable[[Tensor], Tensor]
 
 
 def clamped_residual(sdf_pred: Tensor, sdf_true: Tensor, *, clamp_distance: float) -> Tensor:
-    """Return `clamp(pred) - clamp(true)`, but with the prediction clamped only where the truth is, and on that side.
+    """Return `clamp(pred) - clamp(true)`, but clamp the prediction only if the truth is clamped, and on the same side.
 
-    DeepSDF clamps both (Park et al. 2019, equation 4): a prediction beyond the clamp on the *wrong* side then has no
-    gradient, and a network that starts all positive stays so. Here a prediction is excused only for being farther out
-    on the right side; everywhere else its gradient is alive.
+    DeepSDF clamps both (Park et al. 2019, equation 4). Then a prediction beyond the clamp on the *wrong* side has no
+    gradient, and a network that starts all positive stays so. Here the gradient is zero only if truth and prediction
+    are both beyond the clamp on the same side.
 
     >>> truth = torch.tensor([0.5, 0.05, -0.5])
     >>> clamped_residual(torch.tensor([0.7, 0.3, 0.2]), truth, clamp_distance=0.1)
@@ -62,8 +62,8 @@ def latent_prior(latents_BL: Tensor) -> Tensor:
 def difference_gradient(function: SurfaceFunction, points_BN3: Tensor) -> Tensor:
     """Return the gradient (B, N, 3) of `function` by central differences, differentiable in its weights.
 
-    Six evaluations. Differentiating a trilinear look-up twice costs 7 to 16 times one pass on a CPU, this 6; the error
-    is of second order in DIFFERENCE_STEP.
+    It takes six evaluations. Differentiating a trilinear look-up twice instead would cost as much as 7 to 16 of them on
+    a CPU. The error is of second order in DIFFERENCE_STEP.
     """
     offsets_63 = DIFFERENCE_STEP * torch.cat([torch.eye(3), -torch.eye(3)]).to(points_BN3)
     shifted = (points_BN3[:, None] + offsets_63[:, None]).flatten(1, 2)

@@ -112,7 +112,7 @@ def train(
     ----------
     store : SampleStore or its folder
     budget, steps : str or int, optional
-        Time for the training loop, such as "3min", or the number of steps. They replace those of `config`.
+        Time for the training loop, such as "3min", or the number of steps, in place of `config`'s.
     decoder, config : optional
         The options of the decoder (by default VolumeConfig()) and of the training.
     shapes, holdout : names or globs
@@ -284,7 +284,7 @@ def _save(training: _Training, state: TrainingState) -> None:
         save_model(training.directory, decoder_state=state.decoder.state_dict(), latents=latents, step=state.step)
 
 
-# The configuration: what is trained, and what does not fit.
+# The configuration: which shapes are trained, and refusals.
 
 
 def _trained_names(store: SampleStore, shapes: str | Sequence[str], holdout: Sequence[str]) -> tuple[str, ...]:
