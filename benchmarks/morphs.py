@@ -22,7 +22,7 @@ import torch
 
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import NeuralField
-from sdfnet.mesh.components import split_pieces
+from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.topology import components_and_genus
 from sdfnet.morphs import MorphConfig, make_morph, plan_frames
 from sdfnet.morphs.frames import extract_frame, extracted_frames
@@ -85,7 +85,7 @@ def count_loose(run: Run, names: list[str], num_pairs: int, resolution: int) -> 
     for pair in pairs:
         frames = plan_frames(run, pair, config=config)
         every = extract_frame(run, frames, 1, config=MorphConfig(frames=3, resolution=resolution, min_piece=0)).mesh
-        pieces = split_pieces(every)
+        pieces = nest_components(every)
         shares = sorted(pieces.shares[~pieces.is_cavity].tolist())[:-1]
         (made,) = extracted_frames(run, frames, [1], config=config)
         left = components_and_genus(made.mesh).num_components

@@ -31,7 +31,7 @@ from sdfnet.fields.base import Field, evaluate
 from sdfnet.geometry.bounds import Lattice
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, face_crosses
-from sdfnet.mesh.orientation import split_parts
+from sdfnet.mesh.orientation import split_components
 from sdfnet.mesh.quality import side_lengths
 from sdfnet.mesh.remesh import collapse_faces, remesh
 
@@ -165,12 +165,12 @@ def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0
 
 def _drop_small_components(mesh: Mesh, *, min_share: float) -> Mesh:
     """Return a closed mesh without the components and cavities below a share of the whole volume."""
-    parts = split_parts(mesh)
+    parts = split_components(mesh)
     volumes = parts.volumes()
     kept = np.abs(volumes) >= min_share * volumes.sum()
     if kept.all():
         return mesh
-    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept[parts.part_of]], mesh.vertex_normals))
+    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept[parts.component_of]], mesh.vertex_normals))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,7 @@
-"""Split an oriented mesh into connected parts, closed where that can be had, and turn the parts right side out."""
+"""Split an oriented mesh into connected components, and turn those outward that are inside out.
+
+Components that touch at non-manifold edges come apart, so that each is closed where possible.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +11,65 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.mesh.components import component_boxes
 from sdfnet.mesh.edges import EdgeTable, label_connected, label_fans
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 from sdfnet.mesh.winding import WindingNumber, spread_over_surface
 
 NESTING_STEP = 1e-4
-"""How far beside an inward part the rest is looked at to see what it lies in; unit frame."""
+"""Distance beside an inward component at which the winding number tells what it lies in; unit frame."""
 
 BOX_MARGIN = 1e-6
-"""Boxes of parts this close meet, unit frame: six loose sides of a box belong together."""
+"""Bounding boxes this close meet, unit frame: six loose sides of a box belong together."""
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """A mesh cut into P connected surfaces that share no vertex.
+class OrientedComponents:
+    """A mesh split into P connected components that share no vertex.
 
     Attributes
     ----------
     mesh : Mesh
-        Its faces are those of the mesh that was cut, in their order.
-    part_of : (F,) int64
-        The part of each face.
+        Its faces are those of the given mesh, in their order.
+    component_of : (F,) int64
+        The component of each face.
     closed : (P,) bool
         Every edge joins two faces that agree about the winding.
     is_turned : (P,) bool
-        Which are wound the other way than in the mesh that was cut.
+        Which have the opposite orientation of the given mesh.
     """
 
     mesh: Mesh
-    part_of: NDArray[np.int64]
+    component_of: NDArray[np.int64]
     closed: NDArray[np.bool_]
     is_turned: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.closed)
 
-    def one(self, part: int) -> Mesh:
-        """Return one part as a mesh of its own."""
-        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[self._face_lists[part]]))
+    def one(self, component: int) -> Mesh:
+        """Return one component as a mesh of its own."""
+        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[self._face_lists[component]]))
 
     def some(self, chosen: NDArray[np.bool_]) -> Mesh:
-        """Return the parts `chosen` (P,) as one mesh."""
-        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[chosen[self.part_of]]))
+        """Return the components `chosen` (P,) as one mesh."""
+        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[chosen[self.component_of]]))
 
-    def turned(self, chosen: NDArray[np.bool_]) -> Parts:
-        """Return the parts, those `chosen` (P,) inside out."""
+    def turned(self, chosen: NDArray[np.bool_]) -> OrientedComponents:
+        """Return all components, with those `chosen` (P,) turned inside out."""
         faces = self.mesh.faces.copy()
-        turn = chosen[self.part_of]
+        turn = chosen[self.component_of]
         faces[turn] = faces[turn][:, ::-1]
-        return Parts(Mesh(self.mesh.vertices, faces), self.part_of, self.closed, self.is_turned ^ chosen)
+        return OrientedComponents(
+            Mesh(self.mesh.vertices, faces), self.component_of, self.closed, self.is_turned ^ chosen
+        )
 
     def volumes(self, groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """Return the volume of each part (P,), or of each group if `groups` (P,) numbers them; negative if inward.
+        """Return the volume of each component (P,), negative if it points inward; or of each of the `groups` (P,).
 
-        That of open ones depends on the point it is measured from: the middle of the group's corners.
+        The volume of an open one depends on a reference point: here the mean of the group's corners.
         """
-        group_of = self.part_of if groups is None else groups[self.part_of]
+        group_of = self.component_of if groups is None else groups[self.component_of]
         corners = self.mesh.triangles
         counts = np.maximum(np.bincount(group_of), 1)
         middles = np.stack([np.bincount(group_of, weights=corners[:, :, i].mean(axis=1)) / counts for i in range(3)], 1)
@@ -73,31 +79,28 @@ class Parts:
 
     @functools.cached_property
     def _face_lists(self) -> list[NDArray[np.int64]]:
-        counts = np.bincount(self.part_of, minlength=len(self))
-        return np.split(np.argsort(self.part_of, kind="stable"), np.cumsum(counts)[:-1])
+        counts = np.bincount(self.component_of, minlength=len(self))
+        return np.split(np.argsort(self.component_of, kind="stable"), np.cumsum(counts)[:-1])
 
     def boxes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the lower and upper corners of the parts' bounding boxes, each (P, 3)."""
-        order = np.argsort(self.part_of, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(self.part_of, minlength=len(self)))[:-1]])
-        corners = self.mesh.triangles[order]
-        return np.minimum.reduceat(corners.min(axis=1), starts), np.maximum.reduceat(corners.max(axis=1), starts)
+        """Return the lower and upper corners of the components' bounding boxes, each (P, 3)."""
+        return component_boxes(self.mesh, self.component_of)
 
 
-def split_parts(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> Parts:
-    """Split an oriented mesh into connected parts.
+def split_components(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> OrientedComponents:
+    """Split an oriented mesh into connected components without non-manifold edges.
 
-    Where more than two faces meet at an edge they are paired as wedges of solid, so that parts that touch come apart
-    and each is a surface without such edges. `patch` (F,) tells which faces surely belong together.
+    Where more than two faces meet at an edge, they are paired as wedges of solid, so that components that touch come
+    apart. Faces of one `patch` (F,) surely belong together; by default patches end at non-manifold edges.
     """
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
     pairs = _paired_half_edges(mesh, edges, edges.label_patches()[1] if patch is None else patch)
     num_faces = len(mesh.faces)
-    count, part_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, num_faces)
+    count, component_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, num_faces)
     is_paired = np.zeros(3 * num_faces, dtype=bool)
     is_paired[pairs] = True
-    num_open = np.bincount(part_of, weights=~is_paired.reshape(-1, 3).all(axis=1), minlength=count)
-    return Parts(_split_vertices(mesh, pairs), part_of, num_open == 0, np.zeros(count, dtype=bool))
+    num_open = np.bincount(component_of, weights=~is_paired.reshape(-1, 3).all(axis=1), minlength=count)
+    return OrientedComponents(_split_vertices(mesh, pairs), component_of, num_open == 0, np.zeros(count, dtype=bool))
 
 
 def _paired_half_edges(mesh: Mesh, edges: EdgeTable, patch: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -117,7 +120,7 @@ def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.
 
     The order is counter-clockwise about their edge, from a place where nothing is entered yet. A backward half-edge
     enters solid and a forward one leaves it. Where angles are equal, what leaves comes first: parts that touch
-    are apart.
+    stay apart.
     """
     faces, corners = mesh.faces[around // 3], around % 3
     ends = np.take_along_axis(faces, np.stack([corners, (corners + 1) % 3, (corners + 2) % 3], axis=1), axis=1)
@@ -164,25 +167,25 @@ def _split_vertices(mesh: Mesh, pairs: NDArray[np.int64]) -> Mesh:
     return Mesh(mesh.vertices[mesh.faces.reshape(-1)[first]], numbers.reshape(-1, 3))
 
 
-def turn_parts(parts: Parts) -> Parts:
-    """Turn those of `parts` (unit frame) that are inside out as a whole.
+def orient_components(components: OrientedComponents) -> OrientedComponents:
+    """Turn the components (unit frame) that are inside out.
 
-    Parts whose boxes meet are judged together: if their volume is negative all are turned, cavities with them. Then
-    a closed inward part that lies in nothing is turned outward: a cavity needs something around it.
+    Components whose bounding boxes meet are judged together: if their volume is negative, all of them are turned,
+    cavities included. Then each closed inward component that lies in nothing is turned, because a cavity needs a body.
     """
-    clusters = cluster_boxes(*parts.boxes(), margin=BOX_MARGIN)
-    turned = parts.turned((parts.volumes(clusters) < 0)[clusters])
+    clusters = cluster_boxes(*components.boxes(), margin=BOX_MARGIN)
+    turned = components.turned((components.volumes(clusters) < 0)[clusters])
     inward = np.flatnonzero(turned.closed & (turned.volumes() < 0))
     if len(inward) == 0:
         return turned
     whole = WindingNumber(turned.mesh)
-    alone = np.zeros(len(parts), dtype=bool)
-    for part in inward.tolist():
-        mesh = turned.one(part)
+    alone = np.zeros(len(components), dtype=bool)
+    for component in inward.tolist():
+        mesh = turned.one(component)
         points, faces = spread_over_surface(mesh, 64)
         step = NESTING_STEP * mesh.face_normals[faces]
-        around = (whole(points + step) + whole(points - step)) / 2 + 0.5  # without the part itself, which gives -½
-        alone[part] = np.median(around) < 0.5
+        around = (whole(points + step) + whole(points - step)) / 2 + 0.5  # without the component itself, which gives -½
+        alone[component] = np.median(around) < 0.5
     return turned.turned(alone)
 
 

@@ -1,7 +1,7 @@
 """Unite closed parts that overlap or touch, so that what lies buried inside the solid is no surface.
 
 The solid meant is where the winding number exceeds ½: outward parts add 1, inward parts (cavities) take 1 away.
-`manifold3d` does the booleans. Parts that it cannot take stay as they are, and the caller is told.
+`manifold3d` does the booleans. OrientedComponents that it cannot take stay as they are, and the caller is told.
 
 Find the cracks between parts that touch only nearly, and what fills them.
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, join_meshes
-from sdfnet.mesh.orientation import Parts, cluster_boxes, split_parts
+from sdfnet.mesh.orientation import OrientedComponents, cluster_boxes, split_components
 from sdfnet.mesh.winding import SURFACE_STEP, WindingNumber, probe_surface, spread_over_surface
 
 if TYPE_CHECKING:
@@ -127,21 +127,21 @@ MAX_DISAGREEMENT = 1e-2
 NUM_PROBES = 500
 
 FLAKE_THICKNESS = 1e-5
-"""Parts of a union thinner than this are rounding, unit frame."""
+"""OrientedComponents of a union thinner than this are rounding, unit frame."""
 
 INFLATION = 2e-7
-"""Parts with common walls are inflated by one to two times this, each differently (unit frame): then no two faces
-coincide, where booleans leave slits and flakes. Well below the accuracy of distances."""
+"""Components with common walls are inflated by one to two times this, each differently (unit frame). Then no two faces
+coincide; where faces coincide, booleans leave slits and flakes. Well below the accuracy of distances."""
 
 
 @dataclass(frozen=True, eq=False)
-class Union:
+class UnionResult:
     """What became of the parts of a mesh.
 
     Attributes
     ----------
     kept : (P,) bool
-        Parts that overlap nothing, or could not be united.
+        OrientedComponents that overlap nothing, or could not be united.
     united : tuple of Mesh
         One for each group of the other parts, which were united.
     num_seams : int
@@ -165,12 +165,12 @@ class _Attempt:
     failure: str | None = None
 
 
-def unite_parts(parts: Parts) -> Union:
+def unite_components(parts: OrientedComponents) -> UnionResult:
     """Unite the closed ones of `parts` (unit frame) where their boxes meet and the union changes the surface."""
     closed = np.flatnonzero(parts.closed)
     kept = np.ones(len(parts), dtype=bool)
     if len(closed) < 2:
-        return Union(kept, (), 0, ())
+        return UnionResult(kept, (), 0, ())
     lower, upper = parts.boxes()
     clusters = cluster_boxes(lower[closed], upper[closed], margin=CRACK_WIDTH / 2)
     groups = np.split(closed[np.argsort(clusters, kind="stable")], np.cumsum(np.bincount(clusters))[:-1])
@@ -179,7 +179,7 @@ def unite_parts(parts: Parts) -> Union:
         if len(group) > 1:
             attempts.append(_unite_group([parts.one(part) for part in group]))
             kept[group] = attempts[-1].mesh is None
-    return Union(
+    return UnionResult(
         kept,
         tuple(attempt.mesh for attempt in attempts if attempt.mesh is not None),
         sum(attempt.num_seams for attempt in attempts),
@@ -267,11 +267,11 @@ def _fillers(bodies: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
 
 def _drop_flakes(mesh: Mesh) -> Mesh:
     """Drop what rounding leaves of coincident walls: specks, parts without thickness, slits no wider than a crack."""
-    parts = split_parts(mesh)
+    parts = split_components(mesh)
     if len(parts) < 2:
         return mesh
     volumes, (lower, upper) = parts.volumes(), parts.boxes()
-    areas = np.bincount(parts.part_of, weights=parts.mesh.face_areas)
+    areas = np.bincount(parts.component_of, weights=parts.mesh.face_areas)
     is_thin = 2 * np.abs(volumes) <= areas * np.where(volumes < 0, CRACK_WIDTH, FLAKE_THICKNESS)
     is_speck = (upper - lower).max(axis=1) <= CRACK_WIDTH
     return parts.some(~is_thin & ~is_speck)

@@ -11,7 +11,7 @@ import numpy as np
 
 from sdfnet.mesh.edges import EdgeTable, label_fans
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.orientation import Parts
+from sdfnet.mesh.orientation import OrientedComponents
 from sdfnet.mesh.winding import WindingNumber
 
 _FLAT = 1e-10
@@ -99,14 +99,14 @@ def _count_degenerate(mesh: Mesh) -> int:
 
 def _count_turned(mesh: Mesh, edges: EdgeTable) -> int:
     """Return how many components of a closed mesh are inward without being a cavity, or outward within another."""
-    count, part_of = edges.label_patches()
-    parts = Parts(mesh, part_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
+    count, component_of = edges.label_patches()
+    parts = OrientedComponents(mesh, component_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
     is_outward = parts.volumes() > 0
     if count <= 1:
         return int((~is_outward).sum())
     # Beside the largest face of each component, where its own surface is flattest.
-    order = np.lexsort([mesh.face_areas, part_of])
-    largest = order[np.searchsorted(part_of[order], np.arange(count), side="right") - 1]
+    order = np.lexsort([mesh.face_areas, component_of])
+    largest = order[np.searchsorted(component_of[order], np.arange(count), side="right") - 1]
     lower, upper = parts.boxes()
     step = _ASIDE * np.linalg.norm(upper - lower, axis=1, keepdims=True) * mesh.face_normals[largest]
     middle = mesh.triangles[largest].mean(axis=1)

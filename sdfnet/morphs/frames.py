@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.neural import NeuralField
-from sdfnet.mesh.components import CleanMesh, drop_loose_pieces, drop_specks
+from sdfnet.mesh.components import CleanMesh, drop_loose_components, drop_specks
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs.plan import MorphConfig, MorphFrame
 from sdfnet.morphs.store import MadeFrame, shapes_around
@@ -91,7 +91,7 @@ def extract_frame(
         index,
         clean.mesh,
         removed=clean.removed,
-        num_pieces=clean.num_pieces,
+        num_pieces=clean.num_components,
         num_cavities=clean.num_cavities,
         num_extra=num_extra(run, frames[index], clean, allowed),
     )
@@ -100,9 +100,11 @@ def extract_frame(
 def clean_frame(run: Run, frame: MorphFrame, mesh: Mesh, allowed: PieceCounts | None, min_share: float) -> CleanMesh:
     """Return the mesh of a frame without its loose pieces (`extract_frame`)."""
     if allowed is not None:
-        return drop_loose_pieces(mesh, min_share=min_share, num_pieces=allowed.pieces, num_cavities=allowed.cavities)
+        return drop_loose_components(
+            mesh, min_share=min_share, num_components=allowed.pieces, num_cavities=allowed.cavities
+        )
     if not frame.shape:
-        return drop_loose_pieces(mesh, min_share=min_share)
+        return drop_loose_components(mesh, min_share=min_share)
     shape = run.shape(frame.shape)
     return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=min_share)
 
@@ -112,7 +114,7 @@ def num_extra(run: Run, frame: MorphFrame, clean: CleanMesh, allowed: PieceCount
     most = None if allowed is None else allowed.pieces
     if frame.shape and run.shape(frame.shape).is_mix:
         most = run.shape(frame.shape).num_surfaces
-    return 0 if most is None else max(0, clean.num_pieces - most)
+    return 0 if most is None else max(0, clean.num_components - most)
 
 
 def _extract(run: Run, frame: MorphFrame, index: int, config: MorphConfig) -> Mesh:

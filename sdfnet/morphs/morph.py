@@ -32,7 +32,7 @@ from sdfnet.morphs.film import Filming, Staging, legend_of, plan_staging
 from sdfnet.morphs.frames import extract_frame, extracted_frames, piece_counter
 from sdfnet.morphs.plan import MorphConfig, MorphFrame, morph_keys, plan_frames
 from sdfnet.morphs.plot import PLOT_FILE, save_plot
-from sdfnet.morphs.report import REPORT_FILE, make_report, save_report
+from sdfnet.morphs.report import REPORT_FILE, make_report, save_morph_report
 from sdfnet.morphs.store import (
     MANIFEST_FILE,
     MadeFrame,
@@ -294,7 +294,7 @@ def _finish(
     manifest |= {"films": write_sequence(sequence, legend=legend, renew=renew), "sheet": SHEET_NAME}
     if renew or not all((out / name).is_file() for name in (REPORT_FILE, PLOT_FILE)):
         report = make_report(run, sequence, mesh_of)
-        save_report(report, out)
+        save_morph_report(report, out)
         save_plot(report, out)
     manifest |= {"report": REPORT_FILE, "plot": PLOT_FILE, "complete": True}
     _save(out, manifest, finished)

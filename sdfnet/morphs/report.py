@@ -122,7 +122,7 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
     }
 
 
-def save_report(report: dict[str, Any], out: Path) -> None:
+def save_morph_report(report: dict[str, Any], out: Path) -> None:
     """Write `morph.json` into `out`, whole."""
     write_json(out / REPORT_FILE, report)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from sdfnet.correspondence.results import Deviation
 from sdfnet.files import atomic_path, write_json
-from sdfnet.mesh.components import RemovedPiece
+from sdfnet.mesh.components import RemovedComponent
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs.plan import MorphConfig, MorphFrame
 from sdfnet.rendering.images import load_image
@@ -41,7 +41,7 @@ class MadeFrame:
     piece : int or None
         Frames of the same number share their faces, and vertex k is the same place in all of them; None where every
         frame has faces of its own.
-    removed : tuple of RemovedPiece
+    removed : tuple of RemovedComponent
         What was taken away from the surface, the largest first.
     num_pieces, num_cavities : int
         What is left.
@@ -56,7 +56,7 @@ class MadeFrame:
     index: int
     mesh: Mesh
     piece: int | None = None
-    removed: tuple[RemovedPiece, ...] = ()
+    removed: tuple[RemovedComponent, ...] = ()
     num_pieces: int = 1
     num_cavities: int = 0
     num_extra: int = 0

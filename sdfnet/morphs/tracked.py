@@ -16,7 +16,7 @@ from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.results import TrackConfig, TrackedMorph
 from sdfnet.correspondence.track import track_surface
 from sdfnet.fields.neural import NeuralField
-from sdfnet.mesh.components import keep_surfaces
+from sdfnet.mesh.components import keep_components
 from sdfnet.morphs.config import MorphConfig
 from sdfnet.morphs.frames import clean_frame, num_extra, piece_counter
 from sdfnet.morphs.plan import MorphFrame
@@ -87,14 +87,14 @@ def _made(
 
     for index in missing:
         piece = tracked.segment_at(index)
-        clean = keep_surfaces(tracked.mesh(index).to_world(frames[index].similarity), kept(piece))
+        clean = keep_components(tracked.mesh(index).to_world(frames[index].similarity), kept(piece))
         alone = config.on_change == "frames" and bool(tracked.cuts)
         yield MadeFrame(
             index,
             clean.mesh,
             piece=None if alone else piece,
             removed=clean.removed,
-            num_pieces=clean.num_pieces,
+            num_pieces=clean.num_components,
             num_cavities=clean.num_cavities,
             num_extra=num_extra(run, frames[index], clean, counts_of(index)),
             cut=cuts.get(index, ""),

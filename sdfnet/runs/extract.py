@@ -25,9 +25,9 @@ from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.components import (
     MIN_PIECE,
     CleanMesh,
-    RemovedPiece,
+    RemovedComponent,
     check_min_piece,
-    drop_loose_pieces,
+    drop_loose_components,
     drop_specks,
 )
 from sdfnet.mesh.decimate import Simplified, check_max_faces, simplify_mesh
@@ -57,7 +57,7 @@ class ExtractedShape:
     ----------
     mesh : Mesh
         World units, with vertex normals, unless `extract_shape` was asked otherwise.
-    removed : tuple of RemovedPiece
+    removed : tuple of RemovedComponent
         Loose components that were left out and cavities that were filled, the largest first; in the mesh's frame.
     num_components, num_cavities : int
         What the mesh still has.
@@ -68,7 +68,7 @@ class ExtractedShape:
     """
 
     mesh: Mesh
-    removed: tuple[RemovedPiece, ...]
+    removed: tuple[RemovedComponent, ...]
     num_components: int
     num_cavities: int
     decimated: Simplified | None = None
@@ -150,7 +150,7 @@ def extract_shape(
         device=run.device,
     )
     clean = clean_components(mesh, described, min_piece=min_piece, allowed=allowed)
-    found = ExtractedShape(clean.mesh, clean.removed, clean.num_pieces, clean.num_cavities)
+    found = ExtractedShape(clean.mesh, clean.removed, clean.num_components, clean.num_cavities)
     if max_faces is None:
         return found
     decimated = simplify_mesh(clean.mesh, max_faces=max_faces)
@@ -173,8 +173,8 @@ def clean_components(
     network has not seen: its code may put components into empty space. `allowed` replaces the counts of the shape.
     """
     if allowed is not None:
-        return drop_loose_pieces(
-            mesh, min_share=min_piece, num_pieces=allowed.components, num_cavities=allowed.cavities
+        return drop_loose_components(
+            mesh, min_share=min_piece, num_components=allowed.components, num_cavities=allowed.cavities
         )
     was_seen = shape.learned and not shape.is_mix
     return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=not was_seen, min_share=min_piece)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, join_meshes
-from sdfnet.mesh.orientation import Parts, split_parts, turn_parts
+from sdfnet.mesh.orientation import OrientedComponents, orient_components, split_components
 from sdfnet.mesh.repair import (
     Borders,
     drop_degenerate_faces,
@@ -24,7 +24,7 @@ from sdfnet.mesh.repair import (
     orient_patches,
     weld_borders,
 )
-from sdfnet.mesh.union import Union, unite_parts
+from sdfnet.mesh.union import UnionResult, unite_components
 from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, mesh_frame, probe_surface
 
 WELD_TOLERANCE = 5e-7
@@ -106,9 +106,9 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
     frame = mesh_frame(mesh)
     clean, notes = _clean(mesh, radius=1 / frame.scale)
     oriented, patch = orient_patches(clean.to_unit(frame))
-    parts = turn_parts(split_parts(oriented, patch))
+    parts = orient_components(split_components(oriented, patch))
     turned = _with_winding(clean, oriented, parts)
-    union = unite_parts(parts)
+    union = unite_components(parts)
     result = _assemble(mesh, turned, parts, union, frame)
     shares, closed = _probe(result.to_unit(frame), parts), bool(parts.closed.all())
     is_sheet = shares.solid < MIN_INSIDE_SHARE
@@ -119,7 +119,7 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
         )
     notes += _winding_notes(clean, turned)
     notes += _sheet_notes(shares, thickness) if is_sheet else _overlap_notes(union, shares)
-    num_components = int(union.kept.sum()) + sum(len(split_parts(united)) for united in union.united)
+    num_components = int(union.kept.sum()) + sum(len(split_components(united)) for united in union.united)
     if num_components > 1:
         notes.append(f"{num_components} connected components")
     borders = measure_borders(parts.some(~parts.closed).to_world(frame))
@@ -156,10 +156,10 @@ def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
     return drop_unreferenced_vertices(clean), notes
 
 
-def _with_winding(clean: Mesh, oriented: Mesh, parts: Parts) -> Mesh:
+def _with_winding(clean: Mesh, oriented: Mesh, parts: OrientedComponents) -> Mesh:
     """Return the cleaned mesh, its own coordinates and face order, with the winding that `parts` have."""
     faces = oriented.faces.copy()
-    turn = parts.is_turned[parts.part_of]
+    turn = parts.is_turned[parts.component_of]
     faces[turn] = faces[turn][:, ::-1]
     return Mesh(clean.vertices, faces)
 
@@ -179,23 +179,23 @@ def _from_lowest(faces: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
 
 
-def _assemble(given: Mesh, turned: Mesh, parts: Parts, union: Union, frame: Similarity) -> Mesh:
+def _assemble(given: Mesh, turned: Mesh, parts: OrientedComponents, union: UnionResult, frame: Similarity) -> Mesh:
     """Put together what was kept, with its own coordinates, and what was united; world frame."""
     if not union.united:
         is_given = turned.faces.shape == given.faces.shape and turned.vertices.shape == given.vertices.shape
         return given if is_given and (turned.triangles == given.triangles).all() else turned
-    kept = Mesh(turned.vertices, turned.faces[union.kept[parts.part_of]])
+    kept = Mesh(turned.vertices, turned.faces[union.kept[parts.component_of]])
     return join_meshes([drop_unreferenced_vertices(kept), *(united.to_world(frame) for united in union.united)])
 
 
-def _probe(unit_mesh: Mesh, parts: Parts) -> SurfaceShares:
+def _probe(unit_mesh: Mesh, parts: OrientedComponents) -> SurfaceShares:
     """Probe both sides of the surface; a closed one that looks like a sheet is probed again from very near."""
     shares = probe_surface(unit_mesh)
     is_thin = parts.closed.all() and shares.solid < MIN_INSIDE_SHARE
     return probe_surface(unit_mesh, step=FINE_STEP) if is_thin else shares
 
 
-def _overlap_notes(union: Union, shares: SurfaceShares) -> list[str]:
+def _overlap_notes(union: UnionResult, shares: SurfaceShares) -> list[str]:
     """Say what was united and what stayed buried or inside out."""
     notes = []
     if union.united:

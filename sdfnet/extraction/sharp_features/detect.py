@@ -39,7 +39,7 @@ BEYOND = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class PatchedMesh:
     """A mesh of marching cubes with its true vertices where something may be sharp.
 
     Attributes
@@ -63,7 +63,7 @@ class Surface:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Detection:
     """What was seen with the mesh cut into patches as `patch_of` says.
 
     Attributes
@@ -88,7 +88,7 @@ class Look:
     sharp: NDArray[np.bool_]
 
 
-def inspect(mesh: LatticeMesh, sample: Sample, slope: Slope) -> Surface:
+def inspect(mesh: LatticeMesh, sample: Sample, slope: Slope) -> PatchedMesh:
     """Cut `mesh` into patches, and find those on whose rims the normals diverge."""
     twins = EdgeTable.of(mesh.faces, len(mesh.vertices)).twins
     patch_of = cell_patches(mesh, twins)
@@ -97,13 +97,13 @@ def inspect(mesh: LatticeMesh, sample: Sample, slope: Slope) -> Surface:
     suspect = widest_angles(normals[loops.rims], loops.used) > _SUSPECT_ANGLE
     is_suspect = np.zeros(patch_of.max(initial=-1) + 1, dtype=bool)
     is_suspect[loops.patches[suspect]] = True
-    return Surface(LatticeMesh(vertices, mesh.faces), normals, twins, patch_of, is_suspect[patch_of])
+    return PatchedMesh(LatticeMesh(vertices, mesh.faces), normals, twins, patch_of, is_suspect[patch_of])
 
 
 def look_at(
-    surface: Surface, patch_of: NDArray[np.int64], sample: Sample, slope: Slope, *, before: Look | None = None
-) -> Look:
-    """Look for a feature in each suspect patch, with the patches numbered by `patch_of` (F,).
+    surface: PatchedMesh, patch_of: NDArray[np.int64], sample: Sample, slope: Slope, *, before: Detection | None = None
+) -> Detection:
+    """Detection for a feature in each suspect patch, with the patches numbered by `patch_of` (F,).
 
     What was seen `before` of a patch with the same rim is not asked for again.
     """
@@ -122,7 +122,7 @@ def look_at(
     across = twins[loops.sides]
     neighbors = np.where(across >= 0, patch_of[np.maximum(across, 0) // 3], -1)
     saved = saved_by_flips(features.places, points, normals, loops, neighbors, lie_well=lie_well, bad=bad)
-    return Look(patch_of, loops, features, lie_well, bad, lie_well & saved)
+    return Detection(patch_of, loops, features, lie_well, bad, lie_well & saved)
 
 
 def _true_crossings(
@@ -161,15 +161,15 @@ _SAME = 0.2
 """Features of neighbouring patches that are nearer to one another (in spacings) are one."""
 
 
-def join_patches(surface: Surface, seen: Look, sample: Sample, slope: Slope) -> Look:
-    """Look again with neighbouring patches made one, wherever that gives a sound feature where there was none."""
+def join_patches(surface: PatchedMesh, seen: Detection, sample: Sample, slope: Slope) -> Detection:
+    """Detection again with neighbouring patches made one, wherever that gives a sound feature where there was none."""
     seen = _tried(surface, seen, _same_features(surface, seen), sample, slope)
     seen = _tried(surface, seen, _hidden_corners(surface, seen, sample, slope), sample, slope)
     return _tried(surface, seen, _misfits(surface, seen), sample, slope)
 
 
-def _tried(surface: Surface, seen: Look, pairs: NDArray[np.int64], sample: Sample, slope: Slope) -> Look:
-    """Look again with `pairs` (K, 2) of patches made one, except where that leaves no sound feature."""
+def _tried(surface: PatchedMesh, seen: Detection, pairs: NDArray[np.int64], sample: Sample, slope: Slope) -> Detection:
+    """Detection again with `pairs` (K, 2) of patches made one, except where that leaves no sound feature."""
     if not len(pairs):
         return seen
     _, union_of = label_connected(pairs[:, 0], pairs[:, 1], int(seen.patch_of.max()) + 1)
@@ -184,14 +184,14 @@ def _tried(surface: Surface, seen: Look, pairs: NDArray[np.int64], sample: Sampl
     return look_at(surface, union_of[seen.patch_of], sample, slope, before=seen)
 
 
-def _same_features(surface: Surface, seen: Look) -> NDArray[np.int64]:
+def _same_features(surface: PatchedMesh, seen: Detection) -> NDArray[np.int64]:
     """Return pairs of neighbouring patches that found the same place: a corner beyond its cell is seen from several."""
     rows = _touching(surface, seen, seen.sharp)
     apart = seen.features.places[rows[:, 0]] - seen.features.places[rows[:, 1]]
     return seen.loops.patches[rows[np.linalg.norm(apart, axis=1) < _SAME]]
 
 
-def _misfits(surface: Surface, seen: Look) -> NDArray[np.int64]:
+def _misfits(surface: PatchedMesh, seen: Detection) -> NDArray[np.int64]:
     """Return pairs of a patch that its feature lies outside of, and the neighbour without a feature that it lies in."""
     rows, corners = np.nonzero(seen.bad & (seen.lie_well & (seen.bad.sum(axis=1) == 1))[:, None])
     across = surface.twins[seen.loops.sides[rows, corners]]
@@ -200,7 +200,7 @@ def _misfits(surface: Surface, seen: Look) -> NDArray[np.int64]:
     return np.stack([seen.loops.patches[rows], neighbors], axis=1)[(across >= 0) & ~is_sharp]
 
 
-def _hidden_corners(surface: Surface, seen: Look, sample: Sample, slope: Slope) -> NDArray[np.int64]:
+def _hidden_corners(surface: PatchedMesh, seen: Detection, sample: Sample, slope: Slope) -> NDArray[np.int64]:
     """Return pairs of neighbouring patches with an edge each that meet in a corner which neither sees by itself."""
     loops, features = seen.loops, seen.features
     rows = _touching(surface, seen, seen.sharp & ~features.are_corners)
@@ -236,7 +236,7 @@ def _nearest_first(rows: NDArray[np.int64], far: NDArray[np.float64], places: ND
     return taken
 
 
-def _touching(surface: Surface, seen: Look, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _touching(surface: PatchedMesh, seen: Detection, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return pairs (K, 2) of rows of `seen.loops`, both `chosen`, whose patches have an edge in common."""
     twins = surface.twins
     row_of = np.full(int(seen.patch_of.max()) + 1, -1)

@@ -13,7 +13,7 @@ from sdfnet.fitting.config import MeshFitConfig
 from sdfnet.fitting.observations.base import DistanceObservation, ObservationKind
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.components import split_pieces
+from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import Run, RunShape
 from sdfnet.sampling import SamplerConfig, sample_shape
@@ -36,7 +36,7 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
     wanted = {"num_samples": config.num_samples, "num_surface": 0, "num_heldout": 0, "seed": config.seed}
     samples = sample_shape(source, similarity, SamplerConfig(**{**options, **wanted})).sdf
     surface = source_surface(source, similarity)
-    known = split_pieces(surface.mesh)
+    known = nest_components(surface.mesh)
     shape = RunShape(
         name,
         similarity,
@@ -44,7 +44,7 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
         source.content_hash,
         source.closed,
         source.thickness,
-        num_surfaces=known.num_pieces + known.num_cavities,
+        num_surfaces=known.num_components + known.num_cavities,
         learned=False,
     )
     return DistanceObservation(torch.from_numpy(samples), shape, surface, tuple(source.report.notes))
