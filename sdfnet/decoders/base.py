@@ -20,6 +20,12 @@ class Decoder(nn.Module, abc.ABC):
     ----------
     latent_size : int
         L, the length of a code.
+
+    >>> import torch
+    >>> from sdfnet.decoders import SirenConfig, build_decoder
+    >>> decoder = build_decoder(SirenConfig(latent_size=8))
+    >>> decoder(torch.zeros(2, 5, 3), torch.zeros(2, 8)).shape
+    torch.Size([2, 5])
     """
 
     latent_size: int

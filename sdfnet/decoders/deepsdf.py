@@ -20,7 +20,11 @@ from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 @dataclass(frozen=True)
 class DeepSDFConfig(DecoderConfig):
-    """Options of `decoder=deepsdf`."""
+    """Options of `decoder=deepsdf`.
+
+    >>> DeepSDFConfig().latent_size
+    256
+    """
 
     kind: str = "deepsdf"
     latent_size: int = 256

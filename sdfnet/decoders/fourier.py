@@ -17,7 +17,11 @@ from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 @dataclass(frozen=True)
 class FourierConfig(DecoderConfig):
-    """Options of `decoder=fourier`."""
+    """Options of `decoder=fourier`.
+
+    >>> FourierConfig(latent_size=32).kind
+    'fourier'
+    """
 
     kind: str = "fourier"
     latent_size: int = 128

@@ -28,7 +28,11 @@ OptimizerKind = Literal["adam", "muon"]
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The options that every decoder has. Each decoder extends it by its own."""
+    """The options that every decoder has. Each decoder extends it by its own.
+
+    >>> isinstance(decoder_config({"kind": "volume"}), DecoderConfig)
+    True
+    """
 
     kind: str
     """The decoder's name in `DECODERS`."""
@@ -38,7 +42,11 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Peak learning rates of the decoder and of the codes."""
+    """Peak learning rates of the decoder and of the codes.
+
+    >>> decoder_kind("siren").rates["adam"]
+    LearningRates(decoder=0.0002, latents=0.001)
+    """
 
     decoder: float
     latents: float
@@ -57,6 +65,9 @@ class DecoderKind:
     rates : mapping from an optimizer to LearningRates
         The rates that were tuned for this decoder; the first optimizer is its default. May be empty: then adam is the
         default, and a training must be told its learning rate.
+
+    >>> decoder_kind("siren").config(latent_size=16).kind
+    'siren'
     """
 
     config: type[DecoderConfig]
@@ -121,6 +132,9 @@ def build_decoder(config: DecoderConfig) -> Decoder:
     ------
     ValueError
         `config.kind` names another decoder than the one whose options `config` holds.
+
+    >>> build_decoder(decoder_config({"kind": "siren", "latent_size": 16})).latent_size
+    16
     """
     kind = decoder_kind(config.kind)
     if not isinstance(config, kind.config):

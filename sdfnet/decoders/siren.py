@@ -19,7 +19,11 @@ from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 @dataclass(frozen=True)
 class SirenConfig(DecoderConfig):
-    """Options of `decoder=siren`."""
+    """Options of `decoder=siren`.
+
+    >>> SirenConfig(width=64).num_layers
+    4
+    """
 
     kind: str = "siren"
     latent_size: int = 128

@@ -22,7 +22,11 @@ _HALF_EXTENT = 1.05
 
 @dataclass(frozen=True)
 class VolumeConfig(DecoderConfig):
-    """Options of `decoder=volume`."""
+    """Options of `decoder=volume`.
+
+    >>> VolumeConfig().channels
+    (128, 64, 32, 8)
+    """
 
     kind: str = "volume"
     latent_size: int = 64

@@ -40,6 +40,12 @@ class Surface:
         Of that mesh.
     is_closed : bool
         False if the mesh is known to have holes: what covers them on the other side is then left out.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> surface = Surface.of(extract_mesh(Sphere(2.0), resolution=32))
+    >>> round(surface.radius, 2), surface.is_closed
+    (2.0, True)
     """
 
     mesh: Mesh
@@ -127,6 +133,14 @@ def match_surfaces(
     ------
     ValueError
         `num_points` below 1.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> small, large = (extract_mesh(Sphere(radius), resolution=32) for radius in (1.0, 1.1))
+    >>> both = Surface.of(large), Surface.of(small)
+    >>> match = match_surfaces(*both, num_points=1000, generator=torch.Generator().manual_seed(0))
+    >>> round(float(match.from_result.distances.mean()), 2)
+    0.1
     """
     if num_points < 1:
         raise ValueError(f"num_points must be at least 1, got {num_points}")

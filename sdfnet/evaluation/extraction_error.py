@@ -34,6 +34,13 @@ def extract_exact(source: Surface, *, resolution: int, sparse: bool = True) -> M
     ------
     ValueError
         The lattice misses the surface: parts thinner than its spacing and nothing else.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> source = Surface.of(extract_mesh(Sphere(0.9), resolution=32))
+    >>> found = extract_exact(source, resolution=16)
+    >>> round(float(np.linalg.norm(found.vertices, axis=1).mean()), 1)
+    0.9
     """
     field = _SourceField(source, resolution=resolution)
     # The sign of an open source jumps where no value says that it is near.

@@ -49,6 +49,9 @@ class EvaluationConfig:
         Whether to measure the extraction error too: the exact field of every source, extracted on the same lattice.
     seed : int
         Of all samples. A shape's numbers depend on it and on the shape's name alone, not on the other shapes.
+
+    >>> EvaluationConfig(resolution=256).num_points
+    30000
     """
 
     resolution: int = 128
@@ -154,6 +157,15 @@ def evaluate_shape(run: Run, name: str, source: Surface, *, config: EvaluationCo
     ------
     ValueError
         The shape has no surface on the lattice.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> source = Surface.of(extract_mesh(Sphere(0.6), resolution=32))
+    >>> config = EvaluationConfig(resolution=24, num_points=500, num_volume_points=500)
+    >>> evaluate_shape(run, "chair_00", source, config=config).result.distance.mean < 10  # percent of the radius
+    True
     """
     found = extract_shape(
         run,

@@ -55,6 +55,9 @@ class ShapeReport:
     radius_world : float or None
         Radius of the source's bounding sphere in its own units: 1 % of distance is a hundredth of it.
     seconds : float
+
+    >>> ShapeReport("chair_00", source="", quality=None, error="its source is missing").error
+    'its source is missing'
     """
 
     name: str
@@ -79,6 +82,11 @@ class RunReport:
     config : EvaluationConfig
     shapes : tuple of ShapeReport
         In the order of the run; measured and failed.
+
+    >>> missing = ShapeReport("chair_00", source="", quality=None, error="its source is missing")
+    >>> report = RunReport("runs/chairs", 200, EvaluationConfig(), (missing,))
+    >>> [shape.name for shape in report.failed]
+    ['chair_00']
     """
 
     run: str
@@ -237,7 +245,13 @@ def shape_numbers(shape: ShapeReport) -> dict[str, Any]:
 
 
 def format_table(report: RunReport) -> str:
-    """Return `report` as text of at most 120 columns: a line per shape, the totals, then failures and notes."""
+    """Return `report` as text of at most 120 columns: a line per shape, the totals, then failures and notes.
+
+    >>> missing = ShapeReport("chair_00", source="", quality=None, error="its source is missing")
+    >>> report = RunReport("runs/chairs", 200, EvaluationConfig(), (missing,))
+    >>> "its source is missing" in format_table(report)
+    True
+    """
     lines = [f"{'shape':{_NAME_WIDTH}}" + "".join(f"{heading:>{width}}" for _, heading, width, _ in _COLUMNS)]
     lines.append("-" * len(lines[0]))
     rows = [shape_numbers(shape) for shape in report.measured]
@@ -279,6 +293,11 @@ def save_report(report: RunReport, out: str | Path) -> tuple[Path, Path, Path]:
     """Write the table as `evaluation.txt`, `evaluation.csv` (a line per shape) and `evaluation.json` (everything).
 
     Returns the three paths, in the folder `out`. Each file is whole or, if the write fails, as it was before.
+
+    >>> missing = ShapeReport("chair_00", source="", quality=None, error="its source is missing")
+    >>> report = RunReport("runs/chairs", 200, EvaluationConfig(), (missing,))
+    >>> [path.name for path in save_report(report, "evaluation")]
+    ['evaluation.txt', 'evaluation.csv', 'evaluation.json']
     """
     path_txt, path_csv, path_json = (Path(out) / f"evaluation.{suffix}" for suffix in ("txt", "csv", "json"))
     write_atomic(path_txt, format_table(report) + "\n")

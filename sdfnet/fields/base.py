@@ -47,7 +47,11 @@ class Field(abc.ABC):
 
 
 def worst_accuracy(*accuracies: Accuracy) -> Accuracy:
-    """Return the least accurate of `accuracies`: a combination is as good as its worst part."""
+    """Return the least accurate of `accuracies`: a combination is as good as its worst part.
+
+    >>> worst_accuracy("exact", "approximate", "bound")
+    'approximate'
+    """
     return max(accuracies, key=_ORDER.__getitem__)
 
 
@@ -120,10 +124,20 @@ def value_and_gradient(field: Field, points: Tensor, *, chunk_size: int = 65536)
 
 
 def gradient(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
-    """Return the raw gradient (..., 3) of `field` at `points` (..., 3) by automatic differentiation, in chunks."""
+    """Return the raw gradient (..., 3) of `field` at `points` (..., 3) by automatic differentiation, in chunks.
+
+    >>> from sdfnet.fields import Sphere
+    >>> gradient(Sphere(1.0), torch.tensor([[2.0, 0.0, 0.0]])).tolist()
+    [[1.0, 0.0, 0.0]]
+    """
     return value_and_gradient(field, points, chunk_size=chunk_size)[1]
 
 
 def normals(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
-    """Return unit outward normals (..., 3): the normalised gradient, zero where the gradient vanishes."""
+    """Return unit outward normals (..., 3): the normalised gradient, zero where the gradient vanishes.
+
+    >>> from sdfnet.fields import Sphere
+    >>> normals(Sphere(1.0), torch.tensor([[0.0, 3.0, 0.0]])).tolist()
+    [[0.0, 1.0, 0.0]]
+    """
     return torch.nn.functional.normalize(gradient(field, points, chunk_size=chunk_size), dim=-1)

@@ -27,6 +27,9 @@ class FitConfig:
         Weight of the squared length of the code (DeepSDF's 1 / sigma²); more keeps a shape nearer to the family.
     seed : int
         Of the order of the points, and of which learned codes are tried where there are very many.
+
+    >>> FitConfig(steps=100).num_starts
+    4
     """
 
     steps: int = 300
@@ -63,6 +66,9 @@ class MeshFitConfig(FitConfig):
         Mesh formats; one file of each is written.
     kind : text
         What the input files are: mesh, or another word of the table KINDS in sdfnet.fitting.observations.
+
+    >>> MeshFitConfig(resolution=256).kind
+    'mesh'
     """
 
     num_samples: int = 100_000

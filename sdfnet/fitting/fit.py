@@ -55,6 +55,14 @@ class FittedCodes:
         The misfit of each observation, without the prior. Of signed distances: the mean clamped difference, unit frame.
     starts : (B,) texts or None
         The learned shape whose code each fit began at; None where that was the mean code.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> from sdfnet.fitting import FitConfig, DistanceObservation
+    >>> rows = torch.tensor([[0.6, 0.0, 0.0, 0.0], [0.0, 0.9, 0.0, 0.3]])
+    >>> fitted = fit_codes(run, [DistanceObservation(rows)], config=FitConfig(steps=5))
+    >>> fitted.latents.shape
+    torch.Size([1, 2])
     """
 
     latents: Tensor
@@ -100,6 +108,13 @@ def with_fitted(run: Run, shapes: Sequence[RunShape], latents: Tensor) -> Run:
     """Return `run` with fitted shapes as shapes of it, behind the learned ones; a learned one of the same name goes.
 
     Whatever takes a run takes the result: extraction, morphs between learned and fitted shapes, evaluation.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> from sdfnet.geometry.similarity import Similarity
+    >>> described = RunShape("ball", Similarity.identity(), "", "", closed=True)
+    >>> with_fitted(run, [described], run.latent("chair_00")[None]).names
+    ('chair_00', 'chair_01', 'ball')
     """
     new = {shape.name for shape in shapes}
     if len(new) != len(shapes) or latents.shape != (len(shapes), run.latents.shape[1]):

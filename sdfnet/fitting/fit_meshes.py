@@ -52,6 +52,13 @@ class MeshFits:
         Why the others could not.
     num_skipped : int
         Shapes of `records` that were there already.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> config = MeshFitConfig(steps=5, num_samples=500, resolution=24)
+    >>> fits = fit_meshes(run, {"chair_02": Path("chairs/chair_02.obj")}, "fitted_chair", config=config)
+    >>> fits.failures, fits.run.names
+    ({}, ('chair_00', 'chair_01', 'chair_02'))
     """
 
     run: Run

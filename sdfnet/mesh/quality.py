@@ -80,7 +80,13 @@ def shape_quality(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> ND
 
 
 def count_self_intersections(mesh: Mesh) -> int:
-    """Return how many pairs of faces run through each other, by exact predicates (libigl)."""
+    """Return how many pairs of faces run through each other, by exact predicates (libigl).
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> count_self_intersections(extract_mesh(Sphere(1.0), resolution=16))
+    0
+    """
     import igl.predicates
 
     if len(mesh.faces) < 2:

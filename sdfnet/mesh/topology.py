@@ -26,6 +26,11 @@ class Topology:
         Holes in the sheet. 0 for a closed surface.
     num_nonmanifold_edges : int
         Edges with more than two faces.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Torus
+    >>> components_and_genus(extract_mesh(Torus(0.7, 0.25), resolution=32)).genus
+    1
     """
 
     num_components: int

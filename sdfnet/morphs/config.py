@@ -95,6 +95,9 @@ class MorphConfig:
     follow : bool
         Whether the camera moves along over the ground, so that in the film shapes from different places turn into each
         other on the spot. The meshes stay in the world either way.
+
+    >>> MorphConfig(pace="surface").easing_used
+    'linear'
     """
 
     frames: int = 60

@@ -185,6 +185,12 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     ------
     ValueError
         Fewer frames than shapes; key times that do not fit them.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> frames = plan_frames(run, ["chair_00", "chair_01"], config=MorphConfig(frames=3))
+    >>> [frame.shape for frame in frames]
+    ['chair_00', '', 'chair_01']
     """
     latents = torch.stack([run.latent(name) for name in keys])
     unit = config.frame == "unit"

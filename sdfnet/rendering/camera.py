@@ -45,6 +45,11 @@ class Camera:
         Degrees across the shorter side of the picture, in (0, 180).
     ground : float or None
         Height along the up axis of the floor that takes the shadow; None for no floor.
+
+    >>> from sdfnet.geometry.bounds import Bounds
+    >>> camera = fit_camera(Bounds([-1, -1, -1], [1, 1, 1]))
+    >>> camera.turned(90).azimuth
+    90.0
     """
 
     target: NDArray[np.float64]

@@ -28,6 +28,10 @@ def save_image(image: NDArray[np.uint8], path: str | Path) -> None:
     ------
     ValueError
         A suffix not in IMAGE_SUFFIXES, an array that is no image, or a folder that cannot be written to.
+
+    >>> save_image(np.zeros((4, 6, 3), dtype=np.uint8), "black.png")
+    >>> load_image("black.png").shape
+    (4, 6, 3)
     """
     from PIL import Image
 
@@ -48,6 +52,10 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
     ------
     ValueError
         There is no such file, or it is no picture.
+
+    >>> save_image(np.full((2, 2, 3), 255, dtype=np.uint8), "white.png")
+    >>> int(load_image("white.png").min())
+    255
     """
     from PIL import Image, UnidentifiedImageError
 

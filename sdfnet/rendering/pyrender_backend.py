@@ -19,7 +19,13 @@ from sdfnet.rendering.style import AMBIENT, LIGHTS
 
 
 class GLUnavailableError(RuntimeError):
-    """No GL library, no driver or no display; the message says what to install."""
+    """No GL library, no driver or no display; the message says what to install.
+
+    >>> raise GLUnavailableError("no driver")
+    Traceback (most recent call last):
+        ...
+    sdfnet.rendering.pyrender_backend.GLUnavailableError: no driver
+    """
 
 
 class GLCanvas:

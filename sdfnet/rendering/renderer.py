@@ -41,6 +41,10 @@ class Ghost:
     drawable : Mesh or PaintedMesh
     tint : Color
         sRGB in [0, 1]; the ghost's own colour is not shown.
+
+    >>> from sdfnet.mesh.mesh import Mesh
+    >>> Ghost(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]), tint=(0.5, 0.3, 0.7)).tint
+    (0.5, 0.3, 0.7)
     """
 
     drawable: Drawable
@@ -239,6 +243,12 @@ def render_turntable(
     ------
     ValueError
         `frames` is below 1.
+
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> with Renderer(size=(40, 30), backend="rays") as renderer:
+    ...     pictures = list(render_turntable(triangle, frames=2, renderer=renderer))
+    >>> len(pictures)
+    2
     """
     if frames < 1:
         raise ValueError(f"frames must be at least 1, got {frames}")
@@ -248,7 +258,12 @@ def render_turntable(
 
 
 def choose_backend() -> tuple[Literal["gl", "rays"], str]:
-    """Return how pictures are drawn on this machine, "gl" or "rays", and why. Opens a GL context to find out."""
+    """Return how pictures are drawn on this machine, "gl" or "rays", and why. Opens a GL context to find out.
+
+    >>> backend, why = choose_backend()
+    >>> backend in ("gl", "rays")
+    True
+    """
     canvas, why = _open_canvas((16, 16), "auto")
     if canvas is None:
         return "rays", why

@@ -32,6 +32,10 @@ class PaintedMesh:
     vertex_colors : (V, 3) or None
     face_colors : (F, 3) or None
         sRGB in [0, 1]; at most one of the three is given.
+
+    >>> painted = PaintedMesh(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]), color=(1.0, 0.5, 0.0))
+    >>> painted.color
+    (1.0, 0.5, 0.0)
     """
 
     mesh: Mesh

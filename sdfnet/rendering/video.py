@@ -31,6 +31,10 @@ def save_film(frames: Iterable[NDArray[np.uint8]], path: str | Path, *, fps: flo
     ------
     ValueError
         No frames, frames of unequal size, an `fps` out of (0, 1000], or another suffix.
+
+    >>> save_film([np.full((16, 16, 3), shade, dtype=np.uint8) for shade in (0, 128, 255)], "film.gif", fps=10)
+    >>> Path("film.gif").stat().st_size > 0
+    True
     """
     writers: dict[str, Callable[[Iterator[NDArray[np.uint8]], Path, float], None]] = {
         ".mp4": _write_mp4,

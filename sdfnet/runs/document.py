@@ -53,6 +53,9 @@ class RunShape:
         that any of its shapes has.
     learned : bool
         Whether the network was trained on the shape; False for a shape whose code was fitted afterwards.
+
+    >>> RunShape("chair_00", Similarity.identity(), "chairs/chair_00.obj", "", closed=True).is_mix
+    False
     """
 
     name: str
@@ -79,7 +82,12 @@ class RunShape:
 
 
 def save_document(directory: str | Path, document: Mapping[str, Any], shapes: Sequence[RunShape]) -> None:
-    """Write `run.json`."""
+    """Write `run.json`.
+
+    >>> save_document("copy", *load_document("runs/chairs"))
+    >>> load_document("copy")[1][0].name
+    'chair_00'
+    """
     content = {"format": FORMAT_VERSION, **document, "shapes": [shape.to_dict() for shape in shapes]}
     write_json(Path(directory) / RUN_FILE, content)
 
@@ -91,6 +99,10 @@ def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape
     ------
     ValueError
         No run there, a damaged file, or one of another format version.
+
+    >>> document, shapes = load_document("runs/chairs")
+    >>> [shape.name for shape in shapes]
+    ['chair_00', 'chair_01']
     """
     path = Path(directory) / RUN_FILE
     if not path.is_file():
@@ -111,7 +123,11 @@ def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What the head of `model.safetensors` says, without reading the weights."""
+    """What the head of `model.safetensors` says, without reading the weights.
+
+    >>> load_model_header("runs/chairs").latent_size
+    2
+    """
 
     step: int
     """Training steps behind the weights."""
@@ -130,6 +146,9 @@ def load_model_header(directory: str | Path) -> ModelHeader | None:
     ------
     ValueError
         The file is damaged.
+
+    >>> load_model_header("runs/chairs").step
+    200
     """
     path = Path(directory) / MODEL_FILE
     if not path.is_file():

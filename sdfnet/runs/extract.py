@@ -43,7 +43,11 @@ SUMMARY_FILE = "extract.json"
 
 @dataclass(frozen=True)
 class ComponentCounts:
-    """How many connected components and cavities a surface may have."""
+    """How many connected components and cavities a surface may have.
+
+    >>> ComponentCounts(components=1, cavities=0).components
+    1
+    """
 
     components: int
     cavities: int
@@ -65,6 +69,12 @@ class ExtractedShape:
         The decimation, with its error in the mesh's units; None where no bound on the faces was given.
     decimation_error : float or None
         The same error as a share of the shape's radius.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> found = extract_shape(run, "chair_00", resolution=24)
+    >>> found.num_components, len(found.removed)
+    (1, 0)
     """
 
     mesh: Mesh
@@ -171,6 +181,12 @@ def clean_components(
     Below `min_piece` of the volume they always go. Larger ones go as far as the source has fewer of them: up to ten
     times `min_piece` from a learned shape, and up to a twentieth of the volume from a mix or a fitted shape, which the
     network has not seen: its code may put components into empty space. `allowed` replaces the counts of the shape.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> mesh = extract_mesh(run.field("chair_00"), resolution=24)
+    >>> len(clean_components(mesh, run.shape("chair_00")).mesh.faces) == len(mesh.faces)
+    True
     """
     if allowed is not None:
         return drop_loose_components(
@@ -182,7 +198,11 @@ def clean_components(
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How learned shapes are extracted and written."""
+    """How learned shapes are extracted and written.
+
+    >>> ExtractConfig(resolution=256).format
+    ('obj',)
+    """
 
     resolution: int = 128
     """Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, 2 to 4096."""
@@ -223,6 +243,12 @@ class ExtractedRun:
         What `extract.json` says of each shape.
     failures : dict
         Why the other shapes have no mesh.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> done = extract_run(run, "chair_00", "meshes", config=ExtractConfig(resolution=24, format=("stl",)))
+    >>> done.files["chair_00"][0].name
+    'chair_00.stl'
     """
 
     out: Path

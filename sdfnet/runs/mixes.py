@@ -59,6 +59,12 @@ def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
     ------
     ValueError
         Unknown names, a mix that cannot be read or whose weights do not sum to 1. The message names the piece.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> run, names = add_mixes(run, ["chair_00", "0.5*chair_00 + 0.5*chair_01"])
+    >>> names
+    ['chair_00', '0.5chair_00+0.5chair_01']
     """
     if isinstance(shapes, str) and shapes == "all":
         return run, select_shapes(run.names, shapes)

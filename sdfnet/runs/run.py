@@ -87,7 +87,13 @@ class Run:
 
 
 def save_model(directory: str | Path, *, decoder_state: Mapping[str, Tensor], latents: Tensor, step: int) -> None:
-    """Write the weights and codes that inference reads."""
+    """Write the weights and codes that inference reads.
+
+    >>> run = load_run("runs/chairs")
+    >>> save_model("model_only", decoder_state=run.decoder.state_dict(), latents=run.latents, step=run.step)
+    >>> load_tensors("model_only/model.safetensors")[1]["step"]
+    '200'
+    """
     tensors = {f"decoder.{name}": tensor for name, tensor in decoder_state.items()} | {"latents": latents}
     metadata = {"format": str(FORMAT_VERSION), "step": str(step)}
     save_tensors(Path(directory) / MODEL_FILE, tensors, metadata=metadata)
@@ -130,7 +136,12 @@ def load_run(directory: str | Path, *, device: str | torch.device = "cpu") -> Ru
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
-    """Write `tensors` (moved to the CPU, made contiguous, none sharing memory) and `metadata` to `path` atomically."""
+    """Write `tensors` (moved to the CPU, made contiguous, none sharing memory) and `metadata` to `path` atomically.
+
+    >>> save_tensors("code.safetensors", {"latent": torch.zeros(3)}, metadata={"name": "zero"})
+    >>> load_tensors("code.safetensors")
+    ({'latent': tensor([0., 0., 0.])}, {'name': 'zero'})
+    """
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(plain, temporary, metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
@@ -143,6 +154,10 @@ def load_tensors(path: str | Path, *, device: str | torch.device = "cpu") -> tup
     ------
     ValueError
         The file is missing, truncated or not a safetensors file.
+
+    >>> tensors, metadata = load_tensors("runs/chairs/model.safetensors")
+    >>> metadata["step"]
+    '200'
     """
     path = Path(path)
     if not path.is_file():

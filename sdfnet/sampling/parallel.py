@@ -35,7 +35,11 @@ _CONNECT_SECONDS = 30
 
 @dataclass(frozen=True)
 class WorkersConfig:
-    """Who samples the meshes."""
+    """Who samples the meshes.
+
+    >>> WorkersConfig().backend
+    'loky'
+    """
 
     backend: Backend = "loky"
     """loky takes processes of this machine, dask and ray a cluster."""

@@ -86,6 +86,11 @@ class PrepareReport:
         Shapes of `names` that were sampled now, and that were there already.
     bytes_on_disk : int
         Size of the whole store.
+
+    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
+    >>> report = prepare_samples("chairs", "few", config=config, shapes="chair_00", num_workers=1, progress=False)
+    >>> report.names, report.num_done + report.num_skipped
+    (('chair_00',), 1)
     """
 
     store: SampleStore

@@ -27,6 +27,11 @@ class SurfaceSamples:
     normals : (N, 3) float64
         Unit outward normal of the face that each point lies on.
     faces : (N,) int64
+
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> samples = sample_surface(triangle, 5, generator=torch.Generator().manual_seed(0))
+    >>> samples.normals[0].tolist()
+    [0.0, 0.0, 1.0]
     """
 
     points: Tensor

@@ -82,6 +82,12 @@ class StoredShape:
     shard, row : int
     checksum : int
         CRC-32 of the record's bytes.
+
+    >>> from sdfnet.sampling import SamplerConfig, prepare_samples
+    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
+    >>> report = prepare_samples("chairs", "one", config=config, shapes="chair_00", num_workers=1, progress=False)
+    >>> report.store.shapes[0].closed
+    True
     """
 
     name: str
@@ -242,6 +248,13 @@ class SampleStore:
     ValueError
         No store there, of another version, not finished, or damaged: the message names the file and the cure. Sizes are
         always checked; checksums (about one second per gigabyte) if `verify`.
+
+    >>> from sdfnet.sampling import SamplerConfig, prepare_samples
+    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
+    >>> report = prepare_samples("chairs", "some", config=config, shapes="chair_00", num_workers=1, progress=False)
+    >>> store = SampleStore("some")
+    >>> len(store), store.shapes[0].name
+    (1, 'chair_00')
     """
 
     def __init__(self, directory: str | Path, *, verify: bool = True) -> None:

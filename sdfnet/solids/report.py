@@ -55,6 +55,9 @@ class MeshReport:
         Area of the caps over all holes, as a share of the surface.
     extent : (3,) floats or None
         Edge lengths of the bounding box of the file's surface, world units; None if it could not be read.
+
+    >>> check_mesh("chairs/chair_01.obj").num_components
+    1
     """
 
     name: str
@@ -99,6 +102,9 @@ def check_mesh(path: str | Path, *, name: str | None = None, thickness: float | 
         The file's name without suffix by default.
     thickness
         For sheets, world units: see `make_solid`.
+
+    >>> check_mesh("chairs/chair_00.obj").status
+    'used'
     """
     return inspect_mesh(path, name=name, thickness=thickness)[0]
 

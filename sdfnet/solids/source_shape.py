@@ -81,6 +81,9 @@ def load_shape(path: str | Path, *, name: str | None = None, thickness: float | 
     ------
     MeshRefused
         It cannot be used; its `report` says why, as its message does.
+
+    >>> load_shape("chairs/chair_00.obj").closed
+    True
     """
     path = Path(path)
     report, solid = inspect_mesh(path, name=name, thickness=thickness)
@@ -100,6 +103,9 @@ def hash_content(path: str | Path, *, thickness: float | None = None) -> str:
     ------
     MeshError
         The file cannot be read.
+
+    >>> hash_content("chairs/chair_00.obj") == hash_content("chairs/chair_01.obj")
+    False
     """
     path = Path(path)
     data = read_file(path)
@@ -124,6 +130,10 @@ def folder_similarities(shapes: Sequence[SourceShape], *, normalize: Normalize =
     ------
     ValueError
         Another `normalize`; no shapes.
+
+    >>> similarity = folder_similarities([load_shape("chairs/chair_00.obj")])[0]
+    >>> round(1 / similarity.scale)  # centimetres in a unit length
+    55
     """
     if normalize not in get_args(Normalize):
         raise ValueError(f"normalize must be one of {', '.join(get_args(Normalize))}, got {normalize!r}")

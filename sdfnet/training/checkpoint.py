@@ -265,6 +265,9 @@ def refuse_another_run(
     ------
     ValueError
         The run there has another configuration (the message names the difference), or no learning rate is known.
+
+    >>> from sdfnet.decoders import VolumeConfig
+    >>> refuse_another_run("runs/new", VolumeConfig(), TrainingConfig(budget="1min"))  # nothing is there: no complaint
     """
     learning_rates(config, decoder.kind)
     if (Path(directory) / RUN_FILE).is_file():

@@ -19,7 +19,11 @@ _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how a decoder and its codes are trained. Lengths are in the unit frame."""
+    """How long and how a decoder and its codes are trained. Lengths are in the unit frame.
+
+    >>> TrainingConfig(budget="90s").batch_shapes
+    8
+    """
 
     budget: str | None = "5min"
     """Time for the training loop, such as 90s, 5min or 2h. Ignored where `steps` is given."""

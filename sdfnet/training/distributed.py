@@ -45,6 +45,9 @@ class Processes:
     count : int
     store : torch.distributed.Store or None
         Shared by all; None for a single process.
+
+    >>> Processes(rank=1, count=4).own
+    slice(1, None, 4)
     """
 
     rank: int = 0
@@ -80,6 +83,9 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C or a termination signal came; the state is saved and the message says how to go on.
 
     All processes stop together after the same step.
+
+    >>> issubclass(TrainingInterrupted, KeyboardInterrupt)
+    True
     """
 
 
@@ -110,6 +116,10 @@ def join_processes() -> Iterator[Processes]:
 
     The block may raise in several of them: a wrong option does in all, and the end of one breaks the next collective of
     the others. Then the first process that failed lets its exception through; the others end with SystemExit, silently.
+
+    >>> with join_processes() as processes:
+    ...     processes.count
+    1
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -156,6 +166,9 @@ def do_first(processes: Processes, work: Callable[[], Any]) -> Any:
     """Let the first process do `work` while the others wait; return the result (JSON values) in all of them.
 
     If the first process fails, the others end with SystemExit.
+
+    >>> do_first(ALONE, lambda: "done by the first process")
+    'done by the first process'
     """
     if processes.store is None:
         return work()

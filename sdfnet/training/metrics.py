@@ -152,6 +152,14 @@ def verdict(run: Run, store: SampleStore) -> str:
     ----------
     store : SampleStore
         The samples of the training; the error is measured at their held-out points.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> from sdfnet.sampling import SamplerConfig, prepare_samples
+    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
+    >>> store = prepare_samples("chairs", "little", config=config, num_workers=1, progress=False).store
+    >>> verdict(run, store).partition(".")[0]
+    '2 shapes learned in 200 steps'
     """
     indices = [store.index_of(name) for name in run.names]
     found = _surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)

@@ -34,6 +34,9 @@ class Observation(abc.ABC):
         The surface that the result is measured against, unit frame; None where the whole shape is not known.
     notes : tuple of str
         What a reader must know about the input.
+
+    >>> issubclass(DistanceObservation, Observation)
+    True
     """
 
     rows: Tensor
@@ -57,6 +60,12 @@ class DistanceObservation(Observation):
     ------
     ValueError
         Rows of another shape, none, or some that are not finite.
+
+    >>> import torch
+    >>> points = torch.tensor([[0.0, 0.0, 0.7, 0.1], [0.0, 0.6, 0.0, 0.0]])  # x, y, z and the distance
+    >>> observation = DistanceObservation(points)
+    >>> round(float(observation.misfit(torch.zeros(2), points, clamp_distance=0.05)), 3)  # 0.1 counts as 0.05
+    0.025
     """
 
     rows: Tensor
@@ -88,6 +97,10 @@ class ObservationKind:
     fingerprint : function
         From a file and the shape of an earlier fit, to the `content_hash` that `read` would put into the shape. Where
         the hash has changed, the file is fitted again.
+
+    >>> from sdfnet.fitting.observations import observation_kind
+    >>> next(iter(observation_kind("mesh").find(Path("chairs"))))
+    'chair_00'
     """
 
     find: Callable[[Path], dict[str, Path]]

@@ -56,6 +56,9 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     ------
     ValueError
         No such folder, or no mesh file in it.
+
+    >>> list(find_meshes("chairs"))[:2]
+    ['chair_00', 'chair_01']
     """
     folder = Path(folder)
     if not folder.is_dir():
