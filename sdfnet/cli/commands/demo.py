@@ -17,7 +17,6 @@ from sdfnet.cli.commands.sample import SamplingKeys
 from sdfnet.cli.commands.train import TrainCommand, run_train
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.conf import meshes_folder
-from sdfnet.cli.hydra_app.devices import check_device_name
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.evaluation.quality import EvaluationConfig
 from sdfnet.files import ensure_folder
@@ -61,7 +60,6 @@ class DemoCommand:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_device_name(self.device)
         parse_duration(self.budget)
         if self.resolution < 8:
             raise ValueError(f"resolution must be 8 or more, got {self.resolution}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import joblib
 
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.devices import check_device_name, find_device
+from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.evaluation.quality import EvaluationConfig
@@ -49,7 +49,6 @@ class EvaluateCommand:
     evaluation: EvaluationConfig = flat(EvaluationConfig)
 
     def __post_init__(self) -> None:
-        check_device_name(self.device)
         if self.num_workers is not None and self.num_workers < 1:
             raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.devices import check_device_name, find_device
+from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run, load_run
@@ -36,9 +36,6 @@ class ExtractCommand:
     out: Path | None = None
     device: str = "auto"
     extraction: ExtractConfig = flat(ExtractConfig)
-
-    def __post_init__(self) -> None:
-        check_device_name(self.device)
 
     @property
     def folder(self) -> Path:

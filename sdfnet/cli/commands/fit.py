@@ -10,7 +10,7 @@ import numpy as np
 
 from sdfnet.cli.commands.train import provenance
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.devices import check_device_name, find_device
+from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.fitting.config import MeshFitConfig
@@ -53,9 +53,6 @@ class FitCommand:
     out: Path | None = None
     device: str = "auto"
     fit: MeshFitConfig = flat(MeshFitConfig)
-
-    def __post_init__(self) -> None:
-        check_device_name(self.device)
 
     @property
     def folder(self) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.devices import check_device_name, find_device
+from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.morphs.morph import make_morph
@@ -44,9 +44,6 @@ class MorphCommand:
     overwrite: bool = False
     device: str = "auto"
     morph: MorphConfig = flat(MorphConfig)
-
-    def __post_init__(self) -> None:
-        check_device_name(self.device)
 
     @property
     def folder(self) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sdfnet.cli.hydra_app.command import Command, UsageError
-from sdfnet.cli.hydra_app.devices import check_device_name, find_device
+from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.bounds import check_resolution
@@ -83,7 +83,6 @@ class RenderCommand:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        check_device_name(self.device)
         if (self.run is None) == (self.meshes is None):
             raise UsageError("give run=DIR to draw learned shapes, or meshes=DIR to draw mesh files")
         if self.run is None and self.out is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union
 import sdfnet
 from sdfnet.cli.commands.sample import SamplingKeys, prepare
 from sdfnet.cli.hydra_app.command import Command, UsageError
-from sdfnet.cli.hydra_app.devices import check_device_name, find_device
+from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import let_complain, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs
@@ -66,7 +66,6 @@ class TrainCommand:
     sampling: SamplingKeys = flat(SamplingKeys)
 
     def __post_init__(self) -> None:
-        check_device_name(self.device)
         if self.meshes is None and self.samples is None:
             raise UsageError("meshes=DIR must be given, or samples=DIR with what `sdfnet sample` prepared")
         training = with_tied(self.training, budget=self.budget, steps=self.steps, seed=self.sampling.seed)

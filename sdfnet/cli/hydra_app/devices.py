@@ -1,22 +1,10 @@
-"""What `device=` means."""
+"""Turn the key `device` into a device of this machine."""
 
 from __future__ import annotations
 
 import re
 
 from sdfnet.cli.hydra_app.command import UsageError
-
-
-def check_device_name(device: str) -> None:
-    """Refuse a `device` that no machine has, without importing torch.
-
-    >>> check_device_name("gpu")
-    Traceback (most recent call last):
-    ...
-    sdfnet.cli.hydra_app.command.UsageError: device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'
-    """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")
 
 
 def find_device(device: str, *, processes_here: int = 1, number_here: int = 0) -> str:
@@ -30,15 +18,22 @@ def find_device(device: str, *, processes_here: int = 1, number_here: int = 0) -
 
     Raises
     ------
+    UsageError
+        No machine has a device of that name.
     ValueError
-        The machine has no such device, or fewer GPUs than processes.
+        This machine has no such device, or fewer GPUs than processes.
 
     >>> find_device("cpu")
     'cpu'
+    >>> find_device("gpu")
+    Traceback (most recent call last):
+    ...
+    sdfnet.cli.hydra_app.command.UsageError: device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'
     """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")
     import torch
 
-    check_device_name(device)
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
     if processes_here > 1:
