@@ -88,7 +88,7 @@ class PrepareReport:
         Size of the whole store.
 
     >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
-    >>> report = prepare_samples("chairs", "few", config=config, shapes="chair_00", num_workers=1, progress=False)
+    >>> report = prepare_samples("chairs", "one_chair", config=config, shapes="chair_00", num_workers=1, progress=False)
     >>> report.names, report.num_done + report.num_skipped
     (('chair_00',), 1)
     """
