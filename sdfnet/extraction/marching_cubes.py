@@ -1,8 +1,8 @@
 """From values on a lattice to a triangle mesh: marching cubes, and the repair of what it does at exact zeros.
 
 Works in lattice coordinates (sample `[i, j, k]` lies at (i, j, k)) and knows nothing of fields. scikit-image does the
-work and decides the topology, which is always that of a closed surface. Two things it does badly are redone here: it
-returns float32 positions that are biased where a value is tiny, and where the surface runs exactly through a sample it
+work and decides the topology, which is always that of a closed surface. Two things that scikit-image does badly are
+redone here. Its float32 positions are biased where a value is tiny. Where the surface runs exactly through a sample, it
 makes several vertices at one place, with triangles of no area between them.
 """
 
@@ -17,8 +17,8 @@ from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import renumber_faces
 
 _SMALLEST = 1e-3
-"""Values closer to zero than this share of a spacing are moved away from it before marching cubes, so that every vertex
-lies clearly on one lattice edge; its true place on that edge is computed afterwards from the true values."""
+"""Values closer to zero than this share of a spacing are moved away from zero before marching cubes, so that every
+vertex lies clearly on one lattice edge. Its true place on that edge is computed afterwards from the true values."""
 
 _LARGEST = 8.0
 """Values farther from zero than this many spacings are brought nearer. Only a field whose slope is beyond 4 has such
@@ -50,7 +50,7 @@ class LatticeMesh:
 
 
 @dataclass(frozen=True, eq=False)
-class LatticePieces:
+class UnmergedMesh:
     """Faces as marching cubes makes them, before vertices at one place are merged.
 
     Attributes
@@ -85,13 +85,11 @@ def march(values: NDArray[np.float32], *, spacing: float) -> LatticeMesh:
     return merge_lattice_vertices(march_cells(values, spacing=spacing))
 
 
-def march_cells(
-    values: NDArray[np.float32], *, spacing: float, cells: NDArray[np.bool_] | None = None
-) -> LatticePieces:
+def march_cells(values: NDArray[np.float32], *, spacing: float, cells: NDArray[np.bool_] | None = None) -> UnmergedMesh:
     """Run marching cubes over the cells of `values` (X, Y, Z), or over those that `cells` (X-1, Y-1, Z-1) names.
 
-    What comes of a cell depends on its own eight values only, not on where in the array it lies. Some cell must be
-    crossed by the surface.
+    The faces in a cell depend on the cell's own eight values only, not on where in the array the cell lies. The surface
+    must cross some cell.
     """
     from skimage.measure import marching_cubes
 
@@ -105,7 +103,7 @@ def march_cells(
         clear, level=0.0, gradient_direction="descent", allow_degenerate=True, mask=mask
     )
     starts, axes = _named(rough)
-    return LatticePieces(starts, axes, _shares(starts, axes, values, clear), faces.astype(np.int64))
+    return UnmergedMesh(starts, axes, _shares(starts, axes, values, clear), faces.astype(np.int64))
 
 
 def _clear_of_zero(values: NDArray[np.float32], spacing: float) -> NDArray[np.float32]:
@@ -149,10 +147,10 @@ def _weights(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return 1 / (np.finfo(np.float32).eps + np.abs(values.astype(np.float64)))
 
 
-def merge_lattice_vertices(pieces: LatticePieces) -> LatticeMesh:
+def merge_lattice_vertices(marched: UnmergedMesh) -> LatticeMesh:
     """Return the mesh in which vertices at one place that an edge joins are one, where that leaves it closed."""
-    rough, vertices = pieces.starts + pieces.shares
-    return _merged(rough, vertices, pieces.faces)
+    rough, vertices = marched.starts + marched.shares
+    return _merged(rough, vertices, marched.faces)
 
 
 def _merged(rough: NDArray[np.float64], vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> LatticeMesh:

@@ -16,7 +16,6 @@ from torch import Tensor
 from sdfnet.decoders import VolumeConfig, build_decoder
 from sdfnet.extraction import extract, sparse
 from sdfnet.extraction.extract import extract_mesh
-from sdfnet.extraction.sparse import BlockChoice, SkippedBlocks
 from sdfnet.fields import Box, GridField, MeshField, NeuralField, Transformed, Union, rotation_about
 from sdfnet.fields.base import Accuracy, Field
 from sdfnet.fields.primitives import HalfSpace, Sphere, Torus
@@ -199,19 +198,25 @@ def test_an_inside_at_the_border_is_warned_of_where_no_surface_is(caplog: pytest
 
 
 @pytest.mark.parametrize("accuracy", ["exact", "approximate"])
-def test_a_surface_is_followed_wherever_it_goes(accuracy: Accuracy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_surface_is_followed_wherever_it_goes(
+    accuracy: Accuracy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """One block to begin with is enough to find a whole piece; the value at its centre is not asked for again."""
 
-    def one_block(sample, *args, **kwargs) -> BlockChoice:
+    def one_block(sample, *args, **kwargs) -> sparse._BlockChoice:
         # Of the ring with its axis along y, the torus's place at x = -0.6: sample 13, hence block 6.
         block = np.array([[6, 17, 16]], dtype=np.int32)
         others = np.indices([32] * 3, dtype=np.int32).reshape(3, -1).T
         others = others[(others != block).any(axis=1)]
-        skipped = SkippedBlocks(2, others, sample(2 * others + 1) <= 0)
-        return BlockChoice(block, sample(2 * block + 1), (skipped,), 0.0, 0.0)
+        skipped = sparse._SkippedBlocks(2, others, sample(2 * others + 1) <= 0)
+        return sparse._BlockChoice(block, sample(2 * block + 1), (skipped,))
 
-    monkeypatch.setattr(sparse, "choose_blocks", one_block)
-    assert_equal_to_dense(Watched(Torus(0.6, 0.1), accuracy), 65, bounds=SYMMETRIC)
+    monkeypatch.setattr(sparse, "_choose_blocks", one_block)
+    with caplog.at_level(logging.DEBUG, logger="sdfnet"):
+        assert_equal_to_dense(Watched(Torus(0.6, 0.1), accuracy), 65, bounds=SYMMETRIC)
+    # How blocks are found is nothing that a user can act on.
+    levels = {record.levelno for record in caplog.records if "enters" in record.getMessage()}
+    assert levels == {logging.DEBUG}
 
 
 def test_of_a_plane_every_block_is_chosen_and_few_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -221,7 +226,7 @@ def test_of_a_plane_every_block_is_chosen_and_few_others(caplog: pytest.LogCaptu
     for normal in [[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, -1, 0], *generator.normal(size=(20, 3))]:
         plane = HalfSpace(normal, point=generator.uniform(-0.3, 0.3, 3))
         field = Watched(plane, "approximate")
-        with caplog.at_level(logging.INFO, logger="sdfnet"):
+        with caplog.at_level(logging.DEBUG, logger="sdfnet"):
             extract_mesh(field, resolution=129, bounds=SYMMETRIC, vertex_normals=False)
         assert "enters" not in caplog.text
         shares.append(field.num_evaluations / 129**3)
