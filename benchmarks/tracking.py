@@ -34,7 +34,7 @@ from sdfnet.correspondence.tracked_mesh import inverted_triangles, values_and_gr
 from sdfnet.evaluation.metrics import surface_distance
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
-from sdfnet.fields.neural import NeuralField
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.quality import smallest_angles
 from sdfnet.runs import Run, load_run

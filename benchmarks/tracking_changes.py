@@ -28,7 +28,7 @@ from scipy.sparse.csgraph import connected_components
 from sdfnet.correspondence.track import TrackConfig, TrackedMorph, track_surface
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
-from sdfnet.fields.neural import NeuralField
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.runs import Run
 
 Counts = tuple[tuple[int, int, int], ...]

@@ -29,7 +29,7 @@ from tracking_maps import FRAME_SIZES, MakeMap, all_three, bend, stretch, twist
 from sdfnet.correspondence.advect import advect, place_on_surface
 from sdfnet.correspondence.flow import fit_flow
 from sdfnet.decoders import Decoder, decoder_config
-from sdfnet.fields.neural import NeuralField
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.read import find_meshes, read_mesh

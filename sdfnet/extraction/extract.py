@@ -19,7 +19,7 @@ from sdfnet.extraction.marching_cubes import LatticeMesh, march
 from sdfnet.extraction.normals import with_field_normals
 from sdfnet.extraction.projection import move_without_flips, project_to_level
 from sdfnet.extraction.sharp_features import SharpMesh, sharpen
-from sdfnet.extraction.sharp_features.qef import Slope
+from sdfnet.extraction.sharp_features.qef import SampleGradient
 from sdfnet.extraction.sparse import Sample, march_sparse
 from sdfnet.fields.base import Field, evaluate, gradient
 from sdfnet.geometry.bounds import Bounds, Lattice
@@ -37,14 +37,14 @@ _DEVICE_CHUNK = 1 << 19
 """Points per call on an accelerator, which wants few large calls."""
 
 _EVEN = 256
-"""Points are padded to a multiple of this. Matrix products round the last few rows of a batch otherwise than the rest,
-and a value that is zero to rounding would have a sign that depends on the points evaluated with it."""
+"""Points are padded to a multiple of this. Matrix products round the last few rows of a batch otherwise than the rest.
+So the sign of a value that is zero up to rounding would depend on the other points of its batch."""
 
 _FEW = 32768
-"""A lattice of at most so many points is not worth choosing from."""
+"""A lattice of at most so many points is evaluated whole."""
 
 _REACH = 0.5
-"""Spacings that Newton steps may carry a vertex: as far as the surface can be from one on a lattice edge."""
+"""Spacings that Newton steps may move a vertex: as far as the surface can be from a vertex on a lattice edge."""
 
 _LEAVES = "the surface leaves the lattice and is left open at its border; enlarge bounds to close it"
 
@@ -79,18 +79,18 @@ def extract_mesh(
     similarity : Similarity, optional
         If given, the field is in the unit frame and the mesh comes back in world units, float64 to the end.
     project_steps : int
-        Newton steps that carry the vertices onto the level, at most half a spacing away. A vertex stays where it is if
-        its way would turn a face over.
+        Newton steps that project the vertices onto the level, at most half a spacing away. A vertex stays where it is
+        if its move would turn a face over.
     sharp : bool
-        Whether to put the surface's sharp edges and corners back, which marching cubes cuts off: see `sharp`. Where
-        there are none, the mesh is the same. That the result is as closed as without is checked; a warning says if not.
+        Whether to put the surface's sharp edges and corners back, which marching cubes cuts off: see `sharp_features`.
+        Where there are none, the mesh is the same. A warning says if the mesh is less closed than without.
     vertex_normals : bool
         Whether to take a normal for each vertex from the field's gradient.
     sparse : bool
-        Whether to visit only those parts of the lattice that can hold the surface. What is skipped is proven empty
-        where the field's accuracy is exact or bound. Where it is approximate, it is judged by the slopes seen, and a
-        hundredth of what is skipped is audited; if the audit finds a sign that was missed, all is visited and a warning
-        logged. The mesh is the same as without, but for the order of its vertices and faces.
+        Whether to visit only those parts of the lattice that can hold the surface. Skipped parts are proven empty where
+        the field's accuracy is exact or bound. Where it is approximate, they are judged by the slopes seen, and a
+        hundredth of them is audited. If the audit finds a sign that was missed, the whole lattice is visited and a
+        warning is logged. The mesh is the same as without, but for the order of its vertices and faces.
     device, dtype
         Where the field lives, and the precision of its points.
     progress : bool
@@ -115,7 +115,7 @@ def extract_mesh(
         if marched is None:
             marched = _march_dense(sample, lattice, level=level, bar=bar)
         if sharp:
-            sharpened = _sharpened(marched, sample, _make_slope(field, lattice, device=device, dtype=dtype))
+            sharpened = _sharpened(marched, sample, _make_sample_gradient(field, lattice, device=device, dtype=dtype))
             marched = sharpened.mesh
     mesh = Mesh(lattice.origin + lattice.spacing * marched.vertices, marched.faces)
     if project_steps:
@@ -215,15 +215,17 @@ def _no_surface(values: NDArray[np.float32], level: float, cure: str) -> str:
     return f"no surface at level {level:g}: field is in [{low:.4g}, {high:.4g}] on the grid{cure}"
 
 
-def _make_slope(field: Field, lattice: Lattice, *, device: torch.device | str, dtype: torch.dtype) -> Slope:
+def _make_sample_gradient(
+    field: Field, lattice: Lattice, *, device: torch.device | str, dtype: torch.dtype
+) -> SampleGradient:
     """Return the function from lattice coordinates to the gradient by them; not finite ones are zero."""
 
-    def slope(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sample_gradient(positions: NDArray[np.float64]) -> NDArray[np.float64]:
         points = torch.from_numpy(lattice.origin + lattice.spacing * positions).to(device=device, dtype=dtype)
         slopes = gradient(field, points, chunk_size=_CPU_CHUNK).detach().double().cpu().numpy()
         return np.nan_to_num(lattice.spacing * slopes, posinf=0.0, neginf=0.0)
 
-    return slope
+    return sample_gradient
 
 
 def _projected(
@@ -243,9 +245,9 @@ def _projected(
     return Mesh(move_without_flips(mesh.vertices, vertices, mesh.faces), mesh.faces)
 
 
-def _sharpened(marched: LatticeMesh, sample: Sample, slope: Slope) -> SharpMesh:
+def _sharpened(marched: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) -> SharpMesh:
     """Return the mesh with its sharp edges, and warn if it is less sound than without."""
-    found = sharpen(marched, sample, slope)
+    found = sharpen(marched, sample, sample_gradient)
     if found.is_feature.any():
         damage = check_closed(Mesh(found.mesh.vertices, found.mesh.faces))
         if not damage.is_clean and damage != check_closed(Mesh(marched.vertices, marched.faces)):

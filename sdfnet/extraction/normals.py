@@ -1,4 +1,7 @@
-"""Vertex normals from a field's gradient, and from the faces where a gradient is of no use."""
+"""Vertex normals from a field's gradient, and from the faces where the gradient vanishes or is one side's at an edge.
+
+Under 60 lines, but extraction and decimation both need it.
+"""
 
 from __future__ import annotations
 

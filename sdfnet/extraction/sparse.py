@@ -1,6 +1,6 @@
 """Sparse marching cubes: the mesh of the whole lattice from the part of the lattice that can hold the surface.
 
-1. Blocks are chosen from coarse to fine. A block is a cube of 2, 4, 8, … cells, named by its index (3,) among the blocks
+1. Blocks are chosen from coarse to fine. A block is a cube of 2, 4, 8, … cells, named by its index (3,) among blocks
    of its size. A block is skipped where the field's value at its centre is larger than the field can change on the way
    to the block's corners. For an exact or bound field that is proven; for an approximate field it is estimated from the
    slopes seen.

@@ -1,5 +1,8 @@
 """Signed distance fields: one contract (`base`), and everything that obeys it."""
 
+from sdfnet.fields.adaptors import GridField as GridField
+from sdfnet.fields.adaptors import MeshField as MeshField
+from sdfnet.fields.adaptors import NeuralField as NeuralField
 from sdfnet.fields.base import Accuracy as Accuracy
 from sdfnet.fields.base import Field as Field
 from sdfnet.fields.base import evaluate as evaluate
@@ -13,9 +16,6 @@ from sdfnet.fields.booleans import SmoothDifference as SmoothDifference
 from sdfnet.fields.booleans import SmoothIntersection as SmoothIntersection
 from sdfnet.fields.booleans import SmoothUnion as SmoothUnion
 from sdfnet.fields.booleans import Union as Union
-from sdfnet.fields.grid import GridField as GridField
-from sdfnet.fields.mesh import MeshField as MeshField
-from sdfnet.fields.neural import NeuralField as NeuralField
 from sdfnet.fields.primitives import Box as Box
 from sdfnet.fields.primitives import Cylinder as Cylinder
 from sdfnet.fields.primitives import Ellipsoid as Ellipsoid

@@ -1,4 +1,7 @@
-"""Checks of the numbers that fields are made from: each returns the clean value or raises. Not for users."""
+"""Checks of the numbers that fields are made from: each returns the clean value or raises. Not for users.
+
+Under 60 lines, but four modules of fields use them, and the contract in `base` does not need them.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def box_distance(bounds: Bounds, points: Tensor) -> Tensor:
 
 
 class Confined:
-    """The values of a field, raised beyond its bounds to at least the distance to them; not a field, a step of one.
+    """The values of a field, raised beyond its bounds to at least the distance to the bounds. A step of other fields.
 
     An exact field is unchanged. A bound may lag behind the true distance (the corner of an intersection has a mitred
     offset that reaches far), so its level sets, unlike its zero set, can leave the grown box. The larger of two

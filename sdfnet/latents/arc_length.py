@@ -17,8 +17,8 @@ from torch import Tensor
 
 from sdfnet.decoders import Decoder
 from sdfnet.extraction.projection import project_to_level
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fields.base import evaluate, gradient
-from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 
 _SPACING = 0.08

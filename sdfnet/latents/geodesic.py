@@ -28,8 +28,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdfnet.decoders import Decoder
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fields.base import evaluate
-from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 
 _NUM_WAVES = 4

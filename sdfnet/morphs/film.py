@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.extraction.projection import project_to_level
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fields.base import evaluate
-from sdfnet.fields.neural import NeuralField
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
 from sdfnet.latents.arc_length import surface_points
 from sdfnet.mesh.distance import MeshDistance

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sdfnet.extraction.extract import extract_mesh
-from sdfnet.fields.neural import NeuralField
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.mesh.components import CleanMesh, drop_loose_components, drop_specks
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs.plan import MorphConfig, MorphFrame

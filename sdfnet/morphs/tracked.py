@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.results import TrackConfig, TrackedMorph
 from sdfnet.correspondence.track import track_surface
-from sdfnet.fields.neural import NeuralField
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.mesh.components import keep_components
 from sdfnet.morphs.config import MorphConfig
 from sdfnet.morphs.frames import clean_frame, num_extra, piece_counter

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.extraction.normals import with_field_normals
-from sdfnet.fields.neural import NeuralField
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.files import ensure_folder, write_json
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.components import (

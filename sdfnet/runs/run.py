@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdfnet.decoders import Decoder, build_decoder, decoder_config
-from sdfnet.fields.neural import NeuralField
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.files import atomic_path
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import select_shapes

@@ -8,7 +8,7 @@ import trimesh
 from sdfnet.evaluation.closest_points import Surface
 from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.extraction.extract import extract_mesh
-from sdfnet.fields.mesh import MeshField
+from sdfnet.fields.adaptors import MeshField
 from sdfnet.geometry.bounds import UNIT_BOUNDS
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.distance import MeshDistance

@@ -1,6 +1,6 @@
-"""One look at a mesh cut into patches: which of them hold a sharp feature, and whether a fan around it is sound.
+"""Detection: which patches of a mesh hold a sharp feature, and whether triangles around the feature would be valid.
 
-Which patches to make one, because their features belong together or one has the place of the other.
+Neighbouring patches are joined where their features are one, or where the feature of one lies in the other.
 """
 
 from __future__ import annotations
@@ -11,36 +11,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
-from sdfnet.extraction.sharp_features.patches import Loops, cell_patches, disc_loops
+from sdfnet.extraction.sharp_features.patches import (
+    BoundaryLoops,
+    bad_triangles,
+    cell_patches,
+    disc_boundaries,
+    fixed_by_flips,
+)
 from sdfnet.extraction.sharp_features.qef import (
     SHARP_ANGLE,
     SMALL_MISS,
     Features,
-    Slope,
+    SampleGradient,
     find_crossings,
     find_features,
     meet,
     unit,
     widest_angles,
 )
-from sdfnet.extraction.sharp_features.triangulate import bad_triangles, saved_by_flips
 from sdfnet.extraction.sparse import Sample
 from sdfnet.mesh.edges import EdgeTable, label_connected
 
 _SUSPECT_ANGLE = 20.0
-"""Normals (in degrees) of a patch that diverge by less at the vertices of marching cubes are not looked at closer."""
+"""Normals (in degrees) of a patch that diverge by less at the vertices of marching cubes show that nothing is sharp."""
 
 _LINEAR = 1e-3
 """How far (in spacings) from the surface a vertex of marching cubes may lie without being moved onto it. Near an edge
 the field bends, and linear interpolation misses by up to half a spacing."""
 
 BEYOND = 1.0
-"""How far (in spacings) from the box of its rim a feature may lie: a tilted edge can poke out of its cell."""
+"""How far (in spacings) from the box of its boundary a feature may lie: a tilted edge can poke out of its cell."""
 
 
 @dataclass(frozen=True, eq=False)
 class PatchedMesh:
-    """A mesh of marching cubes with its true vertices where something may be sharp.
+    """A mesh of marching cubes cut into patches, with its vertices on the surface also near sharp edges.
 
     Attributes
     ----------
@@ -50,9 +55,9 @@ class PatchedMesh:
     twins : (3F,) int64
         The other half-edge of the same edge, or -1 (`EdgeTable.twins`).
     patch_of : (F,) int64
-        The patch of each face, one for each piece of the surface in a cell.
+        The patch of each face: a connected part of the surface in one cell.
     is_suspect : (F,) bool
-        Faces of the patches to be looked at.
+        Faces of the patches in which features are searched for.
     """
 
     mesh: LatticeMesh
@@ -63,84 +68,91 @@ class PatchedMesh:
 
 
 @dataclass(frozen=True, eq=False)
-class Detection:
-    """What was seen with the mesh cut into patches as `patch_of` says.
+class PatchFeatures:
+    """The features of a mesh cut into patches as `patch_of` says.
 
     Attributes
     ----------
     patch_of : (F,) int64
-    loops : Loops
-        Rims of the suspect patches that are discs.
+    loops : BoundaryLoops
+        Boundaries of the suspect patches that are discs.
     features : Features
-    lie_well : (P,) bool
+    well_placed : (P,) bool
         Features that are sharp, on the surface, and near their patch.
-    bad : (P, L) bool
-        Rim edges that make a bad triangle with the feature.
-    sharp : (P,) bool
-        Patches that can be replaced by a fan around their feature.
+    is_bad : (P, L) bool
+        Boundary edges that make a bad triangle with the feature.
+    is_sharp : (P,) bool
+        Patches that can be replaced by triangles around their feature.
     """
 
     patch_of: NDArray[np.int64]
-    loops: Loops
+    loops: BoundaryLoops
     features: Features
-    lie_well: NDArray[np.bool_]
-    bad: NDArray[np.bool_]
-    sharp: NDArray[np.bool_]
+    well_placed: NDArray[np.bool_]
+    is_bad: NDArray[np.bool_]
+    is_sharp: NDArray[np.bool_]
 
 
-def inspect(mesh: LatticeMesh, sample: Sample, slope: Slope) -> PatchedMesh:
-    """Cut `mesh` into patches, and find those on whose rims the normals diverge."""
+def cut_into_patches(mesh: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) -> PatchedMesh:
+    """Cut `mesh` into patches, and find those on whose boundaries the normals diverge."""
     twins = EdgeTable.of(mesh.faces, len(mesh.vertices)).twins
     patch_of = cell_patches(mesh, twins)
-    vertices, normals = _true_crossings(mesh.vertices, sample, slope)
-    loops = disc_loops(mesh.faces, twins, patch_of, np.ones(patch_of.max(initial=-1) + 1, dtype=bool))
+    vertices, normals = _true_crossings(mesh.vertices, sample, sample_gradient)
+    loops = disc_boundaries(mesh.faces, twins, patch_of, np.ones(patch_of.max(initial=-1) + 1, dtype=bool))
     suspect = widest_angles(normals[loops.rims], loops.used) > _SUSPECT_ANGLE
     is_suspect = np.zeros(patch_of.max(initial=-1) + 1, dtype=bool)
     is_suspect[loops.patches[suspect]] = True
     return PatchedMesh(LatticeMesh(vertices, mesh.faces), normals, twins, patch_of, is_suspect[patch_of])
 
 
-def look_at(
-    surface: PatchedMesh, patch_of: NDArray[np.int64], sample: Sample, slope: Slope, *, before: Detection | None = None
-) -> Detection:
-    """Detection for a feature in each suspect patch, with the patches numbered by `patch_of` (F,).
+def detect_features(
+    cut: PatchedMesh,
+    patch_of: NDArray[np.int64],
+    sample: Sample,
+    sample_gradient: SampleGradient,
+    *,
+    before: PatchFeatures | None = None,
+) -> PatchFeatures:
+    """Search for a feature in each suspect patch, with the patches numbered by `patch_of` (F,).
 
-    What was seen `before` of a patch with the same rim is not asked for again.
+    The features of patches with the same boundary are taken from `before`, without a new search.
     """
-    twins = surface.twins
-    suspect = np.bincount(patch_of, weights=surface.is_suspect) > 0
-    loops = disc_loops(surface.mesh.faces, twins, patch_of, suspect)
-    points, normals = surface.mesh.vertices[loops.rims], surface.normals[loops.rims]
+    twins = cut.twins
+    suspect = np.bincount(patch_of, weights=cut.is_suspect) > 0
+    loops = disc_boundaries(cut.mesh.faces, twins, patch_of, suspect)
+    points, normals = cut.mesh.vertices[loops.rims], cut.normals[loops.rims]
     if before is None:
-        features = find_features(points, normals, loops.used, sample, slope)
+        features = find_features(points, normals, loops.used, sample, sample_gradient)
     else:
-        rows, new = _same_rims(loops, before.loops)
-        found = find_features(points[new], normals[new], loops.used[new], sample, slope)
+        rows, new = _same_boundaries(loops, before.loops)
+        found = find_features(points[new], normals[new], loops.used[new], sample, sample_gradient)
         features = before.features.take(rows, new, found)
-    lie_well = _lie_well(features, points)
+    well_placed = _are_well_placed(features, points)
     bad = bad_triangles(features.places, points, normals, loops)
-    across = twins[loops.sides]
+    across = twins[loops.half_edges]
     neighbors = np.where(across >= 0, patch_of[np.maximum(across, 0) // 3], -1)
-    saved = saved_by_flips(features.places, points, normals, loops, neighbors, lie_well=lie_well, bad=bad)
-    return Detection(patch_of, loops, features, lie_well, bad, lie_well & saved)
+    fixed = fixed_by_flips(features.places, points, normals, loops, neighbors, well_placed=well_placed, bad=bad)
+    return PatchFeatures(patch_of, loops, features, well_placed, bad, well_placed & fixed)
 
 
 def _true_crossings(
-    vertices: NDArray[np.float64], sample: Sample, slope: Slope
+    vertices: NDArray[np.float64], sample: Sample, sample_gradient: SampleGradient
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the vertices where linear interpolation missed the surface moved onto it, and the normals of all."""
-    slopes = slope(vertices)
+    slopes = sample_gradient(vertices)
     missed = np.abs(sample(vertices)) > _LINEAR * np.linalg.norm(slopes, axis=1)
     moved = vertices.copy()
     moved[missed] = find_crossings(vertices[missed], sample)
-    slopes[missed] = slope(moved[missed])
+    slopes[missed] = sample_gradient(moved[missed])
     return moved, unit(slopes)
 
 
-def _same_rims(loops: Loops, before: Loops) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return for each rim the row in `before` that has the same sides, (P,), and for which there is none."""
+def _same_boundaries(loops: BoundaryLoops, before: BoundaryLoops) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return for each boundary the row in `before` with the same half-edges, (P,), and for which there is none."""
     keys, keys_before = (
-        np.stack([rims.counts, np.where(rims.used, rims.sides, 0).sum(axis=1), rims.sides.min(axis=1)], axis=1)
+        np.stack(
+            [rims.counts, np.where(rims.used, rims.half_edges, 0).sum(axis=1), rims.half_edges.min(axis=1)], axis=1
+        )
         for rims in (loops, before)
     )
     _, names = np.unique(np.concatenate([keys_before, keys]), axis=0, return_inverse=True)
@@ -150,8 +162,8 @@ def _same_rims(loops: Loops, before: Loops) -> tuple[NDArray[np.int64], NDArray[
     return np.maximum(rows, 0), rows < 0
 
 
-def _lie_well(features: Features, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which features (P,) are sharp, on the surface, and near the rims (P, L, 3) of their patches."""
+def _are_well_placed(features: Features, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which features (P,) are sharp, on the surface, and near the boundaries (P, L, 3) of their patches."""
     places = features.places
     near = (places >= points.min(axis=1) - BEYOND).all(axis=1) & (places <= points.max(axis=1) + BEYOND).all(axis=1)
     return (features.spreads > SHARP_ANGLE) & (features.misses < SMALL_MISS) & near
@@ -161,64 +173,72 @@ _SAME = 0.2
 """Features of neighbouring patches that are nearer to one another (in spacings) are one."""
 
 
-def join_patches(surface: PatchedMesh, seen: Detection, sample: Sample, slope: Slope) -> Detection:
-    """Detection again with neighbouring patches made one, wherever that gives a sound feature where there was none."""
-    seen = _tried(surface, seen, _same_features(surface, seen), sample, slope)
-    seen = _tried(surface, seen, _hidden_corners(surface, seen, sample, slope), sample, slope)
-    return _tried(surface, seen, _misfits(surface, seen), sample, slope)
+def join_patches(
+    cut: PatchedMesh, detected: PatchFeatures, sample: Sample, sample_gradient: SampleGradient
+) -> PatchFeatures:
+    """Join neighbouring patches and detect again, wherever that gives a valid feature where there was none."""
+    detected = _join_where_better(cut, detected, _same_features(cut, detected), sample, sample_gradient)
+    detected = _join_where_better(
+        cut, detected, _hidden_corners(cut, detected, sample, sample_gradient), sample, sample_gradient
+    )
+    return _join_where_better(cut, detected, _misplaced_features(cut, detected), sample, sample_gradient)
 
 
-def _tried(surface: PatchedMesh, seen: Detection, pairs: NDArray[np.int64], sample: Sample, slope: Slope) -> Detection:
-    """Detection again with `pairs` (K, 2) of patches made one, except where that leaves no sound feature."""
+def _join_where_better(
+    cut: PatchedMesh, detected: PatchFeatures, pairs: NDArray[np.int64], sample: Sample, sample_gradient: SampleGradient
+) -> PatchFeatures:
+    """Join `pairs` (K, 2) of patches and detect again, except where that leaves no valid feature."""
     if not len(pairs):
-        return seen
-    _, union_of = label_connected(pairs[:, 0], pairs[:, 1], int(seen.patch_of.max()) + 1)
-    tried = look_at(surface, union_of[seen.patch_of], sample, slope, before=seen)
+        return detected
+    _, union_of = label_connected(pairs[:, 0], pairs[:, 1], int(detected.patch_of.max()) + 1)
+    tried = detect_features(cut, union_of[detected.patch_of], sample, sample_gradient, before=detected)
     is_sharp = np.zeros(union_of.max() + 1, dtype=bool)
-    is_sharp[tried.loops.patches[tried.sharp]] = True
+    is_sharp[tried.loops.patches[tried.is_sharp]] = True
     failed = ~is_sharp & (np.bincount(union_of) > 1)
     if not failed.any():
         return tried
     pairs = pairs[~failed[union_of[pairs[:, 0]]]]
     _, union_of = label_connected(pairs[:, 0], pairs[:, 1], len(union_of))
-    return look_at(surface, union_of[seen.patch_of], sample, slope, before=seen)
+    return detect_features(cut, union_of[detected.patch_of], sample, sample_gradient, before=detected)
 
 
-def _same_features(surface: PatchedMesh, seen: Detection) -> NDArray[np.int64]:
-    """Return pairs of neighbouring patches that found the same place: a corner beyond its cell is seen from several."""
-    rows = _touching(surface, seen, seen.sharp)
-    apart = seen.features.places[rows[:, 0]] - seen.features.places[rows[:, 1]]
-    return seen.loops.patches[rows[np.linalg.norm(apart, axis=1) < _SAME]]
+def _same_features(cut: PatchedMesh, detected: PatchFeatures) -> NDArray[np.int64]:
+    """Return pairs of neighbouring patches that found the same place; several patches can see one corner."""
+    rows = _adjacent_pairs(cut, detected, detected.is_sharp)
+    apart = detected.features.places[rows[:, 0]] - detected.features.places[rows[:, 1]]
+    return detected.loops.patches[rows[np.linalg.norm(apart, axis=1) < _SAME]]
 
 
-def _misfits(surface: PatchedMesh, seen: Detection) -> NDArray[np.int64]:
-    """Return pairs of a patch that its feature lies outside of, and the neighbour without a feature that it lies in."""
-    rows, corners = np.nonzero(seen.bad & (seen.lie_well & (seen.bad.sum(axis=1) == 1))[:, None])
-    across = surface.twins[seen.loops.sides[rows, corners]]
-    neighbors = seen.patch_of[np.maximum(across, 0) // 3]
-    is_sharp = np.isin(neighbors, seen.loops.patches[seen.sharp])
-    return np.stack([seen.loops.patches[rows], neighbors], axis=1)[(across >= 0) & ~is_sharp]
+def _misplaced_features(cut: PatchedMesh, detected: PatchFeatures) -> NDArray[np.int64]:
+    """Return pairs of a patch whose feature lies in a neighbour, and that neighbour if it has no feature."""
+    rows, corners = np.nonzero(detected.is_bad & (detected.well_placed & (detected.is_bad.sum(axis=1) == 1))[:, None])
+    across = cut.twins[detected.loops.half_edges[rows, corners]]
+    neighbors = detected.patch_of[np.maximum(across, 0) // 3]
+    is_sharp = np.isin(neighbors, detected.loops.patches[detected.is_sharp])
+    return np.stack([detected.loops.patches[rows], neighbors], axis=1)[(across >= 0) & ~is_sharp]
 
 
-def _hidden_corners(surface: PatchedMesh, seen: Detection, sample: Sample, slope: Slope) -> NDArray[np.int64]:
+def _hidden_corners(
+    cut: PatchedMesh, detected: PatchFeatures, sample: Sample, sample_gradient: SampleGradient
+) -> NDArray[np.int64]:
     """Return pairs of neighbouring patches with an edge each that meet in a corner which neither sees by itself."""
-    loops, features = seen.loops, seen.features
-    rows = _touching(surface, seen, seen.sharp & ~features.are_corners)
+    loops, features = detected.loops, detected.features
+    rows = _adjacent_pairs(cut, detected, detected.is_sharp & ~features.are_corners)
     if not len(rows):
         return np.zeros((0, 2), dtype=np.int64)
     rims = loops.rims[rows].reshape(len(rows), -1)
     used = loops.used[rows].reshape(rims.shape)
-    points, normals = surface.mesh.vertices[rims], surface.normals[rims]
+    points, normals = cut.mesh.vertices[rims], cut.normals[rims]
     promising = meet(points, normals, used, points.mean(axis=1))[1]
     rows, points, normals, used = rows[promising], points[promising], normals[promising], used[promising]
     if not len(rows):
         return np.zeros((0, 2), dtype=np.int64)
-    found = find_features(points, normals, used, sample, slope)
+    found = find_features(points, normals, used, sample, sample_gradient)
     inside = ((found.places > points.min(axis=1) - BEYOND) & (found.places < points.max(axis=1) + BEYOND)).all(axis=1)
     good = found.are_corners & (found.misses < SMALL_MISS) & (found.spreads > SHARP_ANGLE) & inside
-    known = features.places[seen.sharp & features.are_corners]
+    known = features.places[detected.is_sharp & features.are_corners]
     if len(known):
-        from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
+        from scipy.spatial import cKDTree  # Here, for a quick start (see mesh.edges).
 
         good &= cKDTree(known).query(found.places)[0] > _SAME
     rows, places = rows[good], found.places[good]
@@ -236,11 +256,11 @@ def _nearest_first(rows: NDArray[np.int64], far: NDArray[np.float64], places: ND
     return taken
 
 
-def _touching(surface: PatchedMesh, seen: Detection, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return pairs (K, 2) of rows of `seen.loops`, both `chosen`, whose patches have an edge in common."""
-    twins = surface.twins
-    row_of = np.full(int(seen.patch_of.max()) + 1, -1)
-    row_of[seen.loops.patches[chosen]] = np.flatnonzero(chosen)
+def _adjacent_pairs(cut: PatchedMesh, detected: PatchFeatures, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return pairs (K, 2) of rows of `detected.loops`, both `chosen`, whose patches have an edge in common."""
+    twins = cut.twins
+    row_of = np.full(int(detected.patch_of.max()) + 1, -1)
+    row_of[detected.loops.patches[chosen]] = np.flatnonzero(chosen)
     side = np.flatnonzero(twins >= 0)
-    pairs = np.stack([row_of[seen.patch_of[side // 3]], row_of[seen.patch_of[twins[side] // 3]]], axis=1)
+    pairs = np.stack([row_of[detected.patch_of[side // 3]], row_of[detected.patch_of[twins[side] // 3]]], axis=1)
     return np.unique(pairs[(pairs[:, 0] >= 0) & (pairs[:, 0] < pairs[:, 1])], axis=0)

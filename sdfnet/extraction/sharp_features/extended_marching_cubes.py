@@ -1,4 +1,9 @@
-"""The steps of sharpening in their order."""
+"""Extended marching cubes: the steps that put sharp edges and corners back, in their order.
+
+At the end feature lines are completed. A sharp edge may pass through a cell without changing a sign at the cell's
+corners, or go from a cell to another that it meets only along a line. There a feature vertex has no neighbour further
+along the sharp edge. Of the vertices around it, the one nearest to the sharp edge is moved onto the edge.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
-from sdfnet.extraction.sharp_features.close_holes import Ridges, close_gaps
-from sdfnet.extraction.sharp_features.detect import inspect, join_patches, look_at
-from sdfnet.extraction.sharp_features.qef import Slope
-from sdfnet.extraction.sharp_features.triangulate import with_fans
+from sdfnet.extraction.projection import move_without_flips
+from sdfnet.extraction.sharp_features.detect import cut_into_patches, detect_features, join_patches
+from sdfnet.extraction.sharp_features.patches import replace_patches
+from sdfnet.extraction.sharp_features.qef import (
+    SHARP_ANGLE,
+    SMALL_MISS,
+    SampleGradient,
+    find_features,
+    meet,
+    unit,
+)
 from sdfnet.extraction.sparse import Sample
+from sdfnet.mesh.edges import EdgeTable
 from sdfnet.mesh.mesh import renumber_faces
+
+_ROUNDS = 4
+"""In each round a feature line grows by one vertex at each of its ends."""
+
+_FARTHEST = 1.0
+"""How far (in spacings) a vertex may be moved."""
+
+_CLOSEST = 0.05
+"""How near (in spacings) to a feature another may come."""
+
+_SAME_DIRECTION = 0.7
+"""The cosine of the angle below which two directions from a feature are the same way along the sharp edge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,27 +56,139 @@ class SharpMesh:
     is_feature: NDArray[np.bool_]
 
 
-def sharpen(mesh: LatticeMesh, sample: Sample, slope: Slope) -> SharpMesh:
-    """Put the sharp edges and corners of the surface back into `mesh`, as `marching` gives it for `sample`.
+def sharpen(mesh: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) -> SharpMesh:
+    """Put the sharp edges and corners of the surface back into `mesh`, as marching cubes gives it for `sample`.
 
-    Only patches that hold a feature are changed, and the vertices on their rims put exactly onto the surface.
+    Only patches that hold a feature are replaced, and the vertices on their boundaries are moved onto the surface.
     """
-    surface = inspect(mesh, sample, slope)
-    seen = join_patches(surface, look_at(surface, surface.patch_of, sample, slope), sample, slope)
-    if not seen.sharp.any():
+    cut = cut_into_patches(mesh, sample, sample_gradient)
+    detected = detect_features(cut, cut.patch_of, sample, sample_gradient)
+    detected = join_patches(cut, detected, sample, sample_gradient)
+    if not detected.is_sharp.any():
         return SharpMesh(mesh, np.zeros(len(mesh.vertices), dtype=bool))
-    places, loops = seen.features.places[seen.sharp], seen.loops.rows(seen.sharp)
-    fans = with_fans(surface.mesh, surface.normals, seen.patch_of, loops, places)
-    ridges = Ridges(
-        len(mesh.vertices) + np.arange(len(places)),
-        surface.mesh.vertices[loops.rims],
-        surface.normals[loops.rims],
-        loops.used,
+    places, loops = detected.features.places[detected.is_sharp], detected.loops.rows(detected.is_sharp)
+    sharp = replace_patches(cut.mesh, cut.normals, detected.patch_of, loops, places)
+    features = _FeatureVertices(
+        len(mesh.vertices) + np.arange(len(places)), cut.mesh.vertices[loops.rims], cut.normals[loops.rims], loops.used
     )
-    aside = np.ones(len(fans.vertices), dtype=bool)
-    aside[loops.rims] = False
-    aside[len(mesh.vertices) :] = False
-    fans.vertices[aside] = mesh.vertices[aside[: len(mesh.vertices)]]
-    vertices, features = close_gaps(fans.vertices, fans.faces, ridges, sample, slope)
-    used, compact = renumber_faces(fans.faces, len(vertices))
-    return SharpMesh(LatticeMesh(vertices[used], compact), np.isin(used, features))
+    elsewhere = np.ones(len(sharp.vertices), dtype=bool)
+    elsewhere[loops.rims] = False
+    elsewhere[len(mesh.vertices) :] = False
+    sharp.vertices[elsewhere] = mesh.vertices[elsewhere[: len(mesh.vertices)]]
+    vertices, feature_vertices = _complete_feature_lines(sharp.vertices, sharp.faces, features, sample, sample_gradient)
+    used, compact = renumber_faces(sharp.faces, len(vertices))
+    return SharpMesh(LatticeMesh(vertices[used], compact), np.isin(used, feature_vertices))
+
+
+@dataclass(frozen=True, eq=False)
+class _FeatureVertices:
+    """Vertices on sharp edges and corners, and points of the surface around them.
+
+    Attributes
+    ----------
+    vertices : (P,) int64
+    points, normals : (P, L, 3) float64
+        Points of the smooth surfaces that meet there, and their normals.
+    used : (P, L) bool
+        Which of the points count; the others fill up rows.
+    """
+
+    vertices: NDArray[np.int64]
+    points: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    used: NDArray[np.bool_]
+
+    def rows(self, chosen: NDArray[np.integer]) -> _FeatureVertices:
+        return _FeatureVertices(self.vertices[chosen], self.points[chosen], self.normals[chosen], self.used[chosen])
+
+
+def _complete_feature_lines(
+    vertices: NDArray[np.float64],
+    faces: NDArray[np.int64],
+    features: _FeatureVertices,
+    sample: Sample,
+    sample_gradient: SampleGradient,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return `vertices` with some moved onto interrupted sharp edges, and all vertices that are now features."""
+    edges = EdgeTable.of(faces, len(vertices)).ends
+    at_feature = edges[np.isin(edges, features.vertices).any(axis=1)]
+    around = edges[np.isin(edges, at_feature).any(axis=1)]
+    edges = np.concatenate([around, around[:, ::-1]])
+    for _ in range(_ROUNDS):
+        added, places = _next_vertices(vertices, edges, features, sample, sample_gradient)
+        moved = vertices.copy()
+        moved[added.vertices] = places
+        settled = move_without_flips(vertices, moved, faces)
+        done = (settled[added.vertices] == places).all(axis=1)
+        if not done.any():
+            break
+        vertices, added = settled, added.rows(np.flatnonzero(done))
+        features = _FeatureVertices(
+            np.concatenate([features.vertices, added.vertices]),
+            np.concatenate([features.points, added.points]),
+            np.concatenate([features.normals, added.normals]),
+            np.concatenate([features.used, added.used]),
+        )
+    return vertices, features.vertices
+
+
+def _next_vertices(
+    vertices: NDArray[np.float64],
+    edges: NDArray[np.int64],
+    features: _FeatureVertices,
+    sample: Sample,
+    sample_gradient: SampleGradient,
+) -> tuple[_FeatureVertices, NDArray[np.float64]]:
+    """Return the vertices that continue a sharp edge from a feature without neighbour, and their places, (K, 3)."""
+    row_of = np.full(len(vertices), -1)
+    row_of[features.vertices] = np.arange(len(features.vertices))
+    start, stop = edges[(row_of[edges[:, 0]] >= 0) & (row_of[edges[:, 1]] < 0)].T
+    rows = row_of[start]
+    # A first estimate from the planes alone costs no evaluation. Most vertices are too far, or have a neighbour.
+    rough = meet(features.points[rows], features.normals[rows], features.used[rows], vertices[stop])[0]
+    likely = np.linalg.norm(rough - vertices[stop], axis=1) < 2 * _FARTHEST
+    likely &= ~_has_neighbor(vertices, edges, row_of, start, rough)
+    start, stop, rows = start[likely], stop[likely], rows[likely]
+    found = find_features(
+        features.points[rows], features.normals[rows], features.used[rows], sample, sample_gradient, near=vertices[stop]
+    )
+    moves = np.linalg.norm(found.places - vertices[stop], axis=1)
+    good = (moves < _FARTHEST) & (found.misses < SMALL_MISS) & (found.spreads > SHARP_ANGLE) & ~found.are_corners
+    from scipy.spatial import cKDTree  # Here, for a quick start (see mesh.edges).
+
+    good &= cKDTree(vertices[features.vertices]).query(found.places)[0] > _CLOSEST
+    good &= ~_has_neighbor(vertices, edges, row_of, start, found.places)
+    best = np.flatnonzero(good)[np.argsort(moves[good], kind="stable")]
+    best = best[np.unique(stop[best], return_index=True)[1]]  # each vertex once, for the nearest edge
+    best = best[np.argsort(moves[best], kind="stable")]
+    directions = unit(found.places - vertices[start])
+    taken: dict[int, list[int]] = {}
+    for row in best.tolist():
+        others = taken.setdefault(int(start[row]), [])
+        if all(directions[row] @ directions[other] < _SAME_DIRECTION for other in others):
+            others.append(row)
+    chosen = np.array([row for others in taken.values() for row in others], dtype=np.int64)
+    added = features.rows(rows[chosen])
+    return _FeatureVertices(stop[chosen], added.points, added.normals, added.used), found.places[chosen]
+
+
+def _has_neighbor(
+    vertices: NDArray[np.float64],
+    edges: NDArray[np.int64],
+    row_of: NDArray[np.int64],
+    start: NDArray[np.int64],
+    places: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Return whether the features `start` (K,) have a neighbouring feature on the way to `places` (K, 3) already."""
+    between = edges[(row_of[edges[:, 0]] >= 0) & (row_of[edges[:, 1]] >= 0)]
+    between = between[np.argsort(between[:, 0], kind="stable")]
+    first = np.searchsorted(between[:, 0], start, side="left")
+    counts = np.searchsorted(between[:, 0], start, side="right") - first
+    directions = unit(places - vertices[start])
+    found = np.zeros(len(start), dtype=bool)
+    for number in range(int(counts.max(initial=0))):
+        has = np.flatnonzero(counts > number)
+        neighbor = between[first[has] + number, 1]
+        other = unit(vertices[neighbor] - vertices[start[has]])
+        found[has] |= np.einsum("ij,ij->i", directions[has], other) > _SAME_DIRECTION
+    return found

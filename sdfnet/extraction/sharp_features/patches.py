@@ -1,6 +1,8 @@
-"""The surface cut along the cells of its lattice: marching cubes leaves a small patch of triangles in each cell.
+"""The surface cut along the cells of its lattice into patches, and patches replaced by triangles around a feature.
 
-What `sharp` works on. A patch is worth something only if it is a disc: then its inside can be replaced by a fan.
+Marching cubes leaves a small patch of triangles in each cell. A patch can be replaced only if it is a disc: then its
+boundary is one loop, and the new triangles join each edge of the loop to the feature. Afterwards an edge between two
+features' triangles that crosses the sharp edge is flipped along the sharp edge.
 """
 
 from __future__ import annotations
@@ -12,32 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
-from sdfnet.mesh.edges import half_edge_ends, label_connected
+from sdfnet.extraction.sharp_features.qef import SHARP_ANGLE
+from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import face_crosses
 
 _BEHIND = 1e-3
-"""A face in the plane between two cells belongs to the one behind it: centroids are moved so far along the normal."""
+"""A face in the plane between two cells belongs to the cell behind it: centroids move so far against the normal."""
 
 
 @dataclass(frozen=True, eq=False)
-class Loops:
-    """The rims of P patches that are discs, padded to the longest, each going round as the faces do.
+class BoundaryLoops:
+    """The boundaries of P patches that are discs. Their vertices are in the order of the faces; rows have equal length.
 
     Attributes
     ----------
     patches : (P,) int64
-        Which patches they are.
+        The numbers of the patches.
     rims : (P, L) int64
-        Vertices in order; behind the end, the first again.
-    sides : (P, L) int64
-        The sides 3 * face + corner of the mesh that start there.
+        The boundary vertices in order; after the last vertex, the first is repeated.
+    half_edges : (P, L) int64
+        The half-edges 3 * face + corner of the mesh that start at `rims`.
     counts : (P,) int64
-        Vertices of each.
+        How many vertices each boundary has.
     """
 
     patches: NDArray[np.int64]
     rims: NDArray[np.int64]
-    sides: NDArray[np.int64]
+    half_edges: NDArray[np.int64]
     counts: NDArray[np.int64]
 
     @property
@@ -45,11 +48,11 @@ class Loops:
         """Which of `rims` are not padding, (P, L)."""
         return np.arange(self.rims.shape[1]) < self.counts[:, None]
 
-    def rows(self, chosen: NDArray[np.bool_]) -> Loops:
-        return Loops(self.patches[chosen], self.rims[chosen], self.sides[chosen], self.counts[chosen])
+    def rows(self, chosen: NDArray[np.bool_]) -> BoundaryLoops:
+        return BoundaryLoops(self.patches[chosen], self.rims[chosen], self.half_edges[chosen], self.counts[chosen])
 
     def following(self, around: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[Any]:
-        """Return what stands at the next vertex of each rim, from what stands `around` (P, L, …) it."""
+        """Return the values at the next vertex of each boundary, from the values `around` (P, L, …) it."""
         result = np.roll(around, -1, axis=1)
         result[np.arange(len(result)), self.counts - 1] = around[:, 0]
         return result
@@ -61,16 +64,16 @@ def cell_patches(mesh: LatticeMesh, twins: NDArray[np.int64]) -> NDArray[np.int6
     crosses = face_crosses(mesh.vertices, mesh.faces)
     lengths = np.linalg.norm(crosses, axis=1, keepdims=True)
     cells = np.floor(corners.mean(axis=1) - _BEHIND * crosses / np.maximum(lengths, 1e-300))
-    side = np.flatnonzero(twins >= 0)
-    left, right = side // 3, twins[side] // 3
+    half_edges = np.flatnonzero(twins >= 0)
+    left, right = half_edges // 3, twins[half_edges] // 3
     same = (cells[left] == cells[right]).all(axis=1)
     return label_connected(left[same], right[same], len(mesh.faces))[1]
 
 
-def disc_loops(
+def disc_boundaries(
     faces: NDArray[np.int64], twins: NDArray[np.int64], patch_of: NDArray[np.int64], wanted: NDArray[np.bool_]
-) -> Loops:
-    """Return the rims of those of the `wanted` patches (P,) that are discs, closed and met once by each vertex."""
+) -> BoundaryLoops:
+    """Return the boundaries of the `wanted` patches (P,) that are discs, with one loop that passes each vertex once."""
     inner = (twins >= 0) & (patch_of[np.maximum(twins, 0) // 3] == np.repeat(patch_of, 3))
     mine = wanted[patch_of]
     starts = faces.ravel()
@@ -78,7 +81,7 @@ def disc_loops(
     owner = patch_of[rim // 3]
     size = int(faces.max(initial=0)) + 1
     counts = np.bincount(owner, minlength=len(wanted))
-    # A rim vertex is left once if the rim is simple; then the Euler number tells a disc from all else.
+    # In a simple loop one half-edge leaves each vertex. Then the Euler number tells a disc from all else.
     leaving, twice = np.unique(owner * size + starts[rim], return_counts=True)
     crossed = np.bincount(leaving[twice > 1] // size, minlength=len(wanted)) > 0
     corner = np.unique(np.repeat(patch_of[mine], 3) * size + faces[mine].ravel())
@@ -90,26 +93,120 @@ def disc_loops(
     slot[chosen] = np.arange(len(chosen))
     keep = slot[owner] >= 0
     order = np.argsort(slot[owner[keep]], kind="stable")
-    return _walk(slot[owner[keep]][order], rim[keep][order], faces, chosen, counts[chosen])
+    return _in_order(slot[owner[keep]][order], rim[keep][order], faces, chosen, counts[chosen])
 
 
-def _walk(
+def _in_order(
     slot: NDArray[np.int64],
-    sides: NDArray[np.int64],
+    half_edges: NDArray[np.int64],
     faces: NDArray[np.int64],
     chosen: NDArray[np.int64],
     counts: NDArray[np.int64],
-) -> Loops:
-    """String the rim `sides` of each patch together; those of one patch, which `slot` names, stand together."""
-    strung = np.zeros((len(chosen), int(counts.max(initial=1))), dtype=np.int64)
+) -> BoundaryLoops:
+    """Bring the boundary `half_edges` of each patch into order. Those of one patch are adjacent and have one `slot`."""
+    ordered = np.zeros((len(chosen), int(counts.max(initial=1))), dtype=np.int64)
     if not len(chosen):
-        return Loops(chosen, strung, strung, counts)
-    starts, stops = (ends[sides] for ends in half_edge_ends(faces))
+        return BoundaryLoops(chosen, ordered, ordered, counts)
+    starts, stops = (ends[half_edges] for ends in half_edge_ends(faces))
     size = int(starts.max()) + 1
     order = np.argsort(slot * size + starts)
     next_one = order[np.searchsorted(slot * size + starts, slot * size + stops, sorter=order)]
     current = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    for column in range(strung.shape[1]):
-        strung[:, column] = sides[current]
+    for column in range(ordered.shape[1]):
+        ordered[:, column] = half_edges[current]
         current = next_one[current]
-    return Loops(chosen, faces.ravel()[strung], strung, counts)
+    return BoundaryLoops(chosen, faces.ravel()[ordered], ordered, counts)
+
+
+_THINNEST = 1e-3
+"""The least height (in spacings) of a new triangle. A sharp edge so near a vertex of the mesh needs no other vertex."""
+
+
+def bad_triangles(
+    places: NDArray[np.float64], points: NDArray[np.float64], normals: NDArray[np.float64], loops: BoundaryLoops
+) -> NDArray[np.bool_]:
+    """Return which triangles (P, L) around `places` are too thin, or face against the normals."""
+    outward = normals + loops.following(normals)
+    return loops.used & ~_are_valid(places[:, None], points, loops.following(points), outward)
+
+
+def fixed_by_flips(
+    places: NDArray[np.float64],
+    points: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    loops: BoundaryLoops,
+    neighbors: NDArray[np.int64],
+    *,
+    well_placed: NDArray[np.bool_],
+    bad: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Return which features (P,) need no more than flipped edges, because each bad triangle lies at another feature.
+
+    `neighbors` (P, L) are the patches on the other side of each boundary edge.
+    """
+    fine = well_placed & ~bad.any(axis=1)
+    row_of = np.full(max(int(neighbors.max(initial=0)), int(loops.patches.max(initial=0))) + 1, -1)
+    row_of[loops.patches[fine]] = np.flatnonzero(fine)
+    rows, corners = np.nonzero(bad & well_placed[:, None])
+    other = np.where(neighbors[rows, corners] >= 0, row_of[neighbors[rows, corners]], -1)
+    rows, corners, other = rows[other >= 0], corners[other >= 0], other[other >= 0]
+    start, stop = points[rows, corners], loops.following(points)[rows, corners]
+    valid = _are_valid(places[rows], start, places[other], normals[rows, corners])
+    valid &= _are_valid(places[other], stop, places[rows], loops.following(normals)[rows, corners])
+    flips = np.unique(np.stack([rows, other], axis=1)[valid], axis=0)  # one edge joins two features
+    return np.bincount(flips[:, 0], minlength=len(places)) == np.where(well_placed, bad.sum(axis=1), -1)
+
+
+def replace_patches(
+    mesh: LatticeMesh,
+    normals: NDArray[np.float64],
+    patch_of: NDArray[np.int64],
+    loops: BoundaryLoops,
+    places: NDArray[np.float64],
+) -> LatticeMesh:
+    """Replace the patches of `loops` by triangles around `places`, the new last vertices, and flip edges between."""
+    replaced = np.zeros(patch_of.max(initial=-1) + 1, dtype=bool)
+    replaced[loops.patches] = True
+    centers = len(mesh.vertices) + np.arange(len(places))
+    following = loops.following(loops.rims)
+    faces = np.stack([loops.rims, following, np.broadcast_to(centers[:, None], following.shape)], axis=-1)[loops.used]
+    vertices = np.concatenate([mesh.vertices, places])
+    return LatticeMesh(
+        vertices, np.concatenate([mesh.faces[~replaced[patch_of]], _flip_edges(faces, vertices, normals)])
+    )
+
+
+def _flip_edges(
+    faces: NDArray[np.int64], vertices: NDArray[np.float64], vertex_normals: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Flip edges between faces (start, stop, center) of two features whose ends lie on both sides of the sharp edge."""
+    twins = EdgeTable.of(faces, int(faces.max(initial=0)) + 1).twins[0::3]
+    rows = np.flatnonzero((twins >= 0) & (twins % 3 == 0) & (twins // 3 > np.arange(len(faces))))
+    others = twins[rows] // 3
+    start, stop, center = faces[rows].T
+    opposite = faces[others, 2]
+    across = (vertex_normals[start] * vertex_normals[stop]).sum(axis=1) < np.cos(np.radians(SHARP_ANGLE))
+    at = vertices.__getitem__
+    valid = _are_valid(at(center), at(start), at(opposite), vertex_normals[start])
+    valid &= _are_valid(at(opposite), at(stop), at(center), vertex_normals[stop])
+    bad = ~_are_valid(at(center), at(start), at(stop), vertex_normals[start] + vertex_normals[stop])
+    bad |= ~_are_valid(at(opposite), at(stop), at(start), vertex_normals[start] + vertex_normals[stop])
+    chosen = np.flatnonzero((across | bad) & valid & (center != opposite))
+    chosen = chosen[np.argsort(~bad[chosen], kind="stable")]
+    # Two features whose triangles share several edges can be joined by one new edge only.
+    pair = np.minimum(center, opposite) * len(vertices) + np.maximum(center, opposite)
+    chosen = chosen[np.unique(pair[chosen], return_index=True)[1]]
+    turned = faces.copy()
+    turned[rows[chosen]] = np.stack([center, start, opposite], axis=1)[chosen]
+    turned[others[chosen]] = np.stack([opposite, stop, center], axis=1)[chosen]
+    return turned
+
+
+def _are_valid(
+    first: NDArray[np.float64], second: NDArray[np.float64], third: NDArray[np.float64], outward: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return which triangles are neither too thin nor face against the direction that should be `outward`."""
+    crosses = np.cross(second - first, third - first)
+    longest = np.max([np.linalg.norm(a - b, axis=-1) for a, b in ((first, second), (second, third), (third, first))], 0)
+    areas = np.linalg.norm(crosses, axis=-1)
+    return (areas > _THINNEST * longest) & (np.einsum("...i,...i->...", crosses, outward) > 0)

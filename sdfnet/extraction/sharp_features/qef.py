@@ -1,9 +1,9 @@
-"""Where the sharp edge or corner lies whose sheets pass through given points: the quadric error of their planes.
+"""The place of a sharp edge or corner near given points of the surface: the minimum of a quadric error function.
 
-The planes through points of the surface, across its normals there, meet in a corner, or along an edge (Kobbelt et al.,
-"Feature sensitive surface extraction", SIGGRAPH 2001; Ju et al., "Dual contouring of Hermite data", SIGGRAPH 2002).
-Theirs is one look. Here the points are then drawn towards the place found and put back onto the surface, so that sheets
-that are bent meet exactly; and where the normals agree in the end, there was only a bend and no edge.
+The tangent planes at points of the surface meet in a corner, or along an edge (Kobbelt et al., "Feature sensitive
+surface extraction", SIGGRAPH 2001; Ju et al., "Dual contouring of Hermite data", SIGGRAPH 2002). The papers solve once.
+Here the points are then moved towards the place found and projected onto the surface, and the planes there are solved
+again. So curved surfaces meet exactly. Where the normals agree in the end, there was only a bend and no edge.
 
 All in lattice coordinates.
 """
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sdfnet.extraction.projection import newton_steps
 from sdfnet.extraction.sparse import Sample
 
-Slope = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+SampleGradient = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From positions (N, 3) in lattice coordinates to the gradient there by lattice coordinates, (N, 3)."""
 
 SHARP_ANGLE = 25.0
-"""Normals that diverge by more (in degrees), however near one looks, make an edge."""
+"""Normals that diverge by more (in degrees), however near to one another the points are, make an edge."""
 
 SMALL_MISS = 0.05
 """How far (in spacings) from the surface a feature may lie."""
@@ -32,10 +32,10 @@ _FLATTEST = 0.05
 """A third direction with less than this share of the normals' squares makes no corner: the edge is only bent."""
 
 _ZOOMS = (0.3, 0.1)
-"""How near the place found the surface is looked at again, as shares of the first distances."""
+"""The distances of the points from the place found when it is solved for again, as shares of the first distances."""
 
 _FARTHEST = 1.0
-"""How far (in spacings) a point may be put back onto the surface."""
+"""How far (in spacings) a point may move onto the surface."""
 
 
 _ROOT_ROUNDS = 24
@@ -45,7 +45,7 @@ _ROOT_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What was found for P patches.
+    """The features of P patches.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Features:
     misses : (P,) float64
         How far the surface is from the place, by value over slope; infinite where there is only a bend.
     are_corners : (P,) bool
-        Whether three sheets meet; else it is an edge, and the place is that of it nearest to the patch.
+        Whether three surfaces meet; else it is an edge, and the place is the edge's point nearest to the patch.
     """
 
     places: NDArray[np.float64]
@@ -77,7 +77,7 @@ def find_features(
     normals: NDArray[np.float64],
     used: NDArray[np.bool_],
     sample: Sample,
-    slope: Slope,
+    sample_gradient: SampleGradient,
     *,
     near: NDArray[np.float64] | None = None,
 ) -> Features:
@@ -93,11 +93,11 @@ def find_features(
         among = used[rows]
         nearer = places[rows, None] + zoom * (points[rows] - places[rows, None])
         normals_there = np.zeros_like(nearer)
-        nearer[among], normals_there[among] = _put_on_surface(nearer[among], sample, slope)
+        nearer[among], normals_there[among] = _put_on_surface(nearer[among], sample, sample_gradient)
         places[rows], are_corners[rows] = meet(nearer, normals_there, among, places[rows])
         spreads[rows] = np.minimum(spreads[rows], widest_angles(normals_there, among))
     rows = np.flatnonzero(spreads > SHARP_ANGLE)
-    values, slopes = sample(places[rows]).astype(np.float64), slope(places[rows])
+    values, slopes = sample(places[rows]).astype(np.float64), sample_gradient(places[rows])
     misses[rows] = np.abs(values) / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
     return Features(places, spreads, misses, are_corners)
 
@@ -138,11 +138,11 @@ def widest_angles(normals: NDArray[np.float64], used: NDArray[np.bool_]) -> NDAr
 
 
 def _put_on_surface(
-    points: NDArray[np.float64], sample: Sample, slope: Slope
+    points: NDArray[np.float64], sample: Sample, sample_gradient: SampleGradient
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return `points` (N, 3) projected onto the surface by one Newton step, and the unit normals there, (N, 3)."""
     found = newton_steps(
-        lambda positions: (sample(positions).astype(np.float64), slope(positions)),
+        lambda positions: (sample(positions).astype(np.float64), sample_gradient(positions)),
         points,
         steps=1,
         longest_step=_FARTHEST,
