@@ -89,8 +89,13 @@ def fit_codes(
     Park et al., "DeepSDF", CVPR 2019, equation 10, https://arxiv.org/abs/1901.05103. Here: several starts, a falling
     rate, and predictions clamped as in training (see `clamped_residual`).
 
-    >>> run = load_run("runs/chairs")  # doctest: +SKIP
-    >>> fit_codes(run, [DistanceObservation(rows)]).latents  # doctest: +SKIP
+    >>> from sdfnet.fitting import DistanceObservation
+    >>> from sdfnet.runs import load_run
+    >>> points = torch.nn.functional.normalize(torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    >>> ball = DistanceObservation(torch.cat([0.5 * points, torch.zeros(1000, 1)], dim=1))
+    >>> found = fit_codes(load_run("runs/chairs"), [ball], config=FitConfig(steps=5, batch_points=100))
+    >>> len(found.latents), len(found.losses)
+    (1, 1)
     """
     config = config or FitConfig()
     if not len(observations):

@@ -103,6 +103,6 @@ class ObservationKind:
     'chair_00'
     """
 
-    find: Callable[[Path], dict[str, Path]]
+    find: Callable[[str | Path], dict[str, Path]]
     read: Callable[[Run, str, Path, MeshFitConfig], Observation]
     fingerprint: Callable[[Path, RunShape], str]
