@@ -24,8 +24,8 @@ from sdfnet.extraction import extract_mesh
 from sdfnet.fields import NeuralField
 from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.topology import components_and_genus
-from sdfnet.morphs import MorphConfig, make_morph, plan_frames
-from sdfnet.morphs.frames import extract_frame, extracted_frames
+from sdfnet.morphs import MorphConfig, make_morph, plan_morph
+from sdfnet.morphs.frames import extracted_frames
 from sdfnet.runs import Run, load_run, select_shapes
 
 BOUND = 1e-4
@@ -83,12 +83,12 @@ def count_loose(run: Run, names: list[str], num_pairs: int, resolution: int) -> 
     config = MorphConfig(frames=3, resolution=resolution)
     clean, written = 0, 0
     for pair in pairs:
-        frames = plan_frames(run, pair, config=config)
-        every = extract_frame(run, frames, 1, config=MorphConfig(frames=3, resolution=resolution, min_piece=0)).mesh
+        plan = plan_morph(run, pair, config=config)
+        every = extract_mesh(NeuralField(run.decoder, plan.frames[1].latent), resolution=resolution)
         pieces = nest_components(every)
         shares = sorted(pieces.shares[~pieces.is_cavity].tolist())[:-1]
-        (made,) = extracted_frames(run, frames, [1], config=config)
-        left = components_and_genus(made.mesh).num_components
+        ((made, mesh),) = extracted_frames(plan, [1])
+        left = components_and_genus(mesh).num_components
         clean += not any(share > BOUND for share in shares)
         written += left == 1
         largest = f"largest {100 * shares[-1]:.4f} %" if shares else "no loose piece"

@@ -40,8 +40,8 @@ from sdfnet.fields import Field, NeuralField, evaluate, gradient
 from sdfnet.latents.arc_length import surface_displacements
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs import MorphConfig, plan_frames
-from sdfnet.morphs.plan import MorphFrame
-from sdfnet.morphs.report import surface_travel_between
+from sdfnet.morphs.report import displacement_between
+from sdfnet.morphs.store import MorphFrame
 from sdfnet.runs import Run, load_run
 
 CHUNK = 4096
@@ -169,7 +169,7 @@ def travels_of(run: Run, frames: list[MorphFrame], *, resolution: int = 160) -> 
         area = float(before.face_areas.sum() + after.face_areas.sum()) / 2
         volume = swept_volume(NeuralField(run.decoder, start), NeuralField(run.decoder, end), generator)
         travels["swept"].append(volume / area)
-        travels["nearest"].append(surface_travel_between(before, after)[0])
+        travels["nearest"].append(displacement_between(before, after)[0])
     return travels
 
 

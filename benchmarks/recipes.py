@@ -41,7 +41,7 @@ from sdfnet.fitting import DistanceObservation, FitConfig, MeshFitConfig, fit_co
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import components_and_genus
-from sdfnet.morphs import MorphConfig, plan_frames
+from sdfnet.morphs import MorphConfig, plan_morph
 from sdfnet.morphs.frames import extracted_frames
 from sdfnet.runs import Run, load_run
 from sdfnet.sampling import SamplerConfig, prepare_samples, sample_shape
@@ -158,14 +158,14 @@ def exact_pieces(run: Run, name: str, path: Path, resolution: int) -> int:
 
 def measure_pair(run: Run, pair: Sequence[str], allowed: int, half_way: int) -> MorphFigures:
     config = MorphConfig(frames=FRAMES, resolution=half_way, easing="linear", frame="unit")
-    frames = plan_frames(run, pair, config=config)
-    surfaces = [extract(run, frame.latent, SPIKE_RESOLUTION) for frame in frames]
-    (written,) = extracted_frames(run, frames, [FRAMES // 2], config=config)
+    plan = plan_morph(run, pair, config=config)
+    surfaces = [extract(run, frame.latent, SPIKE_RESOLUTION) for frame in plan.frames]
+    ((_, written),) = extracted_frames(plan, [FRAMES // 2])
     return MorphFigures(
         spike(np.array([mesh.signed_volume for mesh in surfaces])),
         spike(np.array([np.linalg.norm(mesh.face_crosses, axis=1).sum() / 2 for mesh in surfaces])),
-        max(0, len(piece_volumes(extract(run, frames[FRAMES // 2].latent, half_way))) - allowed),
-        max(0, components_and_genus(written.mesh).num_components - allowed),
+        max(0, len(piece_volumes(extract(run, plan.frames[FRAMES // 2].latent, half_way))) - allowed),
+        max(0, components_and_genus(written).num_components - allowed),
     )
 
 

@@ -36,9 +36,9 @@ from sdfnet.mesh.io.read import find_meshes, read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs.config import MorphConfig
-from sdfnet.morphs.plan import MorphFrame, plan_frames
-from sdfnet.morphs.store import MadeFrame
-from sdfnet.morphs.tracked import tracked_frames
+from sdfnet.morphs.frames import tracked_frames
+from sdfnet.morphs.plan import plan_morph
+from sdfnet.morphs.store import MorphFrame
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples
 from sdfnet.training import TrainingConfig, train
@@ -65,19 +65,19 @@ FAMILIES: dict[str, tuple[str, MakeMap, float]] = {
 
 @dataclass(frozen=True)
 class Tracked:
-    """A tracked morph: the decoder, its frames as planned, and as made, world frame."""
+    """A tracked morph: the decoder, its frames and their meshes, world frame."""
 
     decoder: Decoder
-    planned: list[MorphFrame]
-    made: list[MadeFrame]
+    made: list[MorphFrame]
+    meshes: list[Mesh]
 
     @property
     def similarities(self) -> list[Similarity]:
-        return [frame.similarity for frame in self.planned]
+        return [frame.similarity for frame in self.made]
 
     def field_at(self, number: float) -> NeuralField:
-        before = int(min(np.floor(number), len(self.planned) - 2))
-        first, last = (self.planned[before + one].latent for one in (0, 1))
+        before = int(min(np.floor(number), len(self.made) - 2))
+        first, last = (self.made[before + one].latent for one in (0, 1))
         return NeuralField(self.decoder, first.lerp(last, number - before))
 
 
@@ -184,15 +184,14 @@ def print_corresponding(data: Path, keep: Path, *, steps: int, frames: int, reso
 
 def tracked(run: Run, names: Sequence[str], *, frames: int, resolution: int, path: str = "linear") -> Tracked:
     config = MorphConfig(frames=frames, path=path, easing="linear", tracked=True, resolution=resolution)
-    planned = plan_frames(run, names, config=config)
-    made = list(tracked_frames(run, planned, range(len(planned)), config=config))
-    return Tracked(run.decoder, planned, made)
+    made, meshes = zip(*tracked_frames(plan_morph(run, names, config=config), range(frames)), strict=True)
+    return Tracked(run.decoder, list(made), list(meshes))
 
 
 def measure(morph: Tracked, truth: Callable[[Points], Points]) -> Errors:
     """Compare where the vertices of the first frame come to lie in the last with where they belong."""
     made = morph.made
-    start, end = made[0].mesh, made[-1].mesh
+    start, end = morph.meshes[0], morph.meshes[-1]
     places = truth(start.vertices)
     percent = 100 * morph.similarities[-1].scale / UNIT_RADIUS
     uncut = len({frame.piece for frame in made}) == 1
@@ -228,7 +227,7 @@ def row(errors: Errors) -> str:
 def carried_through(morph: Tracked) -> Points:
     """Return where the motion takes each vertex of the first frame, whatever happens to the mesh; world frame."""
     first, *_, last = morph.similarities
-    tracked = place_on_surface(morph.made[0].mesh.to_unit(first), morph.field_at(0))
+    tracked = place_on_surface(morph.meshes[0].to_unit(first), morph.field_at(0))
     flow = fit_flow(morph.field_at, range(len(morph.made)), tracked.vertices)
     for index in range(len(morph.made) - 1):
         tracked, _ = advect(tracked, morph.field_at, (index, index + 1), flow=flow)
@@ -237,15 +236,15 @@ def carried_through(morph: Tracked) -> Points:
 
 def matched_through(morph: Tracked) -> Points:
     """Return where the pieces take each vertex of the first frame, by the nearest point at each cut; world frame."""
-    made = morph.made
-    points = made[0].mesh.vertices
+    made, meshes = morph.made, morph.meshes
+    points = meshes[0].vertices
     for index in range(1, len(made)):
         if made[index].piece == made[index - 1].piece == made[0].piece:
-            points = made[index].mesh.vertices
+            points = meshes[index].vertices
         elif made[index].piece == made[index - 1].piece:
-            points = transferred(points, made[index - 1].mesh, made[index].mesh)
+            points = transferred(points, meshes[index - 1], meshes[index])
         else:
-            points = MeshDistance(made[index].mesh).unsigned(_moved(points, morph, index - 1, index)).closest_points
+            points = MeshDistance(meshes[index]).unsigned(_moved(points, morph, index - 1, index)).closest_points
     return points
 
 

@@ -14,6 +14,7 @@ from sdfnet.mesh.components import MIN_PIECE, check_min_piece
 from sdfnet.mesh.io.formats import WRITABLE
 from sdfnet.mesh.io.usd import check_usd
 from sdfnet.rendering.camera import UpAxis
+from sdfnet.rendering.video import FILM_FORMATS
 
 MorphPath = Literal[PathKind, "geodesic"]
 """How codes go from shape to shape: by a formula, or bent so that the surface stays in one piece."""
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 else:
     MorphFormat = Literal[(*WRITABLE, "html", "usd", "mp4", "gif", "webp")]
 """What can be written of a morph: mesh formats, and formats of one file for the whole."""
+
+ANIMATION_FORMATS = ("glb", "html", "usd")
+"""One file for the whole morph, made from the meshes of all frames."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,20 @@ class MorphConfig:
             raise ValueError(f"format must be some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
         if "usd" in self.format:
             check_usd(up_axis=self.up_axis)
+
+    @property
+    def frame_formats(self) -> tuple[str, ...]:
+        """The formats with one file for each frame, in the order in which they were given."""
+        whole = (*ANIMATION_FORMATS, *FILM_FORMATS)
+        return tuple(name for name in dict.fromkeys(self.format) if name not in whole)
+
+    @property
+    def film_formats(self) -> tuple[str, ...]:
+        return tuple(name for name in dict.fromkeys(self.format) if name in FILM_FORMATS)
+
+    @property
+    def animation_formats(self) -> tuple[str, ...]:
+        return tuple(name for name in dict.fromkeys(self.format) if name in ANIMATION_FORMATS)
 
     @property
     def easing_used(self) -> Easing:

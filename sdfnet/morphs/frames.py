@@ -1,132 +1,145 @@
-"""The surfaces of a morph's frames, extracted one by one and cleaned: each frame has faces of its own.
+"""The surfaces of a morph's frames, one after the other: extracted, or one mesh that is tracked through all frames.
 
-A frame that is a shape is what extracting that shape gives, without the specks that `min_piece` tells; a mix loses the
-loose pieces that none of its shapes has. Between shapes a learned surface also has larger loose pieces, bits of a
-spindle that fades: there as many stay as the shapes before and after have, whichever has more, and besides only what is
-too large to be called loose.
+An extracted frame has faces of its own. A frame that is a shape is what `extract_shape` gives. A frame between shapes
+loses its loose components: as many stay as the shapes before and after have, and besides those only what is too large
+to be called loose. A tracked mesh keeps its faces until the topology changes or triangles fold; a new one starts there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from sdfnet.extraction.extract import extract_mesh
+import numpy as np
+from numpy.typing import NDArray
+
+from sdfnet.correspondence.narrow_band import FieldAt
+from sdfnet.correspondence.results import Deviation, TrackConfig, TrackedMorph
+from sdfnet.correspondence.track import track_surface
 from sdfnet.fields.adaptors import NeuralField
-from sdfnet.mesh.components import CleanMesh, drop_loose_components, drop_specks
+from sdfnet.mesh.components import keep_components
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.morphs.plan import MorphConfig, MorphFrame
-from sdfnet.morphs.store import MadeFrame, shapes_around
-from sdfnet.runs import Run
+from sdfnet.morphs.plan import MorphPlan, described_shape, extract_frame
+from sdfnet.morphs.store import MorphFrame
+from sdfnet.runs import Run, clean_components
 
 
-@dataclass(frozen=True)
-class PieceCounts:
-    """How many pieces and cavities a frame may have."""
-
-    pieces: int
-    cavities: int
-
-
-def extracted_frames(
-    run: Run, frames: Sequence[MorphFrame], missing: Sequence[int], *, config: MorphConfig
-) -> Generator[MadeFrame]:
-    """Yield each of the `missing` frames in turn; a thread extracts the next one meanwhile.
+def make_frames(
+    plan: MorphPlan, indices: Sequence[int], *, progress: bool = False
+) -> Generator[tuple[MorphFrame, Mesh]]:
+    """Yield each of the frames `indices` with its mesh, world frame; tracked where the configuration says so.
 
     Raises
     ------
     ValueError
         A frame without a surface; the message says which.
     """
-    counts_of = piece_counter(run, frames, config=config)
+    if plan.config.tracked:
+        return tracked_frames(plan, indices, progress=progress)
+    return extracted_frames(plan, indices)
+
+
+def extracted_frames(plan: MorphPlan, indices: Sequence[int]) -> Generator[tuple[MorphFrame, Mesh]]:
+    """Yield each of the frames `indices` with its mesh; a thread extracts the next one meanwhile."""
+    key_shapes = plan.key_shapes  # extracted here, not by the thread
+
+    def extracted(index: int) -> tuple[MorphFrame, Mesh]:
+        frame = plan.frames[index]
+        found = key_shapes[frame.shape] if frame.shape else extract_frame(plan, frame)
+        num_extra = plan.num_extra(frame.shape, found.num_components, plan.allowed_components(frame))
+        return dataclasses.replace(frame, removed=found.removed, num_extra=num_extra), found.mesh
+
     with ThreadPoolExecutor(max_workers=1) as pool:
-
-        def start(index: int) -> Future[MadeFrame]:
-            return pool.submit(lambda: extract_frame(run, frames, index, config=config, allowed=counts_of(index)))
-
-        ahead = start(missing[0])
-        for following in [*missing[1:], None]:
+        ahead = pool.submit(extracted, indices[0])
+        for following in [*indices[1:], None]:
             made = ahead.result()
             if following is not None:
-                ahead = start(following)
+                ahead = pool.submit(extracted, following)
             yield made
 
 
-def piece_counter(
-    run: Run, frames: Sequence[MorphFrame], *, config: MorphConfig
-) -> Callable[[int], PieceCounts | None]:
-    """Return a function from a frame's index to what that frame may have; None for a shape, which has what it has.
+def tracked_frames(
+    plan: MorphPlan, indices: Sequence[int], *, progress: bool = False
+) -> Generator[tuple[MorphFrame, Mesh]]:
+    """Yield each of the frames `indices` with its mesh. All frames are tracked first, whatever the indices are.
 
-    Each shape is extracted for it once, when first asked for. A mix counts with no more than what it is mixed of has.
+    Loose components are left out as in extracted frames, but a component that is not loose in one frame of a piece
+    stays in all frames of that piece.
     """
-
-    @functools.cache
-    def of_shape(index: int) -> PieceCounts:
-        made = extract_frame(run, frames, index, config=config)
-        return PieceCounts(made.num_pieces - made.num_extra, made.num_cavities)
-
-    def of_frame(index: int) -> PieceCounts | None:
-        if frames[index].shape or config.min_piece == 0:
-            return None
-        before, after = (of_shape(shape) for shape in shapes_around(frames, index))
-        return PieceCounts(max(before.pieces, after.pieces), max(before.cavities, after.cavities))
-
-    return of_frame
+    config = plan.config
+    options = TrackConfig(resolution=config.resolution, min_share=config.min_piece, on_change=config.on_change)
+    field_at = field_along(plan.run, plan.frames)
+    tracked = track_surface(field_at, range(len(plan.frames)), config=options, progress=progress)
+    return _tracked_meshes(plan, tracked, indices)
 
 
-def extract_frame(
-    run: Run, frames: Sequence[MorphFrame], index: int, *, config: MorphConfig, allowed: PieceCounts | None = None
-) -> MadeFrame:
-    """Return the surface of one frame without its loose pieces, world frame.
+def _tracked_meshes(
+    plan: MorphPlan, tracked: TrackedMorph, indices: Sequence[int]
+) -> Generator[tuple[MorphFrame, Mesh]]:
+    cuts = {cut.frame + 1: f"{cut.reason}, at frame {cut.time:.2f}" for cut in tracked.cuts}
+    deviations = {each.frame: _deviation_record(each) for each in tracked.deviations}
+    all_apart = plan.config.on_change == "frames" and bool(tracked.cuts)
 
-    Parameters
-    ----------
-    allowed : PieceCounts, optional
-        Of what is loose, only so much stays. Without it only specks go.
+    @functools.lru_cache(maxsize=1)
+    def kept_faces(number: int) -> NDArray[np.bool_]:
+        """Return which faces of a piece are not loose in some frame."""
+        piece = tracked.segments[number]
+        kept = np.zeros(len(piece.faces), dtype=bool)
+        for frame in plan.frames[piece.first_frame : piece.last_frame + 1]:
+            shape, allowed = described_shape(plan.run, frame), plan.allowed_components(frame)
+            mesh = piece.mesh(frame.index)
+            kept |= clean_components(mesh, shape, min_piece=plan.config.min_piece, allowed=allowed).kept
+        return kept
+
+    for index in indices:
+        frame, piece = plan.frames[index], tracked.segment_at(index)
+        clean = keep_components(tracked.mesh(index).to_world(frame.similarity), kept_faces(piece))
+        made = dataclasses.replace(
+            frame,
+            piece=None if all_apart else piece,
+            cut=cuts.get(index, ""),
+            deviation=deviations.get(index),
+            removed=clean.removed,
+            num_extra=plan.num_extra(frame.shape, clean.num_components, plan.allowed_components(frame)),
+        )
+        yield made, clean.mesh
+
+
+def _deviation_record(deviation: Deviation) -> dict[str, Any]:
+    """Return what the manifest says of a deviation; its keys are older than the names of `Deviation`."""
+    return {
+        "frame": deviation.frame,
+        "vertices": deviation.num_vertices,
+        "share": deviation.area_share,
+        "farthest": deviation.largest_distance,
+        "bare": deviation.uncovered_share,
+    }
+
+
+def field_along(run: Run, frames: Sequence[MorphFrame]) -> FieldAt:
+    """Return the moving field of `frames`: a function from a time, 0 to their number - 1, to a field, unit frame.
+
+    A whole number is that frame, with its very code; between two frames the code goes straight. For `track_surface`.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two frames; from the function, a time before the first or after the last.
     """
-    clean = clean_frame(run, frames[index], _extract(run, frames[index], index, config), allowed, config.min_piece)
-    return MadeFrame(
-        index,
-        clean.mesh,
-        removed=clean.removed,
-        num_pieces=clean.num_components,
-        num_cavities=clean.num_cavities,
-        num_extra=num_extra(run, frames[index], clean, allowed),
-    )
+    last = len(frames) - 1
+    if last < 1:
+        raise ValueError(f"frames must be at least two, got {len(frames)}")
 
+    def field_at(time: float) -> NeuralField:
+        if not 0 <= time <= last:
+            raise ValueError(f"time must be from 0 to {last}, got {time}")
+        before = min(int(time), last - 1)
+        share = time - before
+        if share in (0, 1):
+            return NeuralField(run.decoder, frames[before + int(share)].latent)
+        return NeuralField(run.decoder, frames[before].latent.lerp(frames[before + 1].latent, share))
 
-def clean_frame(run: Run, frame: MorphFrame, mesh: Mesh, allowed: PieceCounts | None, min_share: float) -> CleanMesh:
-    """Return the mesh of a frame without its loose pieces (`extract_frame`)."""
-    if allowed is not None:
-        return drop_loose_components(
-            mesh, min_share=min_share, num_components=allowed.pieces, num_cavities=allowed.cavities
-        )
-    if not frame.shape:
-        return drop_loose_components(mesh, min_share=min_share)
-    shape = run.shape(frame.shape)
-    return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=shape.is_mix, min_share=min_share)
-
-
-def num_extra(run: Run, frame: MorphFrame, clean: CleanMesh, allowed: PieceCounts | None) -> int:
-    """Return how many pieces a frame has beyond what it may have: too large to be called loose."""
-    most = None if allowed is None else allowed.pieces
-    if frame.shape and run.shape(frame.shape).is_mix:
-        most = run.shape(frame.shape).num_surfaces
-    return 0 if most is None else max(0, clean.num_components - most)
-
-
-def _extract(run: Run, frame: MorphFrame, index: int, config: MorphConfig) -> Mesh:
-    try:
-        return extract_mesh(
-            NeuralField(run.decoder, frame.latent),
-            resolution=config.resolution,
-            similarity=frame.similarity,
-            project_steps=config.project_steps,
-            sparse=config.sparse,
-            device=run.latents.device,
-        )
-    except ValueError as error:
-        place = f"the shape {frame.shape}" if frame.shape else f"at time {frame.time:.3f}"
-        raise ValueError(f"frame {index} of the morph ({place}) cannot be extracted: {error}") from error
+    return field_at

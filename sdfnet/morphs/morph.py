@@ -1,22 +1,19 @@
 """A morph as files: a sequence of meshes with a manifest, films from a steady camera, and a contact sheet.
 
-Its ends (and every shape on the way) are the very meshes that extraction gives for those shapes at the same
-resolution. Frames are written one by one, whole, and listed in the manifest, so that an interrupted morph goes on
-where it stopped when it is called again with the same settings.
-
-The line on which frames are made: one thread extracts, this one draws with GL, others shade, measure and write.
+Its ends, and every shape on the way, are the very meshes that `extract_shape` gives at the same resolution. Frames are
+written one by one, whole, and listed in the manifest, so that an interrupted morph goes on where it stopped when it is
+called again with the same settings.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,86 +21,31 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sdfnet.files import ensure_folder
 from sdfnet.latents.interpolation import playback_order
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.morphs.export import SHEET_NAME, frame_formats, write_frame, write_sequence
-from sdfnet.morphs.film import Filming, Staging, legend_of, plan_staging
-from sdfnet.morphs.frames import extract_frame, extracted_frames, piece_counter
-from sdfnet.morphs.plan import MorphConfig, MorphFrame, morph_keys, plan_frames
-from sdfnet.morphs.plot import PLOT_FILE, save_plot
-from sdfnet.morphs.report import REPORT_FILE, make_report, save_morph_report
+from sdfnet.morphs.config import MorphConfig
+from sdfnet.morphs.export import SHEET_FILE, write_frame, write_sequence
+from sdfnet.morphs.film import View, frame_drawer, legend_strips, plan_view
+from sdfnet.morphs.frames import make_frames
+from sdfnet.morphs.plan import MorphPlan, plan_morph
+from sdfnet.morphs.report import PLOT_FILE, REPORT_FILE, make_report, save_morph_report, save_plot
 from sdfnet.morphs.store import (
-    MANIFEST_FILE,
-    MadeFrame,
+    MORPH_FOLDER,
+    MorphFrame,
     MorphSequence,
-    finished_frames,
     load_stored,
-    open_manifest,
     save_manifest,
+    written_frames,
 )
-from sdfnet.morphs.tracked import tracked_frames
 from sdfnet.rendering.renderer import Renderer
 from sdfnet.runs import Run
-from sdfnet.runs.mixes import add_mixes
+from sdfnet.runs.folder import open_folder
 
 _SAVE_SECONDS = 2.0
 """A manifest of many frames is long; a kill loses at most the frames of this many seconds."""
 
 _MOST_WRITERS = 8
-"""Threads that finish frames. Much of their work is native code that runs beside Python, not all of it."""
-
-
-def produce(
-    surfaces: Generator[MadeFrame],
-    frames: Sequence[MorphFrame],
-    finished: dict[int, dict[str, Any]],
-    out: Path,
-    *,
-    config: MorphConfig,
-    filming: Filming,
-    mesh_of: Callable[[int], Mesh],
-    save: Callable[[], None],
-    num_missing: int,
-    progress: bool,
-) -> None:
-    """Picture, measure and write every frame that `surfaces` yields; add its record to `finished`.
-
-    `save` is called every few seconds and at the end, also if that is an error: what is `finished` then is whole.
-    """
-    num_writers = max(1, min(_MOST_WRITERS, (os.cpu_count() or 1) - 1))
-    pending: deque[tuple[int, Future[dict[str, Any]]]] = deque()
-    saved, last = time.monotonic(), None
-    try:
-        with contextlib.closing(surfaces), ThreadPoolExecutor(num_writers) as pool:
-            for made in tqdm(surfaces, total=num_missing, desc="morph", unit="frame", disable=not progress):
-                before = _mesh_before(made.index, last, mesh_of)
-                last = made
-                picture = filming.begin(made)
-                frame = frames[made.index]
-                job = pool.submit(write_frame, out, made, frame, picture, before=before, config=config)
-                pending.append((made.index, job))
-                while len(pending) > num_writers:
-                    _collect(pending, finished)
-                if time.monotonic() > saved + _SAVE_SECONDS:
-                    save()
-                    saved = time.monotonic()
-        while pending:
-            _collect(pending, finished)
-    finally:
-        finished.update((index, job.result()) for index, job in pending if job.done() and not job.exception())
-        save()
-
-
-def _mesh_before(index: int, last: MadeFrame | None, mesh_of: Callable[[int], Mesh]) -> Mesh | None:
-    if index == 0:
-        return None
-    return last.mesh if last is not None and last.index == index - 1 else mesh_of(index - 1)
-
-
-def _collect(pending: deque[tuple[int, Future[dict[str, Any]]]], finished: dict[int, dict[str, Any]]) -> None:
-    index, job = pending.popleft()
-    finished[index] = job.result()
+"""Threads that finish frames. So many frames may wait; with those in the making, fewer than 16 are in memory."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +96,9 @@ def make_morph(
     """Write a morph of `run` through `shapes` (names, globs or mixes, in order) into the folder `out`.
 
     `frame_0000.obj` and so on are in world units; between shapes of different size and place the world moves along.
-    Loose pieces are left out (`config.min_piece`); the report says what was, and how even the pace, how good the
-    triangles and how near the ends to their sources are. Called again with the same settings it makes only what is
-    missing.
+    Loose components are left out (`config.min_piece`). The report says which, how even the speed and how good the
+    triangles are, and how near the ends are to their sources. Called again with the same settings, this makes only what
+    is missing.
 
     Parameters
     ----------
@@ -175,138 +117,118 @@ def make_morph(
     >>> [path.name for path in result.meshes]
     ['frame_0000.obj', 'frame_0001.obj', 'frame_0002.obj']
     """
-    config = config or MorphConfig()
-    run, keys = add_mixes(run, shapes)
-    keys = morph_keys(run.names, keys)
-    frames = plan_frames(run, keys, config=config, progress=progress)
-    out = ensure_folder(out)
-    manifest = open_manifest(out, _settings(run, keys, config), overwrite=overwrite)
+    plan = plan_morph(run, shapes, config=config, progress=progress)
+    config, frames = plan.config, plan.frames
+
+    out = Path(out)
+    manifest = open_folder(out, _settings(plan), MORPH_FOLDER, overwrite=overwrite)
     manifest |= {"run": str(run.directory), "playback": playback_order(len(frames), playback=config.playback)}
-    finished = finished_frames(out, manifest)
-    num_skipped = len(finished)
-    mesh_of = _mesh_finder(run, frames, finished, out, config)
-    if num_skipped < len(frames):
+    written = written_frames(out, manifest, frames, config=config)
+    num_skipped = len(written)
+    renew = num_skipped < len(frames)
+    if renew:
         manifest["complete"] = False
-        _make_frames(run, frames, finished, out, manifest, mesh_of, config, progress=progress)
-    _finish(run, frames, finished, out, manifest, mesh_of, config, renew=num_skipped < len(frames))
-    meshes = [out / record["meshes"][name] for record in manifest["frames"] for name in frame_formats(config)]
+        if "view" not in manifest:
+            manifest["view"] = plan_view(plan).to_dict()
+        _make_frames(plan, out, manifest, written, progress=progress)
+
+    view = View.from_dict(manifest["view"])
+    records = tuple(written[index] for index in range(len(frames)))
+    sequence = MorphSequence(out, config, records, tuple(manifest["playback"]), view.color_limit)
+    films = write_sequence(sequence, legend=functools.partial(legend_strips, view, config=config), renew=renew)
+
+    if renew or not all((out / name).is_file() for name in (REPORT_FILE, PLOT_FILE)):
+        report = make_report(plan, sequence)
+        save_morph_report(report, out)
+        save_plot(report, out)
+    manifest |= {"films": films, "sheet": SHEET_FILE, "report": REPORT_FILE, "plot": PLOT_FILE, "complete": True}
+    save_manifest(out, manifest, written)
     return MorphResult(
         out,
-        out / MANIFEST_FILE,
-        out / SHEET_NAME,
+        out / MORPH_FOLDER.file,
+        out / SHEET_FILE,
         out / REPORT_FILE,
         out / PLOT_FILE,
-        tuple(meshes),
-        tuple(out / name for name in manifest["films"]),
+        tuple(out / frame.meshes[suffix] for frame in records for suffix in config.frame_formats),
+        tuple(out / name for name in films),
         len(frames),
         num_skipped,
     )
 
 
-def _settings(run: Run, keys: Sequence[str], config: MorphConfig) -> dict[str, Any]:
+def _settings(plan: MorphPlan) -> dict[str, Any]:
     """Return what the files depend on: the same settings give the same files."""
+    run, config = plan.run, plan.config
+    names = [frame.shape for frame in plan.frames if frame.shape]
     digest = hashlib.sha256()
-    for name, tensor in [*run.decoder.state_dict().items(), *((key, run.latent(key)) for key in keys)]:
+    for name, tensor in [*run.decoder.state_dict().items(), *((name, run.latent(name)) for name in names)]:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    similarities = [run.similarity(name).to_dict() for name in keys]
     return {
-        "shapes": list(keys),
+        "shapes": names,
         **dataclasses.asdict(config),
         "easing": config.easing_used,
         "step": run.step,
         "weights": digest.hexdigest()[:16],
-        "similarities": similarities,
+        "similarities": [run.similarity(name).to_dict() for name in names],
     }
 
 
-def _mesh_finder(
-    run: Run, frames: list[MorphFrame], finished: dict[int, dict[str, Any]], out: Path, config: MorphConfig
-) -> Callable[[int], Mesh]:
-    """Return a function from a frame's number to its mesh: as it was kept, or made again."""
-    counts_of = piece_counter(run, frames, config=config)
-
-    @functools.lru_cache(maxsize=4)
-    def extracted(index: int) -> Mesh:
-        return extract_frame(run, frames, index, config=config, allowed=counts_of(index)).mesh
-
-    def mesh_of(index: int) -> Mesh:
-        if "stored" in finished.get(index, {}):
-            return load_stored(out / finished[index]["stored"])
-        return extracted(index)
-
-    return mesh_of
-
-
 def _make_frames(
-    run: Run,
-    frames: list[MorphFrame],
-    finished: dict[int, dict[str, Any]],
-    out: Path,
-    manifest: dict[str, Any],
-    mesh_of: Callable[[int], Mesh],
-    config: MorphConfig,
-    *,
-    progress: bool,
+    plan: MorphPlan, out: Path, manifest: dict[str, Any], written: dict[int, MorphFrame], *, progress: bool
 ) -> None:
-    """Make every frame that is not `finished`, and add its record there and to the manifest."""
-    if "view" not in manifest:
-        manifest["view"] = plan_staging(run, frames, mesh_of, config=config).to_dict()
-    missing = [index for index in range(len(frames)) if index not in finished]
-    _save(out, manifest, finished)  # before the first frame: a killed morph must know its own files
-    with Renderer(size=(config.width, config.height)) as renderer:
-        staging = Staging.from_dict(manifest["view"])
-        filming = Filming(staging, frames, mesh_of, renderer, config=config)
-        surfaces = _surfaces(run, frames, missing, config, progress=progress)
-        produce(
-            surfaces,
-            frames,
-            finished,
-            out,
-            config=config,
-            filming=filming,
-            mesh_of=mesh_of,
-            save=lambda: _save(out, manifest, finished),
-            num_missing=len(missing),
-            progress=progress,
-        )
+    """Make every frame that is not `written`, and add it there and to the manifest.
+
+    One thread extracts, this one draws what GL draws, others shade, measure and write. What is `written` stays so if
+    there is an error.
+    """
+    indices = _indices_to_make(len(plan.frames), written)
+    num_writers = max(1, min(_MOST_WRITERS, (os.cpu_count() or 1) - 1))
+    pending: deque[Future[MorphFrame]] = deque()
+    before: tuple[int, Mesh] | None = None
+    save_manifest(out, manifest, written)  # before the first frame: a killed morph must know its own files
+    saved = time.monotonic()
+
+    def collect(*, waiting: int) -> None:
+        while len(pending) > waiting:
+            frame = pending.popleft().result()
+            written[frame.index] = frame
+
+    try:
+        with (
+            Renderer(size=(plan.config.width, plan.config.height)) as renderer,
+            ThreadPoolExecutor(num_writers) as pool,
+        ):
+            draw = frame_drawer(plan, View.from_dict(manifest["view"]), renderer)
+            surfaces = make_frames(plan, indices, progress=progress)
+            for frame, mesh in tqdm(surfaces, total=len(indices), desc="morph", unit="frame", disable=not progress):
+                if frame.index not in written:
+                    last = _mesh_before(frame.index, before, out, written)
+                    job = pool.submit(write_frame, out, frame, mesh, draw(frame, mesh), before=last, config=plan.config)
+                    pending.append(job)
+                    collect(waiting=num_writers)
+                before = (frame.index, mesh)
+                if time.monotonic() > saved + _SAVE_SECONDS:
+                    save_manifest(out, manifest, written)
+                    saved = time.monotonic()
+            collect(waiting=0)
+    finally:
+        done = [job.result() for job in pending if job.done() and not job.exception()]
+        written.update((frame.index, frame) for frame in done)
+        save_manifest(out, manifest, written)
 
 
-def _surfaces(
-    run: Run, frames: list[MorphFrame], missing: list[int], config: MorphConfig, *, progress: bool
-) -> Generator[MadeFrame]:
-    """Yield the `missing` frames, made in the way that `config` asks for."""
-    if config.tracked:
-        return tracked_frames(run, frames, missing, config=config, progress=progress)
-    return extracted_frames(run, frames, missing, config=config)
+def _indices_to_make(num_frames: int, written: dict[int, MorphFrame]) -> list[int]:
+    """Return the missing frames, and of the written ones those whose mesh the next one needs and nobody has kept."""
+    missing = {index for index in range(num_frames) if index not in written}
+    needed = {index - 1 for index in missing if index > 0} - missing
+    return sorted(missing | {index for index in needed if not written[index].stored})
 
 
-def _finish(
-    run: Run,
-    frames: list[MorphFrame],
-    finished: dict[int, dict[str, Any]],
-    out: Path,
-    manifest: dict[str, Any],
-    mesh_of: Callable[[int], Mesh],
-    config: MorphConfig,
-    *,
-    renew: bool,
-) -> None:
-    """Write the files of the whole morph that are missing, or all if any frame is new."""
-    records = tuple(finished[index] for index in range(len(frames)))
-    staging = Staging.from_dict(manifest["view"])
-    playback = tuple(manifest["playback"])
-    sequence = MorphSequence(out, config, tuple(frames), records, playback, staging.travel_limit)
-    legend = functools.partial(legend_of, staging, config=config)
-    manifest |= {"films": write_sequence(sequence, legend=legend, renew=renew), "sheet": SHEET_NAME}
-    if renew or not all((out / name).is_file() for name in (REPORT_FILE, PLOT_FILE)):
-        report = make_report(run, sequence, mesh_of)
-        save_morph_report(report, out)
-        save_plot(report, out)
-    manifest |= {"report": REPORT_FILE, "plot": PLOT_FILE, "complete": True}
-    _save(out, manifest, finished)
-
-
-def _save(out: Path, manifest: dict[str, Any], finished: dict[int, dict[str, Any]]) -> None:
-    manifest["frames"] = [finished[index] for index in sorted(finished)]
-    save_manifest(out, manifest)
+def _mesh_before(index: int, before: tuple[int, Mesh] | None, out: Path, written: dict[int, MorphFrame]) -> Mesh | None:
+    """Return the mesh of the frame before frame `index`: the one made last, or the one that was kept."""
+    if index == 0:
+        return None
+    if before is not None and before[0] == index - 1:
+        return before[1]
+    return load_stored(out / written[index - 1].stored)

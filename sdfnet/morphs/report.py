@@ -1,13 +1,10 @@
-"""The report of a morph: `morph.json`, for machines, and `morph.png`, for eyes.
+"""The report of a morph: measures of every frame, what they sum up to, and the same as curves.
 
-Everything in it comes from what was measured when the frames were made (`measures`), but for the distance of the ends
-to their source meshes. The manifest says what the files are; the report says how good they are.
-
-What is measured of each frame of a morph while it is made. World units; `report` turns it into shares and sums.
-
-Travel is from the frame before: the distance from places on each of the two surfaces to the other surface, exact to
-the meshes, over both ways. For a surface that moves along its normal it is how far it moves; where something appears
-or goes it is how far that is from what is there.
+Each frame is measured while it is made, in world units; the report turns lengths into percent of the shapes' radius and
+adds the distance of the ends to their source meshes. The displacement of a frame is from the frame before it: the
+distance from places on each of the two surfaces to the other surface, exact to the meshes, over both ways. Where a
+surface moves along its normal that is how far it moves; where something appears or goes it is how far that is from the
+rest. The manifest says what the files are; the report says how good they are. matplotlib is imported here only.
 """
 
 from __future__ import annotations
@@ -23,30 +20,39 @@ from numpy.typing import NDArray
 from sdfnet.evaluation.closest_points import Surface, bounding_radius, match_surfaces
 from sdfnet.evaluation.metrics import distances_of
 from sdfnet.evaluation.report import source_surface
-from sdfnet.files import write_json
+from sdfnet.files import atomic_path, write_json
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, sum_at_vertices
-from sdfnet.mesh.quality import triangle_quality
+from sdfnet.mesh.quality import POOR_ANGLE, triangle_quality
 from sdfnet.mesh.topology import components_and_genus
-from sdfnet.morphs.plan import MorphFrame
-from sdfnet.morphs.store import MadeFrame, MorphSequence
-from sdfnet.runs import Run
+from sdfnet.morphs.plan import MorphPlan
+from sdfnet.morphs.store import MorphFrame, MorphSequence
 from sdfnet.solids.source_shape import load_shape
 
+REPORT_FILE = "morph.json"
+REPORT_FORMAT = 1
+PLOT_FILE = "morph.png"
 
-def measure_frame(made: MadeFrame, before: Mesh | None) -> dict[str, Any]:
-    """Return the measures of one frame, plain numbers; `before` is the frame before it, None for the first."""
-    mesh = made.mesh
+_NUM_POINTS = 20_000
+"""Samples each way of the distance to a source: its mean is good to about 0.5 % of itself."""
+
+_SIZE = (9.0, 10.5)  # inches
+_DPI = 110
+_LINE, _OTHER, _MARK = "#2f6db5", "#c9622d", "#9aa0a8"
+
+
+def measure_frame(frame: MorphFrame, mesh: Mesh, before: Mesh | None) -> dict[str, Any]:
+    """Return the measures of one frame, plain numbers; `before` is the mesh before it, None for the first frame."""
     topology, triangles = components_and_genus(mesh), triangle_quality(mesh)
-    mean, largest = (None, None) if before is None else surface_travel_between(before, mesh)
+    mean, largest = (None, None) if before is None else displacement_between(before, mesh)
     return {
         "volume": mesh.signed_volume,
         "area": float(mesh.face_areas.sum()),
         "radius": bounding_radius(mesh),
         "components": topology.num_components,
         "genus": topology.genus,
-        "extra_pieces": made.num_extra,
+        "extra_pieces": frame.num_extra,
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
         "worst_angle": triangles.worst_angle,
@@ -55,18 +61,19 @@ def measure_frame(made: MadeFrame, before: Mesh | None) -> dict[str, Any]:
         "travel_mean": mean,
         "travel_max": largest,
         "removed": [
-            {"share": piece.share, "center": list(piece.center), "is_cavity": piece.is_cavity} for piece in made.removed
+            {"share": piece.share, "center": list(piece.center), "is_cavity": piece.is_cavity}
+            for piece in frame.removed
         ],
     }
 
 
-def surface_travel_between(before: Mesh, after: Mesh) -> tuple[float, float]:
+def displacement_between(before: Mesh, after: Mesh) -> tuple[float, float]:
     """Return mean (by area, over both ways) and largest distance between two surfaces, in their unit of length.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> from sdfnet.extraction.extract import extract_mesh
     >>> small, large = (extract_mesh(Sphere(r), resolution=64) for r in (0.5, 0.6))
-    >>> [round(travel, 3) for travel in surface_travel_between(small, large)]
+    >>> [round(travel, 3) for travel in displacement_between(small, large)]
     [0.1, 0.1]
     """
     ways = [(before, MeshDistance(after)), (after, MeshDistance(before))]
@@ -80,34 +87,19 @@ def vertex_areas(mesh: Mesh) -> NDArray[np.float64]:
     return sum_at_vertices(mesh.faces, mesh.face_areas[:, None] / 3, len(mesh.vertices))[:, 0]
 
 
-REPORT_FILE = "morph.json"
-REPORT_FORMAT = 1
-
-_NUM_POINTS = 20_000
-"""Samples each way of the distance to a source: its mean is good to about 0.5 % of itself."""
-
-
-def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh]) -> dict[str, Any]:
-    """Return the report of a finished morph.
-
-    Parameters
-    ----------
-    mesh_of
-        From a frame's number to its mesh; asked for both ends only.
-    """
-    frames, measured = sequence.frames, [record["measures"] for record in sequence.records]
+def make_report(plan: MorphPlan, sequence: MorphSequence) -> dict[str, Any]:
+    """Return the report of a finished morph."""
+    frames, config = sequence.frames, sequence.config
+    radius = (frames[0].measures["radius"] + frames[-1].measures["radius"]) / 2
     closing = None
-    if sequence.config.playback == "loop":
-        closing = surface_travel_between(mesh_of(len(frames) - 1), mesh_of(0))
-    radius = (measured[0]["radius"] + measured[-1]["radius"]) / 2
-    rows = [
-        _row(frame, number, values, radius) for number, (frame, values) in enumerate(zip(frames, measured, strict=True))
-    ]
+    if config.playback == "loop":
+        closing = displacement_between(sequence.mesh(len(frames) - 1), _key_mesh(plan, sequence, 0))
+    rows = [_row(frame, radius) for frame in frames]
     return {
         "format": REPORT_FORMAT,
         "shapes": [frame.shape for frame in frames if frame.shape],
         "units": {
-            "length": "world" if sequence.config.frame == "world" else "unit frame",
+            "length": "world" if config.frame == "world" else "unit frame",
             "travel": "percent of `radius`, from the frame before: distance between the two meshes as they are written",
             "planned_travel": "percent of `radius`, from the frame before: mean of |df/dt| / |grad f| over the surface "
             "without the way over the ground; null unless pace=surface",
@@ -116,10 +108,16 @@ def make_report(run: Run, sequence: MorphSequence, mesh_of: Callable[[int], Mesh
         },
         "radius": radius,
         "summary": _summary(rows, closing, radius),
-        "tracked": _tracked(sequence.records) if sequence.config.tracked else None,
-        "ends": [_end(run, frames, number, mesh_of) for number in _ends(frames)],
+        "tracked": _tracked(frames) if config.tracked else None,
+        "ends": [_end(plan, sequence, index) for index in (plan.key_indices[0], plan.key_indices[-1])],
         "frames": rows,
     }
+
+
+def _key_mesh(plan: MorphPlan, sequence: MorphSequence, index: int) -> Mesh:
+    """Return the mesh of a frame that is a shape, as it was written."""
+    frame = sequence.frames[index]
+    return sequence.mesh(index) if frame.stored else plan.key_shapes[frame.shape].mesh
 
 
 def save_morph_report(report: dict[str, Any], out: Path) -> None:
@@ -127,23 +125,25 @@ def save_morph_report(report: dict[str, Any], out: Path) -> None:
     write_json(out / REPORT_FILE, report)
 
 
-def _tracked(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _tracked(frames: Sequence[MorphFrame]) -> dict[str, Any]:
     """Return where a tracked morph is cut and why, and where its mesh is off the surface, `farthest` in percent."""
-    strays = [record["stray"] for record in records if record.get("stray")]
+    deviations = [frame.deviation for frame in frames if frame.deviation]
     return {
-        "pieces": len({record["piece"] for record in records if record["piece"] is not None}) or len(records),
-        "cuts": [{"frame": record["index"], "reason": record["cut"]} for record in records if record["cut"]],
-        "strays": [stray | {"farthest": 100 * stray["farthest"] / UNIT_RADIUS} for stray in strays],
+        "pieces": len({frame.piece for frame in frames if frame.piece is not None}) or len(frames),
+        "cuts": [{"frame": frame.index, "reason": frame.cut} for frame in frames if frame.cut],
+        "strays": [{**each, "farthest": 100 * each["farthest"] / UNIT_RADIUS} for each in deviations],
     }
 
 
-def _row(frame: MorphFrame, number: int, values: dict[str, Any], radius: float) -> dict[str, Any]:
-    """Return what the report says of one frame: its measures, with travel in percent of `radius`."""
-    travel = {
-        name: None if values[name] is None else 100 * values[name] / radius for name in ("travel_mean", "travel_max")
-    }
-    planned = None if frame.travel is None else 100 * frame.travel / radius
-    return {"index": number, "time": frame.time, "shape": frame.shape, **values, **travel, "planned_travel": planned}
+def _row(frame: MorphFrame, radius: float) -> dict[str, Any]:
+    """Return what the report says of one frame: its measures, with displacements in percent of `radius`."""
+
+    def percent(length: float | None) -> float | None:
+        return None if length is None else 100 * length / radius
+
+    row = {"index": frame.index, "time": frame.time, "shape": frame.shape, **frame.measures}
+    moved = {name: percent(frame.measures[name]) for name in ("travel_mean", "travel_max")}
+    return {**row, **moved, "planned_travel": percent(frame.displacement)}
 
 
 def _summary(rows: Sequence[dict[str, Any]], closing: tuple[float, float] | None, radius: float) -> dict[str, Any]:
@@ -172,23 +172,17 @@ def _summary(rows: Sequence[dict[str, Any]], closing: tuple[float, float] | None
     }
 
 
-def _evenness(travels: Sequence[float]) -> dict[str, float | None]:
-    """Return the smallest and the largest of some travels, and their ratio if there is one."""
-    smallest, largest = min(travels), max(travels)
+def _evenness(displacements: Sequence[float]) -> dict[str, float | None]:
+    """Return the smallest and the largest of some displacements, and their ratio if there is one."""
+    smallest, largest = min(displacements), max(displacements)
     return {"smallest": smallest, "largest": largest, "ratio": largest / smallest if smallest > 0 else None}
 
 
-def _ends(frames: Sequence[MorphFrame]) -> tuple[int, int]:
-    """Return the frames of the first and the last shape."""
-    at_shape = [number for number, frame in enumerate(frames) if frame.shape]
-    return at_shape[0], at_shape[-1]
-
-
-def _end(run: Run, frames: Sequence[MorphFrame], number: int, mesh_of: Callable[[int], Mesh]) -> dict[str, Any]:
+def _end(plan: MorphPlan, sequence: MorphSequence, index: int) -> dict[str, Any]:
     """Return how far one end is from its source mesh, in percent of the source's radius, or why that is not known."""
-    frame = frames[number]
-    shape = run.shape(frame.shape)
-    told: dict[str, Any] = {"frame": number, "shape": frame.shape, "source": shape.source, "distance": None}
+    frame = sequence.frames[index]
+    shape = plan.run.shape(frame.shape)
+    told: dict[str, Any] = {"frame": index, "shape": frame.shape, "source": shape.source, "distance": None}
     path = Path(shape.source)
     if not shape.source:
         return told | {"absent": "a mix has no source"}
@@ -199,9 +193,103 @@ def _end(run: Run, frames: Sequence[MorphFrame], number: int, mesh_of: Callable[
         if shape.content_hash not in ("", source.content_hash):
             return told | {"absent": "the source has changed since training"}
         surface = source_surface(source, shape.similarity)
-        made = Surface.of(mesh_of(number).to_unit(frame.similarity))
+        made = Surface.of(_key_mesh(plan, sequence, index).to_unit(frame.similarity))
         match = match_surfaces(made, surface, num_points=_NUM_POINTS, generator=torch.Generator().manual_seed(0))
         distance = distances_of(match)
     except (ValueError, OSError) as error:
         return told | {"absent": f"the source cannot be measured against: {error}"}
     return told | {"distance": {"mean": distance.mean, "p95": distance.p95, "max": distance.max}}
+
+
+def save_plot(report: dict[str, Any], out: Path) -> None:
+    """Draw `report` as `morph.png` in `out`: the same report gives the same bytes."""
+    from matplotlib.figure import Figure
+
+    rows = report["frames"]
+    figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
+    axes = figure.subplots(len(_PANELS), 1, sharex=True)
+    at = [row["index"] for row in rows]
+    for axis, draw in zip(axes, _PANELS, strict=True):
+        draw(axis, at, rows, report)
+        axis.grid(alpha=0.25)
+        for spine in ("top", "right"):
+            axis.spines[spine].set_visible(False)
+        for row in rows:
+            if row["shape"]:
+                axis.axvline(row["index"], color=_MARK, linewidth=0.8, linestyle=":")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="best", fontsize=8, frameon=False)
+    _name_shapes(axes[0], rows)
+    axes[-1].set_xlabel("frame")
+    with atomic_path(out / PLOT_FILE) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
+
+
+def _name_shapes(axis: Any, rows: list[dict[str, Any]]) -> None:
+    """Write the names of the shapes above the topmost panel, as many as fit."""
+    named = [row for row in rows if row["shape"]]
+    step = -(-len(named) // 8)
+    for row in named[::step]:
+        name = row["shape"] if len(row["shape"]) <= 20 else row["shape"][:9] + "…" + row["shape"][-9:]
+        axis.annotate(
+            name,
+            (row["index"], 1.02),
+            xycoords=("data", "axes fraction"),
+            ha="left" if row is named[0] else "right" if row is named[-1] else "center",
+            fontsize=8,
+        )
+
+
+def _volume(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    for name, color in (("volume", _LINE), ("area", _OTHER)):
+        first = rows[0][name]
+        axis.plot(at, [row[name] / first for row in rows], color=color, label=name)
+    axis.set_ylabel("of the first frame's")
+
+
+def _travel(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    drawn = [("pace", "travel_mean", _LINE, "between meshes")]
+    if report["summary"]["planned_pace"] is not None:
+        drawn.append(("planned_pace", "planned_travel", _OTHER, "of the surface, as planned"))
+    for pace, name, color, label in drawn:
+        ratio = report["summary"][pace]["ratio"]
+        evenness = "" if ratio is None else f" (largest / smallest: {ratio:.2f})"
+        axis.plot(at[1:], [row[name] for row in rows[1:]], color=color, label=label + evenness)
+    axis.set_ylabel("mean travel, % of radius")
+    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+
+
+def _farthest(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    axis.plot(at[1:], [row["travel_max"] for row in rows[1:]], color=_OTHER)
+    axis.set_ylabel("largest travel, % of radius")
+    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+
+
+def _topology(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    axis.step(at, [row["components"] for row in rows], where="mid", color=_LINE, label="components")
+    genus = [float("nan") if row["genus"] is None else row["genus"] for row in rows]
+    axis.step(at, genus, where="mid", color=_OTHER, label="genus")
+    removed = [len(row["removed"]) for row in rows]
+    if any(removed):
+        axis.bar(at, removed, color=_MARK, alpha=0.5, label="pieces removed")
+    axis.set_ylabel("count")
+    axis.yaxis.get_major_locator().set_params(integer=True)
+
+
+def _triangles(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    summary = report["summary"]
+    label = (
+        f"smallest angle {summary['worst_angle']['degrees']:.2g}°, {summary['self_intersections']} self-intersections"
+    )
+    axis.plot(at, [100 * row["good_triangles"] for row in rows], color=_LINE, label=label)
+    axis.set_ylabel(f"triangles above {POOR_ANGLE:.0f}°, %")
+    axis.set_ylim(0, 105)
+
+
+_PANELS: tuple[Callable[[Any, list[int], list[dict[str, Any]], dict[str, Any]], None], ...] = (
+    _volume,
+    _travel,
+    _farthest,
+    _topology,
+    _triangles,
+)

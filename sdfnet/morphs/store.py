@@ -1,116 +1,142 @@
-"""What lies between the frames of a morph and the files made of them: one made frame, and the whole sequence.
+"""The record of a frame, and the folder that a morph is kept in.
 
-Whatever makes the surfaces (extraction frame by frame, or one mesh carried along) gives `MadeFrame`s; whatever writes a
-whole morph (a film, one animated file) is given a `MorphSequence`, which holds no mesh but reads them one at a time.
-
-The manifest of a morph: what each file in its folder is, and what is needed to go on after an interruption.
-
-A frame stands in the manifest only after all its files are whole on disk. The manifest of an unfinished morph says
-`"complete": false`.
+A `MorphFrame` is planned, then made, then written; each step fills more of its fields. The manifest holds one record
+for every frame whose files are whole on disk, so that an interrupted morph goes on where it stopped. Until a morph is
+finished, its manifest says `"complete": false`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from sdfnet.correspondence.results import Deviation
-from sdfnet.files import atomic_path, write_json
+from sdfnet.files import atomic_path
+from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.components import RemovedComponent
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.morphs.plan import MorphConfig, MorphFrame
+from sdfnet.morphs.config import MorphConfig
 from sdfnet.rendering.images import load_image
 from sdfnet.rendering.renderer import Image
+from sdfnet.runs.folder import FolderKind, is_whole, save_folder
+
+MORPH_FOLDER = FolderKind(
+    what="morph",
+    file="manifest.json",
+    format=2,
+    records="frames",
+    listed=True,
+    other_files=("films", "sheet", "report", "plot"),
+    pattern="frame_*",
+)
+
+_WRITTEN = ("piece", "cut", "meshes", "picture", "stored", "measures", "files")
+"""Fields that the manifest gives back; the others come from the plan."""
 
 
 @dataclass(frozen=True, eq=False)
-class MadeFrame:
-    """The surface of one frame.
+class MorphFrame:
+    """One frame of a morph.
 
     Attributes
     ----------
     index : int
-        Which frame.
-    mesh : Mesh
-        World frame.
+    time : float
+        In [0, 1].
+    latent : (L,) Tensor
+    similarity : Similarity
+        Between the unit frame and the world of this frame.
+    shape : str
+        The shape that this frame is, exactly; empty between shapes.
+    displacement : float or None
+        Planned mean displacement of the surface from the frame before (for the first frame of a loop, from the last),
+        in world lengths. The camera that follows over the ground does not see the way over the ground, so that is left
+        out. None where it is not known: there is no frame before, or `pace="code"`.
     piece : int or None
-        Frames of the same number share their faces, and vertex k is the same place in all of them; None where every
-        frame has faces of its own.
-    removed : tuple of RemovedComponent
-        What was taken away from the surface, the largest first.
-    num_pieces, num_cavities : int
-        What is left.
-    num_extra : int
-        Pieces more than the shapes before and after have: too large to be called loose.
+        Frames with the same number have the same faces, and vertex k is the same place in all of them. None where each
+        frame has its own faces.
     cut : str
-        Why no mesh could be carried to this frame from the one before; empty where one was, or none was to be.
-    stray : Deviation or None
-        How far a mesh that was kept through changes of topology is from the surface; None where it is on it.
+        Why a tracked mesh starts anew at this frame; empty where it goes on, or where nothing is tracked.
+    deviation : dict or None
+        How far a mesh that is kept through changes of topology is from the surface; None where it is on the surface.
+        It is called `stray` in the manifest.
+    removed : tuple of RemovedComponent
+        Loose components that were left out, the largest first.
+    num_extra : int
+        Components more than the shapes before and after have, too large to be called loose.
+    meshes : dict
+        The mesh file of each format.
+    picture, stored : str
+        The picture; and the mesh bit for bit, or "" where it is not kept.
+    measures : dict
+        Plain numbers (`measure_frame`).
+    files : dict
+        The size in bytes of every file of the frame.
     """
 
     index: int
-    mesh: Mesh
+    time: float
+    latent: Tensor
+    similarity: Similarity
+    shape: str = ""
+    displacement: float | None = None
     piece: int | None = None
-    removed: tuple[RemovedComponent, ...] = ()
-    num_pieces: int = 1
-    num_cavities: int = 0
-    num_extra: int = 0
     cut: str = ""
-    stray: Deviation | None = None
+    deviation: Mapping[str, Any] | None = None
+    removed: tuple[RemovedComponent, ...] = ()
+    num_extra: int = 0
+    meshes: Mapping[str, str] = field(default_factory=dict)
+    picture: str = ""
+    stored: str = ""
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what the manifest says of the frame."""
+        written = {name: getattr(self, name) for name in _WRITTEN if name != "stored" or self.stored}
+        plan = {"index": self.index, "time": self.time, "shape": self.shape}
+        written["stray"] = self.deviation
+        return plan | written | {"similarity": self.similarity.to_dict(), "latent": self.latent.tolist()}
+
+    def with_record(self, record: Mapping[str, Any]) -> MorphFrame:
+        """Return this planned frame as the manifest says it was written."""
+        written = {name: record[name] for name in _WRITTEN if name in record}
+        return dataclasses.replace(self, **written, deviation=record.get("stray"))
 
 
 @dataclass(frozen=True, eq=False)
 class MorphSequence:
-    """A whole morph as the writers of films and animated files see it.
+    """A finished morph, as the writers of films and animated files see it. Meshes are read one at a time.
 
     Attributes
     ----------
     out : Path
     config : MorphConfig
     frames : tuple of MorphFrame
-    records : tuple of dict
-        One for each frame, as the manifest has it: `piece`, `picture`, `stored` (its mesh; only where some writer of
-        the morph reads meshes).
+        As they were written.
     playback : tuple of int
         Frame numbers in the order in which a film shows them.
-    travel_limit : float or None
+    color_limit : float or None
         Where the scale of `color=travel` ends, world length; None where nothing is coloured.
     """
 
     out: Path
     config: MorphConfig
     frames: tuple[MorphFrame, ...]
-    records: tuple[dict[str, Any], ...]
     playback: tuple[int, ...]
-    travel_limit: float | None = None
+    color_limit: float | None = None
 
     def mesh(self, index: int) -> Mesh:
         """Return the mesh of frame `index`, world frame, bit for bit as it was made."""
-        return load_stored(self.out / self.records[index]["stored"])
+        return load_stored(self.out / self.frames[index].stored)
 
     def picture(self, index: int) -> Image:
-        return load_image(self.out / self.records[index]["picture"])
-
-    def piece(self, index: int) -> int | None:
-        """Return the tracked piece that frame `index` belongs to; None where its faces are its own."""
-        piece = self.records[index]["piece"]
-        return None if piece is None else int(piece)
-
-
-def shapes_around(frames: Sequence[MorphFrame], index: int) -> tuple[int, int]:
-    """Return the frames at which the shapes before and after frame `index` are; a shape is its own neighbour.
-
-    After the last shape of a loop comes the first.
-    """
-    at_shape = [number for number, frame in enumerate(frames) if frame.shape]
-    before = max((number for number in at_shape if number <= index), default=at_shape[-1])
-    after = min((number for number in at_shape if number >= index), default=at_shape[0])
-    return before, after
+        return load_image(self.out / self.frames[index].picture)
 
 
 def save_stored(mesh: Mesh, path: Path) -> None:
@@ -128,73 +154,22 @@ def load_stored(path: Path) -> Mesh:
         return Mesh(arrays["vertices"], arrays["faces"], arrays.get("normals"))
 
 
-MANIFEST_FILE = "manifest.json"
-MANIFEST_FORMAT = 2
+def is_stored(index: int, config: MorphConfig) -> bool:
+    """Return whether a later step reads the mesh of frame `index`: a writer, or the measure that closes a loop."""
+    return (
+        config.tracked or bool(config.animation_formats) or (config.playback == "loop" and index == config.frames - 1)
+    )
 
 
-def open_manifest(out: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
-    """Return the manifest to go on with: that of `out` if it has the same `settings`, else a new one.
-
-    Raises
-    ------
-    ValueError
-        `out` holds another morph, or frames that no manifest explains, and `overwrite` is false.
-    """
-    fresh = {"format": MANIFEST_FORMAT, "complete": False, "settings": settings, "frames": []}
-    settings = json.loads(json.dumps(settings))  # as it will be read back: lists for tuples
-    earlier = _read(out / MANIFEST_FILE)
-    if earlier is None:
-        strays = sorted(path.name for path in out.glob("frame_*"))
-        if strays and not overwrite:
-            raise ValueError(f"{out} holds {strays[0]} but no {MANIFEST_FILE}; choose another out, or overwrite=true")
-        return fresh
-    difference = _difference(earlier, settings)
-    if not difference:
-        return earlier
-    if not overwrite:
-        raise ValueError(f"{out} holds another morph: {difference}. Choose another out, or overwrite=true")
-    names = list(earlier.get("films", []))
-    for record in earlier.get("frames", []):
-        names += record.get("files", {})
-    for name in names:
-        (out / name).unlink(missing_ok=True)
-    return fresh
+def written_frames(
+    out: Path, manifest: Mapping[str, Any], frames: Sequence[MorphFrame], *, config: MorphConfig
+) -> dict[int, MorphFrame]:
+    """Return, by index, those of the planned `frames` whose files are all there with the size that was written."""
+    whole = (record for record in manifest["frames"] if is_whole(out, record))
+    found = (frames[record["index"]].with_record(record) for record in whole)
+    return {frame.index: frame for frame in found if frame.stored or not is_stored(frame.index, config)}
 
 
-def save_manifest(out: Path, manifest: dict[str, Any]) -> None:
-    """Write `manifest` into `out`, whole."""
-    write_json(out / MANIFEST_FILE, manifest)
-
-
-def finished_frames(out: Path, manifest: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """Return the records by frame number of those frames whose files are all there with the size that was written."""
-    return {
-        record["index"]: record
-        for record in manifest["frames"]
-        if all(_size(out / name) == size for name, size in record["files"].items())
-    }
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}). Remove it or choose another out.") from error
-    return document if isinstance(document, dict) else {}
-
-
-def _difference(earlier: dict[str, Any], settings: dict[str, Any]) -> str:
-    """Say in which setting two morphs differ; empty if in none."""
-    if earlier.get("format") != MANIFEST_FORMAT:
-        return f"its manifest has format {earlier.get('format')!r}, this version writes {MANIFEST_FORMAT}"
-    before = earlier.get("settings", {})
-    for key in dict.fromkeys([*settings, *before]):
-        if before.get(key) != settings.get(key):
-            return f"{key} is {before.get(key)!r} there and {settings.get(key)!r} now"
-    return ""
+def save_manifest(out: Path, manifest: Mapping[str, Any], written: Mapping[int, MorphFrame]) -> None:
+    """Write `manifest` with the records of the `written` frames into `out`, whole."""
+    save_folder(out, {**manifest, "frames": [written[index].to_record() for index in sorted(written)]}, MORPH_FOLDER)

@@ -196,29 +196,31 @@ def test_frames_tell_what_the_surface_travels_to_them_without_the_way_over_the_g
     frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=40, easing=easing, pace="surface"))
     radii = radii_along(np.array([float(frame.latent[3]) for frame in frames]))
     expected = np.diff(radii / [frame.similarity.scale for frame in frames])
-    assert frames[0].travel is None
-    assert [frame.travel for frame in frames[1:]] == pytest.approx(expected.tolist(), rel=0.01)
+    assert frames[0].displacement is None
+    assert [frame.displacement for frame in frames[1:]] == pytest.approx(expected.tolist(), rel=0.01)
 
 
 def test_what_frames_tell_is_measured_not_aimed_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames at the times of the code: one step in 59 holds a third of the travel, and says so."""
     monkeypatch.setattr(
-        frames_module, "time_frames", lambda num_keys, *, config, travel=None: time_frames(num_keys, config=config)
+        frames_module,
+        "time_frames",
+        lambda num_keys, *, config, **_: time_frames(num_keys, config=config),
     )
     run = replace(sphere_run({"a": -1.0, "b": 1.0}), decoder=RushDecoder())
     frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=60, pace="surface"))
     steps = np.diff(radii_along(np.linspace(-1, 1, 60)))
-    travels = [frame.travel for frame in frames[1:]]
+    travels = [frame.displacement for frame in frames[1:]]
     assert travels == pytest.approx(steps.tolist(), rel=0.01)
     assert max(travels) / min(travels) > 50
-    assert {frame.travel for frame in plan_frames(run, ["a", "b"], config=MorphConfig(frames=60))} == {None}
+    assert {frame.displacement for frame in plan_frames(run, ["a", "b"], config=MorphConfig(frames=60))} == {None}
 
 
 def test_travel_to_a_frame_is_that_of_the_whole_way_there() -> None:
     """Between the two frames the sphere breathes in and out by 0.3, and both look the same."""
     run = replace(sphere_run({"a": 0.0, "b": 1.0}), decoder=BreathDecoder())
     frames = plan_frames(run, ["a", "b"], config=MorphConfig(frames=2, pace="surface"))
-    assert frames[1].travel == pytest.approx(0.6, rel=0.01)
+    assert frames[1].displacement == pytest.approx(0.6, rel=0.01)
 
 
 def test_the_first_frame_of_a_loop_tells_of_the_way_from_the_last() -> None:
@@ -226,7 +228,7 @@ def test_the_first_frame_of_a_loop_tells_of_the_way_from_the_last() -> None:
     frames = plan_frames(run, ["a", "b", "c"], config=MorphConfig(frames=6, pace="surface", playback="loop"))
     radii = np.array([float(frame.latent[3]) for frame in frames])
     expected = np.abs(radii - np.roll(radii, 1))
-    assert [frame.travel for frame in frames] == pytest.approx(expected.tolist(), rel=0.01)
+    assert [frame.displacement for frame in frames] == pytest.approx(expected.tolist(), rel=0.01)
     assert expected[0] > 0.1
 
 

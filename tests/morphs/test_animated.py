@@ -16,7 +16,7 @@ from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs import export as writers
 from sdfnet.morphs.config import MorphConfig
-from sdfnet.morphs.export import write_animated_glb, write_player, write_usd
+from sdfnet.morphs.export import write_animation, write_player
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import plan_frames
 from sdfnet.morphs.store import MorphSequence, load_stored, save_stored
@@ -55,8 +55,8 @@ def tracked(run: Run, tmp_path: Path) -> MorphSequence:
     for index, (frame, piece) in enumerate(zip(frames, [0, 0, 1, 1, None], strict=True)):
         mesh = extract_mesh(run.field("large"), resolution=(16, 16, 20, 20, 24)[index], similarity=frame.similarity)
         save_stored(mesh, tmp_path / f"{index}.npz")
-        records.append({"piece": piece, "stored": f"{index}.npz"})
-    return MorphSequence(tmp_path, config, tuple(frames), tuple(records), (0, 1, 2, 3, 4, 3, 2, 1))
+        records.append(dataclasses.replace(frame, piece=piece, stored=f"{index}.npz"))
+    return MorphSequence(tmp_path, config, tuple(records), (0, 1, 2, 3, 4, 3, 2, 1))
 
 
 def test_every_frame_of_an_extracted_morph_is_in_the_glb_in_the_world(run: Run, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_every_frame_of_an_extracted_morph_is_in_the_glb_in_the_world(run: Run, 
 
 
 def test_tracked_frames_become_targets_of_one_mesh(tracked: MorphSequence, tmp_path: Path) -> None:
-    write_animated_glb(tracked, tmp_path / "a.glb")
+    write_animation(tracked, tmp_path / "a.glb")
     told = document(tmp_path / "a.glb")
     assert [len(mesh["primitives"][0].get("targets", [])) for mesh in told["meshes"]] == [1, 1, 0]
     times = [accessor["max"][0] for accessor in told["accessors"] if accessor["type"] == "SCALAR" and "max" in accessor]
@@ -119,7 +119,7 @@ def test_it_is_said_what_only_pictures_have(run: Run, tmp_path: Path, caplog: py
 
 def test_a_morph_is_written_as_usd_where_the_library_is(tracked: MorphSequence, tmp_path: Path) -> None:
     usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed: pip install -e '.[usd]'")
-    write_usd(tracked, tmp_path / "a.usd")
+    write_animation(tracked, tmp_path / "a.usd")
     stage = usd.Stage.Open(str(tmp_path / "a.usd"))
     points = stage.GetPrimAtPath("/morph/surface").GetAttribute("points")
     assert points.GetTimeSamples() == list(range(8))

@@ -10,9 +10,9 @@ from exact_spheres import sphere_run
 from sdfnet.extraction import extract_mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.morphs.film import Filming, Staging, legend_of, painted_by_travel, plan_staging, travel_limit
+from sdfnet.morphs.film import View, frame_drawer, legend_strips, paint_by_distance, plan_view
 from sdfnet.morphs.morph import make_morph
-from sdfnet.morphs.plan import MorphConfig, plan_frames
+from sdfnet.morphs.plan import MorphConfig, extract_frame, plan_morph
 from sdfnet.rendering.colormap import diverging_colors
 from sdfnet.rendering.images import load_image
 from sdfnet.runs import Run
@@ -28,17 +28,16 @@ def run() -> Run:
 
 def test_colour_is_the_distance_from_the_first_frame_over_the_largest(run: Run) -> None:
     """Spheres of 4 and 8 units stand 500 apart, but the camera goes along: the surface moves by 4."""
-    frames = plan_frames(run, ["small", "large"], config=CONFIG)
     first = extract_mesh(run.field("small"), resolution=64, similarity=Similarity([0, 0, 0], 0.1))
-    limit = travel_limit(run, frames, MeshDistance(first), config=CONFIG)
+    limit = plan_view(plan_morph(run, ["small", "large"], config=CONFIG)).color_limit
     assert limit == pytest.approx(4, rel=0.03)
     half = extract_mesh(run.field("small"), resolution=64, similarity=Similarity([0, 0, 0], 0.4 / 6))
-    painted = painted_by_travel(half, MeshDistance(first), limit=limit)
+    painted = paint_by_distance(half, MeshDistance(first), limit=limit)
     assert painted.vertex_colors == pytest.approx(
         np.tile(diverging_colors(0.5, limit=1), (len(half.vertices), 1)), abs=0.03
     )
     shrunk = extract_mesh(run.field("small"), resolution=64, similarity=Similarity([0, 0, 0], 0.2))
-    colors = painted_by_travel(shrunk, MeshDistance(first), limit=limit).vertex_colors
+    colors = paint_by_distance(shrunk, MeshDistance(first), limit=limit).vertex_colors
     assert (colors[:, 2] > colors[:, 0]).all()
 
 
@@ -55,12 +54,11 @@ def test_growth_is_drawn_warm_and_the_sheet_explains_it(run: Run, tmp_path: Path
     assert again.num_skipped == 3
 
 
-def test_staging_survives_the_manifest(run: Run) -> None:
-    frames = plan_frames(run, ["small", "large"], config=CONFIG)
-    staging = plan_staging(run, frames, lambda index: extract_mesh(run.field("small")), config=CONFIG)
-    again = Staging.from_dict(staging.to_dict())
-    assert (again.travel_limit, again.radius) == (staging.travel_limit, staging.radius)
-    assert (again.bounds.lower == staging.bounds.lower).all()
+def test_the_view_survives_the_manifest(run: Run) -> None:
+    view = plan_view(plan_morph(run, ["small", "large"], config=CONFIG))
+    again = View.from_dict(view.to_dict())
+    assert (again.color_limit, again.radius) == (view.color_limit, view.radius)
+    assert (again.bounds.lower == view.bounds.lower).all()
 
 
 class Recorder:
@@ -76,17 +74,10 @@ class Recorder:
 
 
 def filmed(run: Run, config: MorphConfig, index: int):
-    from sdfnet.morphs.frames import extract_frame
-
-    frames = plan_frames(run, ["small", "large"], config=config)
-    staging = Staging(
-        plan_staging(run, frames, lambda _: None, config=dataclasses.replace(config, color="none")).bounds
-    )
+    plan = plan_morph(run, ["small", "large"], config=config)
     recorder = Recorder()
-    film = Filming(
-        staging, frames, lambda at: extract_frame(run, frames, at, config=config).mesh, recorder, config=config
-    )
-    film.begin(extract_frame(run, frames, index, config=config))
+    draw = frame_drawer(plan, plan_view(plan), recorder)
+    draw(plan.frames[index], extract_frame(plan, plan.frames[index]).mesh)
     return recorder.asked[0]
 
 
@@ -106,10 +97,10 @@ def test_ghosts_are_the_shapes_before_and_after_on_the_spot(run: Run) -> None:
 
 
 def test_there_is_a_legend_where_colours_mean_something(run: Run) -> None:
-    plain = Staging(extract_mesh(run.field("small"), resolution=16).bounds)
-    coloured = dataclasses.replace(plain, travel_limit=1.0, radius=2.0)
+    plain = View(extract_mesh(run.field("small"), resolution=16).bounds)
+    coloured = dataclasses.replace(plain, color_limit=1.0, radius=2.0)
     config = dataclasses.replace(CONFIG, color="none")
-    assert legend_of(plain, 400, config=config) == []
-    assert len(legend_of(plain, 400, config=dataclasses.replace(config, overlay=True))) == 1
-    assert len(legend_of(coloured, 400, config=dataclasses.replace(CONFIG, overlay=True))) == 2
-    assert legend_of(coloured, 400, config=CONFIG)[0].shape[1] == 400
+    assert legend_strips(plain, 400, config=config) == []
+    assert len(legend_strips(plain, 400, config=dataclasses.replace(config, overlay=True))) == 1
+    assert len(legend_strips(coloured, 400, config=dataclasses.replace(CONFIG, overlay=True))) == 2
+    assert legend_strips(coloured, 400, config=CONFIG)[0].shape[1] == 400

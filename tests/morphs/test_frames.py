@@ -15,11 +15,11 @@ from sdfnet.extraction import extract_mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import components_and_genus
-from sdfnet.morphs.frames import extract_frame, extracted_frames
+from sdfnet.morphs.frames import extracted_frames
 from sdfnet.morphs.morph import make_morph
-from sdfnet.morphs.plan import MorphConfig, plan_frames
-from sdfnet.morphs.store import shapes_around
+from sdfnet.morphs.plan import MorphConfig, MorphPlan, extract_frame, plan_morph
 from sdfnet.runs import Run, RunShape
 from sdfnet.runs.mixes import add_mixes
 
@@ -45,51 +45,52 @@ def balls_run(radii: dict[str, Sequence[float]]) -> Run:
     return Run(Path("balls"), {}, BallsDecoder(), torch.tensor(list(radii.values())), shapes, 1)
 
 
-def frame_of(run: Run, names: list[str], index: int, config: MorphConfig):
-    frames = plan_frames(run, names, config=config)
-    (made,) = extracted_frames(run, frames, [index], config=config)
-    return made
+def plan_with(run: Run, names: list[str], config: MorphConfig, latent: list[float] | None = None) -> MorphPlan:
+    """A plan whose middle frame has the code `latent`, if any is given."""
+    plan = plan_morph(run, names, config=config)
+    if latent is None:
+        return plan
+    middle = dataclasses.replace(plan.frames[1], latent=torch.tensor(latent))
+    return dataclasses.replace(plan, frames=(plan.frames[0], middle, *plan.frames[2:]))
 
 
-def test_between_shapes_of_one_piece_one_piece_stays_and_what_went_is_told() -> None:
+def num_components(mesh: Mesh) -> int:
+    return components_and_genus(mesh).num_components
+
+
+def test_between_shapes_of_one_component_one_stays_and_what_went_is_told() -> None:
     """Half-way between balls of different radii a third ball shows, which neither shape has."""
     run = balls_run({"a": [0.4, 0.2, -0.2, -0.2], "b": [0.4, -0.12, 0.2, -0.2]})
-    assert frame_of(run, ["a", "b"], 0, CONFIG).num_pieces == 2
+    ((_, mesh),) = extracted_frames(plan_with(run, ["a", "b"], CONFIG), [0])
+    assert num_components(mesh) == 2
     run = balls_run({"a": [0.4, 0.24, -0.2, -0.2], "b": [0.4, -0.14, -0.2, -0.2]})
-    half = frame_of(run, ["a", "b"], 1, CONFIG)
-    assert (half.num_pieces, half.removed) == (2, ())  # the shape before has two
+    ((half, mesh),) = extracted_frames(plan_with(run, ["a", "b"], CONFIG), [1])
+    assert (num_components(mesh), half.removed) == (2, ())  # the shape before has two
     run = balls_run({"a": [0.4, -0.2, -0.2, -0.2], "b": [0.4, -0.2, -0.2, -0.2]})
-    middle = torch.tensor([0.4, 0.12, 0.02, -0.2])
-    frames = plan_frames(run, ["a", "b"], config=CONFIG)
-    frames[1] = dataclasses.replace(frames[1], latent=middle)
-    (made,) = extracted_frames(run, frames, [1], config=CONFIG)
-    assert components_and_genus(made.mesh).num_components == 1
-    assert (made.num_pieces, made.num_extra) == (1, 0)
+    ((made, mesh),) = extracted_frames(plan_with(run, ["a", "b"], CONFIG, [0.4, 0.12, 0.02, -0.2]), [1])
+    assert (num_components(mesh), made.num_extra) == (1, 0)
     assert made.removed[0].share == pytest.approx(0.12**3 / (0.4**3 + 0.12**3), rel=0.1)
     assert made.removed[0].center == pytest.approx((0.75, 0, 0), abs=0.01)
 
 
-def test_pieces_that_the_shapes_have_stay_and_only_what_is_more_goes() -> None:
+def test_components_that_the_shapes_have_stay_and_only_what_is_more_goes() -> None:
     """A set of parts: two balls in one shape, three in the other."""
     run = balls_run({"two": [0.4, 0.15, -0.2, -0.2], "three": [0.4, 0.15, 0.15, -0.2]})
-    frames = plan_frames(run, ["two", "three"], config=CONFIG)
-    frames[1] = dataclasses.replace(frames[1], latent=torch.tensor([0.4, 0.15, 0.1, 0.06]))
-    (made,) = extracted_frames(run, frames, [1], config=CONFIG)
-    assert (made.num_pieces, made.num_extra) == (3, 0)
+    ((made, mesh),) = extracted_frames(plan_with(run, ["two", "three"], CONFIG, [0.4, 0.15, 0.1, 0.06]), [1])
+    assert (num_components(mesh), made.num_extra) == (3, 0)
     assert [piece.center for piece in made.removed] == [pytest.approx((0, 0, 0.75), abs=0.01)]
 
 
-def test_a_large_piece_too_many_stays_and_is_counted() -> None:
+def test_a_large_component_too_many_stays_and_is_counted() -> None:
     run = balls_run({"a": [0.4, -0.2, -0.2, -0.2], "b": [0.4, -0.2, -0.2, -0.2]})
-    frames = plan_frames(run, ["a", "b"], config=CONFIG)
-    frames[1] = dataclasses.replace(frames[1], latent=torch.tensor([0.4, 0.25, -0.2, -0.2]))
-    (made,) = extracted_frames(run, frames, [1], config=CONFIG)
-    assert (made.num_pieces, made.num_extra, made.removed) == (2, 1, ())
-    every = dataclasses.replace(CONFIG, min_piece=0)
-    assert extract_frame(run, frames, 1, config=every).num_pieces == 2
+    plan = plan_with(run, ["a", "b"], CONFIG, [0.4, 0.25, -0.2, -0.2])
+    ((made, mesh),) = extracted_frames(plan, [1])
+    assert (num_components(mesh), made.num_extra, made.removed) == (2, 1, ())
+    every = dataclasses.replace(plan, config=dataclasses.replace(CONFIG, min_piece=0))
+    assert extract_frame(every, every.frames[1]).num_components == 2
 
 
-def test_a_mix_has_no_more_loose_pieces_than_its_shapes_and_neither_has_what_leads_to_it(tmp_path: Path) -> None:
+def test_a_mix_has_no_more_loose_components_than_its_shapes_and_neither_has_what_leads_to_it(tmp_path: Path) -> None:
     """Its code has three balls more than any shape: two small ones that go, and one too large that is counted."""
     codes = {"a": [0.4, 0.2, -0.2, -0.2], "b": [0.4, -0.2, 0.2, -0.2], "c": [0.4, 0.1, -0.29, -0.2]}
     run = balls_run(codes)
@@ -99,13 +100,12 @@ def test_a_mix_has_no_more_loose_pieces_than_its_shapes_and_neither_has_what_lea
     mixed, (_, name) = add_mixes(run, ["a", "0.5*a + 0.5*b"])
     assert (mixed.shape(name).is_mix, mixed.shape(name).num_surfaces) == (True, 2)
     mixed = dataclasses.replace(mixed, latents=torch.cat([mixed.latents[:-1], balls[None]]))
-    made = frame_of(mixed, ["a", name], 2, CONFIG)
+    plan = plan_with(mixed, ["a", name], CONFIG, [0.4, 0.25, 0.1, 0.08])
+    (between, mesh_between), (made, mesh) = extracted_frames(plan, [1, 2])
     assert [piece.center for piece in made.removed] == [pytest.approx((0, 0, 0.75), abs=0.01)]
-    assert (made.num_pieces, made.num_extra) == (3, 1)  # that of 0.2 has a share of 9 %: too large to be called loose
-    frames = plan_frames(mixed, ["a", name], config=CONFIG)
-    frames[1] = dataclasses.replace(frames[1], latent=torch.tensor([0.4, 0.25, 0.1, 0.08]))
-    (between,) = extracted_frames(mixed, frames, [1], config=CONFIG)
-    assert (between.num_pieces, between.num_extra, len(between.removed)) == (2, 0, 2)
+    # That of 0.2 has a share of 9 %: too large to be called loose.
+    assert (num_components(mesh), made.num_extra) == (3, 1)
+    assert (num_components(mesh_between), between.num_extra, len(between.removed)) == (2, 0, 2)
 
 
 def test_a_shape_is_what_extraction_gives_but_for_specks(tmp_path: Path) -> None:
@@ -126,5 +126,5 @@ def test_a_shape_is_what_extraction_gives_but_for_specks(tmp_path: Path) -> None
 
 def test_the_shapes_around_a_frame_are_found_also_over_the_seam_of_a_loop() -> None:
     run = balls_run({"a": [0.4, -0.2, -0.2, -0.2], "b": [0.5, -0.2, -0.2, -0.2]})
-    frames = plan_frames(run, ["a", "b"], config=dataclasses.replace(CONFIG, frames=6, playback="loop"))
-    assert [shapes_around(frames, index) for index in range(6)] == [(0, 0), (0, 3), (0, 3), (3, 3), (3, 0), (3, 0)]
+    plan = plan_morph(run, ["a", "b"], config=dataclasses.replace(CONFIG, frames=6, playback="loop"))
+    assert [plan.indices_around(index) for index in range(6)] == [(0, 0), (0, 3), (0, 3), (3, 3), (3, 0), (3, 0)]

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import os
+import time
+import weakref
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from exact_spheres import sphere_run
+from exact_spheres import SphereDecoder, sphere_run
 from PIL import Image
 
 from sdfnet.extraction.extract import extract_mesh
@@ -16,11 +19,11 @@ from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.morphs import export as writers
-from sdfnet.morphs import frames as extraction
+from sdfnet.morphs import plan as plan_module
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import MorphConfig
 from sdfnet.rendering.images import load_image
-from sdfnet.runs import Run
+from sdfnet.runs import Run, extract_shape
 
 SMALL = MorphConfig(frames=5, resolution=16, width=64, height=48, format=("obj",), easing="linear")
 PLACES = {"small": Similarity([100, 0, 0], 1.0), "large": Similarity([0, 50, 0], 0.01)}
@@ -108,22 +111,73 @@ def test_an_interrupted_morph_goes_on_and_ends_the_same(
     calls = []
 
     def stopping(*args, **kwargs):
-        if len(calls) == 5:  # three frames, and each of the two shapes once more for its number of pieces
+        if len(calls) == 4:  # both shapes, and two frames between them
             raise KeyboardInterrupt
         calls.append(args)
-        return extract_mesh(*args, **kwargs)
+        return extract_shape(*args, **kwargs)
 
-    monkeypatch.setattr(extraction, "extract_mesh", stopping)
+    monkeypatch.setattr(plan_module, "extract_shape", stopping)
     with pytest.raises(KeyboardInterrupt):
         make_morph(run, "all", tmp_path / "out", config=SMALL)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["complete"] is False
-    monkeypatch.setattr(extraction, "extract_mesh", extract_mesh)
+    monkeypatch.setattr(plan_module, "extract_shape", extract_shape)
     resumed = make_morph(run, "all", tmp_path / "out", config=SMALL)
     assert (whole.num_skipped, resumed.num_skipped) == (0, 3)
     assert folder_bytes(whole.out) == folder_bytes(resumed.out)
     again = make_morph(run, "all", tmp_path / "out", config=SMALL)
     assert again.num_skipped == 5
     assert folder_bytes(whole.out) == folder_bytes(again.out)
+
+
+def test_each_shape_is_extracted_once_and_so_is_each_frame_between(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extracted = []
+
+    def counting(run, shape, **options):
+        extracted.append(shape.name)
+        return extract_shape(run, shape, **options)
+
+    monkeypatch.setattr(plan_module, "extract_shape", counting)
+    config = dataclasses.replace(SMALL, frames=7, color="travel", overlay=True)
+    make_morph(run, ["small", "large", "small"], tmp_path / "out", config=config)
+    assert sorted(extracted) == ["", "", "", "", "large", "small"]
+
+
+def test_few_frames_are_in_memory_when_writing_is_slower_than_extracting(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, most = [], 0
+
+    def remembering(run, shape, **options):
+        nonlocal most
+        found = extract_shape(run, shape, **options)
+        made.append(weakref.ref(found.mesh))
+        most = max(most, sum(mesh() is not None for mesh in made))
+        return found
+
+    def slow(mesh, path):
+        time.sleep(0.05)
+        save_mesh(mesh, path)
+
+    monkeypatch.setattr(plan_module, "extract_shape", remembering)
+    monkeypatch.setattr(writers, "save_mesh", slow)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    make_morph(run, "all", tmp_path / "out", config=dataclasses.replace(SMALL, frames=40, resolution=8))
+    assert len(made) == 40
+    assert 8 < most <= 16
+
+
+def test_a_frame_lost_where_no_mesh_is_kept_is_measured_against_the_one_before_again(run: Run, tmp_path: Path) -> None:
+    """Only the pictures and the meshes of a morph without an animated file are kept; frame 1 is extracted again."""
+    whole = make_morph(run, "all", tmp_path / "out", config=SMALL)
+    assert not list(whole.out.rglob("*.npz"))
+    before = folder_bytes(whole.out)
+    (whole.out / "frame_0002.obj").unlink()
+    (whole.out / "morph.json").unlink()
+    again = make_morph(run, "all", tmp_path / "out", config=SMALL)
+    assert again.num_skipped == 4
+    assert folder_bytes(again.out) == before
 
 
 def test_the_folder_explains_itself_before_its_first_frame(
@@ -171,7 +225,7 @@ def test_the_manifest_has_the_easing_that_was_used(run: Run, tmp_path: Path) -> 
     assert make_morph(run, "all", out, config=unsaid).num_skipped == first.num_frames
     surface = dataclasses.replace(unsaid, pace="surface")
     make_morph(run, "all", tmp_path / "even", config=dataclasses.replace(surface, easing="smooth"))
-    with pytest.raises(ValueError, match="another morph: easing is 'smooth' there and 'linear' now"):
+    with pytest.raises(ValueError, match='another morph: easing is "smooth" there and "linear" now'):
         make_morph(run, "all", tmp_path / "even", config=surface)
 
 
@@ -188,14 +242,19 @@ def test_a_foreign_or_damaged_folder_is_refused(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_frame_without_surface_is_named_and_finished_frames_stay(tmp_path: Path) -> None:
-    run = sphere_run({"ball": 0.5, "nothing": -0.5})
-    every_piece = dataclasses.replace(SMALL, min_piece=0)
+    class VanishingDecoder(SphereDecoder):
+        """A sphere whose radius is the size of its code less 0.1: none is left half-way from 0.6 to -0.6."""
+
+        def condition(self, latents_BL: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (torch.cat([latents_BL[:, :3], latents_BL[:, 3:].abs() - 0.1], dim=1),)
+
+    run = dataclasses.replace(sphere_run({"here": 0.6, "there": -0.6}), decoder=VanishingDecoder())
     with pytest.raises(ValueError, match=r"frame 2 of the morph \(at time 0.500\) cannot be .*no surface at level 0"):
-        make_morph(run, "all", tmp_path / "out", config=every_piece)
+        make_morph(run, "all", tmp_path / "out", config=SMALL)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert [frame["index"] for frame in manifest["frames"]] == [0, 1]
     with pytest.raises(ValueError, match=r"frame 4 of the morph \(the shape nothing\) cannot be .*no surface"):
-        make_morph(run, "all", tmp_path / "early", config=SMALL)
+        make_morph(sphere_run({"ball": 0.5, "nothing": -0.5}), "all", tmp_path / "early", config=SMALL)
 
 
 def test_names_with_slashes_and_brackets_work(tmp_path: Path) -> None:

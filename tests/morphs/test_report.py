@@ -12,13 +12,14 @@ from exact_spheres import SphereDecoder, sphere_run
 
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
+from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.morphs import report as report_module
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import MorphConfig
-from sdfnet.morphs.report import measure_frame, surface_travel_between, vertex_areas
-from sdfnet.morphs.store import MadeFrame
+from sdfnet.morphs.report import displacement_between, measure_frame, vertex_areas
+from sdfnet.morphs.store import MorphFrame
 from sdfnet.rendering.images import load_image
 
 CONFIG = MorphConfig(frames=5, resolution=40, width=64, height=48, format=("obj",), easing="linear", frame="unit")
@@ -160,16 +161,17 @@ def test_travel_between_shifted_spheres_is_that_along_the_normal() -> None:
     """A sphere shifted by s is s |cos| off in the mean, that is s / 2, for small s; at most s."""
     ball = extract_mesh(Sphere(1.0), resolution=96)
     moved = Mesh(ball.vertices + np.array([0.02, 0, 0]), ball.faces)
-    mean, largest = surface_travel_between(ball, moved)
+    mean, largest = displacement_between(ball, moved)
     assert mean == pytest.approx(0.01, rel=0.02)
     assert largest == pytest.approx(0.02, rel=0.02)
-    assert surface_travel_between(ball, ball) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
+    assert displacement_between(ball, ball) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
     assert vertex_areas(ball).sum() == pytest.approx(ball.face_areas.sum())
 
 
 def test_what_runs_through_itself_is_counted() -> None:
     ball = extract_mesh(Sphere(1.0), resolution=24)
     through = join_meshes([ball, Mesh(ball.vertices + np.array([0.51, 0.013, 0.007]), ball.faces)])
-    measures = measure_frame(MadeFrame(0, through), None)
+    frame = MorphFrame(0, 0.0, torch.zeros(4), Similarity.identity())
+    measures = measure_frame(frame, through, None)
     assert measures["components"] == 2
     assert measures["self_intersections"] > 10

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import sdfnet.morphs.frames
 import sdfnet.runs.extract
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
@@ -74,8 +73,7 @@ def test_min_piece_0_keeps_all_and_the_summary_of_other_shapes_stays(
 def test_what_the_source_has_not_is_left_out_by_every_command(
     tiny_run: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_surfaces: int | None, pieces: int
 ) -> None:
-    for module in (sdfnet.runs.extract, sdfnet.morphs.frames):
-        monkeypatch.setattr(module, "extract_mesh", with_speck(1 / 12))  # of 5.8e-4 of the volume
+    monkeypatch.setattr(sdfnet.runs.extract, "extract_mesh", with_speck(1 / 12))  # of 5.8e-4 of the volume
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     document = json.loads((run / "run.json").read_text(encoding="utf-8"))
