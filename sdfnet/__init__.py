@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sdfnet.mesh.mesh import Mesh as Mesh
     from sdfnet.morphs import make_morph as make_morph
     from sdfnet.rendering import render_mesh as render_mesh
+    from sdfnet.rendering import render_shapes as render_shapes
     from sdfnet.runs import Run as Run
     from sdfnet.runs import extract_run as extract_run
     from sdfnet.runs import load_run as load_run
@@ -47,6 +48,7 @@ _HOMES = {
     "prepare_samples": "sampling",
     "read_mesh": "mesh.io.read",
     "render_mesh": "rendering",
+    "render_shapes": "rendering",
     "save_mesh": "mesh.io.write",
     "train": "training",
 }

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields import Box
 from sdfnet.mesh.mesh import Mesh, vertex_normals
-from sdfnet.rendering.camera import Camera, camera_axes
-from sdfnet.rendering.embree_backend import RayTracer, draw_by_rays, pixel_directions
+from sdfnet.rendering.camera import Camera, camera_axes, pixel_directions
+from sdfnet.rendering.embree_backend import RayTracer, draw_by_rays
 from sdfnet.rendering.images import load_image
 from sdfnet.rendering.scene import PaintedMesh, make_scene
 from sdfnet.rendering.style import GAMMA

@@ -27,8 +27,7 @@ from sdfnet.morphs.film import as_seen, paint_by_distance
 from sdfnet.morphs.report import measure_frame
 from sdfnet.morphs.store import MorphFrame, MorphSequence, is_stored, save_stored
 from sdfnet.rendering.camera import fit_camera
-from sdfnet.rendering.contact_sheet import contact_sheet
-from sdfnet.rendering.images import save_image
+from sdfnet.rendering.images import contact_sheet, save_image
 from sdfnet.rendering.renderer import Image
 from sdfnet.rendering.video import save_film
 from sdfnet.rendering.web_page import PlayerConfig, save_player

@@ -30,7 +30,7 @@ from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.colormap import color_bar, diverging_colors, swatches
 from sdfnet.rendering.renderer import Ghost, Image, Renderer
 from sdfnet.rendering.scene import PaintedMesh
-from sdfnet.rendering.style import Look
+from sdfnet.rendering.style import Style
 
 BEFORE, AFTER = (0.50, 0.40, 0.80), (0.32, 0.68, 0.40)
 """Tints of the ghosts of the shapes before and after a frame; neither is a colour of the scale."""
@@ -159,7 +159,7 @@ def legend_strips(view: View, width: int, *, config: MorphConfig) -> list[Image]
     """Return the strips, `width` pixels wide, that explain the colours of the pictures, if they mean anything."""
     strips = []
     if config.overlay:
-        now = [] if config.color == "travel" else [(Look().color, "frame")]
+        now = [] if config.color == "travel" else [(Style().color, "frame")]
         strips.append(swatches(width, [(BEFORE, "shape before"), *now, (AFTER, "shape after")]))
     if view.color_limit is not None and view.radius is not None:
         end = f"{100 * view.color_limit / view.radius:.2g} %"

@@ -2,7 +2,7 @@
 
 from sdfnet.rendering.camera import Camera as Camera
 from sdfnet.rendering.camera import fit_camera as fit_camera
-from sdfnet.rendering.contact_sheet import contact_sheet as contact_sheet
+from sdfnet.rendering.images import contact_sheet as contact_sheet
 from sdfnet.rendering.images import load_image as load_image
 from sdfnet.rendering.images import save_image as save_image
 from sdfnet.rendering.pyrender_backend import GLUnavailableError as GLUnavailableError
@@ -12,8 +12,11 @@ from sdfnet.rendering.renderer import choose_backend as choose_backend
 from sdfnet.rendering.renderer import render_mesh as render_mesh
 from sdfnet.rendering.renderer import render_turntable as render_turntable
 from sdfnet.rendering.scene import PaintedMesh as PaintedMesh
+from sdfnet.rendering.shapes import RenderConfig as RenderConfig
+from sdfnet.rendering.shapes import RenderedShapes as RenderedShapes
+from sdfnet.rendering.shapes import render_shapes as render_shapes
 from sdfnet.rendering.sphere_tracing import render_field as render_field
 from sdfnet.rendering.sphere_tracing import sphere_trace as sphere_trace
-from sdfnet.rendering.style import Look as Look
+from sdfnet.rendering.style import Style as Style
 from sdfnet.rendering.video import FILM_FORMATS as FILM_FORMATS
 from sdfnet.rendering.video import save_film as save_film

@@ -118,6 +118,17 @@ def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> NDArray[np
     return np.stack([sideways, upward, toward])
 
 
+def pixel_directions(
+    camera: Camera, size: tuple[int, int], rows: NDArray[np.floating], columns: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Return rays (..., 3) through fractional pixel positions, which broadcast; of length one along the view."""
+    slopes = camera.slopes(size)
+    right, up, back = camera.axes.astype(np.float32)
+    across = ((2 * (columns + 0.5) / size[0] - 1) * slopes[0]).astype(np.float32)
+    down = ((1 - 2 * (rows + 0.5) / size[1]) * slopes[1]).astype(np.float32)
+    return across[..., None] * right + down[..., None] * up - back
+
+
 def fit_camera(
     shapes: Mesh | Bounds | Sequence[Mesh | Bounds],
     *,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdfnet.rendering.style import Color, Look
+from sdfnet.rendering.images import INK
+from sdfnet.rendering.style import Color, Style
 
 _STOPS = np.array([[0.13, 0.25, 0.62], [0.30, 0.53, 0.86], [0.86, 0.87, 0.88], [0.93, 0.50, 0.28], [0.66, 0.09, 0.13]])
 """From -1 to 1 at even steps: cold, neutral, warm. Told apart also by those who do not tell red from green."""
 
-_INK = (70, 72, 76)
 _BAR_WIDTH = 0.5  # of the picture's width
 
 
@@ -65,7 +65,7 @@ class _Strip:
     """A strip of background to draw on."""
 
     def __init__(self, width: int, height: int) -> None:
-        background = np.rint(255 * np.array(Look().background)).astype(np.uint8)
+        background = np.rint(255 * np.array(Style().background)).astype(np.uint8)
         self.pixels = np.broadcast_to(background, (height, width, 3)).copy()
 
     def written(self, words: Sequence[tuple[float, float, str, str]], letters: int) -> NDArray[np.uint8]:
@@ -75,7 +75,7 @@ class _Strip:
         image = Image.fromarray(self.pixels)
         pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=letters)
         for across, down, text, anchor in words:
-            pen.text((across, down), text, fill=_INK, font=font, anchor=anchor)
+            pen.text((across, down), text, fill=INK, font=font, anchor=anchor)
         return np.asarray(image).copy()
 
 

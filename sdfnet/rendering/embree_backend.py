@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.rendering.camera import Camera
-from sdfnet.rendering.scene import Scene
+from sdfnet.rendering.camera import Camera, pixel_directions
+from sdfnet.rendering.scene import Layer, Scene
 from sdfnet.rendering.style import shade
 
 _SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
@@ -25,25 +25,6 @@ _EDGE = 0.15
 """How different normals, or five times the inverse distances, of neighbours are where there is an edge."""
 
 _FAR = 1e30
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """What is drawn before it lies on a background.
-
-    Attributes
-    ----------
-    color : (H, W, 3) float32
-        Stored colour times coverage.
-    coverage : (H, W) float32
-        Share of each pixel that a surface covers.
-    depth : (H, W) float32
-        Of the surface in the middle of each pixel along the view, in the drawing frame; infinite where there is none.
-    """
-
-    color: NDArray[np.float32]
-    coverage: NDArray[np.float32]
-    depth: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,17 +72,6 @@ class RayTracer:
         """Return which rays meet anything nearer than `reach` lengths of their direction, (R,)."""
         limits = np.full(len(origins), reach, dtype=np.float32)
         return np.asarray(self._tree.run(origins, directions, dists=limits, query="OCCLUDED")) >= 0
-
-
-def pixel_directions(
-    camera: Camera, size: tuple[int, int], rows: NDArray[np.floating], columns: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Return rays (..., 3) through fractional pixel positions, which broadcast; of length one along the view."""
-    slopes = camera.slopes(size)
-    right, up, back = camera.axes.astype(np.float32)
-    across = ((2 * (columns + 0.5) / size[0] - 1) * slopes[0]).astype(np.float32)
-    down = ((1 - 2 * (rows + 0.5) / size[1]) * slopes[1]).astype(np.float32)
-    return across[..., None] * right + down[..., None] * up - back
 
 
 def draw_by_rays(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[int, int], *, roughness: float) -> Layer:

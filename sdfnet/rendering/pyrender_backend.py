@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from sdfnet.rendering.camera import Camera
-from sdfnet.rendering.embree_backend import Layer
-from sdfnet.rendering.scene import Scene
+from sdfnet.rendering.scene import Layer, Scene
 from sdfnet.rendering.style import AMBIENT, LIGHTS
 
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import Camera, UpAxis, fit_camera
-from sdfnet.rendering.embree_backend import Layer, RayTracer, draw_by_rays
+from sdfnet.rendering.embree_backend import RayTracer, draw_by_rays
 from sdfnet.rendering.pyrender_backend import GLCanvas, GLUnavailableError
-from sdfnet.rendering.scene import Drawable, PaintedMesh, Scene, make_scene
+from sdfnet.rendering.scene import Drawable, Layer, PaintedMesh, Scene, make_scene
 from sdfnet.rendering.shadows import cast_shadows
-from sdfnet.rendering.style import Color, Look, check_color
+from sdfnet.rendering.style import Color, Style, check_color
 
 _OVER_SURFACE, _OVER_NOTHING = 0.30, 0.45
 """How much of a ghost is seen before the solid surface and beside it; more would hide what it is compared with."""
@@ -72,7 +72,7 @@ _LARGEST = 16384
 
 
 class Renderer:
-    """Draws pictures of one size and look; a context manager that gives its GL context back.
+    """Draws pictures of one size and style; a context manager that gives its GL context back.
 
     Parameters
     ----------
@@ -103,13 +103,13 @@ class Renderer:
     """
 
     def __init__(
-        self, *, size: tuple[int, int] = (640, 480), look: Look | None = None, backend: Backend = "auto"
+        self, *, size: tuple[int, int] = (640, 480), style: Style | None = None, backend: Backend = "auto"
     ) -> None:
         width, height = size
         if not (1 <= width <= _LARGEST and 1 <= height <= _LARGEST):
             raise ValueError(f"size must be two numbers from 1 to {_LARGEST}, got {width} x {height}")
         self.size = (int(width), int(height))
-        self.look = Look() if look is None else look
+        self.style = Style() if style is None else style
         self._canvas, self.why = _open_canvas(self.size, backend)
         self.backend: Literal["gl", "rays"] = "rays" if self._canvas is None else "gl"
         self._prepared: _Prepared | None = None
@@ -153,8 +153,8 @@ class Renderer:
     def _draw(self, scene: Scene, tracer: RayTracer, camera: Camera) -> Callable[[], Layer]:
         """Return what gives the drawn `scene`: drawn already where GL draws."""
         if self._canvas is None:
-            return lambda: draw_by_rays(scene, tracer, camera, self.size, roughness=self.look.roughness)
-        layer = self._canvas.draw(scene, camera, self.size, roughness=self.look.roughness)
+            return lambda: draw_by_rays(scene, tracer, camera, self.size, roughness=self.style.roughness)
+        layer = self._canvas.draw(scene, camera, self.size, roughness=self.style.roughness)
         return lambda: layer
 
     def _draw_ghost(self, ghost: Ghost, camera: Camera) -> Callable[[], Layer]:
@@ -165,7 +165,7 @@ class Renderer:
             if old.drawable is ghost.drawable and old.tint == ghost.tint:
                 return layer
         mesh = ghost.drawable.mesh if isinstance(ghost.drawable, PaintedMesh) else ghost.drawable
-        scene = make_scene([PaintedMesh(mesh, color=ghost.tint)], camera, color=self.look.color)
+        scene = make_scene([PaintedMesh(mesh, color=ghost.tint)], camera, color=self.style.color)
         layer = functools.cache(self._draw(scene, RayTracer(scene), camera))
         self._ghosts = [*kept[-3:], (key, ghost, layer)]
         return layer
@@ -174,16 +174,16 @@ class Renderer:
         """Return scene and search tree, those of the last picture if only the camera's angles have changed."""
         last = self._prepared
         if last is None or not last.serves(drawables, camera):
-            scene = make_scene(drawables, camera, color=self.look.color)
+            scene = make_scene(drawables, camera, color=self.style.color)
             last = _Prepared(tuple(drawables), camera, scene, RayTracer(scene))
             self._prepared = last
         return last
 
     def _composed(self, layer: Layer, ghosts: list[Layer], prepared: _Prepared, camera: Camera) -> Image:
-        background = np.array(self.look.background, dtype=np.float32)
+        background = np.array(self.style.background, dtype=np.float32)
         behind = (1 - layer.coverage)[..., None] * background
         color = layer.color
-        if self.look.shadows:
+        if self.style.shadows:
             shadows = cast_shadows(prepared.scene, prepared.tracer, camera, self.size)
             color = color * shadows.surface[..., None]
             behind = behind * shadows.ground[..., None]
@@ -214,7 +214,7 @@ def render_mesh(
     *,
     camera: Camera | None = None,
     size: tuple[int, int] = (640, 480),
-    look: Look | None = None,
+    style: Style | None = None,
     backend: Backend = "auto",
 ) -> Image:
     """Return a picture (H, W, 3) uint8 of one or more meshes. For many pictures, keep a `Renderer`.
@@ -224,7 +224,7 @@ def render_mesh(
     >>> render_mesh(extract_mesh(Sphere(), resolution=16), size=(80, 60), backend="rays").shape
     (60, 80, 3)
     """
-    with Renderer(size=size, look=look, backend=backend) as renderer:
+    with Renderer(size=size, style=style, backend=backend) as renderer:
         return renderer.render(drawables, camera=camera)
 
 

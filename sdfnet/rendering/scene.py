@@ -28,7 +28,7 @@ class PaintedMesh:
     ----------
     mesh : Mesh
     color : Color or None
-        sRGB in [0, 1]; None for the look's.
+        sRGB in [0, 1]; None for the style's.
     vertex_colors : (V, 3) or None
     face_colors : (F, 3) or None
         sRGB in [0, 1]; at most one of the three is given.
@@ -76,6 +76,25 @@ class Scene:
     normals: NDArray[np.float32]
     albedo: NDArray[np.float32]
     faces: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What is drawn before it lies on a background.
+
+    Attributes
+    ----------
+    color : (H, W, 3) float32
+        Stored colour times coverage.
+    coverage : (H, W) float32
+        Share of each pixel that a surface covers.
+    depth : (H, W) float32
+        Of the surface in the middle of each pixel along the view, in the drawing frame; infinite where there is none.
+    """
+
+    color: NDArray[np.float32]
+    coverage: NDArray[np.float32]
+    depth: NDArray[np.float32]
 
 
 def make_scene(drawables: Sequence[Drawable], camera: Camera, *, color: Color) -> Scene:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.rendering.camera import Camera
-from sdfnet.rendering.embree_backend import RayTracer, pixel_directions
+from sdfnet.rendering.camera import Camera, pixel_directions
+from sdfnet.rendering.embree_backend import RayTracer
 from sdfnet.rendering.scene import Scene
 from sdfnet.rendering.style import GAMMA, LIGHTS
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from sdfnet.fields.base import Field, check_points, evaluate, normals
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.rendering.camera import Camera, fit_camera
-from sdfnet.rendering.embree_backend import pixel_directions
-from sdfnet.rendering.style import Look, shade, to_linear
+from sdfnet.rendering.camera import Camera, fit_camera, pixel_directions
+from sdfnet.rendering.style import Style, shade, to_linear
 
 _APPROXIMATE_SCALE = 0.7  # share of the value that is trusted as a step, where the field is only approximate
 _APPROXIMATE_STEPS = 48  # such a field is looked at this often, at least, on a ray across its bounds
@@ -147,18 +146,18 @@ def render_field(
     *,
     camera: Camera | None = None,
     size: tuple[int, int] = (320, 240),
-    look: Look | None = None,
+    style: Style | None = None,
     device: torch.device | str = "cpu",
 ) -> NDArray[np.uint8]:
     """Return a picture (H, W, 3) uint8 of `field` by sphere tracing, four rays per pixel, without shadows.
 
-    `look.shadows` has no effect here. The camera, fitted to `field.bounds` unless given, is in the field's frame.
+    `style.shadows` has no effect here. The camera, fitted to `field.bounds` unless given, is in the field's frame.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> render_field(Sphere(), size=(32, 24)).shape
     (24, 32, 3)
     """
-    look = Look() if look is None else look
+    style = Style() if style is None else style
     camera = fit_camera(field.bounds, size=size) if camera is None else camera
     width, height = (length * _SUPERSAMPLING for length in size)
     rows, columns = (places.ravel() for places in np.mgrid[: float(height), : float(width)])
@@ -170,9 +169,9 @@ def render_field(
     facing = normals(field, trace.points[trace.hit]).cpu().numpy().astype(np.float32)
     hit = trace.hit.cpu().numpy()
     toward = -directions[hit] / np.linalg.norm(directions[hit], axis=1, keepdims=True)
-    albedo = np.broadcast_to(to_linear(np.array(look.color)), facing.shape)
-    picture = np.broadcast_to(np.array(look.background, dtype=np.float32), directions.shape).copy()
-    picture[hit] = shade(facing, toward, albedo, axes=camera.axes, roughness=look.roughness)
+    albedo = np.broadcast_to(to_linear(np.array(style.color)), facing.shape)
+    picture = np.broadcast_to(np.array(style.background, dtype=np.float32), directions.shape).copy()
+    picture[hit] = shade(facing, toward, albedo, axes=camera.axes, roughness=style.roughness)
     blocks = picture.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3)
     return np.rint(blocks.mean(axis=(1, 3)) * 255).astype(np.uint8)
 

@@ -54,8 +54,8 @@ AMBIENT = (0.17, 0.18, 0.20)
 
 
 @dataclass(frozen=True)
-class Look:
-    """The style of a picture.
+class Style:
+    """How a picture looks.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Look:
     shadows : bool
         Whether to darken creases and to cast a soft shadow on the ground (ray casting, a few tens of milliseconds).
 
-    >>> Look(background=(1, 1, 2))
+    >>> Style(background=(1, 1, 2))
     Traceback (most recent call last):
     ValueError: background must be three numbers in [0, 1], got (1, 1, 2)
     """

@@ -30,7 +30,7 @@ from sdfnet.files import write_atomic
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.sequence import MovingMesh
 from sdfnet.rendering.camera import Camera, camera_axes
-from sdfnet.rendering.style import AMBIENT, LIGHTS, Look
+from sdfnet.rendering.style import AMBIENT, LIGHTS, Style
 
 PlayerMode = Literal["once", "loop", "pingpong"]
 
@@ -52,7 +52,7 @@ class PlayerConfig:
         Frames with names, which stand on the timeline.
     size : tuple of int
         Width and height that the camera was fitted to; all of that picture is seen whatever the window's shape.
-    look : Look
+    look : Style
         Its colour, roughness and (in the light theme) background.
     """
 
@@ -60,7 +60,7 @@ class PlayerConfig:
     playback: PlayerMode = "once"
     keys: tuple[tuple[int, str], ...] = ()
     size: tuple[int, int] = (640, 480)
-    look: Look = field(default_factory=Look)
+    style: Style = field(default_factory=Style)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and self.fps > 0):
@@ -183,9 +183,9 @@ def _meta(heads: list[dict[str, Any]], box: Bounds, camera: Camera, config: Play
         "ground": None if ground is None else ground / camera.distance,
         "center": box.center.tolist(),
         "radius": max(float(np.linalg.norm(box.extent)) / 2, 1e-6),
-        "color": list(config.look.color),
-        "background": list(config.look.background),
-        "roughness": max(config.look.roughness, 0.04),
+        "color": list(config.style.color),
+        "background": list(config.style.background),
+        "roughness": max(config.style.roughness, 0.04),
         "lights": [
             {"direction": list(light.direction), "radiance": [light.intensity * channel for channel in light.color]}
             for light in LIGHTS

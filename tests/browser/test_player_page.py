@@ -15,14 +15,14 @@ from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.rendering.camera import UpAxis, fit_camera
 from sdfnet.rendering.images import load_image
 from sdfnet.rendering.renderer import render_mesh
-from sdfnet.rendering.style import Look
+from sdfnet.rendering.style import Style
 from sdfnet.rendering.web_page import PlayerConfig, save_player
 
 pytestmark = pytest.mark.render
 
 SIZE = (400, 360)
 KEYS = ((0, "box"), (2, "<i>twist</i>"), (4, "ring"))
-BLUE = Look(color=(0.05, 0.15, 0.95), roughness=1.0)
+BLUE = Style(color=(0.05, 0.15, 0.95), roughness=1.0)
 
 
 def frames(place: float = 0.0) -> list[Mesh]:
@@ -48,7 +48,7 @@ def open_page(meshes: list[Mesh], out: Path, steps: list[dict[str, Any]], **opti
     """Write the player of `meshes`, open it and take `steps`; check that nothing went wrong."""
     axis: UpAxis = options.pop("up_axis", "y")
     camera = fit_camera(meshes, size=SIZE, azimuth=40, elevation=25, up_axis=axis)
-    config = PlayerConfig(fps=10, keys=KEYS, size=SIZE, look=BLUE, playback=options.pop("playback", "once"))
+    config = PlayerConfig(fps=10, keys=KEYS, size=SIZE, style=BLUE, playback=options.pop("playback", "once"))
     save_player(pieces(meshes), out / "morph.html", camera=camera, config=config)
     seen = shoot(out / "morph.html", kind="html", out=out, **{"size": SIZE, "steps": steps, **options})
     assert seen["console"] == seen["refused"] == []
@@ -94,7 +94,7 @@ def test_it_looks_like_our_own_pictures(tmp_path: Path) -> None:
         meshes, tmp_path, [script("canvas", "seek(4); [canvas.width, canvas.height]", wait=200, picture="4.png")]
     )
     width, height = values["canvas"]
-    ours = render_mesh(meshes[4], camera=values["camera"], size=(width, height), look=BLUE, backend="rays")
+    ours = render_mesh(meshes[4], camera=values["camera"], size=(width, height), style=BLUE, backend="rays")
     theirs = load_image(tmp_path / "4.png")[:height, :width]
     difference = np.abs(ours.astype(int) - theirs.astype(int)).mean(axis=2)
     inside = see(meshes[4], values["camera"], (width, height)).coverage > 0.5

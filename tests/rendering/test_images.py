@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sdfnet.rendering.contact_sheet import contact_sheet
-from sdfnet.rendering.images import load_image, save_image
+from sdfnet.rendering.images import contact_sheet, load_image, save_image
 
 
 def _noise(seed: int = 0) -> NDArray[np.uint8]:

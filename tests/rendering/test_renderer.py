@@ -19,12 +19,12 @@ from sdfnet.rendering.camera import Camera, fit_camera
 from sdfnet.rendering.pyrender_backend import GLCanvas, GLUnavailableError
 from sdfnet.rendering.renderer import Backend, Renderer, render_mesh, render_turntable
 from sdfnet.rendering.scene import PaintedMesh, make_scene
-from sdfnet.rendering.style import LIGHTS, Look
+from sdfnet.rendering.style import LIGHTS, Style
 
 pytestmark = pytest.mark.render
 
 SIZE = (160, 120)
-PLAIN = Look(shadows=False)
+PLAIN = Style(shadows=False)
 
 
 @pytest.fixture(params=["gl", "rays"])
@@ -34,16 +34,16 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def _silhouette(image: NDArray[np.uint8], look: Look = PLAIN) -> NDArray[np.bool_]:
-    return (np.abs(image / 255 - np.array(look.background)) > 0.01).any(axis=-1)
+def _silhouette(image: NDArray[np.uint8], style: Style = PLAIN) -> NDArray[np.bool_]:
+    return (np.abs(image / 255 - np.array(style.background)) > 0.01).any(axis=-1)
 
 
 @pytest.mark.usefixtures("need_gl")
 @pytest.mark.parametrize("azimuth", [0, 70, 200])
 def test_gl_and_rays_agree(ring: Mesh, azimuth: float) -> None:
     camera = fit_camera(ring, size=SIZE, azimuth=azimuth)
-    by_gl = render_mesh(ring, camera=camera, size=SIZE, look=PLAIN, backend="gl")
-    by_rays = render_mesh(ring, camera=camera, size=SIZE, look=PLAIN, backend="rays")
+    by_gl = render_mesh(ring, camera=camera, size=SIZE, style=PLAIN, backend="gl")
+    by_rays = render_mesh(ring, camera=camera, size=SIZE, style=PLAIN, backend="rays")
     assert (_silhouette(by_gl) == _silhouette(by_rays)).mean() > 0.99
     inside = _silhouette(by_gl) & _silhouette(by_rays)
     assert np.abs(by_gl.astype(int) - by_rays)[inside].mean() < 1.5
@@ -68,7 +68,7 @@ def test_gl_adds_up_its_lights_in_one_order_in_every_picture(ring: Mesh) -> None
 
 def test_a_ball_is_as_large_as_perspective_says(backend: Backend) -> None:
     camera = Camera([0, 0, 0], 4, field_of_view=40)
-    image = render_mesh(extract_mesh(Sphere(), resolution=64), camera=camera, size=SIZE, look=PLAIN, backend=backend)
+    image = render_mesh(extract_mesh(Sphere(), resolution=64), camera=camera, size=SIZE, style=PLAIN, backend=backend)
     radius = np.tan(np.arcsin(1 / 4)) / np.tan(np.radians(20)) * SIZE[1] / 2
     assert _silhouette(image).sum() == pytest.approx(np.pi * radius**2, rel=0.02)
 
@@ -76,7 +76,7 @@ def test_a_ball_is_as_large_as_perspective_says(backend: Backend) -> None:
 def test_right_is_right_and_up_is_up(backend: Backend) -> None:
     ball = extract_mesh(Sphere(0.3, center=[0.7, 0.4, 0.0]), resolution=16)
     camera = Camera([0, 0, 0], 4, azimuth=0, elevation=0)
-    rows, columns = np.nonzero(_silhouette(render_mesh(ball, camera=camera, size=SIZE, look=PLAIN, backend=backend)))
+    rows, columns = np.nonzero(_silhouette(render_mesh(ball, camera=camera, size=SIZE, style=PLAIN, backend=backend)))
     half = np.tan(np.radians(15)) * 4
     assert columns.mean() == pytest.approx(SIZE[0] / 2 + 0.7 / half * SIZE[1] / 2, abs=1.5)
     assert rows.mean() == pytest.approx(SIZE[1] / 2 - 0.4 / half * SIZE[1] / 2, abs=1.5)
@@ -86,7 +86,7 @@ def test_the_nearer_of_two_is_seen(backend: Backend) -> None:
     near = PaintedMesh(extract_mesh(Sphere(0.3, center=[0, 0, 1]), resolution=16), color=(1, 0, 0))
     far = PaintedMesh(extract_mesh(Sphere(0.9, center=[0, 0, -1]), resolution=16), color=(0, 0, 1))
     camera = Camera([0, 0, 0], 6, azimuth=0, elevation=0)
-    image = render_mesh([far, near], camera=camera, size=SIZE, look=PLAIN, backend=backend).astype(int)
+    image = render_mesh([far, near], camera=camera, size=SIZE, style=PLAIN, backend=backend).astype(int)
     red, _, blue = image[60, 80]
     assert red > blue + 60
     red, _, blue = image[60, 80 + 20]
@@ -98,7 +98,7 @@ def test_vertex_colours_are_drawn(backend: Backend) -> None:
     colors = np.where(ball.vertices[:, 1:2] > 0, [[0.9, 0.1, 0.1]], [[0.1, 0.1, 0.9]])
     camera = Camera([0, 0, 0], 4, azimuth=0, elevation=0)
     painted = PaintedMesh(ball, vertex_colors=colors)
-    image = render_mesh(painted, camera=camera, size=SIZE, look=PLAIN, backend=backend).astype(int)
+    image = render_mesh(painted, camera=camera, size=SIZE, style=PLAIN, backend=backend).astype(int)
     assert image[40, 80, 0] > image[40, 80, 2] + 40
     assert image[80, 80, 2] > image[80, 80, 0] + 40
 
@@ -115,9 +115,9 @@ def test_the_ground_is_shadowed_under_the_mesh_only(backend: Backend) -> None:
     camera = Camera([0, 0, 0], 4, azimuth=0, elevation=20, ground=-0.5)
     with Renderer(size=SIZE, backend=backend) as renderer:
         shadowed = renderer.render(ball, camera=camera).astype(int)
-    free = np.rint(np.array(Look().background) * 255)
+    free = np.rint(np.array(Style().background) * 255)
     np.testing.assert_allclose(shadowed[:30], np.broadcast_to(free, shadowed[:30].shape), atol=1)
-    outside = ~_silhouette(render_mesh(ball, camera=camera, size=SIZE, look=PLAIN, backend="rays"))
+    outside = ~_silhouette(render_mesh(ball, camera=camera, size=SIZE, style=PLAIN, backend="rays"))
     below = shadowed[85:100, 60:100][outside[85:100, 60:100]]
     assert below.min() < free.min() - 30
     # The shadow fades out before the border, so that pictures side by side show no seam.
@@ -127,8 +127,8 @@ def test_the_ground_is_shadowed_under_the_mesh_only(backend: Backend) -> None:
 def test_from_below_there_is_no_ground(ring: Mesh) -> None:
     camera = fit_camera(ring, size=SIZE, elevation=-30)
     image = render_mesh(ring, camera=camera, size=SIZE, backend="rays")
-    free = ~_silhouette(render_mesh(ring, camera=camera, size=SIZE, look=PLAIN, backend="rays"))
-    np.testing.assert_allclose(image[free] / 255, np.broadcast_to(Look().background, image[free].shape), atol=0.003)
+    free = ~_silhouette(render_mesh(ring, camera=camera, size=SIZE, style=PLAIN, backend="rays"))
+    np.testing.assert_allclose(image[free] / 255, np.broadcast_to(Style().background, image[free].shape), atol=0.003)
 
 
 def test_a_turntable_returns_to_its_start(ring: Mesh) -> None:

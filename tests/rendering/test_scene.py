@@ -10,7 +10,7 @@ from sdfnet.fields.primitives import Sphere
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.scene import PaintedMesh, crease_normals, make_scene
-from sdfnet.rendering.style import Look
+from sdfnet.rendering.style import Style
 
 CUBE = Mesh(
     np.array(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij")).reshape(3, -1).T,
@@ -76,9 +76,9 @@ def test_bad_colours_are_refused_with_their_value() -> None:
     with pytest.raises(ValueError, match=r"vertex_colors must be in \[0, 1\], got 0.0 to 255.0"):
         PaintedMesh(CUBE, vertex_colors=np.array([[0, 0, 255.0]] * 8))
     with pytest.raises(ValueError, match=r"color must be three numbers in \[0, 1\], got \(2, 0, 0\)"):
-        Look(color=(2, 0, 0))
+        Style(color=(2, 0, 0))
     with pytest.raises(ValueError, match=r"roughness must be in \[0, 1\], got 3"):
-        Look(roughness=3)
+        Style(roughness=3)
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

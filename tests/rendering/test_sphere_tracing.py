@@ -14,7 +14,7 @@ from sdfnet.geometry.bounds import Bounds
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.renderer import render_mesh
 from sdfnet.rendering.sphere_tracing import render_field, sphere_trace
-from sdfnet.rendering.style import Look
+from sdfnet.rendering.style import Style
 
 
 def _rays(num_rays: int = 2000) -> tuple[Tensor, Tensor]:
@@ -98,5 +98,5 @@ def test_a_field_and_its_mesh_look_the_same() -> None:
     camera = fit_camera(ring.bounds, size=(96, 72))
     by_tracing = render_field(ring, camera=camera, size=(96, 72)).astype(int)
     mesh = extract_mesh(ring, resolution=96)
-    by_rays = render_mesh(mesh, camera=camera, size=(96, 72), look=Look(shadows=False), backend="rays").astype(int)
+    by_rays = render_mesh(mesh, camera=camera, size=(96, 72), style=Style(shadows=False), backend="rays").astype(int)
     assert np.abs(by_tracing - by_rays).mean() < 0.8

@@ -15,7 +15,7 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.rendering import web_page as player
 from sdfnet.rendering.camera import Camera, fit_camera
-from sdfnet.rendering.style import Look
+from sdfnet.rendering.style import Style
 from sdfnet.rendering.web_page import PlayerConfig, save_player
 
 
@@ -119,8 +119,8 @@ def test_a_million_units_away_the_picture_is_the_same(ring: Mesh, tmp_path: Path
 
 def test_the_page_is_told_how_it_plays_and_looks(moving: MovingMesh, camera: Camera, tmp_path: Path) -> None:
     keys = ((0, "a"), (2, "</script><b>"))
-    look = Look(color=(0.1, 0.2, 0.3), roughness=0.9)
-    config = PlayerConfig(fps=12.5, playback="pingpong", keys=keys, size=(1920, 1080), look=look)
+    style = Style(color=(0.1, 0.2, 0.3), roughness=0.9)
+    config = PlayerConfig(fps=12.5, playback="pingpong", keys=keys, size=(1920, 1080), style=style)
     save_player([moving], tmp_path / "a.html", camera=camera, config=config)
     page = Page(tmp_path / "a.html")
     assert page.meta["keys"] == [{"frame": 0, "name": "a"}, {"frame": 2, "name": "</script><b>"}]

@@ -21,6 +21,7 @@ from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.evaluation.quality import EvaluationConfig
 from sdfnet.files import ensure_folder
 from sdfnet.morphs.config import MorphConfig, MorphFormat
+from sdfnet.rendering import RenderConfig
 from sdfnet.runs import ExtractConfig, Run, load_run
 from sdfnet.training import parse_duration
 
@@ -89,7 +90,7 @@ def run_demo(config: DemoCommand) -> None:
     _step(
         "render",
         run_render,
-        RenderCommand(meshes=out / "meshes", out=out / "pictures", width=320, height=320),
+        RenderCommand(meshes=out / "meshes", out=out / "pictures", rendering=RenderConfig(width=320, height=320)),
         f"meshes={out / 'meshes'} out={out / 'pictures'} width=320 height=320",
     )
     evaluation = EvaluationConfig(resolution=config.resolution)

@@ -1,0 +1,173 @@
+"""Pictures, turntable films and a contact sheet of many shapes: learned ones, or a folder of mesh files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from sdfnet.files import ensure_folder
+from sdfnet.geometry.bounds import check_resolution
+from sdfnet.mesh.components import MIN_PIECE, check_min_piece
+from sdfnet.mesh.io.read import find_meshes, read_mesh
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.rendering.camera import fit_camera
+from sdfnet.rendering.images import contact_sheet, save_image
+from sdfnet.rendering.renderer import Backend, Image, Renderer, render_turntable
+from sdfnet.rendering.video import save_film
+from sdfnet.runs import Run, extract_shape, select_shapes
+from sdfnet.runs.mixes import add_mixes
+
+SHEET_FILE = "contact_sheet.png"
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How shapes are drawn.
+
+    Attributes
+    ----------
+    format : list
+        png for a picture of each shape and a contact sheet; mp4, gif or webp for a turntable film of each.
+    resolution : whole number
+        Of the extraction: samples along each axis of the lattice.
+    sparse : true or false
+        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
+    min_piece : number
+        Loose pieces and cavities of learned shapes below this share of the volume are not drawn; 0 draws all.
+    width, height : whole number
+        Pixels, even, at least 16.
+    azimuth, elevation : number
+        Of the camera, degrees.
+    up_axis : letter
+        x, y or z.
+    frames : whole number
+        Pictures in one turn of a film, 2 or more.
+    fps : whole number
+        Frames per second of a film.
+    backend : word
+        gl (pyrender), rays (on the CPU), or auto: gl where it works.
+    """
+
+    format: tuple[Literal["png", "mp4", "gif", "webp"], ...] = ("png",)
+    resolution: int = 128
+    sparse: bool = True
+    min_piece: float = MIN_PIECE
+    width: int = 640
+    height: int = 480
+    azimuth: float = 30.0
+    elevation: float = 20.0
+    up_axis: Literal["x", "y", "z"] = "y"
+    frames: int = 90
+    fps: int = 20
+    backend: Backend = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.format:
+            raise ValueError("format must name at least one of png, mp4, gif, webp, got an empty list")
+        check_resolution(self.resolution, least=8)
+        check_min_piece(self.min_piece)
+        for name, least in (("width", 16), ("height", 16), ("frames", 2), ("fps", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        for name in ("width", "height"):
+            if getattr(self, name) % 2:
+                raise ValueError(f"{name} must be even, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class RenderedShapes:
+    """What `render_shapes` wrote.
+
+    Attributes
+    ----------
+    out : Path
+    files : dict
+        The files of each shape, in the order of the formats.
+    sheet : Path or None
+        The contact sheet; None of a single shape, or where no pictures were asked for.
+    backend, why : str
+        What drew the pictures, "gl" or "rays", and the reason.
+    """
+
+    out: Path
+    files: dict[str, tuple[Path, ...]]
+    sheet: Path | None
+    backend: str
+    why: str
+
+
+def render_shapes(
+    source: Run | str | Path,
+    shapes: str | Sequence[str],
+    out: str | Path,
+    *,
+    config: RenderConfig | None = None,
+    progress: bool = False,
+) -> RenderedShapes:
+    """Draw `shapes` (names or globs) of `source` as files in the folder `out`, each from a camera that is fitted to it.
+
+    Parameters
+    ----------
+    source : Run or path
+        A run, whose shapes and mixes are extracted and drawn; or a folder of mesh files, which are drawn as they are.
+
+    Raises
+    ------
+    ValueError
+        Unknown shapes, a mesh that cannot be read, a shape without a surface, a folder that cannot be written to.
+    GLUnavailableError
+        `backend="gl"` where there is no GL.
+
+    >>> config = RenderConfig(width=64, height=64, backend="rays")
+    >>> render_shapes("chairs", "chair_0[01]", "pictures", config=config).sheet.name
+    'contact_sheet.png'
+    """
+    config = config or RenderConfig()
+    names, mesh_of = _meshes_to_draw(source, shapes, config)
+    out = ensure_folder(out)
+    files: dict[str, tuple[Path, ...]] = {}
+    images: list[Image] = []
+    with Renderer(size=(config.width, config.height), backend=config.backend) as renderer:
+        for name in tqdm(names, desc="rendering", unit="shape", delay=2, leave=False, disable=not progress):
+            files[name] = tuple(out / f"{name}.{suffix}" for suffix in config.format)
+            images.append(_draw(mesh_of(name), files[name], renderer, config))
+    sheet = out / SHEET_FILE if "png" in config.format and len(images) > 1 else None
+    if sheet is not None:
+        save_image(contact_sheet(images, labels=names), sheet)
+    return RenderedShapes(out, files, sheet, renderer.backend, renderer.why)
+
+
+def _meshes_to_draw(
+    source: Run | str | Path, shapes: str | Sequence[str], config: RenderConfig
+) -> tuple[list[str], Callable[[str], Mesh]]:
+    """Return the chosen names, and how to get the mesh of one."""
+    if not isinstance(source, Run):
+        paths = find_meshes(source)
+        return select_shapes(list(paths), shapes), lambda name: read_mesh(paths[name])
+    run, chosen = add_mixes(source, shapes)
+
+    def extracted(name: str) -> Mesh:
+        found = extract_shape(run, name, resolution=config.resolution, sparse=config.sparse, min_piece=config.min_piece)
+        return found.mesh
+
+    return list(dict.fromkeys(chosen)), extracted
+
+
+def _draw(mesh: Mesh, paths: Sequence[Path], renderer: Renderer, config: RenderConfig) -> Image:
+    """Write the picture and the films of one shape; return the picture."""
+    azimuth, elevation, up_axis = config.azimuth, config.elevation, config.up_axis
+    camera = fit_camera(mesh, size=renderer.size, azimuth=azimuth, elevation=elevation, up_axis=up_axis)
+    image = renderer.render(mesh, camera=camera)
+    for path in paths:
+        if path.suffix == ".png":
+            save_image(image, path)
+        else:
+            turn = render_turntable(
+                mesh, frames=config.frames, renderer=renderer, elevation=elevation, azimuth=azimuth, up_axis=up_axis
+            )
+            save_film(turn, path, fps=config.fps)
+    return image
