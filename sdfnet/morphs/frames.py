@@ -128,6 +128,13 @@ def field_along(run: Run, frames: Sequence[MorphFrame]) -> FieldAt:
     ------
     ValueError
         Fewer than two frames; from the function, a time before the first or after the last.
+
+    >>> from sdfnet.runs import load_run
+    >>> from sdfnet.morphs import MorphConfig, plan_frames
+    >>> run = load_run("runs/chairs")
+    >>> frames = plan_frames(run, ["chair_00", "chair_01"], config=MorphConfig(frames=3))
+    >>> field_along(run, frames)(0.5).accuracy
+    'approximate'
     """
     last = len(frames) - 1
     if last < 1:
