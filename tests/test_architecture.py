@@ -37,6 +37,10 @@ LAYERS = (
 )
 FORBIDDEN_NAMES = ("utils", "common", "helpers", "misc")
 LONGEST_MODULE, LONGEST_FUNCTION = 600, 60
+MOST_MODULES = 15
+SAME_NAMES: dict[str, str] = {}
+"""Public names that two modules define, and why that confuses nobody."""
+
 GLOBAL_RANDOM = {
     "torch": {"manual_seed", "seed"},
     "random": {"random", "randint", "choice", "shuffle", "seed", "uniform", "gauss", "sample"},
@@ -169,6 +173,34 @@ def test_no_call_reaches_for_a_global_generator(module: Path) -> None:
             assert function not in GLOBAL_RANDOM.get(owner, ()), where
         if owner == "torch" and function in TAKES_GENERATOR:
             assert any(keyword.arg == "generator" for keyword in node.keywords), where
+
+
+def test_a_folder_has_few_modules() -> None:
+    folders: dict[Path, list[str]] = {}
+    for path in MODULES:
+        if path.name != "__init__.py":
+            folders.setdefault(path.parent, []).append(path.name)
+    assert {str(folder): names for folder, names in folders.items() if len(names) > MOST_MODULES} == {}
+
+
+def test_a_public_name_means_one_thing() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in parse(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(name_of(path))
+    twice = {name: found for name, found in homes.items() if len(found) > 1}
+    assert {name: found for name, found in twice.items() if name not in SAME_NAMES} == {}
+    assert set(SAME_NAMES) <= set(twice), "a name that does not stand twice any longer"
+
+
+def test_no_two_classes_differ_only_by_an_ending() -> None:
+    names = {node.name for path in MODULES for node in ast.walk(parse(path)) if isinstance(node, ast.ClassDef)}
+    verbs = {name.removesuffix("Config"): name for name in names if name.endswith("Config")}
+    endings = ("ing", "ation", "ion")
+    assert [(verbs[verb], verbs[verb + end]) for verb in verbs for end in endings if verb + end in verbs] == []
+    stems = {verb[:-1] for verb in verbs if verb.endswith("e")}
+    assert [stem for stem in stems for end in endings if stem + end in verbs] == []
 
 
 def test_a_module_is_short_has_a_docstring_and_a_name_that_says_something(module: Path) -> None:
