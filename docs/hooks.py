@@ -128,10 +128,8 @@ MODULES = (
     "sdfnet.solids.report",
     "sdfnet.runs.mixes",
     "sdfnet.rendering.colormap",
-    "sdfnet.correspondence.track",
-    "sdfnet.correspondence.results",
 )
-"""Modules that users import from although their packages export nothing: what they define is documented, too."""
+"""Modules that users import from although their packages export nothing: what has an example there is documented."""
 
 
 def public_names() -> dict[str, list[str]]:
@@ -143,13 +141,13 @@ def public_names() -> dict[str, list[str]]:
 
 
 def exported(path: Path, *, own: bool = False) -> list[str]:
-    """Return the public names that a module defines and, unless only its `own` are wanted, those that it re-exports."""
+    """Return the public names that a module re-exports or defines; or, of its `own` only, those with an example."""
     names: list[str] = []
     body = ast.parse(path.read_text(encoding="utf-8")).body
     for node in [inner for outer in body for inner in (outer.body if isinstance(outer, ast.If) else [outer])]:
         if isinstance(node, ast.ImportFrom) and not own:
             names += [alias.name for alias in node.names if alias.asname == alias.name]
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and (not own or ">>>" in (ast.get_docstring(node) or "")):
             names.append(node.name)
     return [name for name in names if not name.startswith("_")]
 

@@ -47,6 +47,9 @@ class TrackConfig:
         how far the mesh is from the surface; "frames", one extraction for each frame as soon as one cut is needed.
     normals : bool
         Whether to take a normal for every vertex from the field's gradient.
+
+    >>> TrackConfig(resolution=96, on_change="keep").on_change
+    'keep'
     """
 
     resolution: int = 96
@@ -89,6 +92,13 @@ class TrackedSegment:
         Of each frame; vertex k is the same place of the surface in all frames.
     normals : (T, V, 3) float64 or None
         Unit length, outward.
+
+    >>> from sdfnet.correspondence.track import track_surface
+    >>> from sdfnet.fields import Sphere
+    >>> morph = track_surface(lambda time: Sphere(0.4 + time), [0.0, 0.05], config=TrackConfig(resolution=12))
+    >>> segment = morph.segments[0]
+    >>> segment.first_frame, segment.last_frame, len(segment.vertices)
+    (0, 1, 2)
     """
 
     first_frame: int
@@ -116,6 +126,9 @@ class Cut:
     reason : str
     topology : bool
         Whether the topology of the surface changes there. If it does not, triangles would fold or stretch.
+
+    >>> Cut(frame=3, time=3.875, reason="a hole opens", topology=True).reason
+    'a hole opens'
     """
 
     frame: int
@@ -139,6 +152,9 @@ class Deviation:
         The largest absolute field value at these vertices, unit frame.
     uncovered_share : float
         Share of the frame's surface without any mesh near it.
+
+    >>> Deviation(frame=4, num_vertices=20, area_share=0.002, largest_distance=0.004, uncovered_share=0.0).frame
+    4
     """
 
     frame: int
@@ -162,6 +178,12 @@ class TrackedMorph:
         The topology events, and the small components that were ignored in each frame.
     deviations : tuple of Deviation
         With `on_change="keep"`, one for each frame whose mesh is not everywhere on the surface.
+
+    >>> from sdfnet.correspondence.track import track_surface
+    >>> from sdfnet.fields import Sphere
+    >>> morph = track_surface(lambda time: Sphere(0.4 + time), [0.0, 0.05], config=TrackConfig(resolution=12))
+    >>> len(morph.cuts), morph.segment_at(1)
+    (0, 0)
     """
 
     segments: tuple[TrackedSegment, ...]

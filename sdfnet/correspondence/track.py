@@ -145,6 +145,11 @@ def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0
         In spacings of the lattice of extraction.
     min_share : float
         Closed components and cavities below this share of the volume of the whole are dropped.
+
+    >>> from sdfnet.fields import Sphere
+    >>> mesh = extract_even_mesh(Sphere(0.8), resolution=16)
+    >>> round(float(np.linalg.norm(mesh.vertices, axis=1).mean()), 2)
+    0.8
     """
     target = edge_length * Lattice.over(field.bounds, resolution).spacing
     mesh = extract_mesh(field, resolution=resolution, vertex_normals=False)

@@ -127,6 +127,9 @@ class Lattice:
         The same along every axis.
     shape : tuple of int
         Points along x, y and z; each at least 2.
+
+    >>> Lattice(np.zeros(3), 0.5, (3, 3, 3)).shape
+    (3, 3, 3)
     """
 
     origin: NDArray[np.float64]

@@ -163,6 +163,12 @@ class CleanMesh:
         The largest first.
     num_components, num_cavities : int
         Components that stay, without and with an inside of air.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> mesh = extract_mesh(Sphere(1.0), resolution=16)
+    >>> drop_specks(mesh, num_surfaces=1).removed
+    ()
     """
 
     mesh: Mesh
@@ -222,6 +228,13 @@ def drop_specks(
     ----------
     num_surfaces : int or None
         Connected components of the source, cavities included; of a mix, the most of its shapes. None if unknown.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere, Union
+    >>> ball_and_speck = extract_mesh(Union(Sphere(0.8), Sphere(0.03, center=[0.95, 0.0, 0.0])), resolution=64)
+    >>> clean = drop_specks(ball_and_speck, num_surfaces=1)
+    >>> len(clean.removed)
+    1
     """
     return drop_loose_components(
         mesh,

@@ -34,6 +34,12 @@ class Simplified:
     distance : float
         The farthest that a vertex or a face's centre of one of the two surfaces lies from the other, in the mesh's
         units.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> fewer = simplify_mesh(extract_mesh(Sphere(1.0), resolution=24), max_faces=200)
+    >>> len(fewer.mesh.faces), fewer.distance < 0.1
+    (200, True)
     """
 
     mesh: Mesh

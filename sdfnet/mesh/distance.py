@@ -70,6 +70,11 @@ class SignedDistances:
     closest_points : (N, 3) float64, the mesh's frame
     radius : float
         The radius of the mesh; tolerances are shares of it.
+
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> found = MeshDistance(triangle)(np.array([[0.2, 0.2, 0.5]]))
+    >>> found.faces.tolist()
+    [0]
     """
 
     sdf: NDArray[np.float64]

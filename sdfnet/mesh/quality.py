@@ -27,6 +27,10 @@ class TriangleQuality:
     self_intersections : int
         Pairs of faces that run through each other or overlap; faces that share a corner or an edge only count where
         they have more than that in common.
+
+    >>> from sdfnet.mesh.mesh import Mesh
+    >>> triangle_quality(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
+    TriangleQuality(worst_angle=45.0, good_share=1.0, self_intersections=0)
     """
 
     worst_angle: float

@@ -63,6 +63,9 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
     """Drop faces that name a vertex twice, and those without area unless they close the mesh.
 
     A needle along a T-junction has no area but joins its neighbours; without it the mesh would count as open.
+
+    >>> len(drop_degenerate_faces(Mesh([[0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]], [[0, 1, 2], [0, 1, 3]])).faces)
+    1
     """
     faces = mesh.faces
     twice = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])

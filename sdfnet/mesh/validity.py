@@ -39,6 +39,10 @@ class Closedness:
         That name a vertex twice or have no area.
     num_turned_components : int
         Closed components wound the wrong way: inward but no cavity, or outward and buried in another.
+
+    >>> from sdfnet.mesh.mesh import Mesh
+    >>> check_closed(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])).is_clean
+    False
     """
 
     num_open_edges: int

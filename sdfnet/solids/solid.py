@@ -65,6 +65,12 @@ class Solid:
         Share of the surface that has solid behind and air before it.
     thickness : float or None
         Not None for a sheet: the solid is then all within this distance of `mesh`, |d| - thickness is its field.
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> solid = make_solid(extract_mesh(Sphere(1.0), resolution=16))
+    >>> solid.closed, solid.num_components, solid.notes
+    (True, 1, ())
     """
 
     mesh: Mesh

@@ -29,6 +29,9 @@ class MeshRefused(MeshError):
     ----------
     report : MeshReport
         With the reason.
+
+    >>> issubclass(MeshRefused, ValueError)
+    True
     """
 
     def __init__(self, path: str | Path, report: MeshReport) -> None:
@@ -56,6 +59,9 @@ class SourceShape:
     report : MeshReport
     content_hash : str
         See `hash_content`.
+
+    >>> load_shape("chairs/chair_02.obj").report.notes
+    ()
     """
 
     name: str

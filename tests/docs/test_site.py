@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -110,6 +113,18 @@ def test_every_public_name_is_in_the_python_reference(site, hooks):
         if package != "sdfnet":
             missing = {f"{package}.{name}" for name in names} - known
             assert not missing
+
+
+def test_every_public_function_and_class_has_an_example_that_runs(hooks):
+    """That the examples run is the business of `--doctest-modules`."""
+    places = hooks.public_names()
+    assert sum(map(len, places.values())) > 150
+    for place, names in places.items():
+        for name in names:
+            value = getattr(importlib.import_module(place), name)
+            if isinstance(value, type) or inspect.isfunction(value):
+                examples = doctest.DocTestParser().get_examples(value.__doc__ or "")
+                assert any(doctest.SKIP not in example.options for example in examples), f"{place}.{name}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

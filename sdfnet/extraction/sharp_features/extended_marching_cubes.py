@@ -50,6 +50,10 @@ class SharpMesh:
     mesh : LatticeMesh
     is_feature : (V,) bool
         Vertices on sharp edges and corners.
+
+    >>> triangle = LatticeMesh(np.zeros((3, 3)), np.array([[0, 1, 2]]))
+    >>> SharpMesh(triangle, np.array([True, False, False])).is_feature.tolist()
+    [True, False, False]
     """
 
     mesh: LatticeMesh
@@ -60,6 +64,17 @@ def sharpen(mesh: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) 
     """Put the sharp edges and corners of the surface back into `mesh`, as marching cubes gives it for `sample`.
 
     Only patches that hold a feature are replaced, and the vertices on their boundaries are moved onto the surface.
+
+    >>> from sdfnet.extraction.marching_cubes import march
+    >>> def sample(positions):  # a box, in lattice coordinates
+    ...     return (np.abs(positions - 4.5).max(axis=-1) - 2.3).astype(np.float32)
+    >>> def sample_gradient(positions):
+    ...     away = positions - 4.5
+    ...     return np.sign(away) * (np.abs(away) == np.abs(away).max(axis=-1, keepdims=True))
+    >>> values = sample(np.moveaxis(np.indices((10, 10, 10)), 0, -1))
+    >>> found = sharpen(march(values, spacing=1.0), sample, sample_gradient)
+    >>> (found.mesh.vertices[found.is_feature].max(axis=0) - 4.5).round(3).tolist()
+    [2.3, 2.3, 2.3]
     """
     cut = cut_into_patches(mesh, sample, sample_gradient)
     detected = detect_features(cut, cut.patch_of, sample, sample_gradient)

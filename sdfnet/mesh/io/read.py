@@ -35,6 +35,9 @@ class MeshError(ValueError):
     ----------
     reason : str
         The message without the file.
+
+    >>> issubclass(MeshError, ValueError)
+    True
     """
 
     def __init__(self, path: str | Path, reason: str) -> None:
