@@ -1,6 +1,6 @@
-"""Two surfaces laid side by side: samples on each, and the closest point of the other to each sample.
+"""Closest points between two surfaces: samples on each, and the closest point of the other to each sample.
 
-Everything that `metrics` says about distances and normals is read off one such match, so that a shape is sampled once.
+All distances and normals of `metrics` come from one such match, so that a shape is sampled once.
 Distances are exact point-to-triangle distances, not those between two sets of samples. No unit is assumed: both
 meshes are in one frame, and lengths come out in its unit.
 """
@@ -22,8 +22,8 @@ from sdfnet.sampling.samplers import sample_surface
 NUM_POINTS = 30_000
 """Samples on each surface (Park et al. 2019 take as many for their Chamfer distance)."""
 
-CAP_DISTANCE = 0.005
-"""A sample nearer to an open source than this share of its radius lies on the source, not on a cap over its hole."""
+HOLE_DISTANCE = 0.005
+"""A sample nearer to an open source than this share of its radius lies on the source and does not cover a hole."""
 
 _EDGE_SHARE = 1e-6
 """Barycentric coordinate below which a closest point lies on the edge opposite to that corner."""
@@ -31,7 +31,7 @@ _EDGE_SHARE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A mesh with the search trees that a comparison asks again and again. Make it by `Surface.of`.
+    """A mesh with its search tree, which every comparison with it needs. Make it by `Surface.of`.
 
     Attributes
     ----------
@@ -73,8 +73,8 @@ def bounding_radius(mesh: Mesh) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class OneWay:
-    """Samples on one surface and what lies closest to them on the other.
+class DirectedDistances:
+    """Samples on one surface and their closest points on the other.
 
     Attributes
     ----------
@@ -84,19 +84,19 @@ class OneWay:
         To the other surface, not negative.
     other_normals : (N, 3) float64
         Of the faces that hold the closest points.
-    is_cap : (N,) bool
-        Samples on what closes a hole of the other surface; no measure counts them.
+    over_hole : (N,) bool
+        Samples on faces that close a hole of the other surface; no measure counts them.
     """
 
     points: NDArray[np.float64]
     normals: NDArray[np.float64]
     distances: NDArray[np.float64]
     other_normals: NDArray[np.float64]
-    is_cap: NDArray[np.bool_]
+    over_hole: NDArray[np.bool_]
 
     @property
     def counted(self) -> NDArray[np.bool_]:
-        return ~self.is_cap
+        return ~self.over_hole
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,20 +105,20 @@ class SurfaceMatch:
 
     Attributes
     ----------
-    from_result, from_source : OneWay
+    from_result, from_source : DirectedDistances
         Samples on the result against the source, and the reverse.
     radius : float
         Of the source: what percentages refer to.
     """
 
-    from_result: OneWay
-    from_source: OneWay
+    from_result: DirectedDistances
+    from_source: DirectedDistances
     radius: float
 
     @property
-    def cap_share(self) -> float:
+    def hole_share(self) -> float:
         """Share of the result's area that only closes holes of an open source, left out of every measure."""
-        return float(self.from_result.is_cap.mean())
+        return float(self.from_result.over_hole.mean())
 
 
 def match_surfaces(
@@ -126,8 +126,8 @@ def match_surfaces(
 ) -> SurfaceMatch:
     """Sample both surfaces evenly by area and find the closest points of each on the other.
 
-    If `source` is open, samples of the result that lie over its holes are marked: those farther than CAP_DISTANCE of
-    its radius whose closest point is on the rim, or at which the winding number is near ½.
+    If `source` is open, samples of the result that close its holes are marked: samples farther than HOLE_DISTANCE of
+    its radius whose closest point is on a boundary edge, or at which the winding number is near ½.
 
     Raises
     ------
@@ -149,35 +149,37 @@ def match_surfaces(
     return SurfaceMatch(from_result, from_source, source.radius)
 
 
-def _one_way(surface: Surface, other: Surface, num_points: int, generator: torch.Generator) -> OneWay:
+def _one_way(surface: Surface, other: Surface, num_points: int, generator: torch.Generator) -> DirectedDistances:
     samples = sample_surface(surface.mesh, num_points, generator=generator)
     points, normals = samples.points.numpy(), samples.normals.numpy()
     if other.is_closed:
         found = other.distance.unsigned(points)
-        distances, is_cap = found.distance, np.zeros(num_points, dtype=bool)
+        distances, over_hole = found.distance, np.zeros(num_points, dtype=bool)
         faces = found.faces
     else:
         signed = other.distance(points)
-        distances, is_cap = np.abs(signed.sdf), _over_hole(signed, other)
+        distances, over_hole = np.abs(signed.sdf), _over_hole(signed, other)
         faces = signed.faces
-    return OneWay(points, normals, distances, other.mesh.face_normals[faces], is_cap)
+    return DirectedDistances(points, normals, distances, other.mesh.face_normals[faces], over_hole)
 
 
 def _over_hole(found: SignedDistances, open_surface: Surface) -> NDArray[np.bool_]:
-    """Return which samples lie on a cap over a hole of `open_surface`."""
-    away = np.abs(found.sdf) > CAP_DISTANCE * open_surface.radius
-    return away & (at_sign_jump(found) | _on_rim(found, open_surface.mesh))
+    """Return which samples lie on faces that close a hole of `open_surface`."""
+    away = np.abs(found.sdf) > HOLE_DISTANCE * open_surface.radius
+    return away & (at_sign_jump(found) | _on_boundary(found, open_surface.mesh))
 
 
-def _on_rim(found: SignedDistances, mesh: Mesh) -> NDArray[np.bool_]:
+def _on_boundary(found: SignedDistances, mesh: Mesh) -> NDArray[np.bool_]:
     """Return which closest points lie on an edge of `mesh` that has a single face."""
     is_boundary = EdgeTable.of(mesh.faces, len(mesh.vertices)).is_boundary
-    is_rim_F3 = np.roll(is_boundary.reshape(-1, 3), -1, axis=1)  # by the corner opposite to the edge
+    is_boundary_F3 = np.roll(is_boundary.reshape(-1, 3), -1, axis=1)  # by the corner opposite to the edge
     corners = mesh.triangles[found.faces]
     crosses = mesh.face_crosses[found.faces]
-    on_rim = np.zeros(len(found.faces), dtype=bool)
+    on_boundary = np.zeros(len(found.faces), dtype=bool)
     for corner in range(3):
         start, end = corners[:, (corner + 1) % 3], corners[:, (corner + 2) % 3]
         area_share = np.einsum("ij,ij->i", np.cross(end - start, found.closest_points - start), crosses)
-        on_rim |= is_rim_F3[found.faces, corner] & (area_share <= _EDGE_SHARE * np.einsum("ij,ij->i", crosses, crosses))
-    return on_rim
+        on_boundary |= is_boundary_F3[found.faces, corner] & (
+            area_share <= _EDGE_SHARE * np.einsum("ij,ij->i", crosses, crosses)
+        )
+    return on_boundary

@@ -15,7 +15,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sdfnet.evaluation.closest_points import NUM_POINTS, OneWay, Surface, SurfaceMatch, bounding_radius, match_surfaces
+from sdfnet.evaluation.closest_points import (
+    NUM_POINTS,
+    DirectedDistances,
+    Surface,
+    SurfaceMatch,
+    bounding_radius,
+    match_surfaces,
+)
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.winding import WindingNumber
@@ -211,7 +218,7 @@ def volume_iou(result: Mesh, source: Mesh, *, num_points: int, generator: torch.
     return int((inside_a & inside_b).sum()) / either if either else 0.0
 
 
-def _counted_distances(way: OneWay) -> NDArray[np.float64]:
+def _counted_distances(way: DirectedDistances) -> NDArray[np.float64]:
     distances = way.distances[way.counted]
     if not len(distances):
         raise ValueError("the whole result lies over holes of the source: nothing is left to measure")

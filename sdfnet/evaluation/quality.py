@@ -145,7 +145,7 @@ def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, nam
         normal_consistency=normal_consistency(match),
         iou=volume_iou(result, source.mesh, num_points=config.num_volume_points, generator=generator),
         topology=components_and_genus(result),
-        cap_percent=100 * match.cap_share,
+        cap_percent=100 * match.hole_share,
         num_faces=len(result.faces),
     )
 

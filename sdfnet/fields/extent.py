@@ -1,4 +1,4 @@
-"""Where the zero set of a combination can be: the bookkeeping of bounds that booleans and offsets share.
+"""Bounds of combined fields, which booleans, offsets and grids share: where the zero set of a combination can be.
 
 Finite bounds contain the zero set, so beyond them a field keeps one sign. That sign tells a solid from its complement,
 and with it the box of a combination can be both safe and tight.

@@ -22,7 +22,7 @@ ORIGIN = (0.0, 0.0, 0.0)
 
 
 class Sphere(Field):
-    """A ball. Exact.
+    """A ball: |p - center| - radius. Exact.
 
     >>> Sphere(2.0)(torch.tensor([[0.0, 3.0, 4.0]])).tolist()
     [3.0]
@@ -40,7 +40,7 @@ class Sphere(Field):
 
 
 class HalfSpace(Field):
-    """All that lies behind the plane through `point` with outward `normal`. Exact, with infinite bounds.
+    """All that lies behind a plane: normal · (p - point), `normal` outward. Exact, with infinite bounds.
 
     >>> HalfSpace([0, 1, 0], point=[0, 2, 0])(torch.tensor([[5.0, 3.0, 0.0]])).tolist()
     [1.0]
@@ -59,6 +59,8 @@ class HalfSpace(Field):
 
 class Box(Field):
     """An axis-aligned box of `half_extents` (3,), with edges rounded by `rounding`. Exact.
+
+    With q = |p - center| - half_extents + rounding: |max(q, 0)| + min(max(q), 0) - rounding.
 
     Raises
     ------
@@ -91,6 +93,8 @@ class Box(Field):
 class Cylinder(Field):
     """A cylinder of `radius` about the y axis, from -half_height to +half_height, with rounded rims. Exact.
 
+    The formula of `Box` in the plane (distance from the axis, y).
+
     >>> Cylinder(1.0, 2.0)(torch.tensor([[4.0, 6.0, 0.0], [0.5, 0.0, 0.0]])).tolist()
     [5.0, -0.5]
     """
@@ -115,6 +119,8 @@ class Cylinder(Field):
 
 class Torus(Field):
     """A ring about the y axis: a tube of `minor_radius` whose middle has `major_radius`. Exact.
+
+    |(r - major_radius, y)| - minor_radius, with r the distance from the axis.
 
     Raises
     ------

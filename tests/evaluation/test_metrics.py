@@ -167,12 +167,12 @@ def test_volume_iou_of_overlapping_boxes() -> None:
 
 def test_the_lid_over_an_open_source_is_left_out_and_its_size_given() -> None:
     match = matched(capped_bowl(), half_bowl(), is_closed=False)
-    assert match.cap_share == pytest.approx(1 / 3, abs=0.01)  # pi of 3 pi
-    assert distances_of(match).max < 0.51  # within CAP_DISTANCE of the rim the lid counts
+    assert match.hole_share == pytest.approx(1 / 3, abs=0.01)  # pi of 3 pi
+    assert distances_of(match).max < 0.51  # within HOLE_DISTANCE of the rim the lid counts
     assert distances_of(match).mean < 0.01
     assert f_score(match) == 100
     counted = matched(capped_bowl(), half_bowl())
-    assert counted.cap_share == 0
+    assert counted.hole_share == 0
     assert distances_of(counted).result_to_source > 5
     kept = match.from_result.counted
     twin = cKDTree(match.from_source.points).query(match.from_result.points[kept])[0]
@@ -184,7 +184,7 @@ def test_a_bulge_on_the_closed_part_of_an_open_source_still_counts() -> None:
     bowl = half_bowl()
     bulged = Mesh(bowl.vertices * np.where(bowl.vertices[:, 2:] < -0.7, 1.1, 1.0), bowl.faces)
     match = matched(bulged, bowl, is_closed=False)
-    assert match.cap_share < 0.01
+    assert match.hole_share < 0.01
     assert distances_of(match).max == pytest.approx(10 / math.hypot(1, 0.5), rel=0.02)
 
 

@@ -1,6 +1,7 @@
 """Detection: which patches of a mesh hold a sharp feature, and whether triangles around the feature would be valid.
 
-Neighbouring patches are joined where their features are one, or where the feature of one lies in the other.
+This module is apart from the other steps because it is the longest. Neighbouring patches are joined where their
+features are one, or where the feature of one lies in the other.
 """
 
 from __future__ import annotations
