@@ -132,7 +132,7 @@ def test_a_thin_handle_that_breaks_and_joins_between_two_frames_is_seen() -> Non
 
 
 def test_a_tracked_sequence_is_cut_at_the_change_and_says_why() -> None:
-    morph = track_surface(parting_balls, TIMES, config=TrackConfig(resolution=40))
+    morph = track_surface(parting_balls, TIMES, config=TrackConfig(resolution=28))
     assert [(piece.first_frame, piece.last_frame) for piece in morph.segments] == [(0, 5), (6, 10)]
     (cut,) = morph.cuts
     assert (cut.frame, cut.reason, cut.topology) == (5, "components 1 to 2", True)
@@ -164,7 +164,7 @@ def test_topology_on_a_lattice_is_that_of_the_mesh(seed: int) -> None:
 
 def test_a_mesh_that_begins_before_the_lattice_shows_a_change_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two changes of the field: after frame 1, which the lattice shows after frame 6 only, and after frame 5."""
-    whole = find_topology_events(lambda time: Sphere(0.5 + 0.1 * time), TIMES, resolution=24)
+    whole = find_topology_events(lambda time: Sphere(0.5 + 0.1 * time), TIMES, resolution=10)
     one, two = LevelTopology(1, 0, 0), LevelTopology(2, 0, 0)
     late = TopologyEvent(1, 0.15, 0.1625, one, two, seen_frame=6)
     soon = TopologyEvent(5, 0.55, 0.5625, two, one, seen_frame=5)
@@ -173,6 +173,6 @@ def test_a_mesh_that_begins_before_the_lattice_shows_a_change_ends_there(monkeyp
     for changes, counted, expected in cases:
         found = dataclasses.replace(whole, events=changes, topologies=(counted,) * len(TIMES))
         monkeypatch.setattr(tracking, "find_topology_events", lambda *rest, found=found, **options: found)
-        morph = track_surface(lambda time: Sphere(0.5 + 0.1 * time), TIMES, config=TrackConfig(resolution=24))
+        morph = track_surface(lambda time: Sphere(0.5 + 0.1 * time), TIMES, config=TrackConfig(resolution=10))
         assert [cut.frame for cut in morph.cuts] == expected
         assert all(TIMES[cut.frame] <= cut.time < TIMES[cut.frame + 1] for cut in morph.cuts)
