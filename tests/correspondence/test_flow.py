@@ -168,7 +168,7 @@ def test_motion_turns_shifts_and_scales_with_what_is_seen() -> None:
         assert np.abs(velocity_at(again, index, other[index].points) - expected).max() < 1e-4
 
 
-def test_pace_does_not_matter() -> None:
+def test_the_speed_of_the_morph_does_not_matter() -> None:
     """Twice the way in the first half: the same motion at each place, in proportion to the pace there."""
     slow = found(seen_of(bent, ball(), TIMES), TIMES)
     times = [time**2 for time in TIMES]  # the amount is the square root of the time

@@ -35,23 +35,23 @@ def test_triangles_turned_over_are_turned_back_on_the_surface_and_the_rest_stays
     for seed in range(6):
         mesh, ring = spoilt(seed)
         num_spoilt += turned_in(mesh) > 0
-        settled = place_on_surface(mesh, BALL)
-        good = Mesh(settled.expanded(settled.vertices), mesh.faces)
-        assert turned_in(good) == settled.inverted.sum() == 0
+        placed = place_on_surface(mesh, BALL)
+        good = Mesh(placed.expanded(placed.vertices), mesh.faces)
+        assert turned_in(good) == placed.inverted.sum() == 0
         assert np.abs(np.linalg.norm(good.vertices, axis=1) - 0.6).max() < OFF_SURFACE
-        assert not settled.fault()
-        far = np.linalg.norm(mesh.vertices - mesh.vertices[ring].mean(axis=0), axis=1) > 6 * settled.edge_length
+        assert not placed.fault()
+        far = np.linalg.norm(mesh.vertices - mesh.vertices[ring].mean(axis=0), axis=1) > 6 * placed.edge_length
         assert np.abs(good.vertices - mesh.vertices)[far].max() < 1e-4
     assert num_spoilt >= 5
 
 
-def test_mending_is_the_same_each_time() -> None:
+def test_untangling_is_the_same_each_time() -> None:
     mesh, _ = spoilt(0)
     assert np.array_equal(place_on_surface(mesh, BALL).vertices, place_on_surface(mesh, BALL).vertices)
 
 
 def test_a_mesh_with_a_triangle_turned_over_is_at_fault_unless_that_is_tolerated() -> None:
-    settled = place_on_surface(EVEN, BALL)
-    settled.normals[:] *= -1  # against which all triangles are turned over
-    assert settled.fault() == f"{len(EVEN.faces)} triangles turn over"
-    assert not settled.fault(max_inverted=len(EVEN.faces))
+    placed = place_on_surface(EVEN, BALL)
+    placed.normals[:] *= -1  # against which all triangles are turned over
+    assert placed.fault() == f"{len(EVEN.faces)} triangles turn over"
+    assert not placed.fault(max_inverted=len(EVEN.faces))

@@ -89,7 +89,7 @@ def test_a_large_change_is_cut_all_the_same(field_at: FieldAt, reason: str) -> N
     )
 
 
-def test_strays_beyond_a_bound_are_too_far() -> None:
+def test_deviations_beyond_a_bound_are_described() -> None:
     assert describe_excess(Deviation(3, 10, 0.005, 0.01, 0.0)) == ""
     assert describe_excess(Deviation(3, 10, 0.03, 0.01, 0.0)) == "3.0 % of the mesh has no surface to go to"
     assert describe_excess(Deviation(3, 10, 0.005, 0.04, 0.0)) == "a vertex without surface to go to is 0.040 off"
