@@ -117,7 +117,7 @@ def test_the_decoder_files_are_the_decoders_and_their_values_the_dataclasses() -
             ["training.precision=float8"],
             "training.precision must be one of 'auto', 'float32', 'bfloat16', got 'float8'",
         ),
-        (["decoder={kind:cube}"], "decoder.kind must be one of volume, deepsdf, fourier, siren, got 'cube'"),
+        (["decoder={kind:cube}"], f"decoder.kind must be one of {', '.join(DECODERS)}, got 'cube'"),
     ],
 )
 def test_a_wrong_value_of_a_component_is_refused_by_name(overrides: list[str], message: str) -> None:

@@ -30,7 +30,20 @@ from sdfnet.sampling.jobs import Job
 
 Backend = Literal["loky", "dask", "ray"]
 
+logger = logging.getLogger(__name__)
+
+Work = Callable[[Job], None]
+"""Leaves the part of a job. A module-level function or a `functools.partial` of one, because it is pickled."""
+
 _CONNECT_SECONDS = 30
+
+STARTED_SUFFIX = ".started"
+"""Suffix of the empty file that stands beside a part while a worker does the job."""
+
+_PARENT = os.getppid()
+_WATCH_SECONDS = 0.5
+_PATIENCE_SECONDS = 90.0
+"""How long to wait for a file that another machine wrote: network file systems cache folders for up to a minute."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,124 @@ class Cluster:
 
 HERE = Cluster()
 """Processes of this machine."""
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    on_crash: Callable[[Job], None],
+    progress: Callable[[int], object],
+    cluster: Cluster = HERE,
+) -> None:
+    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), started in the given order.
+
+    `on_crash` is called for each job that ends its process; it must leave a part. `progress` is called with 1 for each
+    finished job. A cluster from `open_cluster` uses all of its workers, whatever `num_workers` is.
+
+    Raises
+    ------
+    ValueError
+        A cluster's worker left a part that cannot be seen from here.
+    """
+    if cluster.is_remote:
+        num_workers = -1
+        jobs = [replace(job, path=job.path.absolute(), part=job.part.absolute()) for job in jobs]
+    left = list(jobs)
+    for job in left:
+        ensure_folder(job.part.parent)
+        _mark(job).unlink(missing_ok=True)
+    while left:
+        try:
+            _run(work, left, num_workers, progress, cluster)
+            return
+        except cluster.crashes:
+            left = _unfinished(left)
+            suspects = [job for job in left if _mark(job).exists()]
+            logger.warning("a worker process ended unexpectedly; trying its %d jobs one by one", len(suspects))
+            if not suspects:
+                raise
+            for suspect in suspects:
+                _run_alone(work, suspect, on_crash, cluster)
+                progress(1)
+            left = _unfinished(left)
+
+
+def _run(
+    work: Work, jobs: Sequence[Job], num_workers: int, progress: Callable[[int], object], cluster: Cluster
+) -> None:
+    return_as = "generator_unordered" if cluster.streams else "list"
+    parallel = joblib.Parallel(n_jobs=num_workers, return_as=return_as, batch_size=1)
+    parent = None if cluster.is_remote else os.getpid()
+    for part in parallel(joblib.delayed(_run_one)(work, job, parent) for job in jobs):
+        if cluster.is_remote:
+            _wait_to_see(part)
+        progress(1)
+
+
+def _run_alone(work: Work, job: Job, on_crash: Callable[[Job], None], cluster: Cluster) -> None:
+    """Do one job in a process of its own (joblib does a single worker's jobs in this process, so ask for two)."""
+    try:
+        _run(work, [job], 2, lambda _: None, cluster)
+    except cluster.crashes:
+        logger.warning("%s: its process ended unexpectedly, again", job.name)
+        _mark(job).unlink(missing_ok=True)
+        on_crash(job)
+
+
+def _run_one(work: Work, job: Job, parent: int | None) -> Path:
+    """Do one job in the worker, with one native thread; a mark stands beside the part meanwhile. Return the part.
+
+    `parent` is the process that a worker must not outlive. It is None in a cluster, which ends its workers itself.
+    """
+    if os.getpid() != parent:
+        # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
+        os.environ["IGL_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+        if parent is not None:
+            _watch_parent()
+    _mark(job).touch()
+    work(job)
+    _mark(job).unlink(missing_ok=True)
+    return job.part
+
+
+def _wait_to_see(part: Path) -> None:
+    """Wait until the part that a worker of the cluster has written is visible on this machine."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not part.exists():
+        if time.monotonic() > end:
+            raise ValueError(
+                f"a worker of the cluster has left {part}, but it is not to be seen here: the folder of samples must "
+                "be on a file system that this machine and all workers share, under the same path"
+            )
+        os.listdir(part.parent)  # makes a network file system read the folder again
+        time.sleep(_WATCH_SECONDS)
+
+
+@functools.cache
+def _watch_parent() -> None:
+    """Start a thread, once, that ends this process soon after its parent process has gone.
+
+    Otherwise the workers of a killed command would work on beside those of the next command, and keep their memory for
+    minutes.
+    """
+
+    def watch() -> None:
+        while os.getppid() == _PARENT:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _mark(job: Job) -> Path:
+    return job.part.with_suffix(STARTED_SUFFIX)
+
+
+def _unfinished(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if not job.part.exists()]
 
 
 @contextlib.contextmanager
@@ -179,135 +310,3 @@ def _not_installed(backend: str, package: str, error: ImportError) -> ValueError
 def _no_answer(backend: str, scheduler: str | None, error: Exception) -> ValueError:
     where = "here" if scheduler is None else f"at {scheduler}"
     return ValueError(f"no {backend} cluster {where}: {str(error).splitlines()[0] if str(error) else error!r}")
-
-
-STARTED_SUFFIX = ".started"
-"""Suffix of the empty file that stands beside a part while a worker does the job."""
-
-_PARENT = os.getppid()
-_WATCH_SECONDS = 0.5
-_PATIENCE_SECONDS = 90.0
-"""How long to wait for a file that another machine wrote: network file systems cache folders for up to a minute."""
-
-_logger = logging.getLogger(__name__)
-
-Work = Callable[[Job], None]
-"""Leaves the part of a job. A module-level function or a `functools.partial` of one, because it is pickled."""
-
-
-def run_jobs(
-    work: Work,
-    jobs: Sequence[Job],
-    *,
-    num_workers: int,
-    on_crash: Callable[[Job], None],
-    progress: Callable[[int], object],
-    cluster: Cluster = HERE,
-) -> None:
-    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), started in the given order.
-
-    `on_crash` is called for each job that ends its process; it must leave a part. `progress` is called with 1 for each
-    finished job. A cluster from `open_cluster` uses all of its workers, whatever `num_workers` is.
-
-    Raises
-    ------
-    ValueError
-        A cluster's worker left a part that cannot be seen from here.
-    """
-    if cluster.is_remote:
-        num_workers = -1
-        jobs = [replace(job, path=job.path.absolute(), part=job.part.absolute()) for job in jobs]
-    left = list(jobs)
-    for job in left:
-        ensure_folder(job.part.parent)
-        _mark(job).unlink(missing_ok=True)
-    while left:
-        try:
-            _run(work, left, num_workers, progress, cluster)
-            return
-        except cluster.crashes:
-            left = _unfinished(left)
-            suspects = [job for job in left if _mark(job).exists()]
-            _logger.warning("a worker process ended unexpectedly; trying its %d jobs one by one", len(suspects))
-            if not suspects:
-                raise
-            for suspect in suspects:
-                _run_alone(work, suspect, on_crash, cluster)
-                progress(1)
-            left = _unfinished(left)
-
-
-def _run(
-    work: Work, jobs: Sequence[Job], num_workers: int, progress: Callable[[int], object], cluster: Cluster
-) -> None:
-    return_as = "generator_unordered" if cluster.streams else "list"
-    parallel = joblib.Parallel(n_jobs=num_workers, return_as=return_as, batch_size=1)
-    parent = None if cluster.is_remote else os.getpid()
-    for part in parallel(joblib.delayed(_run_one)(work, job, parent) for job in jobs):
-        if cluster.is_remote:
-            _wait_to_see(part)
-        progress(1)
-
-
-def _run_alone(work: Work, job: Job, on_crash: Callable[[Job], None], cluster: Cluster) -> None:
-    """Do one job in a process of its own (joblib does a single worker's jobs in this process, so ask for two)."""
-    try:
-        _run(work, [job], 2, lambda _: None, cluster)
-    except cluster.crashes:
-        _logger.warning("%s: its process ended unexpectedly, again", job.name)
-        _mark(job).unlink(missing_ok=True)
-        on_crash(job)
-
-
-def _run_one(work: Work, job: Job, parent: int | None) -> Path:
-    """Do one job in the worker, with one native thread; a mark stands beside the part meanwhile. Return the part.
-
-    `parent` is the process that a worker must not outlive. It is None in a cluster, which ends its workers itself.
-    """
-    if os.getpid() != parent:
-        # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
-        os.environ["IGL_NUM_THREADS"] = "1"
-        torch.set_num_threads(1)
-        if parent is not None:
-            _watch_parent()
-    _mark(job).touch()
-    work(job)
-    _mark(job).unlink(missing_ok=True)
-    return job.part
-
-
-def _wait_to_see(part: Path) -> None:
-    """Wait until the part that a worker of the cluster has written is visible on this machine."""
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while not part.exists():
-        if time.monotonic() > end:
-            raise ValueError(
-                f"a worker of the cluster has left {part}, but it is not to be seen here: the folder of samples must "
-                "be on a file system that this machine and all workers share, under the same path"
-            )
-        os.listdir(part.parent)  # makes a network file system read the folder again
-        time.sleep(_WATCH_SECONDS)
-
-
-@functools.cache
-def _watch_parent() -> None:
-    """Start a thread, once, that ends this process soon after its parent process has gone.
-
-    Otherwise the workers of a killed command would work on beside those of the next command, and keep their memory for
-    minutes.
-    """
-
-    def watch() -> None:
-        while os.getppid() == _PARENT:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _mark(job: Job) -> Path:
-    return job.part.with_suffix(STARTED_SUFFIX)
-
-
-def _unfinished(jobs: Sequence[Job]) -> list[Job]:
-    return [job for job in jobs if not job.part.exists()]

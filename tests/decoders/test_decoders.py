@@ -22,7 +22,8 @@ SMALL = {
 @pytest.fixture(params=KINDS)
 def decoder(request: pytest.FixtureRequest):
     torch.manual_seed(0)
-    return build_decoder(SMALL[request.param]).eval()
+    config = SMALL.get(request.param) or decoder_config({"kind": request.param, "latent_size": 8})
+    return build_decoder(config).eval()
 
 
 def _draw(batch: int = 3, count: int = 50, *, dtype: torch.dtype = torch.float32):
