@@ -156,7 +156,7 @@ def test_volume_looks_up_x_y_z_in_this_order():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "mlp"}, "one of volume, deepsdf, fourier, siren, got 'mlp'"),
+        ({"kind": "mlp"}, f"one of {', '.join(DECODERS)}, got 'mlp'"),
         ({"kind": "siren", "widht": 3}, "no option widht; it has"),
         ({"kind": "volume", "channels": [8]}, r"two positive numbers, got \[8\]"),
         ({"kind": "volume", "base_resolution": 64}, "at most 256 samples per axis, got 512"),
