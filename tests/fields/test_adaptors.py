@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from conftest import BallDecoder, octahedron
 
+from conftest import BallDecoder, octahedron
 from sdfnet.fields import GridField, MeshField, NeuralField, Sphere, evaluate, gradient
 from sdfnet.geometry.bounds import Bounds
 
