@@ -50,6 +50,9 @@ class RenderConfig:
         Frames per second of a film.
     backend : word
         gl (pyrender), rays (on the CPU), or auto: gl where it works.
+
+    >>> RenderConfig(width=1280, height=960).format
+    ('png',)
     """
 
     format: tuple[Literal["png", "mp4", "gif", "webp"], ...] = ("png",)
@@ -91,6 +94,11 @@ class RenderedShapes:
         The contact sheet; None of a single shape, or where no pictures were asked for.
     backend, why : str
         What drew the pictures, "gl" or "rays", and the reason.
+
+    >>> config = RenderConfig(width=64, height=64, backend="rays")
+    >>> drawn = render_shapes("chairs", "chair_00", "one_picture", config=config)
+    >>> [path.name for path in drawn.files["chair_00"]], drawn.backend
+    (['chair_00.png'], 'rays')
     """
 
     out: Path
