@@ -1,7 +1,7 @@
-"""Fewer triangles for the same surface: quadric edge collapses by libigl, and how far that moved the surface.
+"""Decimate a mesh: fewer faces for the same surface, and a measure of how far the surface moved.
 
-Garland and Heckbert, "Surface simplification using quadric error metrics", SIGGRAPH 1997, in libigl's `qslim`; chosen
-because libigl is here anyway, keeps the surface manifold, and can refuse collapses that make faces cross.
+Quadric edge collapses by libigl's `qslim` (Garland and Heckbert, "Surface simplification using quadric error metrics",
+SIGGRAPH 1997). libigl keeps the surface manifold and refuses most collapses that make faces cross.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class Simplified:
         Without vertex normals.
     num_faces_before : int
     distance : float
-        The farthest that a vertex or a face's centre of one of the two surfaces lies from the other, in the mesh's
-        units.
+        The largest distance from the vertices and face centres of either surface to the other, in the mesh's units.
 
     >>> from sdfnet.extraction import extract_mesh
     >>> from sdfnet.fields import Sphere
@@ -56,8 +55,8 @@ def check_max_faces(max_faces: int) -> None:
 def simplify_mesh(mesh: Mesh, *, max_faces: int) -> Simplified:
     """Collapse edges of `mesh` until it has at most `max_faces` faces, where the surface changes least.
 
-    A closed mesh stays closed, with its pieces and handles, and no two faces are made to cross. Where `max_faces` is
-    out of reach for that reason, a warning says how many there are. A mesh with few enough faces comes back as it is.
+    A closed mesh stays closed, with its components and handles. If `max_faces` cannot be reached that way, a warning
+    says how many faces are left. A mesh with few enough faces comes back as it is.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How well shaped the triangles of a mesh are, and whether any run through each other."""
+"""The quality of triangles: angles, side lengths, evenness, and faces that cross each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POOR_ANGLE = 10.0
 
 @dataclass(frozen=True)
 class TriangleQuality:
-    """What is told about the triangles of one mesh.
+    """Measures of the triangles of one mesh.
 
     Attributes
     ----------

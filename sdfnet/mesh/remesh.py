@@ -1,8 +1,8 @@
-"""Even remeshing of a closed surface: edges of one length, angles near 60°, same pieces and handles.
+"""Remesh a closed surface: edges of equal length, angles near 60°, the same components and handles.
 
-The four operations of Botsch & Kobbelt, each done for many places at once: places are chosen so that no two of them
-touch the same faces. Neither operation changes the topology. Whoever calls says where the surface is, by a function
-that puts points back onto it.
+The four operations of Botsch & Kobbelt, each done at many places at once: places are chosen so that no two of them
+touch the same faces. No operation changes the topology. The caller gives a function that puts points back onto the
+surface. Tracking alone remeshes today; the operations are general, so they live beside decimation.
 
 References
 ----------
@@ -26,10 +26,10 @@ Project = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From points (V, 3) near the surface to points on it."""
 
 _LONG, _SHORT = 4 / 3, 4 / 5
-"""Of the edge length wanted: longer edges are split, shorter ones collapsed (section 4 of the paper)."""
+"""Times the wanted edge length: longer edges are split, shorter ones collapsed (section 4 of the paper)."""
 
 _ROUNDS = 3
-"""Independent sets of collapses and of flips in a row; each takes most of what is left."""
+"""Independent sets of collapses, and of flips, in a row. Each set takes most of the remaining places."""
 
 _TURN = 0.5
 """Least cosine between a face's normal before and after a collapse or flip."""
@@ -52,8 +52,8 @@ def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None, it
     mesh : Mesh
         Closed and manifold: every edge has two faces that run along it in opposite directions.
     project : function, optional
-        Puts points back onto the surface. Without it vertices only slide in their tangent planes, and the surface
-        shrinks a little where it is curved.
+        Puts points back onto the surface. Without it, vertices only slide in their tangent planes, and a curved surface
+        shrinks a little.
 
     Raises
     ------
@@ -86,9 +86,10 @@ def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None, it
 
 
 def collapse_faces(mesh: Mesh, chosen: NDArray[np.bool_]) -> Mesh:
-    """Return a closed mesh without many of the `chosen` faces (F,): an edge of each is collapsed into one of its ends.
+    """Remove many of the `chosen` faces (F,) of a closed mesh: an edge of each is collapsed into one of its ends.
 
-    The shortest that the topology allows, of no two faces that are near each other. Vertex normals are dropped.
+    The shortest edges go first. Edges stay where the collapse would change the topology, and near a collapsed edge.
+    Vertex normals are dropped.
     """
     vertices, faces = mesh.vertices, mesh.faces
     edges = EdgeTable.of(faces, len(vertices))

@@ -1,8 +1,8 @@
-"""Make the winding of a mesh consistent: merge vertices, drop useless faces, turn the rest the same way round.
+"""Repair a mesh: merge vertices, drop useless faces, and give all faces a consistent orientation.
 
-The steps and their order were measured to give right signs after 20 % of faces are flipped, after reversed
-duplicates are added and after the mesh is taken apart into single triangles. Nothing is filled or remeshed. Each
-function takes and gives plain meshes; `solid.make_solid` strings them together.
+`solids.solid.make_solid` calls these steps in order. The order was measured to give right signs after 20 % of the faces
+are flipped, after reversed duplicates are added, and after the mesh is taken apart into single triangles. Holes are
+not filled, and no new vertices are made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdfnet.mesh.winding import libigl
 def merge_vertices(mesh: Mesh) -> Mesh:
     """Merge vertices at the same place, and drop those that no face uses. Vertex normals are dropped.
 
-    But parts that are closed without it stay apart, even where they touch: the file says what belongs together.
+    Components that are closed without merging stay apart, even where they touch: the file says what belongs together.
 
     >>> merge_vertices(Mesh([[0, 0, 0], [1, 0, 0], [0, 0, 0], [9, 9, 9]], [[0, 1, 2]])).faces.tolist()
     [[0, 1, 0]]
@@ -38,14 +38,14 @@ def merge_vertices(mesh: Mesh) -> Mesh:
 
 
 def _merge_within(mesh: Mesh, part_of: NDArray[np.int64]) -> Mesh:
-    """Merge vertices at the same place and of the same part."""
+    """Merge vertices at the same place that belong to the same component."""
     first, numbers = label_positions(mesh.vertices, part_of)
     return Mesh(mesh.vertices[first] + 0.0, numbers[mesh.faces])  # adding zero makes -0.0 equal to 0.0
 
 
-def weld_borders(mesh: Mesh, *, tolerance: float) -> Mesh:
-    """Merge border vertices within `tolerance` of one another, where rounding has torn an edge apart."""
-    from scipy.spatial import cKDTree  # Here, for a quick start (see geometry.connectivity).
+def merge_boundary_vertices(mesh: Mesh, *, tolerance: float) -> Mesh:
+    """Merge boundary vertices within `tolerance` of one another, where rounding has torn an edge apart."""
+    from scipy.spatial import cKDTree  # Here, because the import takes time and many commands do without.
 
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
     border = np.unique(np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary])
@@ -62,7 +62,7 @@ def weld_borders(mesh: Mesh, *, tolerance: float) -> Mesh:
 def drop_degenerate_faces(mesh: Mesh) -> Mesh:
     """Drop faces that name a vertex twice, and those without area unless they close the mesh.
 
-    A needle along a T-junction has no area but joins its neighbours; without it the mesh would count as open.
+    A needle along a T-junction has no area, but it joins its neighbours. Without it the mesh would count as open.
 
     >>> len(drop_degenerate_faces(Mesh([[0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]], [[0, 1, 2], [0, 1, 3]])).faces)
     1
@@ -77,12 +77,11 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
 
 
 def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
-    """Keep one of the faces with the same corners, the first, whatever their orientation; except where parts touch.
+    """Keep the first of the faces with the same corners, whatever their orientation; return the number of walls, too.
 
-    There a patch is doubled and on its rim an odd number of faces would meet if one copy stayed. Is the winding of
-    the copies opposite, then it is a wall between two parts, inside the solid, and both go. Is it the same, then one
-    part lies in a corner of the other, and both stay: each part needs its own. Returns the mesh and the number of
-    faces of walls.
+    Where two components touch, a whole patch of faces comes twice, and with one copy an odd number of faces would meet
+    along its boundary. If the two copies have opposite orientations, the patch is a wall inside the solid, and both go.
+    If they have the same orientation, one component lies in a corner of the other, and each needs its copy: both stay.
     """
     ranks = np.argsort(mesh.faces, axis=1)
     _, first, group, counts = np.unique(
@@ -103,10 +102,9 @@ def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
 
 
 def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which faces are in patches where parts touch, (F,), and the patch of each face; no face comes twice.
+    """Return which faces are in patches where components touch, (F,), and the patch of each face; no face comes twice.
 
-    All faces of such a patch were `doubled`, it has a rim, and on all of that an odd number of faces meet, three or
-    more.
+    All faces of such a patch were `doubled`. The patch has a boundary, and along all of it three, five, … faces meet.
     """
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
     num_patches, patch = edges.label_patches()
@@ -119,10 +117,10 @@ def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[n
 
 
 def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
-    """Turn the faces of each patch one way round: the way that most of the patch's area had already.
+    """Give the faces of each patch the orientation that most of the patch's area has already.
 
-    The majority keeps cavities, which a rule such as "every part outward" would fill. Returns the mesh and the
-    patch of each face (F,). Faces that come twice are turned alike, and their copies are patches of their own.
+    This rule keeps cavities; "turn every component outward" would fill them. Returns the mesh and the patch of each
+    face (F,). Faces that come twice get the same orientation, and their copies are patches of their own.
     """
     _, first, group = np.unique(np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True)
     group, is_copy = group.reshape(-1), np.ones(len(mesh.faces), dtype=bool)
@@ -138,8 +136,8 @@ def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
 
 
 @dataclass(frozen=True)
-class Borders:
-    """The open rim of a mesh.
+class HoleMeasures:
+    """The boundary edges and holes of a mesh.
 
     Attributes
     ----------
@@ -154,15 +152,15 @@ class Borders:
     area: float
 
 
-def measure_borders(mesh: Mesh) -> Borders:
-    """Measure the holes of a mesh.
+def measure_holes(mesh: Mesh) -> HoleMeasures:
+    """Count the boundary edges and holes of a mesh, and measure the area of the holes.
 
-    >>> measure_borders(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
-    Borders(num_edges=3, num_holes=1, area=0.5)
+    >>> measure_holes(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
+    HoleMeasures(num_edges=3, num_holes=1, area=0.5)
     """
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
     if not edges.is_boundary.any():
-        return Borders(0, 0, 0.0)
+        return HoleMeasures(0, 0, 0.0)
     start, stop = np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary]
     _, labels = label_connected(start, stop, len(mesh.vertices))
     names, loop = np.unique(labels[start], return_inverse=True)
@@ -171,4 +169,4 @@ def measure_borders(mesh: Mesh) -> Borders:
     total = np.bincount(loop, weights=lengths)
     centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
     fans = np.cross(a - centers[loop], b - centers[loop])
-    return Borders(len(start), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))
+    return HoleMeasures(len(start), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))

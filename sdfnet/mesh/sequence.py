@@ -1,8 +1,7 @@
-"""Meshes in motion: a sequence of frames as pieces whose faces stay the same while their vertices move.
+"""Moving meshes: a sequence of frames in pieces, each with the same faces in all its frames.
 
-A tracked sequence is one long piece, or a few where it was cut; an untracked one is as many pieces as frames. Whatever
-writes a moving mesh (animated GLB, the HTML player) takes pieces one after the other, so that only one is held at a
-time.
+A tracked sequence is one long piece, or a few pieces. An untracked sequence has as many pieces as frames. Writers of
+moving meshes (animated GLB, USD, the HTML player) take one piece after the other, so that one is in memory at a time.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from sdfnet.mesh.mesh import Mesh, vertex_normals
 
 _LINEAR_FROM = 0.04045
-"""Below this stored value sRGB is a straight line (IEC 61966-2-1)."""
+"""Below this stored value the sRGB curve is a straight line (IEC 61966-2-1)."""
 
 
 @dataclass(frozen=True, eq=False)
 class MovingMesh:
-    """Consecutive frames with the same faces, in which vertex k is the same place throughout.
+    """Consecutive frames with the same faces; vertex k is the same point of the shape in all of them.
 
     Attributes
     ----------
@@ -101,7 +100,7 @@ class MovingMesh:
 
 
 def join_frames(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
-    """Return consecutive `meshes` with the same faces as one piece; normals that some of them lack are worked out.
+    """Return consecutive `meshes` with the same faces as one piece; missing normals are computed from the faces.
 
     `colors` are those of `MovingMesh`.
 

@@ -1,4 +1,4 @@
-"""Counts that do not depend on positions: pieces, handles, holes of a triangle mesh."""
+"""The topology of a triangle mesh: its connected components, handles and holes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sdfnet.mesh.mesh import Mesh, label_positions
 
 @dataclass(frozen=True)
 class Topology:
-    """What a surface is up to bending.
+    """Properties of a surface that bending does not change.
 
     Attributes
     ----------
     num_components : int
-        Pieces joined across edges; the inner wall of a hollow body is a piece of its own.
+        Components connected across edges; the inner wall of a hollow body is a component of its own.
     genus : int or None
-        Handles of all pieces together (a torus has 1). None where an edge has more than two faces, or where the
+        Handles of all components together (a torus has 1). None where an edge has more than two faces, or where the
         surface has one side only: there genus means nothing.
     num_boundary_loops : int
-        Holes in the sheet. 0 for a closed surface.
+        Closed chains of boundary edges; 0 for a closed surface.
     num_nonmanifold_edges : int
         Edges with more than two faces.
 
@@ -46,9 +46,9 @@ class Topology:
 def components_and_genus(mesh: Mesh) -> Topology:
     """Count components, genus and holes of `mesh`.
 
-    Vertices at equal positions count as one and faces without area in the graph (a vertex named twice) as none.
-    Pieces that meet in a single vertex are separate, and such a vertex counts once for each, so that the Euler number
-    V - E + F = 2 components - 2 genus - loops holds.
+    Vertices at equal positions count as one vertex. A face that names a vertex twice does not count. Components that
+    meet in a single vertex are separate, and the vertex counts once for each of them. So the Euler number fulfils
+    V - E + F = 2 components - 2 genus - loops.
 
     >>> tetrahedron = Mesh(np.eye(4)[:, :3], [[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
     >>> components_and_genus(tetrahedron)

@@ -1,14 +1,12 @@
-"""Unite closed parts that overlap or touch, so that what lies buried inside the solid is no surface.
+"""Unite closed components that overlap or touch, so that no surface is buried inside the solid.
 
-The solid meant is where the winding number exceeds ½: outward parts add 1, inward parts (cavities) take 1 away.
-`manifold3d` does the booleans. OrientedComponents that it cannot take stay as they are, and the caller is told.
+The solid is where the winding number exceeds ½: outward components add 1, inward ones (cavities) take 1 away.
+`manifold3d` does the booleans. Components that it does not accept stay as they are, and the result says so.
 
-Find the cracks between parts that touch only nearly, and what fills them.
-
-Files round coordinates, and convex decompositions leave gaps of 10⁻⁴ of the radius between their pieces. No lattice
-or network resolves such a crack, but its two walls would count as surface. A crack is filled by the intersection of
-both parts, each pushed over it along its normal: that is a slab between the walls which hardly reaches beyond them
-sideways, so the surface around the crack stays what it was.
+Narrow gaps between components are filled. Files round coordinates, and convex decompositions leave gaps of 10⁻⁴ of the
+radius. No lattice or network resolves such a gap, but its two walls would count as surface. The filler is the
+intersection of both components, each moved across the gap along its normal: a slab between the walls that hardly
+reaches beyond them sideways. `make_solid` alone uses this module; repairing single components is another subject.
 """
 
 from __future__ import annotations
@@ -28,27 +26,27 @@ if TYPE_CHECKING:
     import manifold3d
 
 
-CRACK_WIDTH = 1e-3
-"""Gaps between closed parts up to this wide are cracks, share of the radius."""
+GAP_WIDTH = 1e-3
+"""Gaps between closed components up to this wide are filled; share of the radius."""
 
 FACING = -0.9
-"""Walls of a crack have normals whose product is below this."""
+"""The walls of a gap have normals whose product is below this."""
 
 OVERREACH = 1e-6
-"""A filler reaches at least this far into both parts, unit frame: beyond rounding, below the accuracy of distances."""
+"""A filler reaches this far into both components, unit frame: beyond rounding, below the accuracy of distances."""
 
-_CRACK_PROBES, _MAX_CRACK_PROBES = 400, 100_000
-"""Probes on each part, and on all of them."""
+_GAP_PROBES, _MAX_GAP_PROBES = 400, 100_000
+"""Probes on each component, and on all of them."""
 
 
 @dataclass(frozen=True, eq=False)
-class Crack:
-    """A narrow gap between two parts, or none at all where they just touch.
+class NarrowGap:
+    """A narrow gap between two components; its width is zero where they just touch.
 
     Attributes
     ----------
     one, other : int
-        Numbers of the parts.
+        Numbers of the components.
     push : (3,) float64, unit frame
         Moves the wall of `one` across the gap into `other`.
     """
@@ -58,54 +56,61 @@ class Crack:
     push: NDArray[np.float64]
 
 
-def find_cracks(meshes: list[Mesh]) -> list[Crack]:
-    """Find the cracks between closed outward meshes (unit frame), by probes spread over their surfaces."""
-    num_probes = min(_CRACK_PROBES, max(1, _MAX_CRACK_PROBES // max(len(meshes), 1)))
+def find_narrow_gaps(meshes: list[Mesh]) -> list[NarrowGap]:
+    """Find the narrow gaps between closed outward meshes (unit frame), by probes spread over their surfaces.
+
+    >>> box = Mesh(np.indices((2, 2, 2)).reshape(3, -1).T, [[0, 1, 3], [0, 3, 2], [4, 7, 5], [4, 6, 7], [0, 4, 5],
+    ...     [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])
+    >>> (gap,) = find_narrow_gaps([box, Mesh(box.vertices + [1.0005, 0, 0], box.faces)])
+    >>> gap.one, gap.other, gap.push.round(4).tolist()
+    (0, 1, [0.0005, 0.0, 0.0])
+    """
+    num_probes = min(_GAP_PROBES, max(1, _MAX_GAP_PROBES // max(len(meshes), 1)))
     probes = [spread_over_surface(mesh, num_probes) for mesh in meshes]
     points = np.concatenate([points for points, _ in probes])
     normals = np.concatenate([mesh.face_normals[faces] for mesh, (_, faces) in zip(meshes, probes, strict=True)])
     owners = np.repeat(np.arange(len(meshes)), num_probes)
     contacts = [np.zeros((0, 6))]
     for number, mesh in enumerate(meshes):
-        near = mesh.bounds.grown(CRACK_WIDTH).contains(points) & (owners != number)
+        near = mesh.bounds.grown(GAP_WIDTH).contains(points) & (owners != number)
         if near.any():
             contacts.append(_contacts(mesh, number, points[near], normals[near], owners[near]))
     table = np.concatenate(contacts)
     _, pair = np.unique(table[:, :2], axis=0, return_inverse=True)
-    return [crack for number in range(pair.max(initial=-1) + 1) for crack in _cracks_of_pair(table[pair == number])]
+    return [gap for number in range(pair.max(initial=-1) + 1) for gap in _gaps_of_pair(table[pair == number])]
 
 
 def _contacts(
     mesh: Mesh, number: int, points: NDArray[np.float64], normals: NDArray[np.float64], owners: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return rows (lower part, higher part, normal out of the lower, gap) for the probes that face `mesh` closely."""
+    """Return rows (lower number, higher number, normal out of the lower, width) of probes that face `mesh` closely."""
     found = MeshDistance(mesh).unsigned(points)
     facing = np.einsum("ij,ij->i", mesh.face_normals[found.faces], normals) < FACING
-    rows = facing & (found.distance <= CRACK_WIDTH)
-    gaps = np.einsum("ij,ij->i", found.closest_points[rows] - points[rows], normals[rows])
+    rows = facing & (found.distance <= GAP_WIDTH)
+    widths = np.einsum("ij,ij->i", found.closest_points[rows] - points[rows], normals[rows])
     forward = owners[rows] < number
     outward = np.where(forward[:, None], normals[rows], -normals[rows])
-    return np.column_stack([np.minimum(owners[rows], number), np.maximum(owners[rows], number), outward, gaps])
+    return np.column_stack([np.minimum(owners[rows], number), np.maximum(owners[rows], number), outward, widths])
 
 
-def _cracks_of_pair(contacts: NDArray[np.float64]) -> list[Crack]:
-    """Group the contacts of two parts by direction; the push of each group crosses its widest gap."""
-    cracks = []
+def _gaps_of_pair(contacts: NDArray[np.float64]) -> list[NarrowGap]:
+    """Group the contacts of two components by direction; the push of each group crosses its widest place."""
+    gaps = []
     one, other = contacts[0, :2].astype(int).tolist()
     while len(contacts):
         same = contacts[:, 2:5] @ contacts[0, 2:5] > -FACING
         mean = contacts[same, 2:5].mean(axis=0)
         reach = 1.05 * max(float(contacts[same, 5].max()), 0.0) + OVERREACH
-        cracks.append(Crack(one, other, reach * mean / np.linalg.norm(mean)))
+        gaps.append(NarrowGap(one, other, reach * mean / np.linalg.norm(mean)))
         contacts = contacts[~same]
-    return cracks
+    return gaps
 
 
 def inflate(mesh: Mesh, amount: float) -> Mesh:
     """Return a closed outward mesh with every face moved outward by `amount`, as far as its vertices allow.
 
-    A vertex goes where the moved planes of its faces meet, in the least-squares sense, but not beyond three times as
-    far. Meant for amounts below any detail of the mesh.
+    Each vertex goes to the point where the moved planes of its faces meet, in the least-squares sense, but at most
+    three times as far as the faces. The amount must be smaller than any detail of the mesh.
     """
     corners = mesh.faces.reshape(-1)
     normals = np.repeat(mesh.face_normals, 3, axis=0)
@@ -127,7 +132,7 @@ MAX_DISAGREEMENT = 1e-2
 NUM_PROBES = 500
 
 FLAKE_THICKNESS = 1e-5
-"""OrientedComponents of a union thinner than this are rounding, unit frame."""
+"""Components of a union thinner than this come from rounding, unit frame."""
 
 INFLATION = 2e-7
 """Components with common walls are inflated by one to two times this, each differently (unit frame). Then no two faces
@@ -136,18 +141,18 @@ coincide; where faces coincide, booleans leave slits and flakes. Well below the 
 
 @dataclass(frozen=True, eq=False)
 class UnionResult:
-    """What became of the parts of a mesh.
+    """What became of the P components of a mesh.
 
     Attributes
     ----------
     kept : (P,) bool
-        OrientedComponents that overlap nothing, or could not be united.
+        Components that overlap nothing, or could not be united.
     united : tuple of Mesh
-        One for each group of the other parts, which were united.
+        One mesh for each group of components that were united.
     num_seams : int
-        Places where they touch only nearly, and were joined.
+        Narrow gaps that were filled.
     failures : tuple of str
-        Why parts were not united, one entry for each group.
+        Why components were not united, one entry for each group.
     """
 
     kept: NDArray[np.bool_]
@@ -158,26 +163,26 @@ class UnionResult:
 
 @dataclass(frozen=True, eq=False)
 class _Attempt:
-    """A group of parts united: the mesh, or None if that changed nothing or could not be had, and then why."""
+    """A group of components united: the mesh, or None if the union changed nothing or failed; then the reason."""
 
     mesh: Mesh | None = None
     num_seams: int = 0
     failure: str | None = None
 
 
-def unite_components(parts: OrientedComponents) -> UnionResult:
-    """Unite the closed ones of `parts` (unit frame) where their boxes meet and the union changes the surface."""
-    closed = np.flatnonzero(parts.closed)
-    kept = np.ones(len(parts), dtype=bool)
+def unite_components(components: OrientedComponents) -> UnionResult:
+    """Unite closed components (unit frame) whose bounding boxes meet, where the union changes the surface."""
+    closed = np.flatnonzero(components.closed)
+    kept = np.ones(len(components), dtype=bool)
     if len(closed) < 2:
         return UnionResult(kept, (), 0, ())
-    lower, upper = parts.boxes()
-    clusters = cluster_boxes(lower[closed], upper[closed], margin=CRACK_WIDTH / 2)
+    lower, upper = components.boxes()
+    clusters = cluster_boxes(lower[closed], upper[closed], margin=GAP_WIDTH / 2)
     groups = np.split(closed[np.argsort(clusters, kind="stable")], np.cumsum(np.bincount(clusters))[:-1])
     attempts = []
     for group in groups:
         if len(group) > 1:
-            attempts.append(_unite_group([parts.one(part) for part in group]))
+            attempts.append(_unite_group([components.one(number) for number in group]))
             kept[group] = attempts[-1].mesh is None
     return UnionResult(
         kept,
@@ -188,7 +193,7 @@ def unite_components(parts: OrientedComponents) -> UnionResult:
 
 
 def _unite_group(group: list[Mesh]) -> _Attempt:
-    """Unite closed parts, and fill the cracks between them if faces lie buried after that."""
+    """Unite closed components, and fill the narrow gaps between them if faces are still buried."""
     import manifold3d
 
     outward = [_outward(mesh) for mesh in group]
@@ -258,22 +263,22 @@ def _lies_in(cavity: Mesh, body: Mesh) -> bool:
 
 
 def _fillers(bodies: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
-    """Return what fills the cracks between `bodies`."""
+    """Return the solids that fill the narrow gaps between `bodies`."""
     return [
-        bodies[crack.one].translate(crack.push) ^ bodies[crack.other].translate(-crack.push)
-        for crack in find_cracks([_to_mesh(body) for body in bodies])
+        bodies[gap.one].translate(gap.push) ^ bodies[gap.other].translate(-gap.push)
+        for gap in find_narrow_gaps([_to_mesh(body) for body in bodies])
     ]
 
 
 def _drop_flakes(mesh: Mesh) -> Mesh:
-    """Drop what rounding leaves of coincident walls: specks, parts without thickness, slits no wider than a crack."""
+    """Drop what rounding leaves of coincident walls: specks, components without thickness, slits as narrow as a gap."""
     parts = split_components(mesh)
     if len(parts) < 2:
         return mesh
     volumes, (lower, upper) = parts.volumes(), parts.boxes()
     areas = np.bincount(parts.component_of, weights=parts.mesh.face_areas)
-    is_thin = 2 * np.abs(volumes) <= areas * np.where(volumes < 0, CRACK_WIDTH, FLAKE_THICKNESS)
-    is_speck = (upper - lower).max(axis=1) <= CRACK_WIDTH
+    is_thin = 2 * np.abs(volumes) <= areas * np.where(volumes < 0, GAP_WIDTH, FLAKE_THICKNESS)
+    is_speck = (upper - lower).max(axis=1) <= GAP_WIDTH
     return parts.some(~is_thin & ~is_speck)
 
 

@@ -1,6 +1,6 @@
-"""Is a mesh the clean skin of a solid: closed, outward, manifold, and without faces that have no area?
+"""Is a mesh the clean surface of a solid: closed, outward, manifold, and without degenerate faces?
 
-Counts what is wrong and mends nothing. Whether faces cross one another is a question of its own: `crossing`.
+The functions count defects and repair nothing. `mesh.quality.count_self_intersections` finds faces that cross.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _FLAT = 1e-10
 """A face is degenerate if its area is below this share of its longest side squared: float64 cannot tell its normal."""
 
 _ASIDE = 1e-3
-"""How far beside a component, in lengths of its own box, the others are looked at."""
+"""Distance beside a component at which the winding number of the others is taken, as a share of its own box."""
 
 
 @dataclass(frozen=True)
 class Closedness:
-    """What keeps a mesh from being the skin of a solid; all zero for one that is.
+    """Defects that keep a mesh from being the surface of a solid; all zero for a clean mesh.
 
     Attributes
     ----------
     num_open_edges : int
-        With one face.
+        Edges with one face.
     num_crowded_edges : int
-        With more than two.
+        Edges with more than two faces.
     num_twisted_edges : int
-        With two faces that run along it the same way, so that one is inside out.
+        Edges with two faces that run along it in the same direction: one of the faces is inside out.
     num_pinched_vertices : int
-        Where several fans of faces meet in one point; the ends of crowded edges count too.
+        Vertices with several fans of faces; the ends of crowded edges count too.
     num_degenerate_faces : int
-        That name a vertex twice or have no area.
+        Faces that name a vertex twice or have no area.
     num_turned_components : int
-        Closed components wound the wrong way: inward but no cavity, or outward and buried in another.
+        Closed components of the wrong orientation: inward but no cavity, or outward and buried in another.
 
     >>> from sdfnet.mesh.mesh import Mesh
     >>> check_closed(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])).is_clean
@@ -64,9 +64,9 @@ class Closedness:
 
 
 def check_closed(mesh: Mesh) -> Closedness:
-    """Count what keeps `mesh` from being closed, outward and manifold. Vertices at one place are not merged.
+    """Count the defects of `mesh`. Vertices at one place are not merged.
 
-    Whether components are the right way out is only asked of a mesh whose edges are all sound.
+    The orientation of components is only checked if all edges have two faces in opposite directions.
 
     >>> check_closed(Mesh(np.eye(4)[:, :3], [[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])).is_clean
     True

@@ -16,13 +16,13 @@ from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, join_meshes
 from sdfnet.mesh.orientation import OrientedComponents, orient_components, split_components
 from sdfnet.mesh.repair import (
-    Borders,
+    HoleMeasures,
     drop_degenerate_faces,
     drop_duplicate_faces,
-    measure_borders,
+    measure_holes,
+    merge_boundary_vertices,
     merge_vertices,
     orient_patches,
-    weld_borders,
 )
 from sdfnet.mesh.union import UnionResult, unite_components
 from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, mesh_frame, probe_surface
@@ -128,7 +128,7 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
     num_components = int(union.kept.sum()) + sum(len(split_components(united)) for united in union.united)
     if num_components > 1:
         notes.append(f"{num_components} connected components")
-    borders = measure_borders(parts.some(~parts.closed).to_world(frame))
+    borders = measure_holes(parts.some(~parts.closed).to_world(frame))
     if not closed and not is_sheet:
         notes.append(_open_note(borders, area=float(result.face_areas.sum())))
     return Solid(
@@ -150,7 +150,7 @@ def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
     merged = merge_vertices(mesh)
     proper = drop_degenerate_faces(merged)
     single, num_walls = drop_duplicate_faces(proper)
-    clean = drop_degenerate_faces(weld_borders(single, tolerance=WELD_TOLERANCE * radius))
+    clean = drop_degenerate_faces(merge_boundary_vertices(single, tolerance=WELD_TOLERANCE * radius))
     if len(clean.faces) == 0 or not clean.face_areas.any():
         raise ValueError(f"all {len(mesh.faces)} faces of the mesh are degenerate: they have no area")
     if num_degenerate := len(merged.faces) - len(proper.faces):
@@ -226,6 +226,6 @@ def _sheet_notes(shares: SurfaceShares, thickness: float | None) -> list[str]:
     return [f"a sheet ({shares.solid:.0%} of the surface has an inside): taken as all within {thickness:g} of it"]
 
 
-def _open_note(borders: Borders, *, area: float) -> str:
+def _open_note(borders: HoleMeasures, *, area: float) -> str:
     holes = f"{borders.num_edges} border edges around {borders.num_holes} holes"
     return f"open: {holes}; caps over them add {borders.area / area:.2%} of area"

@@ -422,7 +422,7 @@ def test_the_open_bunny_keeps_its_signs(data_folder: Path) -> None:
 
 
 def test_blobs_are_united(data_folder: Path) -> None:
-    """Convex decompositions with cracks of 10⁻⁴ of the radius between their pieces, some with edges of four faces."""
+    """Convex decompositions with gaps of 10⁻⁴ of the radius between their pieces, some with edges of four faces."""
     for number, num_components in {0: 1, 5: 1, 14: 1, 37: 1, 101: 1, 110: 1, 121: 1, 217: 2}.items():
         loaded = trimesh.load(data_folder / "blobs" / f"{number:03d}.obj", process=False, force="mesh")
         mesh = Mesh(loaded.vertices, loaded.faces)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 _SLIVER = 1e-9
 """A fan is taken when each of its triangles has more than this share of its polygon's area; thinner ones would be
-dropped as degenerate later and leave a crack."""
+dropped as degenerate later and leave a slit."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Write mesh files, whole or not at all."""
+"""Write mesh files, whole or not at all; apart from reading, which has far more to check."""
 
 from __future__ import annotations
 
