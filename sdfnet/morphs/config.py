@@ -42,92 +42,72 @@ ANIMATION_FORMATS = ("glb", "html", "usd")
 class MorphConfig:
     """How a morph moves and what is written.
 
-    Attributes
-    ----------
-    frames : int
-        At least 2, and one for each shape; each shape falls exactly on a frame.
-    path : MorphPath
-        "linear", "spherical", "spline" (Catmull-Rom), "natural" (cubic spline); or "geodesic", a bent path along which
-        the surface stays in one piece where it can, looked for between each two shapes in some ten seconds.
-    pace : Pace
-        "code", or "surface": from frame to frame the surface travels the same mean distance, if no other `easing` is
-        given, and frames are shared out between the shapes by travel where no `key_times` are given. The way over the
-        ground (`follow`) is no part of that travel and goes evenly from shape to shape.
-    frame : Frame
-        "world", where size and place are interpolated too, or "unit".
-    easing : Easing or None
-        Between each two shapes: "linear", "smooth", "smoother", "ease-in" or "ease-out". None is "smooth" with
-        `pace="code"` and "linear" with `pace="surface"`, whose speed is then even; any other acts on its travel.
-    playback : Playback
-        "once"; "loop", on from the last shape to the first without a seam; "pingpong", a film that plays back again.
-    key_times : tuple of float or None
-        When each shape is reached, increasing from 0 to 1 (a loop has one more, its return); evenly by default.
-    resolution : int
-        Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
-    project_steps : int
-        Newton steps that carry vertices onto the zero level.
-    sparse : bool
-        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
-    min_piece : float
-        Pieces and cavities below this share of the volume are left out, and between shapes and of mixes also larger
-        ones (up to 5 %) beyond as many as the shapes have; 0 keeps all. What was left out is in the report.
-    tracked : bool
-        Whether one mesh is carried along, so that every frame has the same faces and vertex k is the same place on the
-        shape throughout. Where the topology changes or triangles would fold, a new mesh starts, and the report says so.
-        Vertices lie on the surface: `project_steps` is not asked for.
-    on_change : OnTopologyEvent
-        What a tracked morph does there: "cut"; "keep", where one mesh goes on through small changes, such as fingers
-        that touch, and the report says where it is off the surface; "frames", faces of its own for every frame.
-    format : tuple of str
-        Mesh formats give a numbered mesh for each frame. The others give one file for the whole: an animated mesh
-        ("glb", or "usd" with the extra sdfnet[usd]), a page that plays it offline ("html"), films ("mp4", "gif",
-        "webp").
-    fps : int
-        Frames per second of the films.
-    width, height : int
-        Of the pictures, pixels, even.
-    color : MorphColor
-        "travel" colours the surface by how far it lies outside (warm) or inside (cold) the first frame's; "none".
-    overlay : bool
-        Whether the shapes before and after are drawn as ghosts around each frame.
-    azimuth, elevation : float
-        Of the camera, degrees.
-    turntable : float
-        Degrees that the camera turns from the first frame to the last.
-    up_axis : str
-        "x", "y" or "z".
-    follow : bool
-        Whether the camera moves along over the ground, so that in the film shapes from different places turn into each
-        other on the spot. The meshes stay in the world either way.
+    Notes
+    -----
+    With `pace="surface"` the surface moves the same mean distance from frame to frame, if no other `easing` is given.
+    Frames are shared out between the shapes by that distance if no `key_times` are given. The movement over the ground
+    (`follow`) is no part of that distance and goes evenly from shape to shape. A geodesic path takes some ten seconds
+    between each two shapes.
+
+    A tracked morph has the same faces in every frame, and vertex k is the same place on the shape throughout. Where the
+    topology changes or triangles would fold, a new mesh starts, and the report says so; `on_change="keep"` lets one
+    mesh continue through small changes, such as fingers that touch, and the report says where it is off the surface.
+
+    Between shapes, and in mixes, `min_piece` also removes larger components (up to 5 % of the volume) if the shapes
+    have fewer components. The report lists what was removed.
 
     >>> MorphConfig(pace="surface").easing_used
     'linear'
     """
 
     frames: int = 60
+    """Meshes in the morph, at least 2 and at least one for each shape; each shape falls exactly on a frame."""
     path: MorphPath = "linear"
+    """linear, spherical, spline (Catmull-Rom), natural (cubic spline), or geodesic: the surface stays connected."""
     pace: Pace = "code"
+    """Even steps from frame to frame of the code, or of the surface."""
     frame: Frame = "world"
+    """world: meshes have the size and place of their sources, and both are interpolated; unit: the unit frame."""
     easing: Easing | None = None
+    """Between shapes: linear, smooth, smoother, ease-in, ease-out; None is smooth, with pace=surface linear."""
     playback: Playback = "once"
+    """once; loop: on from the last shape to the first without a seam; pingpong: a film that plays back again."""
     key_times: tuple[float, ...] | None = None
+    """When each shape is reached, increasing from 0 to 1 (a loop has one more, its return); None spaces them evenly."""
     resolution: int = 96
+    """Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, 8 to 4096."""
     project_steps: int = 0
+    """Newton steps, 0 or more, that move the vertices onto the zero level; not with tracked, which does so itself."""
     sparse: bool = True
+    """Whether to visit only the part of the lattice that can hold the surface; False visits all, for the same mesh."""
     min_piece: float = MIN_PIECE
+    """Components and cavities below this share of the volume, 0 to 0.05, are left out and reported; 0 keeps all."""
     tracked: bool = False
+    """Whether one mesh follows the surface: the same faces in every frame, and vertex k the same place throughout."""
     on_change: OnTopologyEvent = "cut"
+    """Where the topology of a tracked morph changes: cut starts a new mesh, keep goes on, frames gives up tracking."""
     format: tuple[MorphFormat, ...] = ("obj", "mp4")
+    """One or more of obj, ply, stl (a mesh for each frame), glb, usd, html (one animation), mp4, gif, webp (a film)."""
     fps: int = 20
+    """Frames per second of the films, 1 or more."""
     width: int = 640
+    """Width of the pictures in pixels, even, at least 16."""
     height: int = 480
+    """Height of the pictures in pixels, even, at least 16."""
     color: MorphColor = "none"
+    """travel colours the surface by how far it lies outside (warm) or inside (cold) the first frame's surface; none."""
     overlay: bool = False
+    """Whether the shapes before and after are drawn transparent around each frame."""
     azimuth: float = 30.0
+    """Angle of the camera around the up axis, degrees."""
     elevation: float = 20.0
+    """Angle of the camera above the ground, degrees."""
     turntable: float = 0.0
+    """Degrees that the camera turns from the first frame to the last."""
     up_axis: UpAxis = "y"
+    """The axis that points up in the pictures: x, y or z."""
     follow: bool = True
+    """Whether the camera moves along over the ground, so that the shapes of a film stay in place; meshes do not."""
 
     def __post_init__(self) -> None:
         for name, least in (("frames", 2), ("project_steps", 0), ("fps", 1)):
