@@ -31,13 +31,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sdfnet.extraction import extract_mesh, project_to_level
 from sdfnet.fields import Field, NeuralField, evaluate, gradient
 from sdfnet.latents.arc_length import surface_displacements
+from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs import MorphConfig, plan_frames
 from sdfnet.morphs.report import displacement_between
@@ -135,13 +134,8 @@ def spike(values: NDArray[np.float64]) -> float:
 
 
 def piece_volumes(mesh: Mesh) -> NDArray[np.float64]:
-    """Return the absolute volume of each connected part of the mesh, the largest first."""
-    starts, ends = mesh.faces[:, [0, 1]].ravel(), mesh.faces[:, [1, 2]].ravel()
-    links = coo_matrix((np.ones(len(starts)), (starts, ends)), shape=[len(mesh.vertices)] * 2)
-    _, labels = connected_components(links, directed=False)
-    corners = mesh.vertices[mesh.faces]
-    cones = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
-    return np.sort(np.abs(np.bincount(labels[mesh.faces[:, 0]], weights=cones)))[::-1]
+    """Return the absolute volume of each connected component of the mesh, the largest first."""
+    return np.sort(np.abs(nest_components(mesh).volumes))[::-1]
 
 
 def compare_paces(run: Run, pairs: list[tuple[str, str]]) -> None:

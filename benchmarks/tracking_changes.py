@@ -22,13 +22,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from sdfnet.correspondence.track import TrackConfig, TrackedMorph, track_surface
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Field
 from sdfnet.fields.adaptors import NeuralField
+from sdfnet.mesh.edges import label_connected
 from sdfnet.runs import Run
 
 Counts = tuple[tuple[int, int, int], ...]
@@ -175,8 +174,7 @@ def topology(field: Field, resolution: int, *, smallest: float = 1e-4) -> Counts
     """Return what the mesh of `field` has, for the bounds smallest / 3, smallest and 3 * smallest."""
     mesh = extract_mesh(field, resolution=resolution, vertex_normals=False)
     starts, ends = mesh.faces[:, [0, 1]].ravel(), mesh.faces[:, [1, 2]].ravel()
-    links = coo_matrix((np.ones(len(starts)), (starts, ends)), shape=[len(mesh.vertices)] * 2)
-    count, labels = connected_components(links, directed=False)
+    count, labels = label_connected(starts, ends, len(mesh.vertices))
     part_of = labels[mesh.faces[:, 0]]
     corners = mesh.triangles
     cones = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6

@@ -1,4 +1,4 @@
-"""Say what is right and wrong with a mesh file, before anything is learned from it.
+"""Report on mesh files before anything is learned from them: usable or not, repaired or not, and why.
 
 Nothing here raises for a bad file: that is what the report is for. `sdfnet.solids.source_shape` uses the
 same inspection and raises.

@@ -1,7 +1,7 @@
 """Turn a user's mesh into a solid: a surface whose inside is where its winding number exceeds ½.
 
-This is the door through which every mesh goes before a distance is taken or a surface sampled. A good mesh comes out
-as it went in. What was wrong, and what could not be mended, is said in `Solid.notes`.
+Every mesh is made a solid before distances are computed or its surface is sampled. A good mesh stays as it is.
+`Solid.notes` says what was wrong, and what could not be repaired.
 """
 
 from __future__ import annotations
@@ -28,43 +28,44 @@ from sdfnet.mesh.union import UnionResult, unite_components
 from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, mesh_frame, probe_surface
 
 WELD_TOLERANCE = 5e-7
-"""Border vertices this close (share of the radius) are one: rounding in files, below the accuracy of distances."""
+"""Boundary vertices this close (share of the radius) are merged: rounding in files, below the accuracy of distances."""
 
 MIN_INSIDE_SHARE = 0.3
-"""Below this share of the surface with an inside a mesh is a sheet. Sheets have 0.0, real meshes 0.9 and more."""
+"""A mesh is a thin sheet if a smaller share of its surface has an inside. Sheets have 0.0, real meshes 0.9 and more."""
 
 FINE_STEP = 1e-5
-"""A closed mesh is looked at again this close before it is called a sheet: it may be a thin plate."""
+"""A closed mesh is probed again this close before it is called a sheet, because it may be a thin plate."""
 
 MIN_NOTED_SHARE = 0.015
 """A smaller share of the surface that is buried or inside out is not worth a note."""
 
 MIN_NOTED_THIN_SHARE = 0.05
-"""The same for a share without an inside; along sharp edges a little always is."""
+"""The same for the share without an inside, which is never quite zero along sharp edges."""
 
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """A mesh that distances can be taken to.
+    """A mesh whose signed distance is well defined.
 
     Attributes
     ----------
     mesh : Mesh
         World frame, outward faces, float64; the very mesh given if nothing was wrong with it.
     closed : bool
-        No borders: the signed distance is exact.
+        Whether it has no boundary edges; then the signed distance is exact.
     notes : tuple of str
-        What was mended and what was not, for people; empty for a good mesh.
+        What was repaired and what was not, for people; empty for a good mesh.
     num_components : int
         Connected surfaces of `mesh`, cavities included.
     boundary_edges, num_holes : int
         Edges with one face, and connected groups of such edges.
     hole_area : float
-        Area of fans over the holes, world units squared: roughly what the winding number closes the mesh with.
+        Area of triangle fans over the holes, world units squared: roughly the surface that the winding number adds.
     inside_share : float
         Share of the surface that has solid behind and air before it.
     thickness : float or None
-        Not None for a sheet: the solid is then all within this distance of `mesh`, |d| - thickness is its field.
+        Not None for a sheet: the solid is then all points within this distance of `mesh`, with the field
+        |d| - thickness.
 
     >>> from sdfnet.extraction import extract_mesh
     >>> from sdfnet.fields import Sphere
@@ -145,7 +146,7 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
 
 
 def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
-    """Merge vertices and drop useless faces; the notes say what was dropped."""
+    """Merge vertices and drop useless faces; return the mesh and notes on the faces dropped."""
     notes = []
     merged = merge_vertices(mesh)
     proper = drop_degenerate_faces(merged)
@@ -163,7 +164,7 @@ def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
 
 
 def _with_winding(clean: Mesh, oriented: Mesh, parts: OrientedComponents) -> Mesh:
-    """Return the cleaned mesh, its own coordinates and face order, with the winding that `parts` have."""
+    """Return the cleaned mesh with the orientation of `parts`; coordinates and the order of faces stay."""
     faces = oriented.faces.copy()
     turn = parts.is_turned[parts.component_of]
     faces[turn] = faces[turn][:, ::-1]
@@ -186,7 +187,7 @@ def _from_lowest(faces: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _assemble(given: Mesh, turned: Mesh, parts: OrientedComponents, union: UnionResult, frame: Similarity) -> Mesh:
-    """Put together what was kept, with its own coordinates, and what was united; world frame."""
+    """Join the components that were kept, with their own coordinates, and those that were united; world frame."""
     if not union.united:
         is_given = turned.faces.shape == given.faces.shape and turned.vertices.shape == given.vertices.shape
         return given if is_given and (turned.triangles == given.triangles).all() else turned

@@ -1,4 +1,4 @@
-"""Mesh files as shapes to learn from: repaired, checked, and known by a hash of their content."""
+"""Shapes to learn from: mesh files that are read, repaired, checked and identified by a hash of their content."""
 
 from __future__ import annotations
 

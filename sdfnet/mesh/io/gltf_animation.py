@@ -1,7 +1,7 @@
-"""Writes a moving mesh as one GLB file: a mesh with morph targets for each tracked piece, played by one animation.
+"""Write a moving mesh as one animated GLB: each tracked piece is a mesh with morph targets.
 
-A piece of one frame is a plain mesh. Where there are several pieces, each has a node whose scale steps between one
-and zero, which glTF blesses as the way to animate visibility; exactly one is shown at any time.
+A piece of one frame is a plain mesh. If there are several pieces, each has a node whose scale steps between one and
+zero: the glTF way to animate visibility. Exactly one piece is visible at any time.
 Colours that change from frame to frame are morph targets too. Not written: texture coordinates, skin weights,
 quantised or compressed vertices (extensions that not every program reads), cameras and lights.
 

@@ -1,7 +1,7 @@
-"""Meshes as files hold them, polygons of any length, and how they become triangles.
+"""Polygon meshes, as files hold them, and their triangulation.
 
-A fan is right for convex polygons only: of the ring in a typical CAD export it makes 13 times the area. So a fan is
-checked, and a polygon that fails is triangulated by manifold3d in its own plane.
+A fan of triangles is right for convex polygons only: for the ring in a typical CAD export its area is 13 times too
+large. So each fan is checked, and a polygon that fails the check is triangulated by manifold3d in its own plane.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _SLIVER = 1e-9
-"""A fan is taken when each of its triangles has more than this share of its polygon's area; thinner ones would be
+"""A fan is used if each of its triangles has more than this share of the polygon's area. A thinner triangle would be
 dropped as degenerate later and leave a slit."""
 
 
@@ -48,8 +48,8 @@ class PolygonMesh:
 def triangulate(polygons: PolygonMesh) -> NDArray[np.int64]:
     """Return the polygons as triangles (F, 3) with the same winding, in the polygons' order.
 
-    A polygon of n corners gives n - 2 triangles, one of fewer than three corners none. Concave ones, rings with a
-    bridge between the two outlines included, keep their area. Deterministic.
+    A polygon of n corners gives n - 2 triangles; a polygon of fewer than three corners gives none. Concave polygons
+    keep their area, also rings with a bridge between the two outlines. Deterministic.
 
     Raises
     ------
