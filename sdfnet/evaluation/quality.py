@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -121,10 +119,6 @@ class ShapeQuality:
     floor: Quality | None
     chamfer_floor: float
     source_topology: Topology
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON document."""
-        return dataclasses.asdict(self)
 
 
 def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, name: str = "") -> Quality:

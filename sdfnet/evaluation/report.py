@@ -34,7 +34,7 @@ from sdfnet.solids.source_shape import SourceShape, load_shape
 _LOGGER = logging.getLogger(__name__)
 
 _SHEET_RESOLUTION = 192
-"""A sheet has no mesh of its own to measure against; its wall is meshed this finely."""
+"""Samples per axis for the wall of a thin sheet, which is meshed to measure against it."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ _COLUMNS: tuple[tuple[str, str, int, str], ...] = (
     ("genus", "genus", 8, "d"),
     ("cap_percent", "cap %", 6, ".1f"),
 )
-"""Key, heading, width and format; pieces and genus are followed by the source's where they differ."""
+"""Key, heading, width and format; components and genus are followed by the source's where they differ."""
 
 _LEGEND = textwrap.fill(
     "mean, p95: distance between the surfaces both ways, percent of the source's bounding-sphere radius; floor beside"
@@ -271,8 +271,8 @@ def format_table(report: RunReport) -> str:
 def totals(report: RunReport) -> dict[str, dict[str, float]]:
     """Return the mean, the median and the worst of every number over the measured shapes.
 
-    Pieces and genus have no such totals; what share of the shapes has those of its source is said instead, under
-    "same_components" and "same_genus" of "mean".
+    Components and genus have no such totals. Instead, "same_components" and "same_genus" of "mean" are the shares of
+    shapes with those of their source.
     """
     rows = [shape_numbers(shape) for shape in report.measured]
     result: dict[str, dict[str, float]] = {"mean": {}, "median": {}, "worst": {}}

@@ -218,7 +218,7 @@ def _no_surface(values: NDArray[np.float32], level: float, cure: str) -> str:
 def _make_sample_gradient(
     field: Field, lattice: Lattice, *, device: torch.device | str, dtype: torch.dtype
 ) -> SampleGradient:
-    """Return the function from lattice coordinates to the gradient by them; not finite ones are zero."""
+    """Return the function from positions to gradients, in lattice coordinates. Gradients not finite become zero."""
 
     def sample_gradient(positions: NDArray[np.float64]) -> NDArray[np.float64]:
         points = torch.from_numpy(lattice.origin + lattice.spacing * positions).to(device=device, dtype=dtype)
@@ -246,7 +246,7 @@ def _projected(
 
 
 def _sharpened(marched: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) -> SharpMesh:
-    """Return the mesh with its sharp edges, and warn if it is less sound than without."""
+    """Return the mesh with its sharp edges, and warn if it is less closed than without."""
     found = sharpen(marched, sample, sample_gradient)
     if found.is_feature.any():
         damage = check_closed(Mesh(found.mesh.vertices, found.mesh.faces))

@@ -11,7 +11,7 @@ from exact_spheres import sphere_run
 from scipy.spatial import cKDTree
 
 from sdfnet.extraction import extract_mesh
-from sdfnet.extraction.sharp_features.qef import find_crossings, meet
+from sdfnet.extraction.sharp_features.qef import find_crossings, intersect_planes
 from sdfnet.fields import (
     Box,
     Cylinder,
@@ -172,12 +172,12 @@ def test_three_planes_meet_in_a_point_and_two_along_a_line() -> None:
     normals = np.eye(3)[None]
     points = np.array([[[1.0, 5, 7], [4, 2, 9], [8, 6, 3]]])
     used = np.ones((1, 3), dtype=bool)
-    place, is_corner = meet(points, normals, used, np.zeros((1, 3)))
+    place, is_corner = intersect_planes(points, normals, used, np.zeros((1, 3)))
     np.testing.assert_allclose(place, [[1, 2, 3]])
     assert is_corner.all()
     used[0, 2] = False
     normals = normals * used[..., None]
-    place, is_corner = meet(points, normals, used, np.array([[0.0, 0, 11]]))
+    place, is_corner = intersect_planes(points, normals, used, np.array([[0.0, 0, 11]]))
     np.testing.assert_allclose(place, [[1, 2, 11]])
     assert not is_corner.any()
 

@@ -26,7 +26,7 @@ from sdfnet.extraction.sharp_features.qef import (
     SampleGradient,
     find_crossings,
     find_features,
-    meet,
+    intersect_planes,
     unit,
     widest_angles,
 )
@@ -230,7 +230,7 @@ def _hidden_corners(
     rims = loops.rims[rows].reshape(len(rows), -1)
     used = loops.used[rows].reshape(rims.shape)
     points, normals = cut.mesh.vertices[rims], cut.normals[rims]
-    promising = meet(points, normals, used, points.mean(axis=1))[1]
+    promising = intersect_planes(points, normals, used, points.mean(axis=1))[1]
     rows, points, normals, used = rows[promising], points[promising], normals[promising], used[promising]
     if not len(rows):
         return np.zeros((0, 2), dtype=np.int64)

@@ -21,7 +21,7 @@ from sdfnet.extraction.sharp_features.qef import (
     SMALL_MISS,
     SampleGradient,
     find_features,
-    meet,
+    intersect_planes,
     unit,
 )
 from sdfnet.extraction.sparse import Sample
@@ -160,7 +160,7 @@ def _next_vertices(
     start, stop = edges[(row_of[edges[:, 0]] >= 0) & (row_of[edges[:, 1]] < 0)].T
     rows = row_of[start]
     # A first estimate from the planes alone costs no evaluation. Most vertices are too far, or have a neighbour.
-    rough = meet(features.points[rows], features.normals[rows], features.used[rows], vertices[stop])[0]
+    rough = intersect_planes(features.points[rows], features.normals[rows], features.used[rows], vertices[stop])[0]
     likely = np.linalg.norm(rough - vertices[stop], axis=1) < 2 * _FARTHEST
     likely &= ~_has_neighbor(vertices, edges, row_of, start, rough)
     start, stop, rows = start[likely], stop[likely], rows[likely]

@@ -86,15 +86,15 @@ def find_features(
     Of an edge, the place nearest to `near` (P, 3) is meant; by default nearest to where the normals turn.
     """
     near = _where_normals_turn(points, normals, used) if near is None else near
-    places, are_corners = meet(points, normals, used, near)
+    places, are_corners = intersect_planes(points, normals, used, near)
     spreads, misses = widest_angles(normals, used), np.full(len(points), np.inf)
     for zoom in _ZOOMS:
         rows = np.flatnonzero(spreads > SHARP_ANGLE)  # the rest is settled
         among = used[rows]
         nearer = places[rows, None] + zoom * (points[rows] - places[rows, None])
         normals_there = np.zeros_like(nearer)
-        nearer[among], normals_there[among] = _put_on_surface(nearer[among], sample, sample_gradient)
-        places[rows], are_corners[rows] = meet(nearer, normals_there, among, places[rows])
+        nearer[among], normals_there[among] = _project(nearer[among], sample, sample_gradient)
+        places[rows], are_corners[rows] = intersect_planes(nearer, normals_there, among, places[rows])
         spreads[rows] = np.minimum(spreads[rows], widest_angles(normals_there, among))
     rows = np.flatnonzero(spreads > SHARP_ANGLE)
     values, slopes = sample(places[rows]).astype(np.float64), sample_gradient(places[rows])
@@ -107,27 +107,27 @@ def _where_normals_turn(
 ) -> NDArray[np.float64]:
     """Return the mean of the `points` (P, L, 3), each weighed by how far its normal is from the others', (P, 3).
 
-    An edge that passes through a corner of a patch is looked for there rather than abreast of the patch's middle.
+    So an edge that passes through a corner of a patch is searched for there, not at the patch's middle.
     """
     alike = np.einsum("pli,pmi,pm->pl", normals, normals, used) / used.sum(axis=1, keepdims=True)
     weights = used * np.clip(1 - alike, 1e-6, None)
     return np.asarray(np.einsum("pl,pli->pi", weights, points) / weights.sum(axis=1, keepdims=True))
 
 
-def meet(
+def intersect_planes(
     points: NDArray[np.float64], normals: NDArray[np.float64], used: NDArray[np.bool_], near: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return where the planes of each patch meet, (P, 3), nearest to `near` (P, 3); and whether it is a point, (P,)."""
     weights = used / np.maximum(used.sum(axis=1, keepdims=True), 1)
     heights = np.einsum("pli,pli->pl", normals, points - near[:, None])
     quadrics = np.einsum("pl,pli,plj->pij", weights, normals, normals)
-    pulls = np.einsum("pl,pl,pli->pi", weights, heights, normals)
-    squares, directions = np.linalg.eigh(quadrics)
-    firm = squares > _FLATTEST * squares.sum(axis=1, keepdims=True)
-    firm[:, 2] = True
-    along = np.einsum("pji,pj->pi", directions, pulls)
-    steps = np.divide(along, squares, out=np.zeros_like(along), where=firm & (squares > 0))
-    return near + np.einsum("pij,pj->pi", directions, steps), firm[:, 0]
+    right_sides = np.einsum("pl,pl,pli->pi", weights, heights, normals)
+    eigenvalues, directions = np.linalg.eigh(quadrics)
+    is_determined = eigenvalues > _FLATTEST * eigenvalues.sum(axis=1, keepdims=True)
+    is_determined[:, 2] = True
+    projected = np.einsum("pji,pj->pi", directions, right_sides)
+    steps = np.divide(projected, eigenvalues, out=np.zeros_like(projected), where=is_determined & (eigenvalues > 0))
+    return near + np.einsum("pij,pj->pi", directions, steps), is_determined[:, 0]
 
 
 def widest_angles(normals: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -137,7 +137,7 @@ def widest_angles(normals: NDArray[np.float64], used: NDArray[np.bool_]) -> NDAr
     return np.degrees(np.arccos(np.clip(cosines.min(axis=(1, 2), initial=1.0), -1, 1)))
 
 
-def _put_on_surface(
+def _project(
     points: NDArray[np.float64], sample: Sample, sample_gradient: SampleGradient
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return `points` (N, 3) projected onto the surface by one Newton step, and the unit normals there, (N, 3)."""
