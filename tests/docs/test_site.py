@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from in_browser import need_chromium
 
 from sdfnet.cli.hydra_app.command import COMMANDS
 
@@ -140,3 +141,12 @@ def test_a_command_page_has_every_key_of_the_help(hooks, name):
 def test_parsing_a_help_keeps_each_row_together(hooks):
     text = "sdfnet x: does\n\nKeys\n  a=1   one\n        more\n  long.key=[1,2,3]\n        two\n"
     assert hooks.parse_help(text)[1].rows == [["a=1", "one more"], ["long.key=[1,2,3]", "two"]]
+
+
+@pytest.mark.slow
+def test_a_reader_can_search_without_a_server(site, tmp_path):
+    chromium = need_chromium()
+    words = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    words += ["--virtual-time-budget=10000", "--dump-dom", f"{(site / 'index.html').as_uri()}?q=winding"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert re.search(r"\d+ matching documents", done.stdout), done.stderr[-2000:]
