@@ -61,7 +61,10 @@ def components_and_genus(mesh: Mesh) -> Topology:
     num_components = edges.label_faces()[0]
     num_nonmanifold = int((edges.counts > 2).sum())
     num_vertices, vertex_of_corner = label_fans(faces, edges.neighbors)
-    num_loops = _count_loops(vertex_of_corner, np.flatnonzero(edges.is_boundary))
+    boundary = np.flatnonzero(edges.is_boundary)
+    starts, stops = vertex_of_corner[boundary], vertex_of_corner[next_corner(boundary)]
+    num_inner_vertices = num_vertices - len(np.unique([starts, stops]))
+    num_loops = label_connected(starts, stops, num_vertices)[0] - num_inner_vertices
     euler = num_vertices - len(edges.keys) + len(faces)
     twice_genus = 2 * num_components - euler - num_loops
     has_genus = num_nonmanifold == 0 and twice_genus % 2 == 0
@@ -73,12 +76,3 @@ def _merged_faces(mesh: Mesh) -> NDArray[np.int64]:
     faces = label_positions(mesh.vertices)[1][mesh.faces]
     a, b, c = faces.T
     return np.asarray(faces[(a != b) & (b != c) & (c != a)])
-
-
-def _count_loops(vertex_of_corner: NDArray[np.int64], open_sides: NDArray[np.int64]) -> int:
-    if not len(open_sides):
-        return 0
-    ends = np.stack([vertex_of_corner[open_sides], vertex_of_corner[next_corner(open_sides)]])
-    used, compact = np.unique(ends, return_inverse=True)
-    compact = compact.reshape(ends.shape)
-    return label_connected(compact[0], compact[1], len(used))[0]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 
 UpAxis = Literal["x", "y", "z"]
 
@@ -227,7 +227,7 @@ def _points_to_fit(shapes: Mesh | Bounds | Sequence[Mesh | Bounds]) -> NDArray[n
         else:
             if not len(shape.faces):
                 raise ValueError(f"cannot fit a camera to a mesh without faces ({len(shape.vertices)} vertices)")
-            parts.append(shape.vertices[np.unique(shape.faces)])
+            parts.append(drop_unreferenced_vertices(shape).vertices)
     return np.concatenate(parts)
 
 
