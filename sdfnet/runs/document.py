@@ -123,7 +123,7 @@ def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What the head of `model.safetensors` says, without reading the weights.
+    """The facts in the head of `model.safetensors`.
 
     >>> load_model_header("runs/chairs").latent_size
     2

@@ -13,7 +13,7 @@ from sdfnet.solids.report import check_folder, format_reports
 
 @dataclass(frozen=True)
 class CheckCommand:
-    """What to check.
+    """The keys of `sdfnet check`.
 
     Attributes
     ----------

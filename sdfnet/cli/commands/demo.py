@@ -32,7 +32,7 @@ _MORPH_FORMATS: tuple[MorphFormat, ...] = ("obj", "glb", "html", "mp4")
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """What the demo does.
+    """The keys of `sdfnet demo`.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class DemoCommand:
 
 
 def run_demo(config: DemoCommand) -> None:
-    """Sample, train, extract, morph, render and evaluate; end with where everything is."""
+    """Sample, train, extract, morph, render and evaluate; then print the folders of the results."""
     began = time.monotonic()
     out = ensure_folder(config.out)
     run = out / "run"
@@ -120,7 +120,7 @@ def _morph(out: Path, run: Path, keys: tuple[str, ...], config: DemoCommand) -> 
 
 
 def _tell_places(out: Path, config: DemoCommand) -> None:
-    """Say what lies where."""
+    """Print the folders of the results."""
     for place, what in (
         ("meshes", "every chair as OBJ, in centimetres, where its source stands"),
         ("morph", f"{config.frames} meshes from chair to chair; morph.html plays them, morph.glb, morph.mp4"),

@@ -22,7 +22,7 @@ _MOST_WORKERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
-    """What to measure.
+    """The keys of `sdfnet evaluate`.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ _TOLD = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractCommand:
-    """What to extract.
+    """The keys of `sdfnet extract`.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class ExtractCommand:
 
 
 def run_extract(command: ExtractCommand) -> None:
-    """Write the meshes, and say what was left out of them; a shape that fails does not stop the others."""
+    """Write the meshes and print how much was left out of them; a shape that fails does not stop the others."""
     run = load_run(command.run, device=find_device(command.device))
     config = command.extraction
     done = extract_run(run, command.shapes, command.folder, config=config, progress=True)

@@ -31,7 +31,7 @@ _LEGEND = (
 
 @dataclass(frozen=True, kw_only=True)
 class FitCommand:
-    """What to fit, and how.
+    """The keys of `sdfnet fit`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""`sdfnet info`: say what a run directory holds."""
+"""`sdfnet info`: print the contents of a run directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MANY = 12
 
 @dataclass(frozen=True)
 class InfoCommand:
-    """What to look at.
+    """The keys of `sdfnet info`.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class InfoCommand:
 
 
 def run_info(command: InfoCommand) -> None:
-    """Print what was learned, how far and how well, the shapes, and the configuration; read only the files' heads."""
+    """Print decoder, progress, errors, shapes and configuration; read only the heads of the files."""
     document, shapes = load_document(command.run)
     model = load_model_header(command.run)
     say(f"run       {command.run}, {_num_bytes(command.run) / 1e6:,.1f} MB")

@@ -22,7 +22,7 @@ _CUTS_TOLD = 3
 
 @dataclass(frozen=True, kw_only=True)
 class MorphCommand:
-    """What to morph, and how.
+    """The keys of `sdfnet morph`.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class MorphCommand:
 
 
 def run_morph(command: MorphCommand) -> None:
-    """Write the morph and say what it is made of."""
+    """Write the morph and print the main facts of its report."""
     run = load_run(command.run, device=find_device(command.device))
     result = make_morph(
         run,
@@ -111,7 +111,7 @@ def _pace_told(summary: dict[str, Any]) -> list[str]:
 
 
 def _told(report: dict[str, Any]) -> list[str]:
-    """Return what one should know of a report without opening it."""
+    """Return the main facts of a report."""
     summary, lines = report["summary"], []
     if report["tracked"] is not None:
         lines.append(cuts_told(report["tracked"]["pieces"], report["tracked"]["cuts"]))

@@ -15,7 +15,7 @@ from sdfnet.runs import load_run
 
 @dataclass(frozen=True, kw_only=True)
 class RenderCommand:
-    """What to draw.
+    """The keys of `sdfnet render`.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class RenderCommand:
 
 
 def run_render(command: RenderCommand) -> None:
-    """Draw every shape, and say what drew them, and why."""
+    """Draw every shape, and print which backend drew them and why."""
     source = command.meshes if command.run is None else load_run(command.run, device=find_device(command.device))
     assert source is not None
     done = render_shapes(source, command.shapes, command.folder, config=command.rendering, progress=True)

@@ -49,7 +49,7 @@ class SamplingKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCommand:
-    """What to sample.
+    """The keys of `sdfnet sample`.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class SampleCommand:
 
 
 def run_sample(command: SampleCommand) -> None:
-    """Prepare the store and print what became of every mesh."""
+    """Prepare the store and print the report on every mesh."""
     done = prepare(command.sampling, command.meshes, command.samples)
     say(format_reports(done.reports))
     say(
@@ -76,7 +76,7 @@ def run_sample(command: SampleCommand) -> None:
 
 
 def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
-    """Sample what the store in `samples` does not hold yet, with a progress bar."""
+    """Sample the meshes that the store in `samples` does not hold yet, with a progress bar."""
     return prepare_samples(
         meshes,
         samples,

@@ -31,7 +31,7 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """What to learn, and how.
+    """The keys of `sdfnet train`.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class TrainCommand:
 
 
 def run_train(command: TrainCommand) -> None:
-    """Sample what is missing, then train, and say how well the shapes were learned."""
+    """Sample the meshes that the store lacks, train, and print how well the shapes were learned."""
     with join_processes() as processes:
         let_complain()
         _train(command, processes)
@@ -107,13 +107,13 @@ def _train(command: TrainCommand, processes: Processes) -> None:
 
 
 def _prepare(command: TrainCommand) -> str | Sequence[str]:
-    """Complete the sample store and return which of its shapes are meant."""
-    refuse_another_run(  # What does not continue this run is said before its samples are drawn, not after.
+    """Complete the sample store and return the shapes to learn."""
+    refuse_another_run(  # Before the samples are drawn: that may take hours.
         command.run, command.decoder, command.training, holdout=command.holdout, init=command.init
     )
     if command.meshes is None:
         return command.sampling.shapes
-    if command.holdout:  # What is misspelt is said before hours of sampling, not after.
+    if command.holdout:  # Also before hours of sampling.
         select_shapes(list(find_meshes(command.meshes)), command.holdout)
     done = prepare(command.sampling, command.meshes, command.store)
     if any(report.status != "used" for report in done.reports):

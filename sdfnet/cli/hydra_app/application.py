@@ -58,7 +58,7 @@ def report(error: BaseException, name: str) -> int:
 
 
 def _message(error: Exception) -> str:
-    """An OSError in words: the file first, then what is wrong with it, without `[Errno 13]`."""
+    """Return the message of an error; of an OSError, the file and the reason without `[Errno 13]`."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
@@ -90,7 +90,7 @@ def _run(command: Command, line: Line) -> int:
 
 
 def _run_job(command: Command, config: DictConfig) -> int:
-    """Run one job; its error is printed here, so that the other jobs of a sweep go on."""
+    """Run one job and return its exit code. Its error is printed here, so that the other jobs of a sweep go on."""
     try:
         document = to_document(config)
         job = check_complete(command, document)

@@ -1,8 +1,8 @@
-"""The command line before Hydra sees it: flags anywhere on it, and texts that need no quotes of their own.
+"""Prepare a command line for Hydra: flags may stand anywhere, and texts need no quotes of their own.
 
-Hydra's grammar refuses `out=my folder (1)` and `shapes=a=b`. Where a key takes only text, the whole value is meant, so
-it is quoted here. What starts with a quote, is `null` or holds `${...}` is left as it is, and in a sweep (`-m`), where
-a comma separates alternatives, nothing is touched.
+Hydra's grammar refuses `out=my folder (1)` and `shapes=a=b`. The value of a key that takes only text is quoted here. A
+value that starts with a quote, is `null` or holds `${...}` is left as it is. In a sweep (`-m`) a comma separates
+alternatives, so no value is changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sdfnet.cli.hydra_app.command import UsageError
 
 
 class Flag(NamedTuple):
-    """One flag: its spellings, its help, and what argparse is told."""
+    """One flag: its spellings, its help, and its options for argparse."""
 
     spellings: tuple[str, str]
     meaning: str
@@ -84,7 +84,7 @@ def split_override(override: str) -> tuple[str, str]:
 
 
 def quote_texts(overrides: Iterable[str], texts: Mapping[str, bool]) -> list[str]:
-    """Quote the values of the keys in `texts` (key: takes a list), so that Hydra takes them to the letter.
+    """Quote the values of the keys in `texts` (key: takes a list), so that Hydra takes them literally.
 
     >>> quote_texts(["out=a b=c", "shapes=[x (1),y]", "frames=3"], {"out": False, "shapes": True})
     ["out='a b=c'", "shapes=['x (1)','y']", 'frames=3']

@@ -36,7 +36,7 @@ def complete_shell(words: Sequence[str]) -> int:
 
 
 def candidates(line: str) -> list[str]:
-    """Return what may stand in place of the last word of `line`, the program's name being its first."""
+    """Return the words that may replace the last word of `line`; the first word is the name of the program."""
     words = line.split()
     last = "" if line.endswith(" ") or not words else words[-1]
     done = words if not last else words[:-1]

@@ -87,7 +87,7 @@ def check_complete(command: Command, document: dict[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise inside the block into one-sentence UsageErrors."""
+    """Turn errors of Hydra and OmegaConf inside the block into UsageErrors of one sentence."""
     try:
         yield
     except OverrideParseException as error:
@@ -147,7 +147,7 @@ def sweep_overrides(overrides: Sequence[str], output_key: str | None) -> Iterato
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = {str(override.key_or_group): override for override in parsed}
     swept = [key for key, override in given.items() if override.is_sweep_override()]
-    # Without a place to be shared there is nothing to keep apart: each job's place is swept, or inside its own run.
+    # Each job has a folder of its own already if the key of the results, or the run that holds them, is swept.
     place = (given[output_key].input_line or "").partition("=")[2] if output_key in given else ""
     apart = output_key in swept or "${" in place or (output_key not in given and ("run" in swept or "run" not in given))
     if any(key.startswith("hydra.sweep.") for key in given):

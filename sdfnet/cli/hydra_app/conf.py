@@ -1,4 +1,4 @@
-"""The folders `conf/` and `meshes/`, and what the files of `conf/` say in their comments.
+"""Find the folders `conf/` and `meshes/`, and read the comments in the files of `conf/`.
 
 A wheel carries both folders inside the package; in a checkout they stand beside it. They are looked up from this file,
 because an editable install may leave a stale copy in site-packages that must not be read.
@@ -44,7 +44,7 @@ def command_examples(name: str) -> list[str]:
 def key_comments(place: str, option: str | None = None) -> dict[str, str]:
     """Return the comment above each key of a command's file (`extract.yaml`), or of an `option` of a group.
 
-    An option that says only what differs, or that the user wrote, takes the comments of the group's other options.
+    Where the option has no comment on a key, the comment of another option of the group is taken.
     """
     path = conf_folder() / place
     files = [path] if path.is_file() else sorted(path.glob("*.yaml"), key=lambda file: (file.stem != option, file))

@@ -1,8 +1,8 @@
 """Write the files of `conf/` from the dataclasses: every value that a user may change, each with its meaning.
 
 A module of its own because it is a program: `python -m sdfnet.cli.hydra_app.conf_files` rewrites the files after a
-dataclass has changed. A test compares the files with what it would write. Presets that name only what differs from a
-default (`sampler/deepsdf.yaml`, the experiments) are written by hand.
+dataclass has changed. A test fails where a file is not up to date. Presets that contain only differences from a default
+(`sampler/deepsdf.yaml`, the experiments) are written by hand.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _value_lines(values: Mapping[str, Any], config_type: type) -> list[str]:
 
 
 def key_meanings(config_type: type) -> dict[str, str]:
-    """Return what a dataclass says about each of its keys; a key without a word is left out.
+    """Return the description of each key of a dataclass; a key without a description is left out.
 
     Both ways of writing are read: an entry under `Attributes` in the class's docstring, and a string below the field.
     Classes that it extends, and its `flat` members, are read too.

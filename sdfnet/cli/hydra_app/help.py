@@ -78,7 +78,7 @@ def _format_keys(values: Mapping[str, Any], comments: Mapping[str, str], prefix:
 
 
 def _table(rows: list[tuple[str, str]]) -> list[str]:
-    """Two columns; a long left side gets a line of its own."""
+    """Return the lines of a table of two columns; a long left side gets a line of its own."""
     width = max((len(left) for left, _ in rows if len(left) <= _LONGEST_KEY), default=_LONGEST_KEY)
     lines = []
     for left, right in rows:

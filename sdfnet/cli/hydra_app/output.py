@@ -1,8 +1,8 @@
-"""What a command prints, and the words that several messages share.
+"""Print results, errors and log records, and phrase the parts that several messages share.
 
 Results go to stdout, everything else to stderr, and nothing is printed across a progress bar.
 
-Under torchrun only the first process speaks; once they have joined, they agree on who reports a failure.
+Under torchrun only the first process prints results. Once the processes have joined, one of them reports a failure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _RANK = os.environ.get("RANK", "0")
-"""Of this process among those that torchrun started."""
+"""The number of this process among those that torchrun started."""
 
 _complains = _RANK == "0"
 
@@ -40,7 +40,7 @@ def complain(text: str) -> None:
 
 
 def let_complain() -> None:
-    """Let this process print its errors, whichever its rank: it raises only those that no other one has reported."""
+    """Let this process print its errors whatever its rank: it raises only errors that no other process has printed."""
     global _complains
     _complains = True
 

@@ -1,9 +1,9 @@
-"""From a component's dataclass to the configuration that Hydra composes, and back, with every value checked.
+"""Turn dataclasses into plain values for `conf/`, and composed values back into dataclasses, with every value checked.
 
-OmegaConf's own structured configurations are not used for the dataclasses themselves: they know neither `Literal` nor
-`str | tuple[str, ...]`, make frozen dataclasses read-only, and name a wrong value in four lines. So Hydra gets the
-defaults as plain values, and `build` is the gate: unknown keys (also those forced in with `+`), wrong types and values
-that the dataclass itself refuses end here, each in one sentence.
+OmegaConf's structured configurations are not used: they know neither `Literal` nor `str | tuple[str, ...]`, make frozen
+dataclasses read-only, and report a wrong value in four lines. So Hydra composes plain values, and `build` checks them.
+Unknown keys (also keys forced in with `+`), wrong types and values that the dataclass refuses are errors of one
+sentence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MISSING = "???"
 """A value that must be given, in Hydra's notation."""
 
 INCOMPLETE = object()
-"""What `build` returns where a value is still to be given."""
+"""The result of `build` if a required value is missing."""
 
 
 def flat(config_type: type[Component]) -> Component:
@@ -166,7 +166,7 @@ def check_values(config_type: type, document: Mapping[str, Any], where: str = ""
 
 
 def unknown_key(key: str, allowed: Iterable[str], where: str = "") -> UsageError:
-    """Return the error that names a key nobody knows, the closest ones, and all that are allowed beside it."""
+    """Return the error about an unknown key; it names the closest keys and all allowed ones."""
     listed = ", ".join(f"{where}{name}" for name in allowed)
     return UsageError(f"unknown key {where}{key}{did_you_mean(key, allowed)} Allowed: {listed}")
 
@@ -219,7 +219,7 @@ def text_choices(annotation: Any) -> tuple[str, ...]:
 
 
 def is_text(annotation: Any) -> bool:
-    """Tell whether only text (or null, or a list of texts) can be meant, so that no quotes are needed around it."""
+    """Tell whether an annotation takes only text, null or a list of texts: then the value needs no quotes."""
     return all(
         member in (str, Path, type(None)) or (get_origin(member) is tuple and is_text(get_args(member)[0]))
         for member in _members(annotation)
