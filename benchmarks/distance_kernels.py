@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 FOLDER = Path(__file__).resolve().parent
 MESHES = {"closed": "singles/lucy_100k.ply", "open": "singles/bunny_original_open.ply", "body": "bodies/body_000.ply"}
 HEAD = (
-    "| | mesh | build s | query s | together | ratio | largest error | wrong signs | first use s |",
-    "|---" * 9 + "|",
+    "| | mesh | build s | query s | together | ratio | largest error | wrong signs | first use s |\n" + "|---" * 9 + "|"
 )
 
 Array = NDArray[Any]
