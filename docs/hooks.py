@@ -4,7 +4,7 @@
 - One page for each package: its public names, each rendered from its docstring by mkdocstrings.
 - The changelog, as it is.
 
-mkdocs calls `on_files` and `on_nav` by name (see `hooks` in mkdocs.yml).
+mkdocs calls `on_config`, `on_files` and `on_page_markdown` by name (see `hooks` in mkdocs.yml).
 """
 
 from __future__ import annotations
@@ -45,6 +45,16 @@ def on_files(files: Files, config: Any) -> Files:
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put a program in the place of its mark, so that a page shows the file that the tests run."""
+
+    def shown(match: re.Match[str]) -> str:
+        program = (ROOT / match[1]).read_text(encoding="utf-8")
+        return f'```python title="{match[1]}"\n{program}```'
+
+    return re.sub(r"<!-- program: (\S+) -->", shown, markdown)
 
 
 @dataclass

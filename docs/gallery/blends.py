@@ -20,7 +20,7 @@ shapes = {
     "cut shell": Difference(Shell(Sphere(0.8), 0.1), Box([1.0, 1.0, 1.0], center=[1.0, 1.0, 1.0])),
 }
 meshes = {
-    name: sdfnet.extract_mesh(field, resolution=96, sharp=True, vertex_normals=False) for name, field in shapes.items()
+    name: sdfnet.extract_mesh(field, resolution=72, sharp=True, vertex_normals=False) for name, field in shapes.items()
 }
 for name, mesh in meshes.items():
     sdfnet.save_mesh(mesh, f"{out}/{name.replace(' ', '_')}.stl")

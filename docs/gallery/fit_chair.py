@@ -11,7 +11,7 @@ from sdfnet.fitting import MeshFitConfig
 from sdfnet.rendering import contact_sheet, render_mesh, save_image
 
 run, path, out = sdfnet.load_run(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-config = MeshFitConfig(steps=150, num_samples=30_000, resolution=128)
+config = MeshFitConfig(steps=150, num_samples=30_000, resolution=96)
 sdfnet.fit_meshes(run, {"new_chair": path}, f"{out}/fitted", config=config)
 
 source, fitted = sdfnet.read_mesh(path), sdfnet.read_mesh(f"{out}/fitted/meshes/new_chair.obj")

@@ -7,9 +7,11 @@ import importlib
 import importlib.util
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 import zlib
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -141,6 +143,22 @@ def test_a_command_page_has_every_key_of_the_help(hooks, name):
 def test_parsing_a_help_keeps_each_row_together(hooks):
     text = "sdfnet x: does\n\nKeys\n  a=1   one\n        more\n  long.key=[1,2,3]\n        two\n"
     assert hooks.parse_help(text)[1].rows == [["a=1", "one more"], ["long.key=[1,2,3]", "two"]]
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_the_programs_that_run(site):
+    text = unescape(re.sub(r"<[^>]*>", "", (site / "gallery.html").read_text(encoding="utf-8")))
+    for program in (ROOT / "docs" / "gallery").glob("*.py"):
+        assert program.read_text(encoding="utf-8").splitlines()[-1] in text, program.name
+
+
+def test_examples_get_a_heading_once():
+    heading = runpy.run_path(str(ROOT / "docs" / "examples_heading.py"))["with_heading"]
+    docstring = "One line.\n\nRaises\n------\nValueError\n    Always.\n\n>>> 1\n1\n>>> 2\n2"
+    changed = heading(docstring)
+    assert changed == docstring.replace("\n>>> 1", "\nExamples\n--------\n>>> 1")
+    assert heading(changed) == changed
+    assert heading("No example.") == "No example."
 
 
 @pytest.mark.slow
