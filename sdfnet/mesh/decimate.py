@@ -1,7 +1,8 @@
 """Decimate a mesh: fewer faces for the same surface, and a measure of how far the surface moved.
 
 Quadric edge collapses by libigl's `qslim` (Garland and Heckbert, "Surface simplification using quadric error metrics",
-SIGGRAPH 1997). libigl keeps the surface manifold and refuses most collapses that make faces cross.
+SIGGRAPH 1997). libigl keeps the surface manifold and refuses most collapses that make faces cross. Extraction alone
+decimates today; the operation is general, so it lives beside remeshing.
 """
 
 from __future__ import annotations

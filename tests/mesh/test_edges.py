@@ -68,6 +68,16 @@ def test_the_edge_table_of_any_faces_is_that_of_a_slow_twin(seed):
     assert len(component) == len(faces)
 
 
+@pytest.mark.parametrize("num_vertices", [9, 2**20, 2**31 - 1])
+def test_the_edge_table_is_the_same_for_vertex_numbers_too_large_to_sort_in_one_word(num_vertices):
+    faces = random_faces(3)
+    table, small = EdgeTable.of(faces + num_vertices - 9, num_vertices), EdgeTable.of(faces, 9)
+    assert (table.ends - (num_vertices - 9)).tolist() == small.ends.tolist()
+    assert table.order.tolist() == small.order.tolist()
+    assert table.edge_of.tolist() == small.edge_of.tolist()
+    assert EdgeTable.of(faces[:0], num_vertices).order.tolist() == []
+
+
 def test_the_sides_of_a_closed_mesh_run_forward_and_back():
     faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     table = EdgeTable.of(faces, 4)
