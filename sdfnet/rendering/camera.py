@@ -1,6 +1,6 @@
-"""Where a picture is taken from: a camera that circles a target, and the closest one that still sees everything.
+"""Cameras: one that circles a target, and the closest one that still sees all of some shapes.
 
-Works in the frame of the meshes, float64. Angles are degrees. Azimuth 0 looks at the front (from +z where y is up,
+Cameras are in the frame of the meshes, float64. Angles are degrees. Azimuth 0 looks at the front (from +z where y is up,
 from -y where z is up, as modelling programs do) and grows as the camera moves to its right; elevation grows upward.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
@@ -54,36 +54,24 @@ class Camera:
 
     target: NDArray[np.float64]
     distance: float
-    azimuth: float
-    elevation: float
-    up_axis: UpAxis
-    field_of_view: float
-    ground: float | None
+    _: KW_ONLY
+    azimuth: float = 30.0
+    elevation: float = 20.0
+    up_axis: UpAxis = "y"
+    field_of_view: float = 30.0
+    ground: float | None = None
 
-    def __init__(
-        self,
-        target: ArrayLike,
-        distance: float,
-        *,
-        azimuth: float = 30.0,
-        elevation: float = 20.0,
-        up_axis: UpAxis = "y",
-        field_of_view: float = 30.0,
-        ground: float | None = None,
-    ) -> None:
-        target_3 = np.array(target, dtype=np.float64)
-        if target_3.shape != (3,) or not np.isfinite(target_3).all():
-            raise ValueError(f"target must be three finite numbers, got {target!r}")
-        if not (math.isfinite(distance) and distance > 0):
-            raise ValueError(f"distance must be positive and finite, got {distance}")
-        _check_angles(azimuth, elevation, up_axis, field_of_view)
-        object.__setattr__(self, "target", target_3)
-        object.__setattr__(self, "distance", float(distance))
-        object.__setattr__(self, "azimuth", float(azimuth))
-        object.__setattr__(self, "elevation", float(elevation))
-        object.__setattr__(self, "up_axis", up_axis)
-        object.__setattr__(self, "field_of_view", float(field_of_view))
-        object.__setattr__(self, "ground", None if ground is None else float(ground))
+    def __post_init__(self) -> None:
+        target = np.array(self.target, dtype=np.float64)
+        if target.shape != (3,) or not np.isfinite(target).all():
+            raise ValueError(f"target must be three finite numbers, got {self.target!r}")
+        if not (math.isfinite(self.distance) and self.distance > 0):
+            raise ValueError(f"distance must be positive and finite, got {self.distance}")
+        _check_angles(self.azimuth, self.elevation, self.up_axis, self.field_of_view)
+        object.__setattr__(self, "target", target)
+        for name in ("distance", "azimuth", "elevation", "field_of_view", "ground"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
 
     @property
     def axes(self) -> NDArray[np.float64]:
@@ -104,7 +92,7 @@ class Camera:
 
 
 def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> NDArray[np.float64]:
-    """Return the rows right, up, back, (3, 3); a rotation for every azimuth and elevation.
+    """Return the unit vectors right, up and back of a camera as rows, (3, 3), a rotation.
 
     >>> camera_axes(90, 0, "y").round().tolist()
     [[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
@@ -121,7 +109,10 @@ def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> NDArray[np
 def pixel_directions(
     camera: Camera, size: tuple[int, int], rows: NDArray[np.floating], columns: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """Return rays (..., 3) through fractional pixel positions, which broadcast; of length one along the view."""
+    """Return the directions (..., 3) of the rays through fractional pixel positions, whose length along the view is 1.
+
+    `rows` and `columns` broadcast.
+    """
     slopes = camera.slopes(size)
     right, up, back = camera.axes.astype(np.float32)
     across = ((2 * (columns + 0.5) / size[0] - 1) * slopes[0]).astype(np.float32)
@@ -152,7 +143,7 @@ def fit_camera(
     margin : float
         Share of half the picture to leave free, in [0, 1).
     turntable : bool
-        Whether to look at the middle of the shapes from far enough that no azimuth loses sight of anything.
+        Whether to look at the middle of the shapes from so far that every azimuth sees all of them.
 
     Raises
     ------
@@ -203,7 +194,7 @@ def _least_distance(across: NDArray[np.float64], back: NDArray[np.float64], slop
 
 
 def _centred_shift(across: NDArray[np.float64], back: NDArray[np.float64], distance: float) -> float:
-    """Return the shift from which, at `distance`, as much room is left on one side as on the other, by bisection."""
+    """Return the shift at which both sides have the same free room at this `distance`, by bisection."""
     low, high = float(across.min()), float(across.max())
     depth = np.maximum(distance - back, 1e-12 * distance)
     for _ in range(48):

@@ -11,7 +11,7 @@ from sdfnet.rendering.images import INK
 from sdfnet.rendering.style import Color, Style
 
 _STOPS = np.array([[0.13, 0.25, 0.62], [0.30, 0.53, 0.86], [0.86, 0.87, 0.88], [0.93, 0.50, 0.28], [0.66, 0.09, 0.13]])
-"""From -1 to 1 at even steps: cold, neutral, warm. Told apart also by those who do not tell red from green."""
+"""Colours from -1 to 1 at even steps: cold, neutral, warm. A viewer who confuses red and green can tell them apart."""
 
 _BAR_WIDTH = 0.5  # of the picture's width
 

@@ -1,6 +1,8 @@
-"""Drawing without GL: rays through embree on the CPU, with the same camera, lights and colours.
+"""Ray casting on the CPU through embree: pictures without GL, and the soft shadows of all pictures.
 
-Also the rays behind the soft shadows (`shadows.py`), which pictures through GL have too.
+`draw_by_rays` draws with the same camera, lights and colours as GL. `cast_shadows` darkens creases and casts a shadow
+on the ground. Its rays start at half the picture's resolution, few per pixel, in a pattern that repeats every 4 x 4
+pixels; the results are averaged over such a tile, except across edges. So every pixel has in effect 16 times its rays.
 """
 
 from __future__ import annotations
@@ -13,23 +15,36 @@ from numpy.typing import NDArray
 
 from sdfnet.rendering.camera import Camera, pixel_directions
 from sdfnet.rendering.scene import Layer, Scene
-from sdfnet.rendering.style import shade
+from sdfnet.rendering.style import GAMMA, LIGHTS, shade
 
 _SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 """Places within a pixel, in pixels from its middle."""
 
 _PIXELS_AT_ONCE = 1 << 18
-"""Pixels looked at together, which bounds the memory."""
+"""Pixels in one batch of rays; this bounds the memory."""
 
 _EDGE = 0.15
-"""How different normals, or five times the inverse distances, of neighbours are where there is an edge."""
+"""There is an edge where the normals of two pixels, or five times their inverse distances, differ by more than this."""
 
 _FAR = 1e30
+
+_TILE = 4
+_SKY_RAYS = 6  # per half-resolution pixel, over the hemisphere
+_KEY_RAYS = 2  # per half-resolution pixel, toward the key light
+_KEY_WIDTH = 0.16  # tangent of half the angle that the key light spans
+_STEP_OFF = 2e-3  # how far a ray starts above its surface, in the drawing frame
+_SKY_REACH = 0.18  # how far away a surface still darkens another, in the drawing frame
+_CREASE_STRENGTH = 0.65  # how dark a fully hidden place becomes, linear
+_KEY_STRENGTH = 0.45
+_GROUND_SKY, _GROUND_KEY = 0.55, 0.30
+_GROUND_REACH = 0.75  # distance from the target at which the ground has faded into the background, drawing frame
+
+_BORDER = 0.1  # share of the picture's shorter side over which the ground fades out at the border
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What rays met first.
+    """The first face that each ray meets.
 
     Attributes
     ----------
@@ -59,7 +74,7 @@ class RayTracer:
         TriangleMesh(self._tree, scene.vertices, scene.faces)
 
     def first_hits(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> Hits:
-        """Return what rays (R, 3) from `origins` along `directions` meet first."""
+        """Return the first hits of rays (R, 3) from `origins` along `directions`."""
         found = self._tree.run(origins, directions, output=True)
         rays = np.flatnonzero(found["primID"] >= 0)
         u, v = found["u"][rays], found["v"][rays]
@@ -79,7 +94,7 @@ def draw_by_rays(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
     width, height = size
     rows, columns = (places.ravel() for places in np.mgrid[:height, :width])
     color = np.zeros((height * width, 3), dtype=np.float32)
-    # What tells an edge: normal and distance of what the pixel shows, zero for the background.
+    # Normal and distance of the surface in each pixel, from which edges are found; zero for the background.
     shown = np.zeros((height * width, 4), dtype=np.float32)
     for part in _parts(height * width):
         directions = pixel_directions(camera, size, rows[part], columns[part])
@@ -105,7 +120,7 @@ def _parts(count: int) -> list[slice]:
 
 
 def _is_edge(shown: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which pixels differ from one beside them in what they show (H, W, 4), in normal or in distance."""
+    """Return which pixels (H, W) differ from a neighbour in normal or distance; `shown` is (H, W, 4)."""
     edge = np.zeros(shown.shape[:2], dtype=bool)
     for first, second in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
         jump = np.abs(shown[first] - shown[second]).max(axis=-1) > _EDGE
@@ -116,7 +131,7 @@ def _is_edge(shown: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What rays show: for each that met a face, its number, the unit direction to the eye, normal, albedo, distance."""
+    """The surface that rays show: for each ray with a hit, its number, the unit direction to the eye, and so on."""
 
     rays: NDArray[np.int64]
     toward: NDArray[np.float32]
@@ -151,3 +166,170 @@ def _interpolated(values: NDArray[np.float32], scene: Scene, hits: Hits) -> NDAr
     result += values[corners[:, 1]] * hits.weights[:, 1, None]
     result += values[corners[:, 2]] * hits.weights[:, 2, None]
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class Shadows:
+    """Factors for stored colours, full resolution.
+
+    Attributes
+    ----------
+    surface, ground : (H, W) float32
+        In (0, 1]; 1 is unshadowed. `ground` holds behind the surfaces too, so that edges can be blended.
+    """
+
+    surface: NDArray[np.float32]
+    ground: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class _Spots:
+    """Points whose light is computed: the pixels that show them, their places and normals, drawing frame."""
+
+    pixels: NDArray[np.int64]
+    points: NDArray[np.float32]
+    normals: NDArray[np.float32]
+
+
+def cast_shadows(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> Shadows:
+    """Return how much light reaches the surface and the ground in each pixel of a picture of `size`. Deterministic."""
+    small = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    rows, columns = 2 * np.arange(small[1]) + 0.5, 2 * np.arange(small[0]) + 0.5
+    directions = pixel_directions(camera, size, rows[:, None], columns[None]).reshape(-1, 3)
+    surface, depth = _surface_spots(scene, tracer, camera, directions)
+    ground = _ground_spots(camera, directions)
+    key = (LIGHTS[0].unit @ camera.axes).astype(np.float32)
+
+    facing = np.clip(surface.normals @ key, 0, 1)
+    sky, lit = _light(tracer, surface, key, small[0])
+    factor = (1 - _CREASE_STRENGTH * (1 - sky)) * (1 - _KEY_STRENGTH * np.sqrt(facing) * (1 - lit))
+    surface_map = _smoothed(factor, surface.pixels, depth, small)
+
+    sky, lit = _light(tracer, ground, key, small[0])
+    fade = np.clip(1 - np.linalg.norm(ground.points, axis=1) / _GROUND_REACH, 0, 1) ** 0.5
+    fade *= _border_fade(ground.pixels, small)
+    factor = 1 - fade * (_GROUND_SKY * (1 - sky) + _GROUND_KEY * (1 - lit))
+    ground_map = _smoothed(factor, ground.pixels, np.ones(len(factor), dtype=np.float32), small)
+    return Shadows(_enlarged(surface_map, size), _enlarged(ground_map, size))
+
+
+def _surface_spots(
+    scene: Scene, tracer: RayTracer, camera: Camera, directions: NDArray[np.float32]
+) -> tuple[_Spots, NDArray[np.float32]]:
+    """Return the surface points in the pixels, with the normals of their faces turned to the eye, and their depths."""
+    eye = camera.axes[2].astype(np.float32)
+    hits = tracer.first_hits(np.broadcast_to(eye, directions.shape).copy(), directions)
+    seen = directions[hits.rays]
+    points = eye + hits.distances[:, None] * seen
+    corners = scene.vertices[scene.faces[hits.faces]]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.float32(1e-20))
+    normals *= np.where(np.einsum("ij,ij->i", normals, seen) > 0, -1, 1)[:, None].astype(np.float32)
+    return _Spots(hits.rays, points, normals), hits.distances
+
+
+def _ground_spots(camera: Camera, directions: NDArray[np.float32]) -> _Spots:
+    """Return where pixels would see the ground near the target; none from below, or where the camera has no ground."""
+    nowhere = _Spots(np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32))
+    axis = "xyz".index(camera.up_axis)
+    if camera.ground is None or camera.position[axis] <= camera.ground:
+        return nowhere
+    height = (camera.position[axis] - camera.ground) / camera.distance
+    down = -directions[:, axis]
+    distance = np.divide(height, down, out=np.full_like(down, np.inf), where=down > 1e-6)
+    pixels = np.flatnonzero(distance < 1e3)
+    points = camera.axes[2].astype(np.float32) + distance[pixels, None] * directions[pixels]
+    near = np.linalg.norm(points, axis=1) < _GROUND_REACH
+    normals = np.zeros_like(points[near])
+    normals[:, axis] = 1
+    return _Spots(pixels[near], points[near], normals)
+
+
+def _border_fade(pixels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return 1 in the middle of the picture and 0 at its border, so that a shadow is not cut off there."""
+    width, height = size
+    rows, columns = pixels // width, pixels % width
+    room = np.minimum(np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns))
+    share = np.clip(room / (_BORDER * min(size)), 0, 1).astype(np.float32)
+    return share * share * (3 - 2 * share)
+
+
+def _light(
+    tracer: RayTracer, spots: _Spots, key: NDArray[np.float32], width: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the share of the sky, weighted by cosine, and of the key light that reaches each spot, each (N,)."""
+    tile = (spots.pixels // width % _TILE) * _TILE + spots.pixels % width % _TILE
+    origins = spots.points + _STEP_OFF * spots.normals
+    tilted = np.linalg.norm(np.cross(key, np.eye(3)), axis=1).argmax()
+    across = np.cross(key, np.eye(3)[tilted])
+    across /= np.linalg.norm(across)
+    over = np.cross(key, across)
+    sky = np.zeros(len(origins), dtype=np.float32)
+    lit = np.zeros(len(origins), dtype=np.float32)
+    for ray in range(_SKY_RAYS):
+        u, v = _pattern(ray, _SKY_RAYS)
+        # A point on the unit sphere around the tip of the normal: cosine-weighted about it.
+        turn, lift = 2 * np.pi * u[tile], 2 * v[tile] - 1
+        ring = np.sqrt(1 - lift**2)
+        direction = np.stack([ring * np.cos(turn), ring * np.sin(turn), lift], axis=1) + spots.normals * 1.0001
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        sky += ~tracer.blocked(origins, direction.astype(np.float32), reach=_SKY_REACH)
+    for ray in range(_KEY_RAYS):
+        u, v = _pattern(ray, _KEY_RAYS)
+        spread, turn = _KEY_WIDTH * np.sqrt(u[tile])[:, None], 2 * np.pi * v[tile][:, None]
+        direction = key + spread * (np.cos(turn) * across + np.sin(turn) * over)
+        lit += ~tracer.blocked(origins, direction.astype(np.float32))
+    return sky / np.float32(_SKY_RAYS), lit / np.float32(_KEY_RAYS)
+
+
+def _pattern(ray: int, rays: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two numbers in [0, 1) for each place of a tile, (16,); over all rays they fill the square evenly.
+
+    References
+    ----------
+    M. Roberts, "The Unreasonable Effectiveness of Quasirandom Sequences" (2018): the R2 sequence.
+    """
+    # Places next to each other take terms far apart, so that every part of a tile sees all of the sky.
+    order = np.array([0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5])  # Bayer's ordered dither
+    term = order * rays + ray + 0.5
+    return term * 0.7548776662466927 % 1, term * 0.5698402909980532 % 1
+
+
+def _smoothed(
+    values: NDArray[np.floating], pixels: NDArray[np.int64], depths: NDArray[np.float32], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Average `values` over tiles, but not across jumps of depth. Other pixels take a neighbour's value, else 1."""
+    width, height = size
+    flat = np.zeros((3, height * width), dtype=np.float32)
+    flat[0, pixels], flat[1, pixels], flat[2, pixels] = values, depths, 1
+    once = _tile_means(flat.reshape(3, height, width), first=-(_TILE // 2))
+    flat[0, pixels] = once.reshape(-1)[pixels]
+    return _tile_means(flat.reshape(3, height, width), first=1 - _TILE // 2)
+
+
+def _tile_means(layers: NDArray[np.float32], *, first: int) -> NDArray[np.float32]:
+    """Return means over the tile that starts `first` pixels off; `layers` (3, H, W) are value, depth, presence."""
+    _, height, width = layers.shape
+    padded = np.zeros((3, height + 2 * _TILE, width + 2 * _TILE), dtype=np.float32)
+    inner = padded[:, _TILE : _TILE + height, _TILE : _TILE + width]
+    inner[:] = layers
+    total, weight = np.zeros((2, height, width), dtype=np.float32)
+    for down in range(_TILE):
+        for right in range(_TILE):
+            top, left = _TILE + down + first, _TILE + right + first
+            value, depth, there = padded[:, top : top + height, left : left + width]
+            alike = there * (np.abs(depth - inner[1]) < 0.02) + 1e-6 * there
+            total += alike * value
+            weight += alike
+    return np.divide(total, weight, out=np.ones_like(total), where=weight > 0)
+
+
+def _enlarged(small: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return linear factors at half resolution as factors of stored colours at `size`, bilinear."""
+    from PIL import Image
+
+    width, height = size
+    doubled = Image.fromarray(small ** np.float32(1 / GAMMA)).resize(
+        (2 * small.shape[1], 2 * small.shape[0]), Image.Resampling.BILINEAR
+    )
+    return np.asarray(doubled, dtype=np.float32)[:height, :width]

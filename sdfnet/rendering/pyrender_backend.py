@@ -129,16 +129,16 @@ def _pose_of_light(toward: np.ndarray) -> np.ndarray:
 
 
 def _choose_platform() -> None:
-    """Tell PyOpenGL and pyglet to work without a display, unless the user has chosen otherwise."""
+    """Set PyOpenGL and pyglet to work without a display, unless the user has chosen otherwise."""
     if sys.platform.startswith("linux"):
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
         os.environ.setdefault("PYGLET_HEADLESS", "1")
-    # It says at each start that an optional accelerator is not installed; nothing here gains from that.
+    # PyOpenGL warns at each start that an optional accelerator is missing; nothing here would be faster with it.
     logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)
 
 
 def _what_is_missing(error: Exception) -> str:
-    """Say in words why there is no context, with the original message, which alone would not help."""
+    """Return in words why there is no context, with the original message."""
     message = " ".join(str(error).split())[:160]
     detail = f"({type(error).__name__}: {message})"
     platform = os.environ.get("PYOPENGL_PLATFORM")

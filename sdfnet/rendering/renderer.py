@@ -1,8 +1,7 @@
 """Pictures of meshes: one function for one picture, and a renderer that keeps its GL context for many.
 
-Ghosts: surfaces that a picture shows through, to compare what is drawn with what was or will be.
-
-A ghost veils what lies behind it and is hidden by what lies before it; it casts no shadow.
+A picture may also show ghosts: meshes that one can see through, to compare the drawn mesh with others. A ghost veils
+what lies behind it and is hidden by what lies before it; it casts no shadow.
 """
 
 from __future__ import annotations
@@ -19,22 +18,29 @@ from numpy.typing import NDArray
 
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import Camera, UpAxis, fit_camera
-from sdfnet.rendering.embree_backend import RayTracer, draw_by_rays
+from sdfnet.rendering.embree_backend import RayTracer, cast_shadows, draw_by_rays
 from sdfnet.rendering.pyrender_backend import GLCanvas, GLUnavailableError
 from sdfnet.rendering.scene import Drawable, Layer, PaintedMesh, Scene, make_scene
-from sdfnet.rendering.shadows import cast_shadows
 from sdfnet.rendering.style import Color, Style, check_color
 
+_LOGGER = logging.getLogger(__name__)
+
+Backend = Literal["auto", "gl", "rays"]
+Image = NDArray[np.uint8]
+
+_LARGEST = 16384
+
 _OVER_SURFACE, _OVER_NOTHING = 0.30, 0.45
-"""How much of a ghost is seen before the solid surface and beside it; more would hide what it is compared with."""
+"""Opacity of a ghost before the solid surface, and beside it. More would hide the surface that it is compared with."""
 
 _APART = 4e-3
-"""How far a ghost must be before a surface to be drawn over it, in the drawing frame: where both are one it is not."""
+"""A ghost is drawn over a surface only where it is nearer by this much, in the drawing frame. Where both are one
+surface, it is not drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ghost:
-    """A mesh to show through.
+    """A mesh that a picture shows as a transparent veil.
 
     Attributes
     ----------
@@ -61,14 +67,6 @@ def veil(image: NDArray[np.float32], solid: Layer, ghost: Layer) -> NDArray[np.f
     seen = np.where(np.isfinite(ghost.depth), before, solid.coverage < 0.5)
     share = seen * np.where(solid.coverage > 0.5, np.float32(_OVER_SURFACE), np.float32(_OVER_NOTHING))
     return np.asarray(image * (1 - share * ghost.coverage)[..., None] + share[..., None] * ghost.color)
-
-
-_LOGGER = logging.getLogger(__name__)
-
-Backend = Literal["auto", "gl", "rays"]
-Image = NDArray[np.uint8]
-
-_LARGEST = 16384
 
 
 class Renderer:
@@ -138,9 +136,9 @@ class Renderer:
     def begin(
         self, drawables: Drawable | Sequence[Drawable], *, camera: Camera | None = None, ghosts: Sequence[Ghost] = ()
     ) -> Callable[[], Image]:
-        """Do what of a picture needs this thread (GL), and return what does the rest, in any thread.
+        """Draw the part of a picture that GL draws, in this thread; return a function that finishes it in any thread.
 
-        The rest (shadows, and without GL all of it) is the larger part, so a film gains from several threads.
+        The finish (shadows, and all of the picture where there is no GL) takes longer, so a film gains from threads.
         """
         listed = _listed(drawables)
         if camera is None:
@@ -151,14 +149,14 @@ class Renderer:
         return lambda: self._composed(layer(), [ghost() for ghost in layers], prepared, camera)
 
     def _draw(self, scene: Scene, tracer: RayTracer, camera: Camera) -> Callable[[], Layer]:
-        """Return what gives the drawn `scene`: drawn already where GL draws."""
+        """Return a function that gives the drawn `scene`; where GL draws, it is drawn at once."""
         if self._canvas is None:
             return lambda: draw_by_rays(scene, tracer, camera, self.size, roughness=self.style.roughness)
         layer = self._canvas.draw(scene, camera, self.size, roughness=self.style.roughness)
         return lambda: layer
 
     def _draw_ghost(self, ghost: Ghost, camera: Camera) -> Callable[[], Layer]:
-        """Return what gives a ghost; what was drawn last is drawn once for as long as the camera stands still."""
+        """Return a function that gives a drawn ghost. The last ghosts are kept for as long as the camera stands still."""
         key = (camera.azimuth, camera.elevation, camera.distance, *camera.target.tolist())
         kept = [(at, old, layer) for at, old, layer in self._ghosts if at == key]
         for _, old, layer in kept:
@@ -171,7 +169,7 @@ class Renderer:
         return layer
 
     def _prepare(self, drawables: list[Drawable], camera: Camera) -> _Prepared:
-        """Return scene and search tree, those of the last picture if only the camera's angles have changed."""
+        """Return scene and search tree: those of the last picture if only the camera's angles have changed."""
         last = self._prepared
         if last is None or not last.serves(drawables, camera):
             scene = make_scene(drawables, camera, color=self.style.color)
@@ -195,7 +193,7 @@ class Renderer:
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """What of a picture can be used again for the next."""
+    """The parts of a picture that the next picture may use again."""
 
     drawables: tuple[Drawable, ...]
     camera: Camera
@@ -287,7 +285,7 @@ def _open_canvas(size: tuple[int, int], backend: Backend) -> tuple[GLCanvas | No
 
 @functools.cache
 def _announce(backend: str, why: str) -> None:
-    """Say once per process, not once per picture, how pictures are drawn and why."""
+    """Log once per process, not once per picture, how pictures are drawn and why."""
     _LOGGER.info("pictures by %s: %s", backend, why)
 
 

@@ -1,4 +1,4 @@
-"""What a picture shows, made ready to draw: float32 arrays around the camera's target, with normals and colours.
+"""The triangles of a picture, ready to draw: float32 arrays around the camera's target, with normals and colours.
 
 Drawing happens in a frame of its own, so that float32 serves a part that lies a million units from the origin: the
 camera's target is the origin and the camera stands one unit away.
@@ -80,7 +80,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What is drawn before it lies on a background.
+    """A drawn scene without a background.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Pictures straight from a field, without a mesh: sphere tracing.
 
 A step as long as the distance cannot pass through a surface if the field is exact or a bound. An approximate field
-promises nothing, so there each step is shortened and limited, and one that lands inside is halved back to the surface.
+promises nothing: each step is shortened and limited, and a step that ends inside is halved back to the surface.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sdfnet.geometry.bounds import Bounds
 from sdfnet.rendering.camera import Camera, fit_camera, pixel_directions
 from sdfnet.rendering.style import Style, shade, to_linear
 
-_APPROXIMATE_SCALE = 0.7  # share of the value that is trusted as a step, where the field is only approximate
-_APPROXIMATE_STEPS = 48  # such a field is looked at this often, at least, on a ray across its bounds
-_CHUNK = 1 << 15  # rays at a time, so that what they need stays in the cache
+_APPROXIMATE_SCALE = 0.7  # a step is this share of the value, where the field is only approximate
+_APPROXIMATE_STEPS = 48  # such a field is evaluated at least this often on a ray across its bounds
+_CHUNK = 1 << 15  # rays in one batch, whose arrays stay in the cache
 _HALVINGS = 20
 _SUPERSAMPLING = 2
 
@@ -34,7 +34,7 @@ class Trace:
     ----------
     hit : (R,) bool
     distances : (R,)
-        Along the ray, in the frame's lengths; infinite where nothing was met.
+        Along the ray, in the frame's lengths; infinite where the ray meets nothing.
     points : (R, 3)
         Where the ray met the surface; for the others, not a number.
     """
@@ -131,7 +131,10 @@ def _halved(field: Field, origins: Tensor, directions: Tensor, outside: Tensor, 
 def _span(
     bounds: Bounds, origins: Tensor, directions: Tensor, max_distance: float, margin: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the distances, in [0, max_distance], at which rays enter and leave `bounds`; crossed if they miss it."""
+    """Return the distances, in [0, max_distance], at which rays enter and leave `bounds`.
+
+    The first is the larger one where a ray misses the box.
+    """
     lower = origins.new_tensor(bounds.lower - margin)
     upper = origins.new_tensor(bounds.upper + margin)
     # A direction that is zero along an axis divides to ±inf, which the comparison wants; 0/0 is on the face: inside.

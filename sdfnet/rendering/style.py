@@ -1,4 +1,4 @@
-"""How a picture looks: colour, background and lights, and the shading that both ways of drawing share.
+"""The style of pictures: colour, background and lights, and the shading that both ways of drawing share.
 
 Colours are sRGB in [0, 1]. The lights turn with the camera, so that every frame of a turntable is well lit.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Color = tuple[float, float, float]
 
 GAMMA = 2.2
-"""From linear light to stored colour, as in pyrender's shader."""
+"""Linear light is the stored colour to this power, as in pyrender's shader."""
 
 _DIELECTRIC = 0.04  # reflectance at normal incidence, as in pyrender's shader
 

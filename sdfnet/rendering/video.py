@@ -1,4 +1,4 @@
-"""Films from pictures: MP4 through ffmpeg, GIF and animated WebP through Pillow; written whole or not at all."""
+"""Films from pictures: MP4 through ffmpeg, GIF and animated WebP through Pillow. A film is written whole or not at all."""
 
 from __future__ import annotations
 

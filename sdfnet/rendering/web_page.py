@@ -1,13 +1,12 @@
-"""A morph as one HTML file that plays offline, opened by a double click: play, scrub, orbit, zoom, name the shapes.
+"""A moving mesh as one HTML file that plays offline: play, scrub, orbit, zoom, names of the shapes.
 
 The page is `player.html` beside this file, plain JavaScript over WebGL 2, with the meshes packed into it. Vertices are
 quantised to 16 bits in their piece's box (0.0008 % of its extent), which is for looking, not for measuring. Frames of
-one piece share their faces and blend into each other; normals are worked out in the browser. It is drawn with the
-lights, the material and the camera of sdfnet's own pictures.
+one piece share their faces and blend into each other; the browser computes the normals. Lights, material and camera are
+those of sdfnet's own pictures.
 
-Why not viser's scene serialiser, which also writes one HTML file with a timeline: it needs a running server that
-opens a port, ten further packages, and knows nothing of key shapes, of playing there and back, of shared faces or of
-blending. three.js would have to be copied into the package or fetched when the file is opened.
+viser can also write one HTML file with a timeline. But it needs a running server and ten further packages, and it does
+not know key shapes, playing there and back, shared faces or blending. three.js would have to be shipped or fetched.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ def save_player(
 
 
 def _head(piece: MovingMesh, held: Bounds, offset: int) -> dict[str, Any]:
-    """Return what the page must know to unpack a piece that starts at byte `offset`."""
+    """Return the data with which the page unpacks a piece that starts at byte `offset`."""
     return {
         "start": piece.start,
         "count": len(piece.vertices),
@@ -135,8 +134,8 @@ def _head(piece: MovingMesh, held: Bounds, offset: int) -> dict[str, Any]:
 def _pack(piece: MovingMesh, drawn: NDArray[np.float64], held: Bounds) -> bytes:
     """Return faces, positions and colours as bytes that deflate well: differences, in planes of equal weight.
 
-    Faces differ from the index before; positions, axis by axis, from the vertex before, and but for the first frame
-    these differences from those of the frame before; colours like positions.
+    A face index is stored as its difference from the index before. A coordinate is stored as its difference from that
+    of the vertex before, and after the first frame as the change of that difference; colours are stored likewise.
     """
     extent = np.where(held.extent > 0, held.extent, 1.0)
     quantised = np.rint((drawn - held.lower) / extent * _STEPS).astype(np.uint16)
@@ -148,7 +147,7 @@ def _pack(piece: MovingMesh, drawn: NDArray[np.float64], held: Bounds) -> bytes:
 
 
 def _moves(frames: NDArray[np.unsignedinteger]) -> list[bytes]:
-    """Return (T, V, 3) as differences from the frame before of differences from the vertex before."""
+    """Return (T, V, 3) as differences between vertices of the differences between frames."""
     moves = np.diff(frames, axis=0, prepend=np.zeros_like(frames[:1]))
     steps = np.diff(moves, axis=1, prepend=np.zeros_like(moves[:, :1]))
     return [_planes(steps[frame, :, axis]) for frame in range(len(steps)) for axis in range(3)]
@@ -163,11 +162,11 @@ def _planes(steps: NDArray[np.unsignedinteger]) -> bytes:
 
 
 def _meta(heads: list[dict[str, Any]], box: Bounds, camera: Camera, config: PlayerConfig) -> dict[str, Any]:
-    """Return what the page is told, in the drawing frame: the camera's target at the origin, one unit away."""
+    """Return the page's data in the drawing frame: the camera's target is the origin, the camera one unit away."""
     frames = heads[-1]["start"] + heads[-1]["count"]
-    strays = [frame for frame, _ in config.keys if not 0 <= frame < frames]
-    if strays:
-        raise ValueError(f"keys must name frames 0 to {frames - 1}, got {strays[0]}")
+    outside = [frame for frame, _ in config.keys if not 0 <= frame < frames]
+    if outside:
+        raise ValueError(f"keys must name frames 0 to {frames - 1}, got {outside[0]}")
     front = camera_axes(0, 0, camera.up_axis)
     ground = None if camera.ground is None else camera.ground - float(front[1] @ camera.target)
     return {
