@@ -1,7 +1,7 @@
 """Cameras: one that circles a target, and the closest one that still sees all of some shapes.
 
-Cameras are in the frame of the meshes, float64. Angles are degrees. Azimuth 0 looks at the front (from +z where y is up,
-from -y where z is up, as modelling programs do) and grows as the camera moves to its right; elevation grows upward.
+Cameras are in the frame of the meshes, float64. Angles are degrees. Azimuth 0 looks at the front (from +z where y is
+up, from -y where z is up, as modelling programs do) and grows as the camera moves to its right; elevation grows upward.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class Renderer:
         return lambda: layer
 
     def _draw_ghost(self, ghost: Ghost, camera: Camera) -> Callable[[], Layer]:
-        """Return a function that gives a drawn ghost. The last ghosts are kept for as long as the camera stands still."""
+        """Return a function that gives a drawn ghost. The last ghosts are kept while the camera stands still."""
         key = (camera.azimuth, camera.elevation, camera.distance, *camera.target.tolist())
         kept = [(at, old, layer) for at, old, layer in self._ghosts if at == key]
         for _, old, layer in kept:

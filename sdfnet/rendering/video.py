@@ -1,4 +1,4 @@
-"""Films from pictures: MP4 through ffmpeg, GIF and animated WebP through Pillow. A film is written whole or not at all."""
+"""Films from pictures, written whole or not at all: MP4 through ffmpeg, GIF and animated WebP through Pillow."""
 
 from __future__ import annotations
 
