@@ -144,10 +144,6 @@ class MorphConfig:
         return tuple(name for name in dict.fromkeys(self.format) if name not in whole)
 
     @property
-    def film_formats(self) -> tuple[str, ...]:
-        return tuple(name for name in dict.fromkeys(self.format) if name in FILM_FORMATS)
-
-    @property
     def animation_formats(self) -> tuple[str, ...]:
         return tuple(name for name in dict.fromkeys(self.format) if name in ANIMATION_FORMATS)
 
