@@ -87,7 +87,7 @@ class MorphConfig:
     on_change: OnTopologyEvent = "cut"
     """Where the topology of a tracked morph changes: cut starts a new mesh, keep goes on, frames gives up tracking."""
     format: tuple[MorphFormat, ...] = ("obj", "mp4")
-    """Mesh formats give a mesh for each frame; glb, usd and html one animation; mp4, gif and webp a film."""
+    """A mesh for each frame, one animation or a film."""
     fps: int = 20
     """Frames per second of the films, 1 or more."""
     width: int = 640
