@@ -1,6 +1,6 @@
 """The error of a learned chair, in colour: red where the result lies outside its source, blue where inside.
 
-python docs/gallery/error_in_colour.py demo/run gallery
+python docs/gallery/error_in_color.py demo/run gallery
 """
 
 import sys
@@ -19,4 +19,4 @@ source = sdfnet.read_mesh(run.shape(name).source).to_unit(run.similarity(name))
 sdf_true = sdfnet.evaluate(sdfnet.MeshField(source), torch.tensor(learned.vertices)).numpy()
 print(f"mean error {100 * abs(sdf_true).mean():.3f} % of the radius")
 colors = diverging_colors(sdf_true, limit=0.005)  # full colour at 0.5 % of the radius
-save_image(render_mesh(PaintedMesh(learned, vertex_colors=colors)), f"{out}/error_in_colour.png")
+save_image(render_mesh(PaintedMesh(learned, vertex_colors=colors)), f"{out}/error_in_color.png")
