@@ -131,6 +131,9 @@ def join_processes() -> Iterator[Processes]:
     dist.init_process_group(
         backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count, timeout=_PATIENCE
     )
+    # A process that fails at once must not close its connections while another one is still making them.
+    store.set(f"joined/{rank}", "")
+    store.wait([f"joined/{other}" for other in range(count)], _PATIENCE)
     processes = Processes(rank, count, dist.PrefixStore("words", store))
     try:
         yield processes

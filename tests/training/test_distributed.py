@@ -185,7 +185,7 @@ def together(store: SampleStore, tmp_path_factory: pytest.TempPathFactory) -> To
     folder = tmp_path_factory.mktemp("together")
     lines = [words(store, folder / f"refused_{number}", word) for number, (word, _, _) in enumerate(REFUSED)]
     lines += [words(store, folder / "run"), words(store, folder / "fails")]
-    program = launch([" THEN ".join(" ".join(line) for line in lines)], count=2, program=ONE_AFTER_ANOTHER, timeout=300)
+    program = launch([" THEN ".join(" ".join(line) for line in lines)], count=2, program=ONE_AFTER_ANOTHER, timeout=90)
     assert [process.code for process in program] == [0, 0], program
     ended = []
     for process in program:

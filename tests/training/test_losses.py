@@ -106,7 +106,7 @@ def test_rates_depend_on_the_optimizer_and_one_that_was_never_tuned_wants_a_rate
     assert learning_rates(TrainingConfig(), "volume", steps=1) == learning_rates(TrainingConfig(), "volume", steps=40)
     assert learning_rates(TrainingConfig(learning_rate=0.25), "volume", steps=60).decoder == 0.25
     assert learning_rates(TrainingConfig(optimizer="adam"), "volume", steps=60).decoder == 5e-3
-    with pytest.raises(ValueError, match="no rate is tuned for optimizer=muon with decoder=siren"):
+    with pytest.raises(ValueError, match="no learning rate is tuned for decoder=siren with optimizer=muon"):
         learning_rates(TrainingConfig(optimizer="muon"), "siren")
     given = learning_rates(TrainingConfig(optimizer="muon", learning_rate=0.03), "siren")
     assert (given.decoder, given.latents) == (0.03, 1e-3)
