@@ -79,41 +79,40 @@ def sphere_trace(
         scale = _APPROXIMATE_SCALE
         spans = (far - near)[near <= far]
         longest = max(float(spans.max()) / _APPROXIMATE_STEPS if len(spans) else 0.0, tolerance)
-    march = partial(_march, field, scale=scale, longest=longest, max_steps=max_steps, tolerance=tolerance)
+    march = partial(_march, field, rule=_StepRule(scale, longest, max_steps, tolerance))
     chunks = zip(*(values.split(_CHUNK) for values in (origins, directions, near, far)), strict=True)
     distances = torch.cat([near[:0], *(march(*chunk) for chunk in chunks)])
     hit = torch.isfinite(distances)
     return Trace(hit, distances, torch.where(hit[:, None], origins + distances[:, None] * directions, float("nan")))
 
 
-def _march(
-    field: Field,
-    origins: Tensor,
-    directions: Tensor,
-    near: Tensor,
-    far: Tensor,
-    *,
-    scale: float,
-    longest: float,
-    max_steps: int,
-    tolerance: float,
-) -> Tensor:
+@dataclass(frozen=True)
+class _StepRule:
+    """How far a ray advances: `scale` times the distance, from `tolerance` to `longest`, at most `max_steps` times."""
+
+    scale: float
+    longest: float
+    max_steps: int
+    tolerance: float
+
+
+def _march(field: Field, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, *, rule: _StepRule) -> Tensor:
     """Return the distance of the first surface on each ray between `near` and `far`, else infinity."""
     distances = torch.full_like(near, float("inf"))
     rays = torch.nonzero((near <= far) & torch.isfinite(near))[:, 0]
     current, before = near[rays], near[rays]
-    for _ in range(max_steps):
+    for _ in range(rule.max_steps):
         if not len(rays):
             break
         sdf = evaluate(field, origins[rays] + current[:, None] * directions[rays])
-        found = sdf <= tolerance
-        crossed = found & (sdf < -tolerance) & (current > before)
+        found = sdf <= rule.tolerance
+        crossed = found & (sdf < -rule.tolerance) & (current > before)
         met = current.clone()
         met[crossed] = _halved(
             field, origins[rays[crossed]], directions[rays[crossed]], before[crossed], current[crossed]
         )
         distances[rays[found]] = met[found]
-        step = (scale * sdf).clamp(tolerance, longest)
+        step = (rule.scale * sdf).clamp(rule.tolerance, rule.longest)
         going = ~found & (current + step <= far[rays])
         rays, before, current = rays[going], current[going], (current + step)[going]
     return distances
