@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHAPES = [f"chair_{number:02d}" for number in (0, 1, 2, 3, 5, 8, 10, 12)]
 DECODER = VolumeConfig(channels=(64, 32, 16, 8))
 SAMPLER = SamplerConfig(num_samples=60_000, num_surface=2_000, num_heldout=2_000)
-TRAINING = TrainingConfig(steps=150, evaluations=1, previews=0, precision="float32")
+TRAINING = TrainingConfig(steps=400, evaluations=1, previews=0, precision="float32")
 
 
 def small_run() -> Path:
