@@ -37,7 +37,40 @@ LAYERS = (
 )
 FORBIDDEN_NAMES = ("utils", "common", "helpers", "misc")
 LONGEST_MODULE, LONGEST_FUNCTION = 600, 60
-MOST_MODULES = 15
+MOST_PARAMETERS, MOST_MODULES = 7, 15
+SHORT_MODULE = 60
+FREE_FOLDERS = ("cli/commands", "decoders", "fitting/observations", "mesh/io")
+"""One command, decoder, observation or format a file, however short and whoever imports it."""
+
+ALONE = {
+    "cli/main.py": "imports nothing heavy, so that the list of commands and completion of their names answer at once",
+    "cli/hydra_app/application.py": "imports Hydra, which cli/main.py must not",
+    "cli/hydra_app/completion.py": "is imported only when a shell asks",
+    "cli/hydra_app/conf_files.py": "is a program that rewrites conf/",
+    "correspondence/advect.py": "moves one mesh over one step; track.py decides where a mesh starts and ends",
+    "correspondence/lattice_topology.py": "components and handles on a lattice, a subject with its own literature",
+    "extraction/normals.py": "normals from a field's gradient, for extraction and after decimation",
+    "extraction/sharp_features/detect.py": "finds the cells of sharp features; the method rebuilds them",
+    "extraction/sharp_features/extended_marching_cubes.py": "one published method of sharp features",
+    "fields/arguments.py": "checks of the arguments that four modules of fields share",
+    "latents/arc_length.py": "a subject that a practitioner looks up by name",
+    "latents/geodesic.py": "a subject that a practitioner looks up by name",
+    "mesh/bvh.py": "the compiled search tree, the only code in numba",
+    "mesh/decimate.py": "a subject that a practitioner looks up by name",
+    "mesh/remesh.py": "a subject that a practitioner looks up by name",
+    "mesh/repair.py": "a subject that a practitioner looks up by name",
+    "mesh/union.py": "a subject that a practitioner looks up by name",
+    "morphs/export.py": "writes the files of a morph; morph.py decides which and when",
+    "rendering/colormap.py": "a subject that a practitioner looks up by name",
+    "rendering/pyrender_backend.py": "imports pyrender, which is loaded only where GL works",
+    "rendering/embree_backend.py": "the pictures of a machine without GL; loads embree",
+    "rendering/web_page.py": "writes the offline page, one format of output",
+    "sampling/thickened.py": "samples thin sheets: the other rule of what is inside",
+    "solids/solid.py": "the rule of what is inside, which a report only applies",
+    "training/step.py": "one step of training without the loop: the second file for a reader",
+}
+"""Why a module that is short, or that only one other imports, is none the less a module of its own."""
+
 SAME_NAMES: dict[str, str] = {}
 """Public names that two modules define, and why that confuses nobody."""
 
@@ -181,6 +214,46 @@ def test_a_folder_has_few_modules() -> None:
         if path.name != "__init__.py":
             folders.setdefault(path.parent, []).append(path.name)
     assert {str(folder): names for folder, names in folders.items() if len(names) > MOST_MODULES} == {}
+
+
+def test_a_private_function_has_few_parameters(module: Path) -> None:
+    for node in ast.walk(parse(module)):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("_") and not node.name.startswith("__"):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            number = len([one for one in arguments if one.arg not in ("self", "cls")])
+            assert number <= MOST_PARAMETERS, f"{node.name} has {number} parameters"
+
+
+def users() -> dict[str, set[str]]:
+    """Return the modules that use each module; what a folder's face hands on counts for the module that it is from."""
+    origin: dict[str, str] = {}
+    for face in (path for path in MODULES if path.name == "__init__.py"):
+        for node in ast.walk(parse(face)):
+            if isinstance(node, ast.ImportFrom):
+                origin |= {f"{name_of(face)}.{alias.asname or alias.name}": node.module or "" for alias in node.names}
+    found: dict[str, set[str]] = {}
+    for name, home in origin.items():
+        found.setdefault(home, set()).add(f"users of {name.rpartition('.')[0]}")
+    for path in (path for path in MODULES if path.name != "__init__.py"):
+        for imported in imported_modules(parse(path)):
+            found.setdefault(origin.get(imported, imported), set()).add(name_of(path))
+    return found
+
+
+def test_a_module_that_is_short_or_has_one_user_has_a_reason() -> None:
+    used = users()
+    without = {}
+    for path in MODULES:
+        where = path.relative_to(PACKAGE).as_posix()
+        if path.name in ("__init__.py", "__main__.py") or where.rpartition("/")[0] in FREE_FOLDERS:
+            continue
+        importers = used.get(name_of(path), set()) - {name_of(path)}
+        length = len(path.read_text(encoding="utf-8").splitlines())
+        for_users = any(name.startswith("users of ") for name in importers)
+        if length < SHORT_MODULE or (len(importers) < 2 and not for_users):
+            without[where] = f"{length} lines, imported by {', '.join(sorted(importers)) or 'none'}"
+    assert {where: told for where, told in without.items() if where not in ALONE} == {}
+    assert [where for where in ALONE if not (PACKAGE / where).is_file()] == []
 
 
 def test_a_public_name_means_one_thing() -> None:

@@ -56,7 +56,7 @@ class DemoCommand:
     budget: str = "2.5min"
     shapes: str | tuple[str, ...] = "all"
     resolution: int = 128
-    frames: int = 48
+    frames: int = 36
     device: str = "auto"
     seed: int = 0
 
