@@ -24,11 +24,11 @@ from sdfnet.evaluation.report import source_surface
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box, Cylinder, Difference, Field, MeshField, Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
-from sdfnet.mesh.decimate import simplify_mesh
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.quality import count_self_intersections
-from sdfnet.mesh.validity import check_closed
+from sdfnet.mesh.remesh import simplify_mesh
+from sdfnet.mesh.topology import check_closed
 from sdfnet.runs import load_run
 from sdfnet.solids.source_shape import load_shape
 

@@ -29,9 +29,9 @@ from sdfnet.extraction.extract import extract_mesh
 from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.base import Field, evaluate
 from sdfnet.geometry.bounds import Lattice
+from sdfnet.mesh.components import split_components
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, face_crosses
-from sdfnet.mesh.orientation import split_components
 from sdfnet.mesh.quality import side_lengths
 from sdfnet.mesh.remesh import collapse_faces, remesh
 

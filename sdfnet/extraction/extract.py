@@ -25,7 +25,7 @@ from sdfnet.fields.base import Field, evaluate, gradient
 from sdfnet.geometry.bounds import Bounds, Lattice
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.validity import check_closed
+from sdfnet.mesh.topology import check_closed
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -1,21 +1,23 @@
-"""Connected components of a mesh: which are bodies, which are cavities, and which are too small to be meant.
+"""Connected components of a mesh: bodies, cavities and specks, and an orientation for each.
 
 A body is a component that points outward; a cavity is a component that points inward and lies in a body. Faces are
 connected across shared edges, so the vertices of the mesh must be merged, as extraction gives them. Two components may
-share a vertex: marching cubes makes such vertices where bodies touch at a lattice point. An open component has no
-volume and is never removed.
+share a vertex. An open component has no volume and is never removed.
+
+`split_components` also parts components that touch at non-manifold edges, so that each is closed where possible.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.mesh.edges import EdgeTable
-from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
-from sdfnet.mesh.winding import WindingNumber
+from sdfnet.mesh.edges import EdgeTable, label_connected, label_fans
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, turn_faces
+from sdfnet.mesh.winding import WindingNumber, spread_over_surface
 
 MIN_PIECE = 1e-4
 """Components below this share of the volume are specks. Over 24 chairs, 32 bodies and 16 random objects, learned in
@@ -41,7 +43,7 @@ class NestedComponents:
     component_of : (F,) int64
         The component of each face.
     volumes : (C,) float64
-        Volume that each component alone encloses: negative where it points inward, 0 where it is open.
+        Negative where a component points inward, 0 where it is open.
     closed : (C,) bool
     host : (C,) int64
         The innermost component around each; NOTHING if there is none.
@@ -65,23 +67,13 @@ class NestedComponents:
         np.subtract.at(net, self.host[cavities], net[cavities])
         return net / max(float(net[~self.is_cavity].sum()), 1e-300)
 
-    @property
-    def num_components(self) -> int:
-        """Number of components that are no cavities."""
-        return int((~self.is_cavity).sum())
-
-    @property
-    def num_cavities(self) -> int:
-        """Number of cavities."""
-        return int(self.is_cavity.sum())
-
 
 def nest_components(mesh: Mesh) -> NestedComponents:
     """Return the connected components of `mesh`, and which lies in which.
 
     >>> tetrahedron = Mesh(np.eye(4)[:, :3], [[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
-    >>> nest_components(tetrahedron).num_components
-    1
+    >>> nest_components(tetrahedron).is_cavity.tolist()
+    [False]
     """
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
     count, component_of = edges.label_faces()
@@ -92,7 +84,14 @@ def nest_components(mesh: Mesh) -> NestedComponents:
     corners = corners - firsts[component_of][:, None]
     cones = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
     volumes = np.where(closed, np.bincount(component_of, weights=cones, minlength=count), 0.0)
-    return NestedComponents(component_of, volumes, closed, _hosts(mesh, component_of, volumes, closed, firsts))
+    host = np.full(count, NOTHING, dtype=np.int64)
+    lower, upper = component_boxes(mesh, component_of)
+    for around in np.argsort(-np.abs(volumes), kind="stable").tolist():  # the innermost comes last and stays
+        inner = (lower[around] < lower).all(axis=1) & (upper < upper[around]).all(axis=1)
+        if closed[around] and inner.any():
+            winding = WindingNumber(Mesh(mesh.vertices, mesh.faces[component_of == around]))(firsts[inner])
+            host[np.flatnonzero(inner)[np.abs(winding) > 0.5]] = around
+    return NestedComponents(component_of, volumes, closed, host)
 
 
 def component_boxes(mesh: Mesh, component_of: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -108,41 +107,9 @@ def component_boxes(mesh: Mesh, component_of: NDArray[np.int64]) -> tuple[NDArra
     return np.minimum.reduceat(corners.min(axis=1), starts), np.maximum.reduceat(corners.max(axis=1), starts)
 
 
-def _hosts(
-    mesh: Mesh,
-    component_of: NDArray[np.int64],
-    volumes: NDArray[np.float64],
-    closed: NDArray[np.bool_],
-    points: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """Return the innermost closed component around each, (C,); `points` (C, 3) lie on the components."""
-    host = np.full(len(volumes), NOTHING, dtype=np.int64)
-    if len(volumes) < 2:
-        return host
-    lower, upper = component_boxes(mesh, component_of)
-    for around in np.argsort(-np.abs(volumes), kind="stable").tolist():  # the innermost comes last and stays
-        if not closed[around]:
-            continue
-        inner = (lower[around] < lower).all(axis=1) & (upper < upper[around]).all(axis=1)
-        if inner.any():
-            winding = WindingNumber(Mesh(mesh.vertices, mesh.faces[component_of == around]))(points[inner])
-            host[np.flatnonzero(inner)[np.abs(winding) > 0.5]] = around
-    return host
-
-
 @dataclass(frozen=True)
 class RemovedComponent:
-    """A component that was removed.
-
-    Attributes
-    ----------
-    share : float
-        Of the whole volume before.
-    center : tuple of float
-        The middle of its bounding box, in the frame of the mesh.
-    is_cavity : bool
-        Whether it was a cavity, which is now filled.
-    """
+    """A component that was removed: its share of the whole volume, the middle of its box, whether it was a cavity."""
 
     share: float
     center: tuple[float, float, float]
@@ -162,13 +129,7 @@ class CleanMesh:
     removed : tuple of RemovedComponent
         The largest first.
     num_components, num_cavities : int
-        Components that stay, without and with an inside of air.
-
-    >>> from sdfnet.extraction import extract_mesh
-    >>> from sdfnet.fields import Sphere
-    >>> mesh = extract_mesh(Sphere(1.0), resolution=16)
-    >>> drop_specks(mesh, num_surfaces=1).removed
-    ()
+        Components that stay, without cavities, and cavities.
     """
 
     mesh: Mesh
@@ -209,10 +170,15 @@ def drop_loose_components(
     dropped = np.zeros(len(nested.volumes), dtype=bool)
     if min_share > 0:
         for kind, allowed in ((~nested.is_cavity, num_components), (nested.is_cavity, num_cavities)):
-            dropped |= _too_small(nested, kind, min_share, allowed, largest)
+            shares = np.where(kind & nested.closed, nested.shares, np.inf)
+            dropped |= shares < min_share
+            if allowed is not None:
+                ranked = np.flatnonzero(kind)[np.argsort(-nested.shares[kind], kind="stable")]
+                dropped[ranked[allowed:]] |= shares[ranked[allowed:]] < largest
         if len(dropped):
             dropped[np.where(nested.is_cavity, -1.0, nested.shares).argmax()] = False
-        dropped = _with_contents(nested, dropped)
+        while (inside := (nested.host != NOTHING) & dropped[nested.host] & ~dropped).any():
+            dropped |= inside
     return _without(mesh, nested, dropped)
 
 
@@ -259,46 +225,197 @@ def check_min_piece(share: float) -> None:
         raise ValueError(f"min_piece must be a share of the volume from 0 (keep all) to {LARGEST_LOOSE}, got {share}")
 
 
-def _too_small(
-    nested: NestedComponents, kind: NDArray[np.bool_], min_share: float, allowed: int | None, largest: float
-) -> NDArray[np.bool_]:
-    """Return those of one `kind` (C,) below `min_share`, or below `largest` and not among the first `allowed`."""
-    shares = nested.shares
-    candidates = kind & nested.closed
-    small = candidates & (shares < min_share)
-    if allowed is not None:
-        ranked = np.flatnonzero(kind)[np.argsort(-shares[kind], kind="stable")]
-        extra = np.zeros(len(kind), dtype=bool)
-        extra[ranked[allowed:]] = True
-        small |= candidates & extra & (shares < largest)
-    return small
-
-
-def _with_contents(nested: NestedComponents, dropped: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Add the components that lie, at any depth, in those `dropped`."""
-    grown = dropped.copy()
-    while True:
-        inside = (nested.host != NOTHING) & grown[nested.host]
-        if not (inside & ~grown).any():
-            return grown
-        grown |= inside
-
-
 def _without(mesh: Mesh, nested: NestedComponents, dropped: NDArray[np.bool_]) -> CleanMesh:
     """Return `mesh` without the components `dropped` (C,)."""
     kept = ~dropped[nested.component_of]
-    rest = mesh
-    if not kept.all():
-        rest = drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept], mesh.vertex_normals))
     num_kept = [int((kind & ~dropped).sum()) for kind in (~nested.is_cavity, nested.is_cavity)]
-    return CleanMesh(rest, kept, _removed(mesh, nested, dropped) if dropped.any() else (), *num_kept)
-
-
-def _removed(mesh: Mesh, nested: NestedComponents, dropped: NDArray[np.bool_]) -> tuple[RemovedComponent, ...]:
+    if kept.all():
+        return CleanMesh(mesh, kept, (), *num_kept)
     lower, upper = component_boxes(mesh, nested.component_of)
     centers, shares = (lower + upper) / 2, nested.shares
-    found = []
+    removed = []
     for component in np.flatnonzero(dropped)[np.argsort(-shares[dropped], kind="stable")].tolist():
         x, y, z = centers[component].tolist()
-        found.append(RemovedComponent(float(shares[component]), (x, y, z), bool(nested.is_cavity[component])))
-    return tuple(found)
+        removed.append(RemovedComponent(float(shares[component]), (x, y, z), bool(nested.is_cavity[component])))
+    rest = drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[kept], mesh.vertex_normals))
+    return CleanMesh(rest, kept, tuple(removed), *num_kept)
+
+
+NESTING_STEP = 1e-4
+"""Distance beside an inward component at which the winding number tells what it lies in; unit frame."""
+
+BOX_MARGIN = 1e-6
+"""Bounding boxes this close meet, unit frame: six loose sides of a box belong together."""
+
+
+@dataclass(frozen=True, eq=False)
+class OrientedComponents:
+    """A mesh split into P connected components that share no vertex; its faces keep their order.
+
+    Attributes
+    ----------
+    mesh : Mesh
+    component_of : (F,) int64
+        The component of each face.
+    closed : (P,) bool
+        Every edge joins two faces that agree about the winding.
+    is_turned : (P,) bool
+        Which have the opposite orientation of the given mesh.
+    """
+
+    mesh: Mesh
+    component_of: NDArray[np.int64]
+    closed: NDArray[np.bool_]
+    is_turned: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.closed)
+
+    def one(self, component: int) -> Mesh:
+        """Return one component as a mesh of its own."""
+        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[self._face_lists[component]]))
+
+    def some(self, chosen: NDArray[np.bool_]) -> Mesh:
+        """Return the components `chosen` (P,) as one mesh."""
+        return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[chosen[self.component_of]]))
+
+    def turned(self, chosen: NDArray[np.bool_]) -> OrientedComponents:
+        """Return all components, with those `chosen` (P,) turned inside out."""
+        mesh = Mesh(self.mesh.vertices, turn_faces(self.mesh.faces, chosen[self.component_of]))
+        return OrientedComponents(mesh, self.component_of, self.closed, self.is_turned ^ chosen)
+
+    def volumes(self, groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return the volume of each component (P,), negative if it points inward; or of each of the `groups` (P,).
+
+        The volume of an open one depends on a reference point: here the mean of the group's corners.
+        """
+        group_of = self.component_of if groups is None else groups[self.component_of]
+        corners = self.mesh.triangles
+        counts = np.maximum(np.bincount(group_of), 1)
+        middles = np.stack([np.bincount(group_of, weights=corners[:, :, i].mean(axis=1)) / counts for i in range(3)], 1)
+        corners = corners - middles[group_of][:, None]
+        cones = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+        return np.bincount(group_of, weights=cones).astype(np.float64)
+
+    @functools.cached_property
+    def _face_lists(self) -> list[NDArray[np.int64]]:
+        counts = np.bincount(self.component_of, minlength=len(self))
+        return np.split(np.argsort(self.component_of, kind="stable"), np.cumsum(counts)[:-1])
+
+    def boxes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lower and upper corners of the components' bounding boxes, each (P, 3)."""
+        return component_boxes(self.mesh, self.component_of)
+
+
+def split_components(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> OrientedComponents:
+    """Split an oriented mesh into connected components without non-manifold edges.
+
+    Where more than two faces meet at an edge, they are paired as wedges of solid, so that components that touch come
+    apart. Faces of one `patch` (F,) surely belong together; by default patches end at non-manifold edges.
+    """
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    pairs = _paired_half_edges(mesh, edges, edges.label_patches()[1] if patch is None else patch)
+    num_faces = len(mesh.faces)
+    count, component_of = label_connected(pairs[:, 0] // 3, pairs[:, 1] // 3, num_faces)
+    is_paired = np.zeros(3 * num_faces, dtype=bool)
+    is_paired[pairs] = True
+    num_open = np.bincount(component_of, weights=~is_paired.reshape(-1, 3).all(axis=1), minlength=count)
+    _, corner_fans = label_fans(mesh.faces, pairs)  # each fan of faces around a vertex gets a vertex of its own
+    _, first = np.unique(corner_fans, return_index=True)
+    split = Mesh(mesh.vertices[mesh.faces.reshape(-1)[first]], corner_fans.reshape(-1, 3))
+    return OrientedComponents(split, component_of, num_open == 0, np.zeros(count, dtype=bool))
+
+
+def _paired_half_edges(mesh: Mesh, edges: EdgeTable, patch: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return pairs (P, 2) of half-edges along which two faces continue each other."""
+    starts = np.cumsum(edges.counts) - edges.counts
+    pairs = [edges.pairs[edges.forward[edges.pairs[:, 0]] != edges.forward[edges.pairs[:, 1]]]]
+    body = list(range(int(patch.max(initial=-1)) + 1))  # union-find: patches that were paired are one body
+    for edge in np.flatnonzero(edges.counts > 2):
+        around = edges.order[starts[edge] : starts[edge] + edges.counts[edge]]
+        turn = _turn_about_edge(mesh, around, edges.forward)
+        pairs.append(around[_match_brackets(turn, patch[around // 3].tolist(), body)])
+    return np.concatenate(pairs)
+
+
+def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return rows (number of a half-edge in `around`, 1 if it enters solid and -1 if it leaves it) in their order.
+
+    The order is counter-clockwise about their edge, from a place where nothing is entered yet. A backward half-edge
+    enters solid and a forward one leaves it. Where angles are equal, what leaves comes first: parts that touch
+    stay apart.
+    """
+    faces, corners = mesh.faces[around // 3], around % 3
+    ends = np.take_along_axis(faces, np.stack([corners, (corners + 1) % 3, (corners + 2) % 3], axis=1), axis=1)
+    lower, upper = mesh.vertices[ends[0, :2].min()], mesh.vertices[ends[0, :2].max()]
+    axis = (upper - lower) / np.linalg.norm(upper - lower)
+    arms = mesh.vertices[ends[:, 2]] - lower
+    arms = arms - (arms @ axis)[:, None] * axis
+    angles = np.arctan2(np.cross(arms[0], arms) @ axis, arms @ arms[0])
+    rounded = np.round(np.mod(np.round(angles, 9), 2 * np.pi), 9)
+    enters = np.where(forward[around], -1, 1)
+    order = np.lexsort([enters, rounded])
+    order = np.roll(order, -int(np.cumsum(enters[order]).argmin()) - 1)
+    return np.column_stack([order, enters[order]])
+
+
+def _match_brackets(turn: NDArray[np.int64], patch: list[int], body: list[int]) -> NDArray[np.int64]:
+    """Pair what enters with what leaves, (P, 2): the last entered of the same body, or else the last entered.
+
+    Joins the bodies that it pairs.
+    """
+
+    def body_of(half: int) -> int:
+        root = patch[half]
+        while body[root] != root:
+            body[root] = root = body[body[root]]
+        return root
+
+    pairs, opened = [], []
+    for half, step in turn.tolist():
+        if step > 0:
+            opened.append(half)
+        elif opened:
+            same = [place for place, other in enumerate(opened) if body_of(other) == body_of(half)]
+            partner = opened.pop(same[-1] if same else -1)
+            body[body_of(partner)] = body_of(half)
+            pairs.append((partner, half))
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def orient_components(components: OrientedComponents) -> OrientedComponents:
+    """Turn the components (unit frame) that are inside out.
+
+    Components whose bounding boxes meet are judged together: if their volume is negative, all of them are turned,
+    cavities included. Then each closed inward component that lies in nothing is turned, because a cavity needs a body.
+    """
+    clusters = cluster_boxes(*components.boxes(), margin=BOX_MARGIN)
+    turned = components.turned((components.volumes(clusters) < 0)[clusters])
+    inward = np.flatnonzero(turned.closed & (turned.volumes() < 0))
+    if len(inward) == 0:
+        return turned
+    whole = WindingNumber(turned.mesh)
+    alone = np.zeros(len(components), dtype=bool)
+    for component in inward.tolist():
+        mesh = turned.one(component)
+        points, faces = spread_over_surface(mesh, 64)
+        step = NESTING_STEP * mesh.face_normals[faces]
+        around = (whole(points + step) + whole(points - step)) / 2 + 0.5  # without the component itself, which gives -½
+        alone[component] = np.median(around) < 0.5
+    return turned.turned(alone)
+
+
+def cluster_boxes(lower: NDArray[np.float64], upper: NDArray[np.float64], *, margin: float) -> NDArray[np.int64]:
+    """Number the groups of boxes (P, 3) that meet, directly or through others, once grown by `margin`, (P,)."""
+    order = np.argsort(lower[:, 0])
+    low, high = lower[order] - margin, upper[order] + margin
+    last = np.searchsorted(low[:, 0], high[:, 0], side="right")
+    rows, columns = [], []
+    for row, stop in enumerate(last):
+        others = slice(row + 1, stop)
+        meets = (low[row, 1:] <= high[others, 1:]).all(axis=1) & (low[others, 1:] <= high[row, 1:]).all(axis=1)
+        columns.append(np.flatnonzero(meets) + row + 1)
+        rows.append(np.full(len(columns[-1]), row))
+    labels = np.empty(len(lower), dtype=np.int64)
+    _, labels[order] = label_connected(np.concatenate(rows), np.concatenate(columns), len(lower))
+    return labels

@@ -109,6 +109,15 @@ def replace_vertices(mesh: Mesh, vertices: NDArray[np.float64]) -> Mesh:
     return replace(mesh, vertices=vertices)
 
 
+def turn_faces(faces: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return `faces` (F, 3) with those `chosen` (F,) in the opposite orientation.
+
+    >>> turn_faces(np.array([[0, 1, 2], [3, 4, 5]]), np.array([True, False])).tolist()
+    [[2, 1, 0], [3, 4, 5]]
+    """
+    return np.where(chosen[:, None], faces[:, ::-1], faces)
+
+
 def join_meshes(meshes: Sequence[Mesh]) -> Mesh:
     """Return one mesh with all faces of `meshes`, in their order; no vertices are merged, and normals are dropped.
 

@@ -1,14 +1,19 @@
-"""The topology of a triangle mesh: its connected components, handles and holes."""
+"""The topology of a triangle mesh: components, handles and holes, and the defects that keep it from bounding a solid.
+
+The functions count and repair nothing. `mesh.quality.count_self_intersections` finds faces that cross.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.mesh.components import OrientedComponents
 from sdfnet.mesh.edges import EdgeTable, label_connected, label_fans, next_corner
 from sdfnet.mesh.mesh import Mesh, label_positions
+from sdfnet.mesh.winding import WindingNumber
 
 
 @dataclass(frozen=True)
@@ -76,3 +81,108 @@ def _merged_faces(mesh: Mesh) -> NDArray[np.int64]:
     faces = label_positions(mesh.vertices)[1][mesh.faces]
     a, b, c = faces.T
     return np.asarray(faces[(a != b) & (b != c) & (c != a)])
+
+
+_FLAT = 1e-10
+"""A face is degenerate if its area is below this share of its longest side squared: float64 cannot tell its normal."""
+
+_ASIDE = 1e-3
+"""Distance beside a component at which the winding number of the others is taken, as a share of its own box."""
+
+
+@dataclass(frozen=True)
+class Closedness:
+    """Defects that keep a mesh from being the surface of a solid; all zero for a clean mesh.
+
+    Attributes
+    ----------
+    num_open_edges : int
+        Edges with one face.
+    num_crowded_edges : int
+        Edges with more than two faces.
+    num_twisted_edges : int
+        Edges with two faces that run along it in the same direction: one of the faces is inside out.
+    num_pinched_vertices : int
+        Vertices with several fans of faces; the ends of crowded edges count too.
+    num_degenerate_faces : int
+        Faces that name a vertex twice or have no area.
+    num_turned_components : int
+        Closed components of the wrong orientation: inward but no cavity, or outward and buried in another.
+
+    >>> from sdfnet.mesh.mesh import Mesh
+    >>> check_closed(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])).is_clean
+    False
+    """
+
+    num_open_edges: int
+    num_crowded_edges: int
+    num_twisted_edges: int
+    num_pinched_vertices: int
+    num_degenerate_faces: int
+    num_turned_components: int
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(asdict(self).values())
+
+    def __str__(self) -> str:
+        found = [
+            f"{count} {name.removeprefix('num_').replace('_', ' ')}" for name, count in asdict(self).items() if count
+        ]
+        return ", ".join(found) or "closed, outward and manifold"
+
+
+def check_closed(mesh: Mesh) -> Closedness:
+    """Count the defects of `mesh`. Vertices at one place are not merged.
+
+    The orientation of components is only checked if all edges have two faces in opposite directions.
+
+    >>> check_closed(Mesh(np.eye(4)[:, :3], [[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]])).is_clean
+    True
+    >>> print(check_closed(Mesh(np.eye(4)[:, :3], [[0, 1, 2], [0, 3, 1], [1, 3, 2]])))
+    3 open edges
+    """
+    faces = mesh.faces
+    edges = EdgeTable.of(faces, len(mesh.vertices))
+    num_open, num_crowded = int((edges.counts == 1).sum()), int((edges.counts > 2).sum())
+    num_twisted = int(((edges.counts == 2) & (edges.balance != 0)).sum())
+    return Closedness(
+        num_open,
+        num_crowded,
+        num_twisted,
+        _count_pinched(edges),
+        _count_degenerate(mesh),
+        0 if num_open or num_crowded or num_twisted else _count_turned(mesh, edges),
+    )
+
+
+def _count_pinched(edges: EdgeTable) -> int:
+    """Return how many vertices have more than one fan of faces."""
+    num_fans, fan_of = label_fans(edges.faces, edges.pairs)
+    vertex_of_fan = np.empty(num_fans, dtype=np.int64)
+    vertex_of_fan[fan_of] = edges.faces.ravel()
+    return int((np.bincount(vertex_of_fan) > 1).sum())
+
+
+def _count_degenerate(mesh: Mesh) -> int:
+    corners = mesh.triangles
+    longest = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1).max(axis=1, initial=0)
+    return int((mesh.face_areas <= _FLAT * longest**2).sum())
+
+
+def _count_turned(mesh: Mesh, edges: EdgeTable) -> int:
+    """Return how many components of a closed mesh are inward without being a cavity, or outward within another."""
+    count, component_of = edges.label_patches()
+    parts = OrientedComponents(mesh, component_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
+    is_outward = parts.volumes() > 0
+    if count <= 1:
+        return int((~is_outward).sum())
+    # Beside the largest face of each component, where its own surface is flattest.
+    order = np.lexsort([mesh.face_areas, component_of])
+    largest = order[np.searchsorted(component_of[order], np.arange(count), side="right") - 1]
+    lower, upper = parts.boxes()
+    step = _ASIDE * np.linalg.norm(upper - lower, axis=1, keepdims=True) * mesh.face_normals[largest]
+    middle = mesh.triangles[largest].mean(axis=1)
+    around = WindingNumber(mesh)(np.concatenate([middle + step, middle - step])).reshape(2, -1).mean(axis=0)
+    rest = around - np.where(is_outward, 0.5, -0.5)  # what the component itself gives, on the mean of its two sides
+    return int((np.where(is_outward, rest, 1 - rest) > 0.5).sum())

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.mesh.components import OrientedComponents, cluster_boxes, split_components
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.mesh.mesh import Mesh, join_meshes
-from sdfnet.mesh.orientation import OrientedComponents, cluster_boxes, split_components
+from sdfnet.mesh.mesh import Mesh, join_meshes, sum_at_vertices
 from sdfnet.mesh.winding import SURFACE_STEP, WindingNumber, probe_surface, spread_over_surface
 
 if TYPE_CHECKING:
@@ -39,30 +39,16 @@ _GAP_PROBES, _MAX_GAP_PROBES = 400, 100_000
 """Probes on each component, and on all of them."""
 
 
-@dataclass(frozen=True, eq=False)
-class NarrowGap:
-    """A narrow gap between two components; its width is zero where they just touch.
-
-    Attributes
-    ----------
-    one, other : int
-        Numbers of the components.
-    push : (3,) float64, unit frame
-        Moves the wall of `one` across the gap into `other`.
-    """
-
-    one: int
-    other: int
-    push: NDArray[np.float64]
-
-
-def find_narrow_gaps(meshes: list[Mesh]) -> list[NarrowGap]:
+def find_narrow_gaps(meshes: list[Mesh]) -> list[tuple[int, int, NDArray[np.float64]]]:
     """Find the narrow gaps between closed outward meshes (unit frame), by probes spread over their surfaces.
+
+    Each gap has the numbers of two components, and the vector (3,) that moves the wall of the first across the gap into
+    the second. Its width is zero where they just touch.
 
     >>> box = Mesh(np.indices((2, 2, 2)).reshape(3, -1).T, [[0, 1, 3], [0, 3, 2], [4, 7, 5], [4, 6, 7], [0, 4, 5],
     ...     [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])
-    >>> (gap,) = find_narrow_gaps([box, Mesh(box.vertices + [1.0005, 0, 0], box.faces)])
-    >>> gap.one, gap.other, gap.push.round(4).tolist()
+    >>> ((one, other, push),) = find_narrow_gaps([box, Mesh(box.vertices + [1.0005, 0, 0], box.faces)])
+    >>> one, other, push.round(4).tolist()
     (0, 1, [0.0005, 0.0, 0.0])
     """
     num_probes = min(_GAP_PROBES, max(1, _MAX_GAP_PROBES // max(len(meshes), 1)))
@@ -77,7 +63,8 @@ def find_narrow_gaps(meshes: list[Mesh]) -> list[NarrowGap]:
             contacts.append(_contacts(mesh, number, points[near], normals[near], owners[near]))
     table = np.concatenate(contacts)
     _, pair = np.unique(table[:, :2], axis=0, return_inverse=True)
-    return [gap for number in range(pair.max(initial=-1) + 1) for gap in _gaps_of_pair(table[pair == number])]
+    groups = [table[pair == number] for number in range(pair.max(initial=-1) + 1)]
+    return [(int(group[0, 0]), int(group[0, 1]), push) for group in groups for push in _pushes(group)]
 
 
 def _contacts(
@@ -93,17 +80,16 @@ def _contacts(
     return np.column_stack([np.minimum(owners[rows], number), np.maximum(owners[rows], number), outward, widths])
 
 
-def _gaps_of_pair(contacts: NDArray[np.float64]) -> list[NarrowGap]:
-    """Group the contacts of two components by direction; the push of each group crosses its widest place."""
-    gaps = []
-    one, other = contacts[0, :2].astype(int).tolist()
+def _pushes(contacts: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Group the contacts of two components by direction; the vector of each group crosses its widest place."""
+    pushes = []
     while len(contacts):
         same = contacts[:, 2:5] @ contacts[0, 2:5] > -FACING
         mean = contacts[same, 2:5].mean(axis=0)
         reach = 1.05 * max(float(contacts[same, 5].max()), 0.0) + OVERREACH
-        gaps.append(NarrowGap(one, other, reach * mean / np.linalg.norm(mean)))
+        pushes.append(reach * mean / np.linalg.norm(mean))
         contacts = contacts[~same]
-    return gaps
+    return pushes
 
 
 def inflate(mesh: Mesh, amount: float) -> Mesh:
@@ -112,12 +98,10 @@ def inflate(mesh: Mesh, amount: float) -> Mesh:
     Each vertex goes to the point where the moved planes of its faces meet, in the least-squares sense, but at most
     three times as far as the faces. The amount must be smaller than any detail of the mesh.
     """
-    corners = mesh.faces.reshape(-1)
-    normals = np.repeat(mesh.face_normals, 3, axis=0)
+    normals = mesh.face_normals
     products = (normals[:, :, None] * normals[:, None, :]).reshape(-1, 9)
-    count = len(mesh.vertices)
-    matrices = np.stack([np.bincount(corners, weights=products[:, i], minlength=count) for i in range(9)], axis=1)
-    sums = np.stack([np.bincount(corners, weights=normals[:, i], minlength=count) for i in range(3)], axis=1)
+    matrices = sum_at_vertices(mesh.faces, products, len(mesh.vertices))
+    sums = sum_at_vertices(mesh.faces, normals, len(mesh.vertices))
     moves = np.linalg.solve(matrices.reshape(-1, 3, 3) + 1e-6 * np.eye(3), sums[..., None])[..., 0]
     lengths = np.linalg.norm(moves, axis=1, keepdims=True)
     return Mesh(mesh.vertices + amount * moves * np.minimum(1, 3 / np.maximum(lengths, 1e-9)), mesh.faces)
@@ -161,15 +145,6 @@ class UnionResult:
     failures: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Attempt:
-    """A group of components united: the mesh, or None if the union changed nothing or failed; then the reason."""
-
-    mesh: Mesh | None = None
-    num_seams: int = 0
-    failure: str | None = None
-
-
 def unite_components(components: OrientedComponents) -> UnionResult:
     """Unite closed components (unit frame) whose bounding boxes meet, where the union changes the surface."""
     closed = np.flatnonzero(components.closed)
@@ -179,34 +154,43 @@ def unite_components(components: OrientedComponents) -> UnionResult:
     lower, upper = components.boxes()
     clusters = cluster_boxes(lower[closed], upper[closed], margin=GAP_WIDTH / 2)
     groups = np.split(closed[np.argsort(clusters, kind="stable")], np.cumsum(np.bincount(clusters))[:-1])
-    attempts = []
+    united, num_seams, failures = [], 0, []
     for group in groups:
-        if len(group) > 1:
-            attempts.append(_unite_group([components.one(number) for number in group]))
-            kept[group] = attempts[-1].mesh is None
-    return UnionResult(
-        kept,
-        tuple(attempt.mesh for attempt in attempts if attempt.mesh is not None),
-        sum(attempt.num_seams for attempt in attempts),
-        tuple(attempt.failure for attempt in attempts if attempt.failure is not None),
-    )
+        if len(group) < 2:
+            continue
+        result, num_fillers = _unite_group([components.one(number) for number in group])
+        if isinstance(result, str):
+            failures.append(result)
+        elif result is not None:
+            kept[group] = False
+            united.append(result)
+            num_seams += num_fillers
+    return UnionResult(kept, tuple(united), num_seams, tuple(failures))
 
 
-def _unite_group(group: list[Mesh]) -> _Attempt:
-    """Unite closed components, and fill the narrow gaps between them if faces are still buried."""
+def _unite_group(group: list[Mesh]) -> tuple[Mesh | str | None, int]:
+    """Return the union of closed components and the number of gaps that were filled because faces were still buried.
+
+    Instead of the union, return None if it changes nothing, or the reason if there is no proper union.
+    """
     import manifold3d
 
-    outward = [_outward(mesh) for mesh in group]
-    is_cavity = [one is not mesh for one, mesh in zip(outward, group, strict=True)]
+    is_cavity = [not mesh.signed_volume >= 0 for mesh in group]
+    outward = [
+        Mesh(mesh.vertices, mesh.faces[:, ::-1]) if cavity else mesh
+        for mesh, cavity in zip(group, is_cavity, strict=True)
+    ]
     solids = [_to_manifold(mesh) for mesh in outward]
     bad = [str(solid.status()).split(".")[-1] for solid in solids if solid.status() != manifold3d.Error.NoError]
     if bad:
-        return _Attempt(failure=f"{len(bad)} of {len(group)} parts are no manifold ({bad[0]})")
+        return f"{len(bad)} of {len(group)} parts are no manifold ({bad[0]})", 0
     parents = _parents(outward, is_cavity)
-    result = _add(_hollow(solids, parents))
+    bodies = _hollow(solids, parents)
+    result = _add(bodies)
     fillers: list[manifold3d.Manifold] = []
     if len(result.faces) and probe_surface(result, num_probes=NUM_PROBES).buried > 0:
-        fillers = _fillers(_hollow(solids, parents))
+        gaps = find_narrow_gaps([_to_mesh(body) for body in bodies])
+        fillers = [bodies[one].translate(push) ^ bodies[other].translate(-push) for one, other, push in gaps]
         inflated = [
             solid if cavity else _to_manifold(inflate(mesh, INFLATION * (1 + number * 0.618 % 1)))
             for number, (mesh, solid, cavity) in enumerate(zip(outward, solids, is_cavity, strict=True))
@@ -214,20 +198,15 @@ def _unite_group(group: list[Mesh]) -> _Attempt:
         result = _add([*_hollow(inflated, parents), *fillers])
     result = _drop_flakes(result)
     if len(result.faces) == 0:
-        return _Attempt(failure=f"the union of {len(group)} parts came out empty")
+        return f"the union of {len(group)} parts came out empty", 0
     before = join_meshes(group)
     if _same_measures(before, result):
-        return _Attempt()
+        return None, 0
     disagreement = _disagreement(before, result)
     if disagreement > MAX_DISAGREEMENT:
-        return _Attempt(
-            failure=f"the union of {len(group)} parts differs from their winding number at {disagreement:.1%} of probes"
-        )
-    return _Attempt(result, num_seams=len(fillers))
-
-
-def _outward(mesh: Mesh) -> Mesh:
-    return mesh if mesh.signed_volume >= 0 else Mesh(mesh.vertices, mesh.faces[:, ::-1])
+        share = f"{disagreement:.1%} of probes"
+        return f"the union of {len(group)} parts differs from their winding number at {share}", 0
+    return result, len(fillers)
 
 
 def _parents(outward: list[Mesh], is_cavity: list[bool]) -> list[int | None]:
@@ -260,14 +239,6 @@ def _lies_in(cavity: Mesh, body: Mesh) -> bool:
     """Whether most of the cavity's vertices are inside `body`."""
     probes = cavity.vertices[:: max(1, len(cavity.vertices) // 32)]
     return bool(body.bounds.contains(probes).mean() > 0.5 and (WindingNumber(body)(probes) > 0.5).mean() > 0.5)
-
-
-def _fillers(bodies: list[manifold3d.Manifold]) -> list[manifold3d.Manifold]:
-    """Return the solids that fill the narrow gaps between `bodies`."""
-    return [
-        bodies[gap.one].translate(gap.push) ^ bodies[gap.other].translate(-gap.push)
-        for gap in find_narrow_gaps([_to_mesh(body) for body in bodies])
-    ]
 
 
 def _drop_flakes(mesh: Mesh) -> Mesh:

@@ -30,10 +30,10 @@ from sdfnet.mesh.components import (
     drop_loose_components,
     drop_specks,
 )
-from sdfnet.mesh.decimate import Simplified, check_max_faces, simplify_mesh
 from sdfnet.mesh.io.formats import WritableFormat, check_format_names
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.remesh import Simplified, check_max_faces, simplify_mesh
 from sdfnet.runs.document import RunShape
 from sdfnet.runs.mixes import add_mixes
 from sdfnet.runs.run import Run

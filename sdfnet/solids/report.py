@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from sdfnet.files import ensure_folder, write_atomic, write_json
 from sdfnet.mesh.io.read import MeshError, find_meshes, read_mesh, select_shapes
-from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.solid import Solid, make_solid
 
 Status = Literal["used", "noted", "refused"]
@@ -42,22 +41,18 @@ class MeshReport:
         The shape's name and its file.
     status : "used", "noted" or "refused"
     notes : tuple of str
-        What was mended or could not be, empty unless noted.
+        What was repaired or could not be, empty unless noted.
     reason : str or None
         Why it was refused, and the cure; None otherwise.
     num_vertices, num_faces : int
         As the file has them, polygons triangulated; 0 if it could not be read.
-    num_components : int
-        Connected surfaces after the repair, cavities included; 0 if refused, as are the following.
-    closed : bool
-    boundary_edges, num_holes : int
+    num_components, closed, boundary_edges, num_holes
+        After the repair, as in `Solid`; 0 or False if refused.
     hole_share : float
-        Area of the caps over all holes, as a share of the surface.
+        Area of fans over the holes, as a share of the surface.
     extent : (3,) floats or None
         Edge lengths of the bounding box of the file's surface, world units; None if it could not be read.
 
-    >>> check_mesh("chairs/chair_01.obj").num_components
-    1
     """
 
     name: str
@@ -80,33 +75,12 @@ class MeshReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON document that `from_dict` reads back exactly."""
-        document = asdict(self)
-        document["notes"] = list(self.notes)
-        document["extent"] = None if self.extent is None else list(self.extent)
-        return document
+        return asdict(self) | {"notes": list(self.notes), "extent": self.extent and list(self.extent)}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> MeshReport:
-        extent = document["extent"]
-        return cls(
-            **{**document, "notes": tuple(document["notes"]), "extent": None if extent is None else tuple(extent)}
-        )
-
-
-def check_mesh(path: str | Path, *, name: str | None = None, thickness: float | None = None) -> MeshReport:
-    """Read and repair a mesh and report on it; a bad file is reported, never raised.
-
-    Parameters
-    ----------
-    name
-        The file's name without suffix by default.
-    thickness
-        For sheets, world units: see `make_solid`.
-
-    >>> check_mesh("chairs/chair_00.obj").status
-    'used'
-    """
-    return inspect_mesh(path, name=name, thickness=thickness)[0]
+        extent = document["extent"] and tuple(document["extent"])
+        return cls(**{**document, "notes": tuple(document["notes"]), "extent": extent})
 
 
 def check_folder(
@@ -143,7 +117,7 @@ def check_folder(
     if out is not None:
         ensure_folder(out)
     progress_bar = tqdm(names, desc="checking", unit="mesh", delay=2, leave=False, disable=not progress)
-    reports = [check_mesh(paths[name], name=name, thickness=thickness) for name in progress_bar]
+    reports = [inspect_mesh(paths[name], name=name, thickness=thickness)[0] for name in progress_bar]
     if out is not None:
         write_atomic(Path(out) / "report.txt", format_reports(reports) + "\n")
         write_json(Path(out) / "report.json", [report.to_dict() for report in reports])
@@ -153,52 +127,42 @@ def check_folder(
 def inspect_mesh(
     path: str | Path, *, name: str | None = None, thickness: float | None = None
 ) -> tuple[MeshReport, Solid | None]:
-    """Return the report on a mesh file, and the solid unless it was refused. Arguments as for `check_mesh`."""
+    """Read and repair a mesh file; return a report and, unless it was refused, the solid. A bad file is never raised.
+
+    Parameters
+    ----------
+    name
+        The file's name without suffix by default.
+    thickness
+        For sheets, world units: see `make_solid`.
+
+    >>> report, solid = inspect_mesh("chairs/chair_01.obj")
+    >>> report.status, report.num_components
+    ('used', 1)
+    """
     if thickness is not None and not thickness > 0:
         raise ValueError(f"thickness must be positive, got {thickness}")
     path = Path(path)
     name = path.stem if name is None else name
-    mesh: Mesh | None = None
+    measures: dict[str, Any] = {}
     try:
         mesh = read_mesh(path)
+        extent = tuple(mesh.bounds.extent.tolist())
+        measures = {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
         with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than silently full of NaN
             solid = make_solid(mesh, thickness=thickness)
-    except MeshError as error:
-        return _refuse(name, path, mesh, error.reason), None
     except ValueError as error:
-        return _refuse(name, path, mesh, str(error)), None
+        reason = error.reason if isinstance(error, MeshError) else str(error)
     except Exception as error:  # whatever a library makes of an odd mesh must not stop the batch it is in
         _logger.debug("%s could not be repaired", path, exc_info=True)
         reason = f"it could not be repaired ({type(error).__name__}: {error}); mend it in a mesh editor"
-        return _refuse(name, path, mesh, reason), None
-    return _accept(name, path, mesh, solid), solid
-
-
-def _refuse(name: str, path: Path, mesh: Mesh | None, reason: str) -> MeshReport:
-    line = " ".join(reason.split())
-    return MeshReport(name, str(path), "refused", reason=line, **_measures(mesh))
-
-
-def _accept(name: str, path: Path, mesh: Mesh, solid: Solid) -> MeshReport:
-    return MeshReport(
-        name,
-        str(path),
-        "noted" if solid.notes else "used",
-        notes=solid.notes,
-        num_components=solid.num_components,
-        closed=solid.closed,
-        boundary_edges=solid.boundary_edges,
-        num_holes=solid.num_holes,
-        hole_share=float(solid.hole_area / solid.mesh.face_areas.sum()),
-        **_measures(mesh),
-    )
-
-
-def _measures(mesh: Mesh | None) -> dict[str, Any]:
-    if mesh is None:
-        return {}
-    extent = tuple(mesh.bounds.extent.tolist())
-    return {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
+    else:
+        status: Status = "noted" if solid.notes else "used"
+        measures |= {"num_components": solid.num_components, "closed": solid.closed}
+        measures |= {"boundary_edges": solid.holes.num_edges, "num_holes": solid.holes.num_holes}
+        measures |= {"hole_share": float(solid.holes.area / solid.mesh.face_areas.sum())}
+        return MeshReport(name, str(path), status, notes=solid.notes, **measures), solid
+    return MeshReport(name, str(path), "refused", reason=" ".join(reason.split()), **measures), None
 
 
 def format_reports(reports: Iterable[MeshReport]) -> str:

@@ -1,7 +1,10 @@
 """Turn a user's mesh into a solid: a surface whose inside is where its winding number exceeds ½.
 
 Every mesh is made a solid before distances are computed or its surface is sampled. A good mesh stays as it is.
-`Solid.notes` says what was wrong, and what could not be repaired.
+`Solid.notes` says what was wrong, and what could not be repaired. Holes are not filled.
+
+The order of the repairs was measured to give right signs after 20 % of the faces are flipped, after reversed duplicates
+are added, and after the mesh is taken apart into single triangles.
 """
 
 from __future__ import annotations
@@ -13,19 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, join_meshes
-from sdfnet.mesh.orientation import OrientedComponents, orient_components, split_components
-from sdfnet.mesh.repair import (
-    HoleMeasures,
-    drop_degenerate_faces,
-    drop_duplicate_faces,
-    measure_holes,
-    merge_boundary_vertices,
-    merge_vertices,
-    orient_patches,
-)
+from sdfnet.mesh.components import OrientedComponents, orient_components, split_components
+from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, join_meshes, label_positions, turn_faces
 from sdfnet.mesh.union import UnionResult, unite_components
-from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, mesh_frame, probe_surface
+from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, libigl, mesh_frame, probe_surface
 
 WELD_TOLERANCE = 5e-7
 """Boundary vertices this close (share of the radius) are merged: rounding in files, below the accuracy of distances."""
@@ -57,12 +52,8 @@ class Solid:
         What was repaired and what was not, for people; empty for a good mesh.
     num_components : int
         Connected surfaces of `mesh`, cavities included.
-    boundary_edges, num_holes : int
-        Edges with one face, and connected groups of such edges.
-    hole_area : float
-        Area of triangle fans over the holes, world units squared: roughly the surface that the winding number adds.
-    inside_share : float
-        Share of the surface that has solid behind and air before it.
+    holes : HoleMeasures
+        The area is roughly the surface that the winding number adds, world units squared.
     thickness : float or None
         Not None for a sheet: the solid is then all points within this distance of `mesh`, with the field
         |d| - thickness.
@@ -78,10 +69,7 @@ class Solid:
     closed: bool
     notes: tuple[str, ...]
     num_components: int
-    boundary_edges: int
-    num_holes: int
-    hole_area: float
-    inside_share: float
+    holes: HoleMeasures
     thickness: float | None
 
 
@@ -93,8 +81,6 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
 
     Parameters
     ----------
-    mesh
-        As read; its winding may be wrong in places.
     thickness
         For sheets, which have no volume of their own: the solid is then everything within this distance (world
         units). No effect on other meshes, so that one value serves a mixed folder.
@@ -114,10 +100,12 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
     clean, notes = _clean(mesh, radius=1 / frame.scale)
     oriented, patch = orient_patches(clean.to_unit(frame))
     parts = orient_components(split_components(oriented, patch))
-    turned = _with_winding(clean, oriented, parts)
+    turned = Mesh(clean.vertices, turn_faces(oriented.faces, parts.is_turned[parts.component_of]))
     union = unite_components(parts)
     result = _assemble(mesh, turned, parts, union, frame)
-    shares, closed = _probe(result.to_unit(frame), parts), bool(parts.closed.all())
+    shares, closed = probe_surface(result.to_unit(frame)), bool(parts.closed.all())
+    if closed and shares.solid < MIN_INSIDE_SHARE:
+        shares = probe_surface(result.to_unit(frame), step=FINE_STEP)
     is_sheet = shares.solid < MIN_INSIDE_SHARE
     if is_sheet and thickness is None:
         raise ValueError(
@@ -125,22 +113,24 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
             "wanted). Give a thickness, or close the mesh."
         )
     notes += _winding_notes(clean, turned)
-    notes += _sheet_notes(shares, thickness) if is_sheet else _overlap_notes(union, shares)
+    if is_sheet:
+        share = f"{shares.solid:.0%} of the surface has an inside"
+        notes.append(f"a sheet ({share}): taken as all within {thickness:g} of it")
+    else:
+        notes += _overlap_notes(union, shares)
     num_components = int(union.kept.sum()) + sum(len(split_components(united)) for united in union.united)
     if num_components > 1:
         notes.append(f"{num_components} connected components")
-    borders = measure_holes(parts.some(~parts.closed).to_world(frame))
+    holes = measure_holes(parts.some(~parts.closed).to_world(frame))
     if not closed and not is_sheet:
-        notes.append(_open_note(borders, area=float(result.face_areas.sum())))
+        share = f"caps over them add {holes.area / float(result.face_areas.sum()):.2%} of area"
+        notes.append(f"open: {holes.num_edges} border edges around {holes.num_holes} holes; {share}")
     return Solid(
         mesh=result,
         closed=closed and not is_sheet,
         notes=tuple(notes),
         num_components=num_components,
-        boundary_edges=borders.num_edges,
-        num_holes=borders.num_holes,
-        hole_area=borders.area,
-        inside_share=shares.solid,
+        holes=holes,
         thickness=thickness if is_sheet else None,
     )
 
@@ -163,27 +153,18 @@ def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
     return drop_unreferenced_vertices(clean), notes
 
 
-def _with_winding(clean: Mesh, oriented: Mesh, parts: OrientedComponents) -> Mesh:
-    """Return the cleaned mesh with the orientation of `parts`; coordinates and the order of faces stay."""
-    faces = oriented.faces.copy()
-    turn = parts.is_turned[parts.component_of]
-    faces[turn] = faces[turn][:, ::-1]
-    return Mesh(clean.vertices, faces)
-
-
 def _winding_notes(before: Mesh, after: Mesh) -> list[str]:
-    """Say how many faces were turned."""
-    count = int((_from_lowest(before.faces) != _from_lowest(after.faces)).any(axis=1).sum())
+    """Say how many faces were turned. Each face is compared from its lowest vertex on."""
+    first, last = (
+        np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
+        for faces in (before.faces, after.faces)
+    )
+    count = int((first != last).any(axis=1).sum())
     if count == 0:
         return []
     if count == len(before.faces):
         return [f"all {count} faces turned: the winding was inward"]
     return [f"{count} of {len(before.faces)} faces turned: the winding was not consistent"]
-
-
-def _from_lowest(faces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Start every face at its lowest vertex, so that the same face with the same winding is the same row."""
-    return np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
 
 
 def _assemble(given: Mesh, turned: Mesh, parts: OrientedComponents, union: UnionResult, frame: Similarity) -> Mesh:
@@ -195,20 +176,13 @@ def _assemble(given: Mesh, turned: Mesh, parts: OrientedComponents, union: Union
     return join_meshes([drop_unreferenced_vertices(kept), *(united.to_world(frame) for united in union.united)])
 
 
-def _probe(unit_mesh: Mesh, parts: OrientedComponents) -> SurfaceShares:
-    """Probe both sides of the surface; a closed one that looks like a sheet is probed again from very near."""
-    shares = probe_surface(unit_mesh)
-    is_thin = parts.closed.all() and shares.solid < MIN_INSIDE_SHARE
-    return probe_surface(unit_mesh, step=FINE_STEP) if is_thin else shares
-
-
 def _overlap_notes(union: UnionResult, shares: SurfaceShares) -> list[str]:
     """Say what was united and what stayed buried or inside out."""
     notes = []
     if union.united:
         seams = f", {union.num_seams} seams between them closed" if union.num_seams else ""
         notes.append(f"{(~union.kept).sum()} overlapping or touching parts united into {len(union.united)}{seams}")
-    kept = [*union.failures]
+    kept = list(union.failures)
     if shares.buried > MIN_NOTED_SHARE:
         kept.append(f"{shares.buried:.1%} of the surface lies buried and still counts as surface")
     if kept:
@@ -217,16 +191,155 @@ def _overlap_notes(union: UnionResult, shares: SurfaceShares) -> list[str]:
         notes.append(f"{shares.reversed:.1%} of the surface is inside out")
     thin = 1 - shares.solid - shares.buried - shares.reversed
     if thin > MIN_NOTED_THIN_SHARE:
-        notes.append(
-            f"{thin:.1%} of the surface has no inside (sheets, or thinner than {SURFACE_STEP:g} of the radius)"
-        )
+        sheets = f"sheets, or thinner than {SURFACE_STEP:g} of the radius"
+        notes.append(f"{thin:.1%} of the surface has no inside ({sheets})")
     return notes
 
 
-def _sheet_notes(shares: SurfaceShares, thickness: float | None) -> list[str]:
-    return [f"a sheet ({shares.solid:.0%} of the surface has an inside): taken as all within {thickness:g} of it"]
+def merge_vertices(mesh: Mesh) -> Mesh:
+    """Merge vertices at the same place, and drop those that no face uses. Vertex normals are dropped.
+
+    Components that are closed without merging stay apart, even where they touch: the file says what belongs together.
+
+    >>> merge_vertices(Mesh([[0, 0, 0], [1, 0, 0], [0, 0, 0], [9, 9, 9]], [[0, 1, 2]])).faces.tolist()
+    [[0, 1, 0]]
+    """
+    used = drop_unreferenced_vertices(mesh)
+    start, stop = used.faces[:, :2].reshape(-1), used.faces[:, 1:].reshape(-1)
+    count, part_of = label_connected(start, stop, len(used.vertices))
+    if count > 1:
+        apart = _merge_within(used, part_of)
+        edges = EdgeTable.of(apart.faces, len(apart.vertices))
+        is_torn = (edges.counts != 2)[edges.edge_of].reshape(-1, 3).any(axis=1)
+        is_open = np.bincount(part_of[used.faces[:, 0]], weights=is_torn, minlength=count) > 0
+        part_of = np.where(is_open[part_of], -1, part_of)
+    return _merge_within(used, part_of)
 
 
-def _open_note(borders: HoleMeasures, *, area: float) -> str:
-    holes = f"{borders.num_edges} border edges around {borders.num_holes} holes"
-    return f"open: {holes}; caps over them add {borders.area / area:.2%} of area"
+def _merge_within(mesh: Mesh, part_of: NDArray[np.int64]) -> Mesh:
+    """Merge vertices at the same place that belong to the same component."""
+    first, numbers = label_positions(mesh.vertices, part_of)
+    return Mesh(mesh.vertices[first] + 0.0, numbers[mesh.faces])  # adding zero makes -0.0 equal to 0.0
+
+
+def merge_boundary_vertices(mesh: Mesh, *, tolerance: float) -> Mesh:
+    """Merge boundary vertices within `tolerance` of one another, where rounding has torn an edge apart."""
+    from scipy.spatial import cKDTree  # Here, because the import takes time and many commands do without.
+
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    border = np.unique(np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary])
+    pairs = cKDTree(mesh.vertices[border]).query_pairs(tolerance, output_type="ndarray")
+    if len(pairs) == 0:
+        return mesh
+    _, labels = label_connected(pairs[:, 0], pairs[:, 1], len(border))
+    first = np.unique(labels, return_index=True)[1]
+    numbers = np.arange(len(mesh.vertices))
+    numbers[border] = border[first[labels]]
+    return merge_vertices(Mesh(mesh.vertices, numbers[mesh.faces]))
+
+
+def drop_degenerate_faces(mesh: Mesh) -> Mesh:
+    """Drop faces that name a vertex twice, and those without area unless they close the mesh.
+
+    A needle along a T-junction has no area, but it joins its neighbours. Without it the mesh would count as open.
+
+    >>> len(drop_degenerate_faces(Mesh([[0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]], [[0, 1, 2], [0, 1, 3]])).faces)
+    1
+    """
+    faces = mesh.faces
+    twice = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])
+    proper = Mesh(mesh.vertices, faces[~twice])
+    flat = proper.face_areas == 0
+    if not flat.any() or (EdgeTable.of(proper.faces, len(proper.vertices)).counts % 2 == 0).all():
+        return proper
+    return Mesh(mesh.vertices, proper.faces[~flat])
+
+
+def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
+    """Keep the first of the faces with the same corners, whatever their orientation; return the number of walls, too.
+
+    Where two components touch, a whole patch of faces comes twice, and with one copy an odd number of faces would meet
+    along its boundary. If the two copies have opposite orientations, the patch is a wall inside the solid, and both go.
+    If they have the same orientation, one component lies in a corner of the other, and each needs its copy: both stay.
+    """
+    ranks = np.argsort(mesh.faces, axis=1)
+    _, first, group, counts = np.unique(
+        np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(first) == len(mesh.faces):
+        return mesh, 0
+    is_even = (ranks[:, 1] - ranks[:, 0]) % 3 == 1  # as a permutation of the sorted corners
+    net = np.abs(np.bincount(group.reshape(-1), weights=np.where(is_even, 1, -1)))
+    keep = np.sort(first)
+    times, alike = counts[group.reshape(-1)[keep]], net[group.reshape(-1)[keep]] > 1
+    single = Mesh(mesh.vertices, mesh.faces[keep])
+    doubled = (times // 2 if (times % 2 == 0).all() else times) % 2 == 0  # a mesh may be doubled as a whole
+    touching, patch = _touching_patches(single, doubled)
+    is_shared = touching & (np.bincount(patch, weights=np.where(alike, 1, -1)) > 0)[patch]
+    is_wall = touching & ~is_shared
+    return Mesh(mesh.vertices, np.concatenate([single.faces[~is_wall], single.faces[is_shared]])), int(is_wall.sum())
+
+
+def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which faces are in patches where components touch, (F,), and the patch of each face; no face comes twice.
+
+    All faces of such a patch were `doubled`. The patch has a boundary, and along all of it three, five, … faces meet.
+    """
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    num_patches, patch = edges.label_patches()
+    faces_at = edges.counts[edges.edge_of].reshape(-1, 3)
+    rim = (faces_at != 2).any(axis=1)
+    loose = ((faces_at != 2) & ((faces_at % 2 == 0) | (faces_at == 1))).any(axis=1)
+    has_rim = np.bincount(patch, weights=rim, minlength=num_patches) > 0
+    is_loose = np.bincount(patch, weights=loose | ~doubled, minlength=num_patches) > 0
+    return (has_rim & ~is_loose)[patch], patch
+
+
+def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
+    """Give the faces of each patch the orientation that most of the patch's area has already.
+
+    This rule keeps cavities; "turn every component outward" would fill them. Returns the mesh and the patch of each
+    face (F,). Faces that come twice get the same orientation, and their copies are patches of their own.
+    """
+    _, first, group = np.unique(np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True)
+    group, is_copy = group.reshape(-1), np.ones(len(mesh.faces), dtype=bool)
+    is_copy[first] = False
+    single = Mesh(mesh.vertices, mesh.faces[first])
+    oriented, patch = libigl().bfs_orient(single.faces)
+    areas = single.face_areas
+    kept = (oriented == single.faces).all(axis=1)
+    votes = np.bincount(patch, weights=np.where(kept, areas, -areas))
+    oriented = turn_faces(oriented, (votes < 0)[patch])
+    return Mesh(mesh.vertices, oriented[group]), patch[group] + is_copy * len(votes)
+
+
+@dataclass(frozen=True)
+class HoleMeasures:
+    """The number of boundary edges and of their connected groups, and the area of fans over these holes.
+
+    The area is exact for flat convex holes, and too large for most others.
+    """
+
+    num_edges: int
+    num_holes: int
+    area: float
+
+
+def measure_holes(mesh: Mesh) -> HoleMeasures:
+    """Count the boundary edges and holes of a mesh, and measure the area of the holes.
+
+    >>> measure_holes(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
+    HoleMeasures(num_edges=3, num_holes=1, area=0.5)
+    """
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    if not edges.is_boundary.any():
+        return HoleMeasures(0, 0, 0.0)
+    start, stop = np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary]
+    _, labels = label_connected(start, stop, len(mesh.vertices))
+    names, loop = np.unique(labels[start], return_inverse=True)
+    a, b = mesh.vertices[start], mesh.vertices[stop]
+    lengths = np.linalg.norm(b - a, axis=1)
+    total = np.bincount(loop, weights=lengths)
+    centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
+    fans = np.cross(a - centers[loop], b - centers[loop])
+    return HoleMeasures(len(start), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))

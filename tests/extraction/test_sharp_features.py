@@ -28,7 +28,7 @@ from sdfnet.geometry.bounds import Bounds, Lattice
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.quality import count_self_intersections
-from sdfnet.mesh.validity import check_closed
+from sdfnet.mesh.topology import check_closed
 
 HALF = np.array([0.8, 0.5, 0.6])
 TURN = rotation_about([1, 2, 0.5], 31)

@@ -9,12 +9,11 @@ import pytest
 
 from sdfnet.extraction import extract_mesh, with_field_normals
 from sdfnet.fields import Box, Cylinder, Difference, Sphere, Torus
-from sdfnet.mesh.decimate import simplify_mesh
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.mesh.quality import count_self_intersections
-from sdfnet.mesh.topology import components_and_genus
-from sdfnet.mesh.validity import check_closed
+from sdfnet.mesh.remesh import simplify_mesh
+from sdfnet.mesh.topology import check_closed, components_and_genus
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields.primitives import Box, Torus
 from sdfnet.mesh.mesh import Mesh, join_meshes
-from sdfnet.mesh.validity import check_closed
+from sdfnet.mesh.topology import check_closed
 
 TORUS = extract_mesh(Torus(0.6, 0.2), resolution=24, vertex_normals=False)
 BOX = extract_mesh(Box([1.0, 1.0, 1.0]), resolution=8, vertex_normals=False)

@@ -8,7 +8,7 @@ from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids import report as checking
-from sdfnet.solids.report import MeshReport, check_mesh, format_reports
+from sdfnet.solids.report import MeshReport, format_reports, inspect_mesh
 
 
 def _box(lower, upper):
@@ -38,10 +38,10 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_check_mesh_notes_each_damage(tmp_path, kind):
+def test_a_report_notes_each_damage(tmp_path, kind):
     mesh, note = DAMAGE[kind]
     save_mesh(mesh, tmp_path / "a.ply")
-    report = check_mesh(tmp_path / "a.ply", name="some/name")
+    report = inspect_mesh(tmp_path / "a.ply", name="some/name")[0]
     assert (report.name, report.reason, report.num_faces) == ("some/name", None, len(mesh.faces))
     assert report.status == ("used" if note is None else "noted")
     assert (note or "") in "; ".join(report.notes)
@@ -53,33 +53,33 @@ def test_check_mesh_notes_each_damage(tmp_path, kind):
     assert MeshReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
-def test_check_mesh_refuses_sheets_unless_a_thickness_is_given(tmp_path):
+def test_a_report_refuses_sheets_unless_a_thickness_is_given(tmp_path):
     save_mesh(Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]]), tmp_path / "sheet.obj")
-    report = check_mesh(tmp_path / "sheet.obj")
+    report = inspect_mesh(tmp_path / "sheet.obj")[0]
     assert report.status == "refused"
     assert "the mesh is a sheet" in report.reason
     assert (report.num_faces, report.extent) == (2, (1, 1, 0))
-    assert check_mesh(tmp_path / "sheet.obj", thickness=0.1).status == "noted"
+    assert inspect_mesh(tmp_path / "sheet.obj", thickness=0.1)[0].status == "noted"
     with pytest.raises(ValueError, match="thickness must be positive, got -1"):
-        check_mesh(tmp_path / "sheet.obj", thickness=-1)
+        inspect_mesh(tmp_path / "sheet.obj", thickness=-1)
 
 
-def test_check_mesh_reports_what_cannot_be_read(tmp_path):
+def test_a_report_reports_what_cannot_be_read(tmp_path):
     (tmp_path / "bad.obj").write_text("v 0 0 0\n")
     for name, reason in (("bad.obj", "no faces, only 1 vertices"), ("gone.obj", "there is no such file")):
-        report = check_mesh(tmp_path / name)
+        report = inspect_mesh(tmp_path / name)[0]
         assert (report.name, report.status, report.num_faces, report.extent) == (name[:-4], "refused", 0, None)
         assert report.reason.startswith(reason)
         assert MeshReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
-def test_check_mesh_reports_what_a_library_fails_on(tmp_path, monkeypatch):
+def test_a_report_reports_what_a_library_fails_on(tmp_path, monkeypatch):
     def fail(mesh, *, thickness):
         raise RuntimeError("deep in a library\nwith two lines")
 
     monkeypatch.setattr(checking, "make_solid", fail)
     save_mesh(BOX, tmp_path / "a.obj")
-    report = check_mesh(tmp_path / "a.obj")
+    report = inspect_mesh(tmp_path / "a.obj")[0]
     assert report.reason.startswith("it could not be repaired (RuntimeError: deep in a library with two lines)")
 
 
@@ -108,8 +108,8 @@ def test_format_reports_fits_the_page_and_counts():
 
 
 @pytest.mark.slow
-def test_check_mesh_reports_every_file_of_bad_inputs(data_folder):
-    reports = [check_mesh(path, name=name) for name, path in find_meshes(data_folder / "bad_inputs").items()]
+def test_a_report_reports_every_file_of_bad_inputs(data_folder):
+    reports = [inspect_mesh(path, name=name)[0] for name, path in find_meshes(data_folder / "bad_inputs").items()]
     table = format_reports(reports)
     assert max(map(len, table.splitlines())) <= 120
     assert all(report.name in table for report in reports)
@@ -124,7 +124,7 @@ def test_check_mesh_reports_every_file_of_bad_inputs(data_folder):
 
 
 @pytest.mark.slow
-def test_check_mesh_uses_every_single(data_folder):
-    statuses = {name: check_mesh(path).status for name, path in find_meshes(data_folder / "singles").items()}
+def test_a_report_uses_every_single(data_folder):
+    statuses = {name: inspect_mesh(path)[0].status for name, path in find_meshes(data_folder / "singles").items()}
     assert {name for name, status in statuses.items() if status != "used"} == {"bunny_original_open"}
     assert statuses["bunny_original_open"] == "noted"

@@ -44,7 +44,7 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
         source.content_hash,
         source.closed,
         source.thickness,
-        num_surfaces=known.num_components + known.num_cavities,
+        num_surfaces=len(known.volumes),
         learned=False,
     )
     return DistanceObservation(torch.from_numpy(samples), shape, surface, tuple(source.report.notes))

@@ -60,7 +60,7 @@ MESH_FORMATS = (
     MeshFormat("ply", reader="ply.parse_ply", writer="ply.format_ply"),
     MeshFormat("stl", reader="stl.parse_stl", writer="stl.format_stl"),
     MeshFormat("off", reader="off.parse_off"),
-    MeshFormat("glb", reader="gltf.parse_gltf", writer="glb_writer.format_glb", companions="gltf.external_files"),
+    MeshFormat("glb", reader="gltf.parse_gltf", writer="gltf.format_glb", companions="gltf.external_files"),
     MeshFormat("gltf", reader="gltf.parse_gltf", companions="gltf.external_files"),
 )
 

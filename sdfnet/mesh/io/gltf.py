@@ -1,4 +1,4 @@
-"""glTF 2.0 and its binary form GLB: the triangles of a scene, flattened with their node transforms.
+"""glTF 2.0 and its binary form GLB: read the triangles of a scene, flattened with their node transforms; write GLB.
 
 Read: triangles, strips and fans; strided, sparse and normalised accessors; buffers in the file, as data URIs and as
 files beside it. Not read: materials, skins, morph targets, compressed buffers (an error says so).
@@ -20,10 +20,14 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.mesh.io.coordinates import is_far_from_origin
 from sdfnet.mesh.io.polygons import PolygonMesh
+from sdfnet.mesh.mesh import Mesh
 
-_MAGIC, _JSON_CHUNK, _BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+_JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_COMPONENTS = {np.dtype(kind): code for code, kind in _DTYPES.items()}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _COMPRESSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
 _MOST_ITEMS = 100_000_000
@@ -50,8 +54,7 @@ def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
     used = [name for name in _COMPRESSIONS if name in document.get("extensionsRequired", [])]
     if used:
         raise ValueError(f"it is compressed ({used[0]}); export it without compression")
-    scene = _Scene(document, _read_buffers(document, binary, folder))
-    parts = scene.instances()
+    parts = _Scene(document, _read_buffers(document, binary, folder)).instances()
     offsets = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
     vertices = np.concatenate([np.zeros((0, 3))] + [vertices for vertices, _ in parts])
     faces = [faces + offset for (_, faces), offset in zip(parts, offsets, strict=False)]
@@ -101,7 +104,7 @@ def _read_buffers(document: dict[str, Any], binary: bytes, folder: Path) -> list
 
 
 class _Scene:
-    """A document with its buffers: what `parse_gltf` walks through."""
+    """A document with its buffers."""
 
     def __init__(self, document: dict[str, Any], buffers: list[bytes]) -> None:
         self._document = document
@@ -167,14 +170,11 @@ class _Scene:
         else:
             raise ValueError(f"accessor {index} has no data; export the mesh without compression")
         if "sparse" in accessor:
-            sparse = accessor["sparse"]
-            places, values = sparse["indices"], sparse["values"]
+            places, values, count = (accessor["sparse"][key] for key in ("indices", "values", "count"))
             kind = np.dtype(_DTYPES[places["componentType"]])
-            rows = self._view(places["bufferView"], places.get("byteOffset", 0), kind, 1, sparse["count"])
+            rows = self._view(places["bufferView"], places.get("byteOffset", 0), kind, 1, count)
             items = items.copy()
-            items[rows[:, 0]] = self._view(
-                values["bufferView"], values.get("byteOffset", 0), dtype, width, sparse["count"]
-            )
+            items[rows[:, 0]] = self._view(values["bufferView"], values.get("byteOffset", 0), dtype, width, count)
         if accessor.get("normalized") and dtype.kind in "iu":
             return np.maximum(items / np.iinfo(dtype).max, -1.0)
         return items
@@ -198,15 +198,13 @@ def _node_transform(node: dict[str, Any]) -> NDArray[np.float64]:
     if "matrix" in node:
         return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
     x, y, z, w = np.array(node.get("rotation", [0, 0, 0, 1]), dtype=np.float64)
-    rotation = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    rotation = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
     transform = np.eye(4)
-    transform[:3, :3] = rotation * np.array(node.get("scale", [1, 1, 1]), dtype=np.float64)
+    transform[:3, :3] = np.array(rotation) * np.array(node.get("scale", [1, 1, 1]), dtype=np.float64)
     transform[:3, 3] = node.get("translation", [0, 0, 0])
     return transform
 
@@ -220,3 +218,84 @@ def _primitive_faces(indices: NDArray[np.int64], mode: int) -> NDArray[np.int64]
     faces = np.stack([indices[:-2], indices[1:-1], indices[2:]], axis=1)
     faces[1::2] = faces[1::2][:, [1, 0, 2]]
     return faces
+
+
+ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
+MATERIAL: dict[str, Any] = {
+    "doubleSided": True,
+    "pbrMetallicRoughness": {"baseColorFactor": [0.8, 0.8, 0.8, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6},
+}
+"""glTF's own default is a bare metal, which is black without a surrounding to mirror."""
+
+
+class GlbBuffer:
+    """The binary chunk of a GLB file while it grows, with the accessors that name its parts."""
+
+    def __init__(self) -> None:
+        self.views: list[dict[str, Any]] = []
+        self.accessors: list[dict[str, Any]] = []
+        self.data = bytearray()
+
+    def add(self, items: NDArray, *, target: int | None, with_range: bool = False) -> int:
+        """Append `items` ((N,) or (N, 2 to 4); float32, uint32 or uint16) and return the index of their accessor."""
+        data = np.ascontiguousarray(items).tobytes()
+        view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
+        self.views.append(view if target is None else view | {"target": target})
+        self.data += data + b"\0" * (-len(data) % 4)  # each view starts at a multiple of four: section 3.6.2.4
+        accessor: dict[str, Any] = {
+            "bufferView": len(self.views) - 1,
+            "componentType": _COMPONENTS[items.dtype],
+            "count": len(items),
+            "type": list(_WIDTHS)[items[0].size - 1],
+        }
+        if with_range:
+            accessor["min"] = np.atleast_1d(items.min(axis=0)).tolist()
+            accessor["max"] = np.atleast_1d(items.max(axis=0)).tolist()
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+
+def format_glb(mesh: Mesh) -> bytes:
+    """Return `mesh` as GLB: float32 positions under one node, which takes the offset of a mesh far from the origin."""
+    buffer, node = GlbBuffer(), {"mesh": 0}
+    shift = offset_to_node(node, mesh.vertices)
+    attributes = {"POSITION": buffer.add((mesh.vertices - shift).astype("<f4"), target=ARRAY_BUFFER, with_range=True)}
+    if mesh.vertex_normals is not None:
+        attributes["NORMAL"] = buffer.add(unit_normals(mesh.vertex_normals), target=ARRAY_BUFFER)
+    indices = buffer.add(mesh.faces.astype("<u4").reshape(-1), target=ELEMENT_BUFFER)
+    primitive = {"attributes": attributes, "indices": indices, "material": 0}
+    return pack_glb(buffer, nodes=[node], meshes=[{"primitives": [primitive]}], materials=[MATERIAL])
+
+
+def offset_to_node(node: dict[str, Any], vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what to subtract from `vertices` (V, 3) before rounding to float32, and let `node` add it again."""
+    if not is_far_from_origin(vertices):
+        return np.zeros(3)
+    center = Bounds.of(vertices).center
+    node["translation"] = center.tolist()
+    return center
+
+
+def pack_glb(buffer: GlbBuffer, **document: Any) -> bytes:
+    """Return a file of `buffer` and one scene, the first node; `document` holds nodes, meshes and materials."""
+    binary = bytes(buffer.data)
+    whole = {
+        "asset": {"version": "2.0", "generator": "sdfnet"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        **document,
+        "buffers": [{"byteLength": len(binary)}],
+        "bufferViews": buffer.views,
+        "accessors": buffer.accessors,
+    }
+    text = json.dumps(whole, separators=(",", ":"), allow_nan=False).encode("ascii")
+    text += b" " * (-len(text) % 4)
+    length = 12 + 8 + len(text) + 8 + len(binary)
+    header = struct.pack("<4sII", b"glTF", 2, length)
+    return header + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+
+
+def unit_normals(normals: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return normals that the format allows: unit length, and upward where there is none."""
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(lengths > 0, normals / np.where(lengths > 0, lengths, 1.0), [0.0, 0.0, 1.0]).astype("<f4")

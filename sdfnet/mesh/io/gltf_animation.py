@@ -14,16 +14,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdfnet.geometry.bounds import Bounds
-from sdfnet.mesh.io.coordinates import is_far_from_origin
-from sdfnet.mesh.io.glb_writer import ARRAY_BUFFER, ELEMENT_BUFFER, MATERIAL, GlbBuffer, pack_glb, unit_normals
+from sdfnet.mesh.io.gltf import (
+    ARRAY_BUFFER,
+    ELEMENT_BUFFER,
+    MATERIAL,
+    GlbBuffer,
+    offset_to_node,
+    pack_glb,
+    unit_normals,
+)
 from sdfnet.mesh.io.write import write_file
 from sdfnet.mesh.sequence import MovingMesh, check_order
 
@@ -47,15 +52,6 @@ _PAINTED = {
 """Vertex colours are multiplied with the material's: white leaves them as they are."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A node of the file: frames `start` to `stop` - 1 as a mesh with its morph targets."""
-
-    node: int
-    start: int
-    stop: int
-
-
 def save_animated_glb(
     pieces: Iterable[MovingMesh],
     path: str | Path,
@@ -67,10 +63,9 @@ def save_animated_glb(
 ) -> None:
     """Write a moving mesh as one animated GLB.
 
-    Each piece of several frames becomes a mesh with morph targets (one object with shape keys in Blender), weights
-    going linearly from frame to frame; a piece of one frame a plain mesh. Of several pieces exactly one is visible at
-    any time. The last frame of a piece stands still until the next piece begins. Positions are float32, six digits of
-    a piece's extent; far from the origin the offset goes into the node. Normals and colours are kept.
+    The weights of morph targets go linearly from frame to frame. The last frame of a piece stands still until the next
+    piece begins. Positions are float32, six digits of a piece's extent; far from the origin the offset goes into the
+    node. Normals and colours are kept.
 
     Parameters
     ----------
@@ -97,19 +92,8 @@ def save_animated_glb(
         raise ValueError(f"fps must be positive, got {fps}")
     if up_axis not in get_args(Axis):
         raise ValueError(f"up_axis must be x, y or z, got {up_axis!r}")
-    write_file(path, format_animated_glb(pieces, order=order, fps=fps, keys=keys, up_axis=up_axis))
-
-
-def format_animated_glb(
-    pieces: Iterable[MovingMesh],
-    *,
-    order: Sequence[int],
-    fps: float,
-    keys: Sequence[tuple[int, str]] = (),
-    up_axis: Axis = "y",
-) -> bytes:
-    """Return `pieces` as the bytes of an animated GLB; parameters as in `save_animated_glb`."""
-    buffer, meshes, parts = GlbBuffer(), [], []
+    buffer, parts = GlbBuffer(), []
+    meshes: list[dict[str, Any]] = []
     names = dict(keys)
     root: dict[str, Any] = {"name": "morph", "children": []}
     if _UPRIGHT[up_axis] is not None:
@@ -120,14 +104,12 @@ def format_animated_glb(
         if piece.start != stop:
             raise ValueError(f"pieces must follow each other: frame {stop} was due, got one from frame {piece.start}")
         stop = piece.stop
-        points = piece.vertices.reshape(-1, 3)
-        shift = Bounds.of(points).center if is_far_from_origin(points) else None
-        for start, end in _cuts(piece):
-            parts.append(_Part(len(nodes), start, end))
+        for part in _cuts(piece):
+            parts.append(part)
             root["children"].append(len(nodes))
-            meshes.append(_mesh(buffer, piece, start, end, shift=np.zeros(3) if shift is None else shift, names=names))
-            node = {"mesh": len(meshes) - 1, "name": meshes[-1]["name"]}
-            nodes.append(node if shift is None else node | {"translation": shift.tolist()})
+            nodes.append({"mesh": len(meshes), "name": _label(part.start, names)})
+            shift = offset_to_node(nodes[-1], piece.vertices.reshape(-1, 3))
+            meshes.append(_mesh(buffer, piece, part, shift=shift, names=names))
     if not parts:
         raise ValueError("an animated GLB needs at least one piece, got none")
     check_order(order, num_frames=stop)
@@ -135,15 +117,15 @@ def format_animated_glb(
     if strays:
         raise ValueError(f"keys must name frames 0 to {stop - 1}, got {strays[0]}")
     animation = _animation(buffer, parts, nodes, order=order, fps=fps)
-    root["extras"] = _extras(keys, order=order, fps=fps, num_frames=stop)
-    document = {
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": nodes,
-        "meshes": meshes,
-        "materials": _materials(meshes),
+    reached = [(place, frame) for place, frame in enumerate(order) if frame in names]
+    root["extras"] = {
+        "fps": fps,
+        "frames": stop,
+        "key_names": [names[frame] for _, frame in reached],
+        "key_times": [place / fps for place, _ in reached],
     }
-    return pack_glb(document | ({"animations": [animation]} if animation["channels"] else {}), buffer)
+    document = {"nodes": nodes, "meshes": meshes, "materials": _materials(meshes)}
+    write_file(path, pack_glb(buffer, **document, **({"animations": [animation]} if animation["channels"] else {})))
 
 
 def _materials(meshes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -157,17 +139,21 @@ def _materials(meshes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return materials
 
 
-def _cuts(piece: MovingMesh) -> list[tuple[int, int]]:
-    """Return first and last-plus-one frames of the meshes of a piece; each shares its last frame with the next."""
+def _cuts(piece: MovingMesh) -> list[range]:
+    """Return the frames of each mesh of a piece; each mesh shares its last frame with the next."""
     starts = range(piece.start, max(piece.stop - 1, piece.start + 1), MOST_TARGETS)
-    return [(start, min(start + MOST_TARGETS + 1, piece.stop)) for start in starts]
+    return [range(start, min(start + MOST_TARGETS + 1, piece.stop)) for start in starts]
+
+
+def _label(frame: int, names: dict[int, str]) -> str:
+    return f"frame {frame}" + (f" {names[frame]}" if frame in names else "")
 
 
 def _mesh(
-    buffer: GlbBuffer, piece: MovingMesh, start: int, stop: int, *, shift: NDArray[np.float64], names: dict[int, str]
+    buffer: GlbBuffer, piece: MovingMesh, part: range, *, shift: NDArray[np.float64], names: dict[int, str]
 ) -> dict[str, Any]:
-    """Add frames `start` to `stop` - 1 of `piece` to `buffer`; return the mesh: first frame and differences to it."""
-    first = start - piece.start
+    """Add the frames `part` of `piece` to `buffer`; return the mesh: its first frame and differences to it."""
+    first = part.start - piece.start
     base = (piece.vertices[first] - shift).astype("<f4")
     facing = unit_normals(piece.normals[first])
     attributes = {
@@ -181,7 +167,7 @@ def _mesh(
     dtype = "<u2" if piece.vertices.shape[1] <= 65535 else "<u4"
     indices = buffer.add(piece.faces.astype(dtype).reshape(-1), target=ELEMENT_BUFFER)
     targets = []
-    for index in range(first + 1, stop - piece.start):
+    for index in range(first + 1, part.stop - piece.start):
         moved = (piece.vertices[index] - shift - base).astype("<f4")
         turned = (unit_normals(piece.normals[index]) - facing).astype("<f4")
         target = {
@@ -191,17 +177,17 @@ def _mesh(
         if piece.is_recolored:
             target["COLOR_0"] = buffer.add(piece.linear_colors(index) - tint, target=ARRAY_BUFFER)
         targets.append(target)
-    labels = [f"frame {frame}" + (f" {names[frame]}" if frame in names else "") for frame in range(start, stop)]
     primitive: dict[str, Any] = {"attributes": attributes, "indices": indices}
-    mesh: dict[str, Any] = {"name": labels[0], "primitives": [primitive]}
+    mesh: dict[str, Any] = {"name": _label(part.start, names), "primitives": [primitive]}
     if targets:
         primitive["targets"] = targets
-        mesh |= {"weights": [0.0] * len(targets), "extras": {"targetNames": labels[1:]}}
+        labels = [_label(frame, names) for frame in part[1:]]
+        mesh |= {"weights": [0.0] * len(targets), "extras": {"targetNames": labels}}
     return mesh
 
 
 def _animation(
-    buffer: GlbBuffer, parts: Sequence[_Part], nodes: list[dict[str, Any]], *, order: Sequence[int], fps: float
+    buffer: GlbBuffer, parts: Sequence[range], nodes: list[dict[str, Any]], *, order: Sequence[int], fps: float
 ) -> dict[str, Any]:
     """Return the animation; nodes hidden at the start get a scale of zero."""
     samplers: list[dict[str, Any]] = []
@@ -218,35 +204,32 @@ def _animation(
         )
 
     shown = _shown(parts, order)
-    for number, part in enumerate(parts):
-        visible = np.array([index == number for index in shown])
-        if not visible.any():
-            nodes[part.node]["scale"] = [0.0, 0.0, 0.0]
-            continue
-        if part.stop - part.start > 1:
+    for node, part in enumerate(parts, start=1):  # node 0 is the root
+        visible = np.array([index + 1 == node for index in shown])
+        if not visible[0]:
+            nodes[node]["scale"] = [0.0, 0.0, 0.0]
+        if visible.any() and len(part) > 1:
             places, weights = _weights(part, visible, order)
-            add_channel(part.node, "weights", "LINEAR", places / fps, weights.reshape(-1))
-        if len(parts) > 1:
-            if not visible[0]:
-                nodes[part.node]["scale"] = [0.0, 0.0, 0.0]
+            add_channel(node, "weights", "LINEAR", places / fps, weights.reshape(-1))
+        if visible.any() and len(parts) > 1:
             changes = np.flatnonzero(np.diff(visible)) + 1
             places = np.concatenate([[0], changes, [len(order)]])
             steps = visible[np.minimum(places, len(order) - 1)]
-            add_channel(part.node, "scale", "STEP", places / fps, np.repeat(steps[:, None], 3, axis=1))
+            add_channel(node, "scale", "STEP", places / fps, np.repeat(steps[:, None], 3, axis=1))
     return {"name": "morph", "channels": channels, "samplers": samplers}
 
 
-def _shown(parts: Sequence[_Part], order: Sequence[int]) -> list[int]:
+def _shown(parts: Sequence[range], order: Sequence[int]) -> list[int]:
     """Return which part shows each interval of the order: one that knows both its ends, else its first."""
     shown = []
     for frame, following in zip(order, [*order[1:], order[0]], strict=True):
-        knowing = [index for index, part in enumerate(parts) if part.start <= frame < part.stop]
-        both = [index for index in knowing if parts[index].start <= following < parts[index].stop]
+        knowing = [index for index, part in enumerate(parts) if frame in part]
+        both = [index for index in knowing if following in parts[index]]
         shown.append((both or knowing)[0])
     return shown
 
 
-def _weights(part: _Part, visible: NDArray[np.bool_], order: Sequence[int]) -> tuple[NDArray[np.int64], NDArray]:
+def _weights(part: range, visible: NDArray[np.bool_], order: Sequence[int]) -> tuple[NDArray[np.int64], NDArray]:
     """Return the places in the order that need a keyframe, (K,), and the weights there, (K, T - 1).
 
     An interval leads to the next frame where that is a neighbour in the same part, and stands still where it is not.
@@ -254,19 +237,7 @@ def _weights(part: _Part, visible: NDArray[np.bool_], order: Sequence[int]) -> t
     frames: dict[int, int] = {}
     for place in np.flatnonzero(visible).tolist():
         frame, following = order[place], order[(place + 1) % len(order)]
-        leads = part.start <= following < part.stop and abs(following - frame) == 1
+        leads = following in part and abs(following - frame) == 1
         frames[place], frames[place + 1] = frame, following if leads else frame
     local = np.array(list(frames.values())) - part.start
-    return np.array(list(frames)), np.eye(part.stop - part.start)[local][:, 1:]
-
-
-def _extras(keys: Sequence[tuple[int, str]], *, order: Sequence[int], fps: float, num_frames: int) -> dict[str, Any]:
-    """Return what the root says: the key shapes with the seconds at which they are first reached."""
-    names = dict(keys)
-    reached = [(place, frame) for place, frame in enumerate(order) if frame in names]
-    return {
-        "fps": fps,
-        "frames": num_frames,
-        "key_names": [names[frame] for _, frame in reached],
-        "key_times": [place / fps for place, _ in reached],
-    }
+    return np.array(list(frames)), np.eye(len(part))[local][:, 1:]

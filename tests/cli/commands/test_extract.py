@@ -13,7 +13,7 @@ from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.mesh import Mesh, join_meshes
-from sdfnet.mesh.validity import check_closed
+from sdfnet.mesh.topology import check_closed
 
 RESULT = extract_mesh
 
