@@ -132,7 +132,6 @@ MODULES = (
     "sdfnet.mesh.io.write",
     "sdfnet.solids.source_shape",
     "sdfnet.solids.solid",
-    "sdfnet.solids.report",
     "sdfnet.runs.mixes",
     "sdfnet.rendering.colormap",
 )

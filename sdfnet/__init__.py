@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sdfnet.runs import extract_run as extract_run
     from sdfnet.runs import load_run as load_run
     from sdfnet.sampling import prepare_samples as prepare_samples
-    from sdfnet.solids.report import check_folder as check_folder
+    from sdfnet.solids.source_shape import check_folder as check_folder
     from sdfnet.training import train as train
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ _HOMES = {
     "MeshField": "fields",
     "NeuralField": "fields",
     "Run": "runs",
-    "check_folder": "solids.report",
+    "check_folder": "solids.source_shape",
     "evaluate": "fields",
     "evaluate_run": "evaluation",
     "extract_mesh": "extraction",

@@ -109,6 +109,15 @@ def replace_vertices(mesh: Mesh, vertices: NDArray[np.float64]) -> Mesh:
     return replace(mesh, vertices=vertices)
 
 
+def names_vertex_twice(faces: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which faces are degenerate because they name a vertex twice, (F,).
+
+    >>> names_vertex_twice(np.array([[0, 1, 2], [0, 1, 0]])).tolist()
+    [False, True]
+    """
+    return np.asarray((faces == np.roll(faces, 1, axis=1)).any(axis=1))
+
+
 def turn_faces(faces: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return `faces` (F, 3) with those `chosen` (F,) in the opposite orientation.
 

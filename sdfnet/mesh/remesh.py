@@ -23,7 +23,7 @@ from scipy.sparse import coo_array
 
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.edges import EdgeTable, require_closed
-from sdfnet.mesh.mesh import Mesh, face_crosses, renumber_faces, sum_at_vertices
+from sdfnet.mesh.mesh import Mesh, face_crosses, names_vertex_twice, renumber_faces, sum_at_vertices
 from sdfnet.mesh.quality import shape_quality, side_lengths
 from sdfnet.mesh.topology import check_closed
 from sdfnet.mesh.winding import libigl
@@ -100,12 +100,11 @@ def collapse_faces(mesh: Mesh, chosen: NDArray[np.bool_]) -> Mesh:
     vertices, faces = mesh.vertices, mesh.faces
     edges = EdgeTable.of(faces, len(vertices))
     candidates = np.flatnonzero(chosen[edges.beside].any(axis=1))
-    candidates = candidates[_is_link(edges, candidates, len(vertices))]
-    gone, kept = _independent(edges, candidates, edges.lengths(vertices)[candidates], faces, len(vertices))
+    candidates = candidates[_is_link(edges, candidates)]
+    gone, kept = _independent(edges, candidates, edges.lengths(vertices)[candidates])
     target = np.arange(len(vertices))
     target[gone] = kept
-    faces = target[faces]
-    return Mesh(*_compact(vertices, faces[~_names_twice(faces)]))
+    return Mesh(*_compact(vertices, target[faces]))
 
 
 def _split_long(
@@ -140,46 +139,39 @@ def _collapse_short(
     edges = EdgeTable.of(faces, len(vertices))
     lengths = edges.lengths(vertices)
     candidates = np.flatnonzero(lengths < shortest)
-    candidates = candidates[_is_link(edges, candidates, len(vertices))]
-    kept, gone = _independent(edges, candidates, lengths[candidates], faces, len(vertices))
+    candidates = candidates[_is_link(edges, candidates)]
+    kept, gone = _independent(edges, candidates, lengths[candidates])
     owner = np.full(len(vertices), -1)
     owner[kept] = owner[gone] = np.arange(len(kept))
     target, moved = np.arange(len(vertices)), vertices.copy()
     target[gone], moved[kept] = kept, (vertices[kept] + vertices[gone]) / 2
     near = owner[faces].max(axis=1)
-    changed = np.flatnonzero((near >= 0) & ~_names_twice(target[faces]))
+    changed = np.flatnonzero((near >= 0) & ~names_vertex_twice(target[faces]))
     bad = _turned(face_crosses(vertices, faces[changed]), face_crosses(moved, target[faces[changed]]))
     bad |= (side_lengths(moved, target[faces[changed]]) > longest).any(axis=1)
     refused = np.unique(near[changed[bad]])
     target[gone[refused]], moved[kept[refused]] = gone[refused], vertices[kept[refused]]
-    faces = target[faces]
-    return _compact(moved, faces[~_names_twice(faces)])
+    return _compact(moved, target[faces])
 
 
-def _independent(
-    edges: EdgeTable,
-    candidates: NDArray[np.int64],
-    costs: NDArray[np.float64],
-    faces: NDArray[np.int64],
-    num_vertices: int,
-) -> NDArray[np.int64]:
+def _independent(edges: EdgeTable, candidates: NDArray[np.int64], costs: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the ends (2, N) of those `candidates` that cost least where faces have corners of several."""
     rank = _ranks(costs)
-    at_vertex = _lowest(edges.ends[candidates], rank, num_vertices)
-    at_ring = np.full(num_vertices, len(rank))
-    np.minimum.at(at_ring, faces.ravel(), np.repeat(at_vertex[faces].min(axis=1), 3))
+    at_vertex = _lowest(edges.ends[candidates], rank, edges.num_vertices)
+    at_ring = np.full(edges.num_vertices, len(rank))
+    np.minimum.at(at_ring, edges.faces.ravel(), np.repeat(at_vertex[edges.faces].min(axis=1), 3))
     chosen = candidates[(at_ring[edges.ends[candidates]] == rank[:, None]).all(axis=1)]
     return edges.ends[chosen].T
 
 
-def _is_link(edges: EdgeTable, candidates: NDArray[np.int64], num_vertices: int) -> NDArray[np.bool_]:
+def _is_link(edges: EdgeTable, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether collapsing each of the `candidates` keeps the topology: its ends have two common neighbours, no more."""
     ones = np.ones(2 * len(edges.ends), dtype=np.int32)
     rows, columns = edges.ends.ravel(), edges.ends[:, ::-1].ravel()
-    adjacent = coo_array((ones, (rows, columns)), shape=(num_vertices, num_vertices)).tocsr()
+    adjacent = coo_array((ones, (rows, columns)), shape=(edges.num_vertices, edges.num_vertices)).tocsr()
     a, b = edges.ends[candidates].T
     common = np.asarray(adjacent[a].multiply(adjacent[b]).sum(axis=1)).ravel()
-    valence = np.bincount(edges.ends.ravel(), minlength=num_vertices)
+    valence = np.bincount(edges.ends.ravel(), minlength=edges.num_vertices)
     return (common == 2) & (valence[edges.opposite[candidates]] > 3).all(axis=1)
 
 
@@ -254,12 +246,9 @@ def _lowest(places: NDArray[np.int64], rank: NDArray[np.int64], size: int) -> ND
     return lowest
 
 
-def _names_twice(faces: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.asarray((faces == np.roll(faces, 1, axis=1)).any(axis=1))
-
-
 def _compact(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    used, faces = renumber_faces(faces, len(vertices))
+    """Drop the faces that a collapse left without area, and the vertices that no face uses."""
+    used, faces = renumber_faces(faces[~names_vertex_twice(faces)], len(vertices))
     return vertices[used], faces
 
 
@@ -280,12 +269,6 @@ class Simplified:
     num_faces_before : int
     distance : float
         The largest distance from the vertices and face centres of either surface to the other, in the mesh's units.
-
-    >>> from sdfnet.extraction import extract_mesh
-    >>> from sdfnet.fields import Sphere
-    >>> fewer = simplify_mesh(extract_mesh(Sphere(1.0), resolution=24), max_faces=200)
-    >>> len(fewer.mesh.faces), fewer.distance < 0.1
-    (200, True)
     """
 
     mesh: Mesh

@@ -77,7 +77,13 @@ class MovingMesh:
         object.__setattr__(self, "vertices", moving)
         object.__setattr__(self, "faces", first.faces)
         object.__setattr__(self, "normals", facing)
-        object.__setattr__(self, "colors", None if colors is None else _checked_colors(colors, moving.shape))
+        if colors is not None:
+            tints = np.ascontiguousarray(colors, dtype=np.float64)
+            if tints.shape not in (moving.shape[1:], moving.shape):
+                raise ValueError(f"colors must have shape {moving.shape[1:]} or {moving.shape}, got {tints.shape}")
+            if not (tints.min() >= 0 and tints.max() <= 1):
+                raise ValueError(f"colors must be in [0, 1], got {tints.min()} to {tints.max()}")
+            object.__setattr__(self, "colors", tints)
 
     @property
     def stop(self) -> int:
@@ -136,12 +142,3 @@ def check_order(order: Sequence[int], *, num_frames: int) -> None:
             raise ValueError(f"order must name frames 0 to {num_frames - 1}, got {frame} at place {place}")
         if abs(frame - before) > 1:
             raise ValueError(f"order must go frame by frame, got {before} and then {frame} at place {place}")
-
-
-def _checked_colors(colors: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    checked = np.ascontiguousarray(colors, dtype=np.float64)
-    if checked.shape not in (shape[1:], shape):
-        raise ValueError(f"colors must have shape {shape[1:]} or {shape}, got {checked.shape}")
-    if not (checked.min() >= 0 and checked.max() <= 1):
-        raise ValueError(f"colors must be in [0, 1], got {checked.min()} to {checked.max()}")
-    return checked

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdfnet.mesh.components import OrientedComponents
 from sdfnet.mesh.edges import EdgeTable, label_connected, label_fans, next_corner
-from sdfnet.mesh.mesh import Mesh, label_positions
+from sdfnet.mesh.mesh import Mesh, label_positions, names_vertex_twice
 from sdfnet.mesh.winding import WindingNumber
 
 
@@ -59,7 +58,8 @@ def components_and_genus(mesh: Mesh) -> Topology:
     >>> components_and_genus(tetrahedron)
     Topology(num_components=1, genus=0, num_boundary_loops=0, num_nonmanifold_edges=0)
     """
-    faces = _merged_faces(mesh)
+    faces = label_positions(mesh.vertices)[1][mesh.faces]
+    faces = faces[~names_vertex_twice(faces)]
     if not len(faces):
         return Topology(0, 0, 0, 0)
     edges = EdgeTable.of(faces, int(faces.max()) + 1)
@@ -74,13 +74,6 @@ def components_and_genus(mesh: Mesh) -> Topology:
     twice_genus = 2 * num_components - euler - num_loops
     has_genus = num_nonmanifold == 0 and twice_genus % 2 == 0
     return Topology(num_components, twice_genus // 2 if has_genus else None, num_loops, num_nonmanifold)
-
-
-def _merged_faces(mesh: Mesh) -> NDArray[np.int64]:
-    """Return the faces over positions instead of vertices, without those that name a position twice."""
-    faces = label_positions(mesh.vertices)[1][mesh.faces]
-    a, b, c = faces.T
-    return np.asarray(faces[(a != b) & (b != c) & (c != a)])
 
 
 _FLAT = 1e-10

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, renumber_faces
 
 MAX_NATIVE_THREADS = 32
 """libigl crashes with more; a user's own IGL_NUM_THREADS is left alone."""
@@ -161,9 +161,7 @@ def mesh_frame(mesh: Mesh) -> Similarity:
     """
     if len(mesh.faces) == 0:
         raise ValueError("the mesh has no faces")
-    used = np.zeros(len(mesh.vertices), dtype=bool)
-    used[mesh.faces] = True
-    corners = mesh.vertices[used]
+    corners = mesh.vertices[renumber_faces(mesh.faces, len(mesh.vertices))[0]]
     if not np.isfinite(mesh.vertices).all():
         count = int((~np.isfinite(mesh.vertices).all(axis=1)).sum())
         raise ValueError(f"the mesh has {count} vertices that are NaN or infinite; remove them first")
@@ -199,16 +197,9 @@ NUM_PROBES = 2000
 
 @dataclass(frozen=True)
 class SurfaceShares:
-    """Shares of the area of a surface, by what lies behind and before it. Together at most 1: the rest has air on both.
+    """Shares of the area of a surface: solid only behind it, solid only before it, solid on both sides.
 
-    Attributes
-    ----------
-    solid : float
-        Solid behind the surface and air before it, as it should be.
-    reversed : float
-        Air behind the surface and solid before it.
-    buried : float
-        Solid on both sides.
+    Together they are at most 1: the rest has air on both sides.
     """
 
     solid: float

@@ -24,8 +24,7 @@ from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig, ShapeSamples, sample_shape
 from sdfnet.sampling.store import FLOAT
-from sdfnet.solids.report import MeshReport
-from sdfnet.solids.source_shape import MeshRefused, SourceShape, folder_similarities, load_shape
+from sdfnet.solids.source_shape import MeshRefused, MeshReport, SourceShape, folder_similarities, load_shape
 
 logger = logging.getLogger(__name__)
 

@@ -57,8 +57,7 @@ from sdfnet.sampling.store import (
     shard_header,
     shard_path,
 )
-from sdfnet.solids.report import MeshReport
-from sdfnet.solids.source_shape import Normalize, hash_content
+from sdfnet.solids.source_shape import MeshReport, Normalize, hash_content
 
 logger = logging.getLogger(__name__)
 

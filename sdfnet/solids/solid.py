@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.components import OrientedComponents, orient_components, split_components
 from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
-from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, join_meshes, label_positions, turn_faces
+from sdfnet.mesh.mesh import (
+    Mesh,
+    drop_unreferenced_vertices,
+    join_meshes,
+    label_positions,
+    names_vertex_twice,
+    turn_faces,
+)
 from sdfnet.mesh.union import UnionResult, unite_components
 from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, libigl, mesh_frame, probe_surface
 
@@ -246,9 +253,7 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
     >>> len(drop_degenerate_faces(Mesh([[0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]], [[0, 1, 2], [0, 1, 3]])).faces)
     1
     """
-    faces = mesh.faces
-    twice = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])
-    proper = Mesh(mesh.vertices, faces[~twice])
+    proper = Mesh(mesh.vertices, mesh.faces[~names_vertex_twice(mesh.faces)])
     flat = proper.face_areas == 0
     if not flat.any() or (EdgeTable.of(proper.faces, len(proper.vertices)).counts % 2 == 0).all():
         return proper

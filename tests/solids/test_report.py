@@ -7,8 +7,8 @@ import pytest
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.solids import report as checking
-from sdfnet.solids.report import MeshReport, format_reports, inspect_mesh
+from sdfnet.solids import source_shape as checking
+from sdfnet.solids.source_shape import MeshReport, format_reports, inspect_mesh
 
 
 def _box(lower, upper):

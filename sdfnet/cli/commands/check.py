@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
-from sdfnet.solids.report import check_folder, format_reports
+from sdfnet.solids.source_shape import check_folder, format_reports
 
 
 @dataclass(frozen=True)

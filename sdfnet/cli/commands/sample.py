@@ -11,7 +11,7 @@ from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.sampling import PrepareReport, SamplerConfig, WorkersConfig, prepare_samples
-from sdfnet.solids.report import format_reports
+from sdfnet.solids.source_shape import format_reports
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
-from sdfnet.solids.report import format_reports
+from sdfnet.solids.source_shape import format_reports
 from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run, train, verdict
 
 if TYPE_CHECKING:

@@ -41,18 +41,15 @@ class MeshFormat:
 
     def parse(self, data: bytes, *, folder: Path) -> PolygonMesh:
         """Return what a file in `folder` with the bytes `data` holds."""
-        found: PolygonMesh = _call(self.reader, data, **({} if self.companions is None else {"folder": folder}))
-        return found
+        return _call(self.reader, data, **({} if self.companions is None else {"folder": folder}))
 
     def serialize(self, mesh: Mesh) -> bytes:
         """Return the bytes of a file that holds `mesh`."""
-        found: bytes = _call(self.writer, mesh)
-        return found
+        return _call(self.writer, mesh)
 
     def companion_files(self, data: bytes, *, folder: Path) -> list[Path]:
         """Return the other files that hold vertices of a file in `folder`, whether they exist or not."""
-        found: list[Path] = [] if self.companions is None else _call(self.companions, data, folder=folder)
-        return found
+        return [] if self.companions is None else _call(self.companions, data, folder=folder)
 
 
 MESH_FORMATS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import numpy as np
@@ -52,23 +53,17 @@ def _parse_vertices(lines: list[bytes]) -> NDArray[np.float64]:
         return np.stack([parse_floats(tokens[axis::4]) for axis in (1, 2, 3)], axis=1)
     except ValueError:
         for line in lines:
-            _check_vertex(line)
+            with contextlib.suppress(ValueError):
+                if len([float(token) for token in line.split()[1:4]]) == 3:
+                    continue
+            shown = line[:60].decode("ascii", "backslashreplace")
+            raise ValueError(f"a vertex must have three numbers, got {shown!r}") from None
         raise
 
 
 def _is_regular(tokens: list[bytes], *, keyword: bytes, num_lines: int) -> bool:
     """Whether `tokens` are `num_lines` times the keyword and three more."""
     return len(tokens) == 4 * num_lines and tokens[::4].count(keyword) == num_lines
-
-
-def _check_vertex(line: bytes) -> None:
-    tokens = line.split()[1:4]
-    try:
-        complete = len([float(token) for token in tokens]) == 3
-    except ValueError:
-        complete = False
-    if not complete:
-        raise ValueError(f"a vertex must have three numbers, got {line[:60].decode('ascii', 'backslashreplace')!r}")
 
 
 def _parse_faces(lines: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -119,15 +119,9 @@ def _read_element(element: _Element, body: bytes, offset: int) -> tuple[dict[str
     if element.num_rows < 0 or element.num_rows * smallest > len(body) - offset:
         raise ValueError(f"its header promises {element.num_rows} rows of {element.name!r}, but it ends before")
     if element.num_rows == 0 or not element.properties:
-        return {prop.name: np.zeros(0) for prop in element.properties} | _empty_counts(element), offset
-    equal = _read_equal_rows(element, body, offset)
-    if equal is not None:
-        return equal
-    return _read_rows(element, body, offset)
-
-
-def _empty_counts(element: _Element) -> dict[str, NDArray]:
-    return {prop.name + " count": np.zeros(0) for prop in element.properties if prop.count_dtype is not None}
+        lists = [prop.name + " count" for prop in element.properties if prop.count_dtype is not None]
+        return dict.fromkeys([*lists, *(prop.name for prop in element.properties)], np.zeros(0)), offset
+    return _read_equal_rows(element, body, offset) or _read_rows(element, body, offset)
 
 
 def _read_equal_rows(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int] | None:
@@ -135,8 +129,7 @@ def _read_equal_rows(element: _Element, body: bytes, offset: int) -> tuple[dict[
     fields: list[tuple] = []
     for values, prop in zip(_walk_row(element, body, offset), element.properties, strict=True):
         if prop.count_dtype is not None:
-            fields.append((prop.name + " count", prop.count_dtype))
-            fields.append((prop.name, prop.dtype, (len(values),)))
+            fields += [(prop.name + " count", prop.count_dtype), (prop.name, prop.dtype, (len(values),))]
         else:
             fields.append((prop.name, prop.dtype))
     row = np.dtype(fields)

@@ -87,12 +87,8 @@ def _check_corners(polygons: PolygonMesh) -> None:
 
 def _triangulate_equal(vertices: NDArray[np.float64], corners: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return triangles (P, n - 2, 3) of `corners` (P, n): polygons of equally many corners."""
-    num_polygons, count = corners.shape
-    fans = np.empty((num_polygons, count - 2, 3), dtype=np.int64)
-    fans[:, :, 0] = corners[:, :1]
-    fans[:, :, 1] = corners[:, 1:-1]
-    fans[:, :, 2] = corners[:, 2:]
-    if count == 3:
+    fans = np.stack(np.broadcast_arrays(corners[:, :1], corners[:, 1:-1], corners[:, 2:]), axis=2)
+    if corners.shape[1] == 3:
         return fans
     positions = vertices[corners]
     arms = positions[:, 1:] - positions[:, :1]
@@ -103,7 +99,7 @@ def _triangulate_equal(vertices: NDArray[np.float64], corners: NDArray[np.int64]
     bad = ~(shares > _SLIVER).all(axis=1) & np.isfinite(areas) & (areas > 0)
     for polygon in np.flatnonzero(bad).tolist():
         local = _triangulate_plane(positions[polygon], areas_3[polygon] / areas[polygon])
-        if len(local) == count - 2:
+        if len(local) == fans.shape[1]:
             fans[polygon] = corners[polygon][local]
     return fans
 

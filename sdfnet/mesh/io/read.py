@@ -65,17 +65,15 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        found = "it is a file" if folder.exists() else "there is no such folder"
-        raise ValueError(f"cannot read meshes from {folder}: {found}. Give a folder that holds mesh files.")
-    paths = [path for path in _walk(folder) if _is_readable(path)]
+        reason = "it is a file" if folder.exists() else "there is no such folder"
+        raise ValueError(f"cannot read meshes from {folder}: {reason}. Give a folder that holds mesh files.")
+    paths = [path for path in _walk(folder) if (found := find_format(path)) is not None and found.reader is not None]
     if not paths:
         raise ValueError(f"no meshes in {folder} or below it; looked for files ending in {_SUFFIXES}")
     whole = [path.relative_to(folder).as_posix() for path in paths]
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    clashing = {name for name, count in Counter(names).items() if count > 1}
-    while clashing:
+    while clashing := {name for name, count in Counter(names).items() if count > 1}:
         names = [full if name in clashing else name for name, full in zip(names, whole, strict=True)]
-        clashing = {name for name, count in Counter(names).items() if count > 1}
     return dict(sorted(zip(names, paths, strict=True)))
 
 
@@ -117,16 +115,15 @@ def _suggestion(pattern: str, names: Sequence[str]) -> str:
     return f"There are: {shown}"
 
 
-def _is_readable(path: Path) -> bool:
-    found = find_format(path)
-    return found is not None and found.reader is not None
-
-
 def _walk(folder: Path) -> list[Path]:
     """Return the files below `folder` that are not hidden; a folder linked into itself is entered once."""
     seen: set[str] = set()
     files: list[Path] = []
-    for current, folders, names in os.walk(folder, followlinks=True, onerror=_report_folder):
+
+    def skip(error: OSError) -> None:
+        _logger.warning("skipped the folder %s: %s", error.filename, error.strerror)
+
+    for current, folders, names in os.walk(folder, followlinks=True, onerror=skip):
         real = os.path.realpath(current)
         if real in seen:
             folders.clear()
@@ -135,10 +132,6 @@ def _walk(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += [Path(current, name) for name in names if not name.startswith(".")]
     return files
-
-
-def _report_folder(error: OSError) -> None:
-    _logger.warning("skipped the folder %s: %s", error.filename, error.strerror)
 
 
 def read_mesh(path: str | Path) -> Mesh:
@@ -167,9 +160,16 @@ def read_mesh(path: str | Path) -> Mesh:
         raise MeshError(path, "the file is empty; export it again")
     polygons, faces = _parse(found, path, data)
     if not len(faces):
-        raise MeshError(path, _describe_faceless(polygons))
+        few = f"no faces, only {len(polygons.vertices)} vertices (a point cloud or a wireframe)"
+        raise MeshError(path, f"{few if len(polygons.vertices) else 'no vertices and no faces'}; export a surface")
     mesh = drop_unreferenced_vertices(Mesh(polygons.vertices, faces))
-    _check_vertices(path, mesh)
+    num_bad = int((~np.isfinite(mesh.vertices)).any(axis=1).sum())
+    if num_bad:
+        raise MeshError(path, f"{num_bad} of {len(mesh.vertices)} vertices are NaN or infinite; remove them")
+    if np.abs(mesh.vertices).max() > _LARGEST_COORDINATE:
+        raise MeshError(path, f"coordinates beyond {_LARGEST_COORDINATE:g} cannot be computed with; scale it down")
+    if not (mesh.bounds.extent > 0).any():
+        raise MeshError(path, "all vertices are at one point, so it has no extent; export a surface")
     return mesh
 
 
@@ -178,8 +178,7 @@ def read_file(path: Path) -> bytes:
     if not path.is_file():
         if path.is_symlink() and not path.exists():
             raise MeshError(path, "a link that leads nowhere; mend or remove it")
-        found = "it is not a file; give a file" if path.exists() else "there is no such file"
-        raise MeshError(path, found)
+        raise MeshError(path, "it is not a file; give a file" if path.exists() else "there is no such file")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -191,33 +190,10 @@ def _parse(found: MeshFormat, path: Path, data: bytes) -> tuple[PolygonMesh, NDA
         with np.errstate(all="ignore"):  # odd floats are refused later, with a better message
             polygons = found.parse(data, folder=path.parent)
         return polygons, triangulate(polygons)
-    except ValueError as error:
-        raise MeshError(path, _with_cure(_one_line(error), found)) from error
     except Exception as error:  # damaged bytes lead a parser anywhere, and one bad file must not stop a batch
-        reason = f"{type(error).__name__} {_one_line(error)}"
-        raise MeshError(path, _with_cure(reason, found)) from error
-
-
-def _with_cure(reason: str, found: MeshFormat) -> str:
-    """Return `reason`, with the usual cure if it names none."""
-    return reason if ";" in reason else f"damaged, or not {found.name.upper()} ({reason}); export it again"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")
-
-
-def _describe_faceless(polygons: PolygonMesh) -> str:
-    if len(polygons.vertices) == 0:
-        return "no vertices and no faces; export a surface"
-    return f"no faces, only {len(polygons.vertices)} vertices (a point cloud or a wireframe); export a surface"
-
-
-def _check_vertices(path: Path, mesh: Mesh) -> None:
-    num_bad = int((~np.isfinite(mesh.vertices)).any(axis=1).sum())
-    if num_bad:
-        raise MeshError(path, f"{num_bad} of {len(mesh.vertices)} vertices are NaN or infinite; remove them")
-    if np.abs(mesh.vertices).max() > _LARGEST_COORDINATE:
-        raise MeshError(path, f"coordinates beyond {_LARGEST_COORDINATE:g} cannot be computed with; scale it down")
-    if not (mesh.bounds.extent > 0).any():
-        raise MeshError(path, "all vertices are at one point, so it has no extent; export a surface")
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        if not isinstance(error, ValueError):
+            reason = f"{type(error).__name__} {reason}"
+        if ";" not in reason:  # it names no cure
+            reason = f"damaged, or not {found.name.upper()} ({reason}); export it again"
+        raise MeshError(path, reason) from error

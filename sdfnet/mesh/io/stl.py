@@ -31,7 +31,10 @@ def parse_stl(data: bytes) -> PolygonMesh:
         return _from_corners(_facets(data, num_facets))
     text = to_single_bytes(data)
     if text[:1024].lstrip()[:5].lower() == b"solid" and (b"\0" not in text[:1024] or _VERTEX.search(text)):
-        return _parse_text(text)
+        numbers = parse_floats(token for vertex in _VERTEX.findall(text) for token in vertex)
+        if len(numbers) % 9:
+            raise ValueError(f"it has {len(numbers) // 3} vertices, not three for each triangle")
+        return _from_corners(numbers)
     if len(data) < _HEADER_BYTES:
         raise ValueError(f"it holds {len(data)} bytes, too few for STL")
     if expected < len(data) < 2 * expected and num_facets > 0:
@@ -42,13 +45,6 @@ def parse_stl(data: bytes) -> PolygonMesh:
 
 def _facets(data: bytes, num_facets: int) -> np.ndarray:
     return np.frombuffer(data, dtype=_FACET, count=num_facets, offset=_HEADER_BYTES)["corners"]
-
-
-def _parse_text(text: bytes) -> PolygonMesh:
-    numbers = parse_floats(token for vertex in _VERTEX.findall(text) for token in vertex)
-    if len(numbers) % 9:
-        raise ValueError(f"it has {len(numbers) // 3} vertices, not three for each triangle")
-    return _from_corners(numbers)
 
 
 def _from_corners(corners: np.ndarray) -> PolygonMesh:
