@@ -44,7 +44,7 @@ from sdfnet.files import atomic_path
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling import SamplerConfig, SampleStore
 from sdfnet.sampling.prepare import save_index
-from sdfnet.sampling.store import RecordLayout, StoredShape, StoreIndex, shard_header, shard_path
+from sdfnet.sampling.store import StoredShape, StoreIndex, shard_header, shard_path
 from sdfnet.training import TrainingConfig
 from sdfnet.training.acceleration import choose_precision, keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
@@ -194,16 +194,15 @@ def draw_store(directory: Path, count: int, num_designs: int) -> Path:
     if (directory / "index.json").is_file():
         return directory
     directory.mkdir(parents=True, exist_ok=True)
-    layout = RecordLayout.of(SAMPLER)
     shapes = []
     with atomic_path(shard_path(directory, 0)) as path, open(path, "wb") as file:
-        file.write(shard_header(count, layout))
+        file.write(shard_header(count, SAMPLER))
         drawn = joblib.Parallel(n_jobs=-1, return_as="generator")(
-            joblib.delayed(draw_chair)(row, layout) for row in range(min(count, num_designs))
+            joblib.delayed(draw_chair)(row) for row in range(min(count, num_designs))
         )
         designs = list(tqdm(drawn, total=min(count, num_designs), desc="drawing", unit="chair"))
         for row in range(count):
-            record = turned(designs[row % num_designs], row, layout) if row >= num_designs else designs[row]
+            record = turned(designs[row % num_designs], row) if row >= num_designs else designs[row]
             file.write(record.data)
             name = f"chair_{row:05d}"
             identity = Similarity((0.0, 0.0, 0.0), 1.0)
@@ -215,7 +214,7 @@ def draw_store(directory: Path, count: int, num_designs: int) -> Path:
     return directory
 
 
-def draw_chair(index: int, layout: RecordLayout) -> NDArray[np.float32]:
+def draw_chair(index: int) -> NDArray[np.float32]:
     """Return a record of samples of one chair's field, unit frame; surface points are left at random places."""
     torch.set_num_threads(1)
     sys.path.append(MESHES)
@@ -226,20 +225,20 @@ def draw_chair(index: int, layout: RecordLayout) -> NDArray[np.float32]:
     generator = torch.Generator().manual_seed(index)
     center = torch.from_numpy(np.asarray(chair.bounds.center)).float()
     radius = float(np.linalg.norm(np.asarray(chair.bounds.extent))) / 2
-    points = torch.randn(layout.num_samples, 3, generator=generator)
-    points = points / points.norm(dim=1, keepdim=True) * torch.rand(layout.num_samples, 1, generator=generator) ** 0.5
+    points = torch.randn(SAMPLER.num_samples, 3, generator=generator)
+    points = points / points.norm(dim=1, keepdim=True) * torch.rand(SAMPLER.num_samples, 1, generator=generator) ** 0.5
     sdf = evaluate(chair, points * radius / UNIT_RADIUS + center) * UNIT_RADIUS / radius
-    rest = torch.randn(layout.num_floats - 4 * layout.num_samples, generator=generator)
+    rest = torch.randn(SAMPLER.record_floats - 4 * SAMPLER.num_samples, generator=generator)
     return torch.cat([torch.cat([points, sdf[:, None]], dim=1).flatten(), rest]).numpy().astype("<f4")
 
 
-def turned(record: NDArray[np.float32], seed: int, layout: RecordLayout) -> NDArray[np.float32]:
+def turned(record: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     """Return the samples of a chair turned about the vertical axis and shrunk by up to a fifth."""
     random = np.random.default_rng(seed)
     angle, scale = random.uniform(0, 2 * np.pi), random.uniform(0.8, 1.0)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     result = record.copy()
-    samples = result[: 4 * layout.num_samples].reshape(-1, 4)
+    samples = result[: 4 * SAMPLER.num_samples].reshape(-1, 4)
     samples[:] = samples @ np.array([[cos, 0, -sin, 0], [0, scale, 0, 0], [sin, 0, cos, 0], [0, 0, 0, scale]])
     return result
 

@@ -2,8 +2,7 @@
 
 The file is called the part of the job. Any process may be killed at any time, yet a part that is there is finished. A
 part with samples is a line of JSON, then the bytes of the record. A part with an outline is a NumPy file: the points of
-a mesh that decide the similarity of a whole folder (`normalize=shared`), which is found without holding all meshes at
-once.
+a mesh that decide the similarity of a whole folder (`normalize=shared`).
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ import json
 import logging
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,18 +33,9 @@ Status = Literal["used", "refused", "failed"]
 
 @dataclass(frozen=True)
 class Job:
-    """One shape to prepare.
+    """One shape to prepare: the mesh in `path`, whose result goes to `part`. The other names are `StoredShape`'s.
 
-    Attributes
-    ----------
-    name, source, content_hash, key : str
-        As in `StoredShape`.
-    path : Path
-        The mesh's file.
-    part : Path
-        The file that receives the result.
-    similarity : Similarity or None
-        The shared one; None for the shape's own.
+    `similarity` is the shared one; None for the shape's own.
     """
 
     name: str
@@ -59,15 +49,15 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The first line of a part's file, and the offset at which its record starts."""
+    """The first line of a part's file, JSON, and the offset at which its record starts.
 
-    path: Path
+    `stored` holds similarity, closed, thickness and checksum, as in `StoredShape`.
+    """
+
+    job: Job
     status: Status
-    report: MeshReport
-    similarity: Similarity | None = None
-    closed: bool = False
-    thickness: float | None = None
-    checksum: int = 0
+    report: dict[str, Any]
+    stored: dict[str, Any] = field(default_factory=dict)
     offset: int = 0
 
 
@@ -92,7 +82,7 @@ def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -
 
 
 def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similarity: Similarity) -> None:
-    """Leave the samples of a shape in its part."""
+    """Leave the samples of a shape in the job's part."""
     blocks = [np.ascontiguousarray(block, dtype=FLOAT) for block in (samples.sdf, samples.surface, samples.heldout)]
     checksum = 0
     for block in blocks:
@@ -116,19 +106,16 @@ def write_unused_part(job: Job, report: MeshReport, *, status: Status) -> None:
     write_atomic(job.part, json.dumps({"status": status, "report": report.to_dict()}) + "\n")
 
 
-def read_part(job: Job) -> Part | None:
-    """Return the finished part of a job, or None."""
+def read_part(job: Job) -> Part:
+    """Return the part of a job; a "failed" one where there is none."""
     try:
         with open(job.part, "rb") as handle:
             header = json.loads(handle.readline())
             offset = handle.tell()
     except (FileNotFoundError, ValueError):
-        return None
-    report = MeshReport.from_dict(header["report"])
-    if header["status"] != "used":
-        return Part(job.part, header["status"], report)
-    similarity = Similarity.from_dict(header["similarity"])
-    return Part(job.part, "used", report, similarity, header["closed"], header["thickness"], header["checksum"], offset)
+        reason = "its samples got lost before they were stored; run the same command again"
+        return Part(job, "failed", MeshReport(job.name, str(job.path), "refused", reason=reason).to_dict())
+    return Part(job, header.pop("status"), header.pop("report"), header, offset)
 
 
 def _refused(report: MeshReport, reason: str) -> MeshReport:
@@ -136,10 +123,9 @@ def _refused(report: MeshReport, reason: str) -> MeshReport:
 
 
 def leave_outline(job: Job, *, thickness: float | None) -> None:
-    """Leave the outline of a mesh in the job's part, a NumPy file: the corners of its convex hull.
+    """Leave in the job's part the corners of the mesh's convex hull: the farthest point from any centre is one of them.
 
-    The farthest point from any centre is one of them. A row is x, y, z (world frame) and how far the solid reaches
-    beyond that point. A refused mesh has no rows.
+    A row is x, y, z (world frame) and how far the solid reaches beyond that point. A refused mesh has no rows.
     """
     try:
         shape = load_shape(job.path, name=job.name, thickness=thickness)

@@ -17,12 +17,15 @@ import json
 import logging
 import math
 import os
+import shutil
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, get_args
 
 import joblib
 import numpy as np
@@ -47,13 +50,13 @@ from sdfnet.sampling.shape_samples import SamplerConfig
 from sdfnet.sampling.store import (
     FORMAT,
     INDEX_FILE,
-    RecordLayout,
     RefusedShape,
     SampleStore,
     StoredShape,
     StoreIndex,
     find_damage,
     load_index,
+    record_bytes,
     shard_header,
     shard_path,
 )
@@ -64,7 +67,6 @@ logger = logging.getLogger(__name__)
 SHARD_BYTES = 512 * 2**20
 """Shards are filled up to about this size."""
 
-_BLOCK_BYTES = 2**22
 _LOCK_FILE = ".lock"
 _PARTS_FOLDER = ".parts"
 
@@ -102,9 +104,11 @@ class PrepareReport:
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """The arguments of `prepare_samples`, checked."""
+    """The arguments of `prepare_samples`, checked: `paths` are all meshes of the folder, `wanted` the shapes to do."""
 
     meshes: Path
+    paths: Mapping[str, Path]
+    wanted: Sequence[str]
     directory: Path
     config: SamplerConfig
     normalize: Normalize
@@ -163,9 +167,10 @@ def prepare_samples(
     if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
         raise ValueError(f"thickness must be positive and finite, got {thickness}")
     paths = find_meshes(meshes)
-    wanted = select_shapes(list(paths), shapes)
     request = _Request(
         meshes=Path(meshes),
+        paths=paths,
+        wanted=sorted(select_shapes(list(paths), shapes)),
         directory=ensure_folder(directory),
         config=config,
         normalize=normalize,
@@ -176,7 +181,7 @@ def prepare_samples(
     )
     try:
         with _only_one(request.directory):
-            return _prepare(request, paths, wanted)
+            return _prepare(request)
     except OSError as error:
         raise ValueError(
             f"cannot keep the samples in {directory}: {error.strerror or error}. What is finished is kept; make room "
@@ -184,31 +189,27 @@ def prepare_samples(
         ) from error
 
 
-def _prepare(request: _Request, paths: Mapping[str, Path], wanted: Sequence[str]) -> PrepareReport:
+def _prepare(request: _Request) -> PrepareReport:
     """Plan, sample and place; then open the store that is complete now."""
     directory = request.directory
     index = _open_index(request)
-    _remove_leftovers(directory)
-    held = {shape.name for shape in index.shapes} | {shape.name for shape in index.refused}
-    relevant = {name: path for name, path in paths.items() if name in held or name in set(wanted)}
+    for path in directory.rglob(".*.partial.*"):  # Half-written files that a killed preparation left.
+        path.unlink(missing_ok=True)
     similarity = None
     if request.normalize == "shared":
-        index, similarity = _find_frame(request, index, paths)
+        index, similarity = _find_frame(request, index)
     damaged = _find_damage(request, index)
-    todo = _jobs_to_do(_plan_jobs(request, relevant, index, similarity), index, damaged)
-    gone = held - relevant.keys()
+    keys = {shape.name: shape.key for shape in index.refused} | {shape.name: shape.key for shape in index.shapes}
+    jobs = _plan_jobs(request, keys.keys() | set(request.wanted), index, similarity)
+    todo = [job for job in jobs if job.name in damaged or job.key != keys.get(job.name)]
+    gone = keys.keys() - request.paths.keys()
     parts: dict[str, Part] = {}
     if todo or gone or not index.complete:
         save_index(directory, replace(index, complete=False))
         _sample(request, todo)
-        parts = {job.name: part for job in todo if (part := read_part(job)) is not None}
-        num_used = sum(part.status == "used" for part in parts.values())
-        with request.bar(num_used, "writing", delay=2, leave=False) as bar:
-            index = _place_parts(directory, index, todo, parts, progress=bar.update)
-        index = _with_refused(_drop_shapes(index, gone), todo, parts)
-    index = _finish(request, index)
-    failed = {name: part.report for name, part in parts.items() if part.status == "failed"}
-    return _report(request, index, paths=paths, wanted=wanted, done={job.name for job in todo}, failed=failed)
+        parts = {job.name: read_part(job) for job in todo}
+        index = _place_parts(request, index, parts, gone)
+    return _report(request, _finish(request, index), parts)
 
 
 def _finish(request: _Request, index: StoreIndex) -> StoreIndex:
@@ -220,36 +221,21 @@ def _finish(request: _Request, index: StoreIndex) -> StoreIndex:
     for shard, num_rows in enumerate(index.shards):
         if num_rows == 0:
             shard_path(request.directory, shard).unlink(missing_ok=True)
-    _remove_leftovers(request.directory)
-    folder = request.directory / _PARTS_FOLDER
-    for pattern in ("*.part", "*.npy", "*.started"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    shutil.rmtree(request.directory / _PARTS_FOLDER, ignore_errors=True)
     return index
 
 
-def _report(
-    request: _Request,
-    index: StoreIndex,
-    *,
-    paths: Mapping[str, Path],
-    wanted: Sequence[str],
-    done: set[str],
-    failed: Mapping[str, MeshReport],
-) -> PrepareReport:
-    documents = {shape.name: shape.report for shape in index.shapes}
-    documents |= {shape.name: shape.report for shape in index.refused}
-    found = {name: MeshReport.from_dict(document) for name, document in documents.items()} | dict(failed)
-    reports = [replace(found[name], path=str(paths[name])) for name in sorted(wanted)]
-    usable = {shape.name for shape in index.shapes}
-    names = tuple(name for name in sorted(wanted) if name in usable)
+def _report(request: _Request, index: StoreIndex, parts: Mapping[str, Part]) -> PrepareReport:
+    usable = {shape.name: shape.report for shape in index.shapes}
+    found = usable | {shape.name: shape.report for shape in index.refused}
+    found |= {name: part.report for name, part in parts.items() if part.status == "failed"}
+    reports = [replace(MeshReport.from_dict(found[name]), path=str(request.paths[name])) for name in request.wanted]
+    names = tuple(name for name in request.wanted if name in usable)
     if not names:
         first = "; ".join(f"{report.name}: {report.reason}" for report in reports[:3])
         raise ValueError(f"none of the {len(reports)} meshes of {request.meshes} can be used: {first}")
     store = SampleStore(request.directory, verify=False)
-    num_done = sum(name in done for name in names)
+    num_done = sum(name in parts for name in names)
     return PrepareReport(store, names, reports, num_done, len(names) - num_done, store.bytes_on_disk)
 
 
@@ -279,12 +265,14 @@ def _open_index(request: _Request) -> StoreIndex:
 
 
 def _plan_jobs(
-    request: _Request, paths: Mapping[str, Path], index: StoreIndex, similarity: Similarity | None
+    request: _Request, names: Collection[str], index: StoreIndex, similarity: Similarity | None
 ) -> list[Job]:
-    """Return one job for each of `paths` (name to mesh file), sorted by name, whether or not it is done already."""
+    """Return one job for each mesh of the folder that is in `names`, sorted by name, whether or not it is done."""
     frame = None if similarity is None else similarity.to_dict()
     jobs = []
-    for name, path in sorted(paths.items()):
+    for name, path in sorted(request.paths.items()):
+        if name not in names:
+            continue
         try:
             content_hash = hash_content(path, thickness=request.thickness)
         except MeshError:
@@ -296,13 +284,6 @@ def _plan_jobs(
     return jobs
 
 
-def _jobs_to_do(jobs: Sequence[Job], index: StoreIndex, damaged: Mapping[str, str]) -> list[Job]:
-    """Return the jobs whose shape the store does not hold with the same key, nor knows to be unusable."""
-    stored = {shape.name: shape.key for shape in index.shapes if shape.name not in damaged}
-    refused = {shape.name: shape.key for shape in index.refused}
-    return [job for job in jobs if job.key not in (stored.get(job.name), refused.get(job.name))]
-
-
 def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
     with request.bar(len(index.shapes), "checking", delay=2, leave=False) as bar:
         damaged = find_damage(request.directory, index, checksums=True, progress=bar.update)
@@ -311,11 +292,9 @@ def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
     return damaged
 
 
-def _find_frame(
-    request: _Request, index: StoreIndex, paths: Mapping[str, Path]
-) -> tuple[StoreIndex, Similarity | None]:
+def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Similarity | None]:
     """Return the similarity of the whole folder and the index that knows it; measured only if a mesh has changed."""
-    jobs = _plan_jobs(request, paths, index, None)
+    jobs = _plan_jobs(request, request.paths, index, None)
     # An outline does not depend on how the shape is sampled.
     outlines = [replace(job, part=job.part.with_name(f"{_digest([job.content_hash, job.name])}.npy")) for job in jobs]
     digest = _digest([[job.source, job.content_hash] for job in jobs])
@@ -365,13 +344,6 @@ def _only_one(directory: Path) -> Iterator[None]:
         yield
 
 
-def _remove_leftovers(directory: Path) -> None:
-    """Remove half-written files that a killed preparation left."""
-    for folder in (directory, directory / _PARTS_FOLDER):
-        for path in folder.glob(".*.partial.*"):
-            path.unlink(missing_ok=True)
-
-
 def _digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode("utf-8")).hexdigest()[:32]
 
@@ -381,11 +353,10 @@ def _digest(document: Any) -> str:
 
 def _sample(request: _Request, todo: Sequence[Job]) -> None:
     """Leave the part of every job that an earlier, interrupted preparation did not finish."""
-    finished = {job.name for job in todo if (part := read_part(job)) is not None and part.status != "failed"}
-    left = [job for job in todo if job.name not in finished]
+    left = [job for job in todo if read_part(job).status == "failed"]
     for job in left:
         job.part.unlink(missing_ok=True)
-    with request.bar(len(todo), "sampling", initial=len(finished)) as bar:
+    with request.bar(len(todo), "sampling", initial=len(todo) - len(left)) as bar:
         _run(
             request,
             partial(leave_samples, config=request.config, thickness=request.thickness),
@@ -420,122 +391,88 @@ def _report_crash(job: Job) -> None:
 # Place: put the parts into the shards and write the index.
 
 
-def _place_parts(
-    directory: Path,
-    index: StoreIndex,
-    jobs: Sequence[Job],
-    parts: Mapping[str, Part],
-    *,
-    progress: Callable[[int], object],
-) -> StoreIndex:
-    """Put the parts of `jobs` into the shards, keep the index in step, and return it.
+def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part], gone: Collection[str]) -> StoreIndex:
+    """Put `parts` into the shards, take the shapes that are `gone` out of the index, and return it.
 
     A shape that the index already names keeps its row. New shapes are appended, by name, in new shards. A shape whose
-    part was refused loses its row. The index is written after each shard, and parts are removed after that, so that a
-    kill at any point loses nothing. `progress` hears of each record placed.
+    part was refused loses its row, and is not tried again before its file changes. The index is written after each
+    shard, and parts are removed after that, so that a kill at any point loses nothing.
     """
-    used = {job.name: (job, parts[job.name]) for job in jobs if job.name in parts and parts[job.name].status == "used"}
-    rows = {shape.name: (shape.shard, shape.row) for shape in index.shapes}
-    index = _drop_shapes(index, {job.name for job in jobs if job.name not in used}, refused=False)
-    for shard in sorted({rows[name][0] for name in used if name in rows}):
-        placed = {rows[name][1]: used[name] for name in used if name in rows and rows[name][0] == shard}
-        index = _write_shard(directory, index, shard, index.shards[shard], placed, progress)
-    new = sorted(name for name in used if name not in rows)
-    rows_per_shard = max(1, SHARD_BYTES // index.layout.num_bytes)
-    for first in range(0, len(new), rows_per_shard):
-        placed = {row: used[name] for row, name in enumerate(new[first : first + rows_per_shard])}
-        index = _write_shard(directory, index, len(index.shards), len(placed), placed, progress)
+    used = {name: part for name, part in parts.items() if part.status == "used"}
+    unusable = {*gone, *(parts.keys() - used.keys())}
+    refused = [shape for shape in index.refused if shape.name not in parts and shape.name not in gone]
+    for name, part in parts.items():
+        if part.status == "refused":
+            refused.append(RefusedShape(name, part.job.source, part.job.key, part.report))
+    index = replace(
+        index,
+        shapes=tuple(shape for shape in index.shapes if shape.name not in unusable),
+        refused=tuple(sorted(refused, key=attrgetter("name"))),
+    )
+    placed: dict[int, dict[int, Part]] = defaultdict(dict)
+    for shape in index.shapes:
+        if shape.name in used:
+            placed[shape.shard][shape.row] = used[shape.name]
+    num_rows = dict(enumerate(index.shards))
+    known = {shape.name for shape in index.shapes}
+    new = sorted(used.keys() - known)
+    rows_per_shard = max(1, SHARD_BYTES // record_bytes(request.config))
+    for shard, first in enumerate(range(0, len(new), rows_per_shard), start=len(index.shards)):
+        placed[shard] = {row: used[name] for row, name in enumerate(new[first : first + rows_per_shard])}
+        num_rows[shard] = len(placed[shard])
+    with request.bar(len(used), "writing", delay=2, leave=False) as bar:
+        for shard in sorted(placed):
+            index = _write_shard(request.directory, index, shard, num_rows[shard], placed[shard])
+            bar.update(len(placed[shard]))
     return index
 
 
-def _drop_shapes(index: StoreIndex, names: Collection[str], *, refused: bool = True) -> StoreIndex:
-    """Return the index without some shapes (and refusals, if `refused`); other rows stay in their places."""
-    index = replace(index, shapes=tuple(shape for shape in index.shapes if shape.name not in names))
-    kept = tuple(shape for shape in index.refused if shape.name not in names)
-    return replace(index, refused=kept) if refused else index
-
-
-def _with_refused(index: StoreIndex, jobs: Sequence[Job], parts: Mapping[str, Part]) -> StoreIndex:
-    """Return the index with the refused parts of `jobs`, so that those files are not tried again."""
-    refused = {shape.name: shape for shape in index.refused}
-    for job in jobs:
-        refused.pop(job.name, None)
-        part = parts.get(job.name)
-        if part is not None and part.status == "refused":
-            refused[job.name] = RefusedShape(job.name, job.source, job.key, part.report.to_dict())
-    return replace(index, refused=tuple(refused[name] for name in sorted(refused)))
-
-
 def _write_shard(
-    directory: Path,
-    index: StoreIndex,
-    shard: int,
-    num_rows: int,
-    placed: dict[int, tuple[Job, Part]],
-    progress: Callable[[int], object],
+    directory: Path, index: StoreIndex, shard: int, num_rows: int, placed: Mapping[int, Part]
 ) -> StoreIndex:
     """Write one shard, then the index, then remove the parts. Rows not in `placed` are copied from the old file."""
-    path = shard_path(directory, shard)
-    header = shard_header(num_rows, index.layout)
+    path, config = shard_path(directory, shard), index.config
+    header = shard_header(num_rows, config)
     with atomic_path(path) as temporary, open(temporary, "wb") as target:
         target.write(header)
         for row in range(num_rows):
             if row in placed:
-                _copy_part(placed[row][1], target, index.layout)
-                progress(1)
+                target.write(_read_record(placed[row], record_bytes(config)))
             else:
-                _copy_old_row(path, target, len(header) + row * index.layout.num_bytes, index.layout)
+                target.write(_read_old_row(path, len(header) + row * record_bytes(config), record_bytes(config)))
     shapes = {shape.name: shape for shape in index.shapes}
-    for row, (job, part) in placed.items():
-        assert part.similarity is not None
-        shapes[job.name] = StoredShape(
-            name=job.name,
-            source=job.source,
-            content_hash=job.content_hash,
-            key=job.key,
-            similarity=part.similarity,
-            closed=part.closed,
-            thickness=part.thickness,
-            report=part.report.to_dict(),
-            shard=shard,
-            row=row,
-            checksum=part.checksum,
-        )
+    for row, part in placed.items():
+        job = part.job
+        names = {"name": job.name, "source": job.source, "content_hash": job.content_hash, "key": job.key}
+        place = {"report": part.report, "shard": shard, "row": row}
+        shapes[job.name] = StoredShape.from_dict({**names, **part.stored, **place})
     shards = (*index.shards[:shard], num_rows, *index.shards[shard + 1 :])
     index = replace(index, shards=shards, shapes=tuple(shapes[name] for name in sorted(shapes)))
     save_index(directory, index)
-    for _, part in placed.values():
-        part.path.unlink(missing_ok=True)
+    for part in placed.values():
+        part.job.part.unlink(missing_ok=True)
     return index
 
 
-def _copy_part(part: Part, target: BinaryIO, layout: RecordLayout) -> None:
-    checksum = 0
-    with open(part.path, "rb") as source:
+def _read_record(part: Part, size: int) -> bytes:
+    with open(part.job.part, "rb") as source:
         source.seek(part.offset)
-        left = layout.num_bytes
-        while left and (block := source.read(min(left, _BLOCK_BYTES))):
-            checksum = zlib.crc32(block, checksum)
-            target.write(block)
-            left -= len(block)
-    if left or checksum != part.checksum:
-        part.path.unlink()
-        raise ValueError(f"{part.path} was damaged after it was written; it is removed. Run the same command again.")
+        record = source.read(size)
+    if len(record) < size or zlib.crc32(record) != part.stored["checksum"]:
+        part.job.part.unlink()
+        raise ValueError(
+            f"{part.job.part} was damaged after it was written; it is removed. Run the same command again."
+        )
+    return record
 
 
-def _copy_old_row(path: Path, target: BinaryIO, offset: int, layout: RecordLayout) -> None:
-    """Copy a row of the old file. Bytes that a damaged file lacks belong to no shape any more and become zeros."""
-    left = layout.num_bytes
-    if path.exists():
-        with open(path, "rb") as source:
-            source.seek(offset)
-            while left and (block := source.read(min(left, _BLOCK_BYTES))):
-                target.write(block)
-                left -= len(block)
-    while left:
-        num = min(left, _BLOCK_BYTES)
-        target.write(bytes(num))
-        left -= num
+def _read_old_row(path: Path, offset: int, size: int) -> bytes:
+    """Return a row of the old file. Bytes that a damaged file lacks belong to no shape any more and become zeros."""
+    if not path.exists():
+        return bytes(size)
+    with open(path, "rb") as source:
+        source.seek(offset)
+        return source.read(size).ljust(size, b"\0")
 
 
 def save_index(directory: Path, index: StoreIndex) -> None:

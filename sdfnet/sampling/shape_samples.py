@@ -171,6 +171,11 @@ class SamplerConfig:
         """The shares of all components in the order of drawing: near-surface ones, features, volume."""
         return (*self.noise_shares, self.feature_share, self.volume_share)
 
+    @property
+    def record_floats(self) -> int:
+        """How many numbers the samples of one shape are."""
+        return 4 * self.num_samples + 6 * self.num_surface + 6 * self.num_heldout
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON document; `SamplerConfig(**document)` reads it back."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -17,7 +17,7 @@ import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,27 +34,6 @@ FORMAT = 1
 """Raised whenever a reader of the old layout, or a sampler of the old points, would no longer be right."""
 
 FLOAT = np.dtype("<f4")
-
-
-@dataclass(frozen=True)
-class RecordLayout:
-    """How many rows the three blocks of a record have."""
-
-    num_samples: int
-    num_surface: int
-    num_heldout: int
-
-    @classmethod
-    def of(cls, config: SamplerConfig) -> RecordLayout:
-        return cls(config.num_samples, config.num_surface, config.num_heldout)
-
-    @property
-    def num_floats(self) -> int:
-        return 4 * self.num_samples + 6 * self.num_surface + 6 * self.num_heldout
-
-    @property
-    def num_bytes(self) -> int:
-        return FLOAT.itemsize * self.num_floats
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -82,12 +61,6 @@ class StoredShape:
     shard, row : int
     checksum : int
         CRC-32 of the record's bytes.
-
-    >>> from sdfnet.sampling import SamplerConfig, prepare_samples
-    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
-    >>> report = prepare_samples("chairs", "one", config=config, shapes="chair_00", num_workers=1, progress=False)
-    >>> report.store.shapes[0].closed
-    True
     """
 
     name: str
@@ -107,6 +80,11 @@ class StoredShape:
         """The notes of the mesh's report."""
         return tuple(self.report.get("notes", ()))
 
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> StoredShape:
+        """Return the shape that an entry of `index.json` describes."""
+        return cls(**{**document, "similarity": Similarity.from_dict(document["similarity"])})
+
 
 @dataclass(frozen=True, eq=False)
 class RefusedShape:
@@ -120,39 +98,23 @@ class RefusedShape:
 
 @dataclass(frozen=True, eq=False)
 class StoreIndex:
-    """The whole of `index.json`.
-
-    Attributes
-    ----------
-    settings : dict
-        `sampler`, `normalize` and `thickness` as JSON: what all shapes of the store share.
-    meshes : str
-        The folder of meshes.
-    complete : bool
-        False while a preparation is under way, or after one was interrupted.
-    shards : tuple of int
-        Rows of each shard; 0 for a shard that is no longer needed.
-    shapes : tuple of StoredShape, sorted by name
-    refused : tuple of RefusedShape, sorted by name
-    frame : dict or None
-        With `normalize=shared`: the similarity, and a digest of the meshes that it was made from.
-    """
+    """The whole of `index.json`; shapes and refused meshes are sorted by name."""
 
     settings: dict[str, Any]
+    """`sampler`, `normalize` and `thickness` as JSON, which all shapes share."""
     meshes: str
     complete: bool = False
+    """False while a preparation is under way, or after one was interrupted."""
     shards: tuple[int, ...] = ()
-    shapes: tuple[StoredShape, ...] = field(default=())
-    refused: tuple[RefusedShape, ...] = field(default=())
+    """Rows of each shard; 0 for a shard that is no longer needed."""
+    shapes: tuple[StoredShape, ...] = ()
+    refused: tuple[RefusedShape, ...] = ()
     frame: dict[str, Any] | None = None
+    """With `normalize=shared`: the similarity, and a digest of the meshes that it was made from."""
 
     @property
     def config(self) -> SamplerConfig:
         return SamplerConfig(**self.settings["sampler"])
-
-    @property
-    def layout(self) -> RecordLayout:
-        return RecordLayout.of(self.config)
 
 
 def shard_path(directory: Path, shard: int) -> Path:
@@ -164,10 +126,15 @@ def shard_path(directory: Path, shard: int) -> Path:
     return directory / f"shard_{shard:04d}.npy"
 
 
-def shard_header(num_rows: int, layout: RecordLayout) -> bytes:
+def record_bytes(config: SamplerConfig) -> int:
+    """Return the size of the record of one shape."""
+    return FLOAT.itemsize * config.record_floats
+
+
+def shard_header(num_rows: int, config: SamplerConfig) -> bytes:
     """Return the first bytes of a shard: the header of a NumPy file."""
     buffer = io.BytesIO()
-    header = {"descr": FLOAT.str, "fortran_order": False, "shape": (num_rows, layout.num_floats)}
+    header = {"descr": FLOAT.str, "fortran_order": False, "shape": (num_rows, config.record_floats)}
     np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
 
@@ -205,17 +172,14 @@ def load_index(directory: Path) -> StoreIndex:
 
 
 def _parse(document: dict[str, Any]) -> StoreIndex:
-    shapes = tuple(
-        StoredShape(**{**entry, "similarity": Similarity.from_dict(entry["similarity"])})
-        for entry in document["shapes"]
-    )
-    refused = tuple(RefusedShape(**entry) for entry in document["refused"])
-    keys = ("settings", "meshes", "complete", "frame")
     index = StoreIndex(
-        **{key: document[key] for key in keys}, shards=tuple(document["shards"]), shapes=shapes, refused=refused
+        **{key: document[key] for key in ("settings", "meshes", "complete", "frame")},
+        shards=tuple(document["shards"]),
+        shapes=tuple(StoredShape.from_dict(entry) for entry in document["shapes"]),
+        refused=tuple(RefusedShape(**entry) for entry in document["refused"]),
     )
     assert index.config
-    for shape in shapes:
+    for shape in index.shapes:
         if not (0 <= shape.shard < len(index.shards) and 0 <= shape.row < index.shards[shape.shard]):
             raise ValueError(f"shape {shape.name} is in row {shape.row} of shard {shape.shard}, which is not there")
     return index
@@ -265,19 +229,22 @@ class SampleStore:
                 f"the samples in {self.directory} are not finished ({len(index.shapes)} shapes so far): "
                 "run the same sdfnet sample command again; it continues."
             )
-        refuse_damage(self.directory, index, checksums=verify)
-        self.shapes: tuple[StoredShape, ...] = index.shapes
-        self.names: tuple[str, ...] = tuple(shape.name for shape in index.shapes)
-        self.config: SamplerConfig = index.config
+        if damage := find_damage(self.directory, index, checksums=verify):
+            name, fault = min(damage.items())
+            more = f" and of {len(damage) - 1} more" if len(damage) > 1 else ""
+            raise ValueError(
+                f"{fault}; the samples of {name}{more} cannot be trusted. Run the same sdfnet sample command again: "
+                "it prepares anew just what is damaged."
+            )
+        self.shapes = index.shapes
+        self.names = tuple(shape.name for shape in index.shapes)
+        self.config = index.config
         self.thickness: float | None = index.settings["thickness"]
         self.normalize: Normalize = index.settings["normalize"]
-        self.meshes: str = index.meshes
-        layout = index.layout
-        self.num_samples, self.num_surface, self.num_heldout = (
-            layout.num_samples,
-            layout.num_surface,
-            layout.num_heldout,
-        )
+        self.meshes = index.meshes
+        self.num_samples = self.config.num_samples
+        self.num_surface = self.config.num_surface
+        self.num_heldout = self.config.num_heldout
         self._numbers = {name: number for number, name in enumerate(self.names)}
         self._rows_of = map_shards(self.directory, index)
 
@@ -336,8 +303,8 @@ def map_shards(directory: Path, index: StoreIndex) -> Callable[[int], NDArray[np
 
     @lru_cache(maxsize=MAX_OPEN_SHARDS)
     def rows_of(shard: int) -> NDArray[np.float32]:
-        num_rows = index.shards[shard]
-        offset, shape = len(shard_header(num_rows, index.layout)), (num_rows, index.layout.num_floats)
+        num_rows, config = index.shards[shard], index.config
+        offset, shape = len(shard_header(num_rows, config)), (num_rows, config.record_floats)
         mapped = np.memmap(shard_path(directory, shard), FLOAT, mode="r", offset=offset, shape=shape)
         return np.asarray(mapped)  # Slicing a plain array is several times faster than slicing a memmap.
 
@@ -345,48 +312,26 @@ def map_shards(directory: Path, index: StoreIndex) -> Callable[[int], NDArray[np
 
 
 def find_damage(
-    directory: Path, index: StoreIndex, *, checksums: bool, progress: Callable[[int], object] | None = None
+    directory: Path, index: StoreIndex, *, checksums: bool, progress: Callable[[int], object] = lambda _: None
 ) -> dict[str, str]:
     """Return the faults of the stored samples by the name of the shape.
 
     With `checksums` every record is read, and `progress` is called with 1 for each of them.
     """
-    damage: dict[str, str] = {}
-    whole = set()
-    for shard, num_rows in enumerate(index.shards):
-        if fault := _shard_fault(directory, shard, num_rows, index):
-            damage |= {shape.name: fault for shape in index.shapes if shape.shard == shard}
-        else:
-            whole.add(shard)
+    faults = {shard: _shard_fault(directory, shard, num_rows, index) for shard, num_rows in enumerate(index.shards)}
+    damage = {shape.name: fault for shape in index.shapes if (fault := faults[shape.shard])}
     if not checksums:
         return damage
     rows_of = map_shards(directory, index)
-
-    def is_whole(shape: StoredShape) -> bool:
-        same = zlib.crc32(rows_of(shape.shard)[shape.row].data) == shape.checksum
-        if progress is not None:
-            progress(1)
-        return same
-
+    readable = [shape for shape in index.shapes if shape.name not in damage]
     # Threads suffice: the checksum of a large buffer runs without the interpreter's lock.
-    readable = [shape for shape in index.shapes if shape.shard in whole]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for shape, same in zip(readable, pool.map(is_whole, readable), strict=True):
-            if not same:
+        found = pool.map(lambda shape: zlib.crc32(rows_of(shape.shard)[shape.row].data), readable)
+        for shape, checksum in zip(readable, found, strict=True):
+            progress(1)
+            if checksum != shape.checksum:
                 damage[shape.name] = f"{shard_path(directory, shape.shard)} is damaged: row {shape.row} has changed"
     return damage
-
-
-def refuse_damage(directory: Path, index: StoreIndex, *, checksums: bool) -> None:
-    """Raise ValueError, naming file and cure, if any stored record is damaged."""
-    damage = find_damage(directory, index, checksums=checksums)
-    if damage:
-        name, fault = min(damage.items())
-        more = f" and of {len(damage) - 1} more" if len(damage) > 1 else ""
-        raise ValueError(
-            f"{fault}; the samples of {name}{more} cannot be trusted. Run the same sdfnet sample command again: it "
-            "prepares anew just what is damaged."
-        )
 
 
 def _shard_fault(directory: Path, shard: int, num_rows: int, index: StoreIndex) -> str | None:
@@ -394,8 +339,8 @@ def _shard_fault(directory: Path, shard: int, num_rows: int, index: StoreIndex) 
     if num_rows == 0:
         return None
     path = shard_path(directory, shard)
-    header = shard_header(num_rows, index.layout)
-    expected = len(header) + num_rows * index.layout.num_bytes
+    header = shard_header(num_rows, index.config)
+    expected = len(header) + num_rows * record_bytes(index.config)
     try:
         size = path.stat().st_size
         with open(path, "rb") as handle:
