@@ -1,11 +1,11 @@
 """Random points with signed distances, drawn from meshes, kept in a store and read back in slices."""
 
-from sdfnet.sampling.importance import sample_features as sample_features
 from sdfnet.sampling.parallel import WorkersConfig as WorkersConfig
 from sdfnet.sampling.prepare import PrepareReport as PrepareReport
 from sdfnet.sampling.prepare import prepare_samples as prepare_samples
 from sdfnet.sampling.samplers import SurfaceSamples as SurfaceSamples
 from sdfnet.sampling.samplers import sample_ball as sample_ball
+from sdfnet.sampling.samplers import sample_features as sample_features
 from sdfnet.sampling.samplers import sample_near_surface as sample_near_surface
 from sdfnet.sampling.samplers import sample_surface as sample_surface
 from sdfnet.sampling.samplers import sample_volume as sample_volume

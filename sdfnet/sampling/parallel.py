@@ -1,10 +1,10 @@
 """Run many jobs in worker processes, so that neither a bad mesh nor a crashed process stops the others.
 
-A job is finished when its part is there (see `jobs`), not when a worker says so. So a kill does no harm. After a crash,
-the jobs that had been started are tried again one at a time; the job that crashes its process again is the cause.
+A job is finished when its part is there (see `jobs`), so a kill does no harm. After a crash, the jobs that had been
+started are tried again one at a time; the job that crashes its process again is the cause.
 
 The workers are processes of this machine, or those of a Dask or Ray cluster, through joblib's backends. A cluster's
-workers need this package and a file system that they share with this process, for the meshes and the parts.
+workers need this package and a file system that they share with this process.
 """
 
 from __future__ import annotations
@@ -37,9 +37,6 @@ Work = Callable[[Job], None]
 
 _CONNECT_SECONDS = 30
 
-STARTED_SUFFIX = ".started"
-"""Suffix of the empty file that stands beside a part while a worker does the job."""
-
 _PARENT = os.getppid()
 _WATCH_SECONDS = 0.5
 _PATIENCE_SECONDS = 90.0
@@ -71,21 +68,14 @@ class WorkersConfig:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The processes that do the jobs.
-
-    Attributes
-    ----------
-    crashes : tuple of exception types
-        What joblib raises when a worker process ends.
-    is_remote : bool
-        Whether workers may be on other machines, and paths must mean the same there.
-    streams : bool
-        Whether joblib hands results over one by one; Ray's backend gives all of them at the end.
-    """
+    """The processes that do the jobs."""
 
     crashes: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    """What joblib raises when a worker process ends."""
     is_remote: bool = False
+    """Whether workers may be on other machines, and paths must mean the same there."""
     streams: bool = True
+    """Whether joblib hands results over one by one; Ray's backend gives all of them at the end."""
 
 
 HERE = Cluster()
@@ -123,15 +113,19 @@ def run_jobs(
             _run(work, left, num_workers, progress, cluster)
             return
         except cluster.crashes:
-            left = _unfinished(left)
-            suspects = [job for job in left if _mark(job).exists()]
+            suspects = [job for job in left if _mark(job).exists() and not job.part.exists()]
             logger.warning("a worker process ended unexpectedly; trying its %d jobs one by one", len(suspects))
             if not suspects:
                 raise
-            for suspect in suspects:
-                _run_alone(work, suspect, on_crash, cluster)
+        for suspect in suspects:
+            try:  # In a process of its own: joblib does the jobs of a single worker in this process.
+                _run(work, [suspect], 2, progress, cluster)
+            except cluster.crashes:
+                logger.warning("%s: its process ended unexpectedly, again", suspect.name)
+                _mark(suspect).unlink(missing_ok=True)
+                on_crash(suspect)
                 progress(1)
-            left = _unfinished(left)
+        left = [job for job in left if not job.part.exists()]
 
 
 def _run(
@@ -144,16 +138,6 @@ def _run(
         if cluster.is_remote:
             _wait_to_see(part)
         progress(1)
-
-
-def _run_alone(work: Work, job: Job, on_crash: Callable[[Job], None], cluster: Cluster) -> None:
-    """Do one job in a process of its own (joblib does a single worker's jobs in this process, so ask for two)."""
-    try:
-        _run(work, [job], 2, lambda _: None, cluster)
-    except cluster.crashes:
-        logger.warning("%s: its process ended unexpectedly, again", job.name)
-        _mark(job).unlink(missing_ok=True)
-        on_crash(job)
 
 
 def _run_one(work: Work, job: Job, parent: int | None) -> Path:
@@ -203,15 +187,11 @@ def _watch_parent() -> None:
 
 
 def _mark(job: Job) -> Path:
-    return job.part.with_suffix(STARTED_SUFFIX)
+    """Return the empty file that stands beside a part while a worker does the job."""
+    return job.part.with_suffix(".started")
 
 
-def _unfinished(jobs: Sequence[Job]) -> list[Job]:
-    return [job for job in jobs if not job.part.exists()]
-
-
-@contextlib.contextmanager
-def open_cluster(config: WorkersConfig, *, num_workers: int) -> Iterator[Cluster]:
+def open_cluster(config: WorkersConfig, *, num_workers: int) -> contextlib.AbstractContextManager[Cluster]:
     """Make joblib use what `config` names inside the block; a cluster started here, of `num_workers`, ends with it.
 
     Raises
@@ -220,13 +200,9 @@ def open_cluster(config: WorkersConfig, *, num_workers: int) -> Iterator[Cluster
         The package is not installed, or nobody answers at the scheduler's address.
     """
     if config.backend == "loky":
-        yield HERE
-        return
+        return contextlib.nullcontext(HERE)
     opened = _open_dask if config.backend == "dask" else _open_ray
-    backend = _register_dask() if config.backend == "dask" else config.backend
-    options = {"wait_for_workers_timeout": _CONNECT_SECONDS} if config.backend == "dask" else {}
-    with opened(config.scheduler, num_workers) as cluster, joblib.parallel_config(backend=backend, **options):
-        yield cluster
+    return opened(config.scheduler, num_workers)
 
 
 @contextlib.contextmanager
@@ -239,19 +215,18 @@ def _open_dask(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
     # `run_jobs` finds the mesh that crashes its worker; a limit of memory would only add crashes.
     ours = {"n_workers": num_workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "error"}
+    place: Any = scheduler
     with contextlib.ExitStack() as stack:
         try:
             if scheduler is None:
                 stack.enter_context(dask.config.set(settings))
-                place: Any = stack.enter_context(
-                    distributed.LocalCluster(**ours, silence_logs=logging.CRITICAL, processes=True)
-                )
-            else:
-                place = scheduler
+                cluster = distributed.LocalCluster(**ours, silence_logs=logging.CRITICAL, processes=True)
+                place = stack.enter_context(cluster)
             stack.enter_context(distributed.Client(place, timeout=_CONNECT_SECONDS))
         except (OSError, ValueError, TimeoutError) as error:
             raise _no_answer("dask", scheduler, error) from error
-        yield Cluster((distributed.KilledWorker,), is_remote=True)
+        with joblib.parallel_config(backend=_register_dask(), wait_for_workers_timeout=_CONNECT_SECONDS):
+            yield Cluster((distributed.KilledWorker,), is_remote=True)
 
 
 def _register_dask() -> str:
@@ -297,7 +272,8 @@ def _open_ray(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
         raise _no_answer("ray", scheduler, error) from error
     try:
         register_ray()
-        yield Cluster((ray.exceptions.RayError,), is_remote=True, streams=False)
+        with joblib.parallel_config(backend="ray"):
+            yield Cluster((ray.exceptions.RayError,), is_remote=True, streams=False)
     finally:
         ray.shutdown()
 

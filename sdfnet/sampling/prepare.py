@@ -5,8 +5,8 @@ are missing, have changed or were damaged, and ends with the same bytes as an un
 the folder leave the store; the rows of the others stay where they are.
 
 `prepare_samples` comes first; below it stand its three steps. Plan: compare the folder and the settings with the
-store. Sample: workers leave a part for each shape (`jobs`, `parallel`). Place: put the parts into shards in the order
-of their names, not in the order of finishing, and write the index.
+store. Sample: workers leave a part for each shape (`jobs`, `parallel`). Place: put the parts into shards by name, and
+write the index.
 """
 
 from __future__ import annotations
@@ -82,16 +82,11 @@ class PrepareReport:
     names : tuple of str
         The shapes that were asked for and can be used, sorted; the store may hold more of the folder.
     reports : list of MeshReport
-        One for each mesh that was asked for, refused ones included, sorted by name.
+        One for each mesh that was asked for, sorted by name.
     num_done, num_skipped : int
         Shapes of `names` that were sampled now, and that were there already.
     bytes_on_disk : int
         Size of the whole store.
-
-    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
-    >>> report = prepare_samples("chairs", "one_chair", config=config, shapes="chair_00", num_workers=1, progress=False)
-    >>> report.names, report.num_done + report.num_skipped
-    (('chair_00',), 1)
     """
 
     store: SampleStore
@@ -245,11 +240,8 @@ def _report(request: _Request, index: StoreIndex, parts: Mapping[str, Part]) -> 
 def _open_index(request: _Request) -> StoreIndex:
     """Return the index of the store, a fresh and saved one if there is none yet; refuse one with other settings."""
     directory = request.directory
-    settings = {
-        "sampler": request.config.to_dict(),
-        "normalize": request.normalize,
-        "thickness": request.thickness,
-    }
+    sampler = request.config.to_dict()
+    settings = {"sampler": sampler, "normalize": request.normalize, "thickness": request.thickness}
     if not (directory / INDEX_FILE).exists():
         index = StoreIndex(settings, os.path.abspath(request.meshes))
         save_index(directory, index)
@@ -303,13 +295,8 @@ def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Simil
         return index, old
     left = [job for job in outlines if not job.part.exists()]
     with request.bar(len(left), "measuring", unit="mesh") as bar:
-        _run(
-            request,
-            partial(leave_outline, thickness=request.thickness),
-            left,
-            on_crash=lambda job: save_outline(job, np.zeros((0, 4))),
-            progress=bar.update,
-        )
+        work = partial(leave_outline, thickness=request.thickness)
+        _run(request, work, left, on_crash=lambda job: save_outline(job, np.zeros((0, 4))), progress=bar.update)
     similarity = shared_similarity(outlines)
     if similarity is None:
         return index, None
@@ -357,27 +344,15 @@ def _sample(request: _Request, todo: Sequence[Job]) -> None:
     for job in left:
         job.part.unlink(missing_ok=True)
     with request.bar(len(todo), "sampling", initial=len(todo) - len(left)) as bar:
-        _run(
-            request,
-            partial(leave_samples, config=request.config, thickness=request.thickness),
-            left,
-            on_crash=_report_crash,
-            progress=bar.update,
-        )
+        work = partial(leave_samples, config=request.config, thickness=request.thickness)
+        _run(request, work, left, on_crash=_report_crash, progress=bar.update)
 
 
-def _run(
-    request: _Request,
-    work: Work,
-    jobs: Sequence[Job],
-    *,
-    on_crash: Callable[[Job], None],
-    progress: Callable[[int], object],
-) -> None:
-    """Do the jobs here or in the cluster; without jobs, no cluster is asked."""
+def _run(request: _Request, work: Work, jobs: Sequence[Job], **hooks: Callable[..., Any]) -> None:
+    """Do the jobs here or in the cluster, with the `hooks` of `run_jobs`; without jobs, no cluster is asked."""
     if jobs:
         with open_cluster(request.workers, num_workers=request.num_workers) as cluster:
-            run_jobs(work, jobs, num_workers=request.num_workers, on_crash=on_crash, progress=progress, cluster=cluster)
+            run_jobs(work, jobs, num_workers=request.num_workers, cluster=cluster, **hooks)
 
 
 def _report_crash(job: Job) -> None:
@@ -413,25 +388,21 @@ def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part]
     for shape in index.shapes:
         if shape.name in used:
             placed[shape.shard][shape.row] = used[shape.name]
-    num_rows = dict(enumerate(index.shards))
-    known = {shape.name for shape in index.shapes}
-    new = sorted(used.keys() - known)
+    new = sorted(used.keys() - {shape.name for shape in index.shapes})
     rows_per_shard = max(1, SHARD_BYTES // record_bytes(request.config))
     for shard, first in enumerate(range(0, len(new), rows_per_shard), start=len(index.shards)):
         placed[shard] = {row: used[name] for row, name in enumerate(new[first : first + rows_per_shard])}
-        num_rows[shard] = len(placed[shard])
     with request.bar(len(used), "writing", delay=2, leave=False) as bar:
         for shard in sorted(placed):
-            index = _write_shard(request.directory, index, shard, num_rows[shard], placed[shard])
+            index = _write_shard(request.directory, index, shard, placed[shard])
             bar.update(len(placed[shard]))
     return index
 
 
-def _write_shard(
-    directory: Path, index: StoreIndex, shard: int, num_rows: int, placed: Mapping[int, Part]
-) -> StoreIndex:
+def _write_shard(directory: Path, index: StoreIndex, shard: int, placed: Mapping[int, Part]) -> StoreIndex:
     """Write one shard, then the index, then remove the parts. Rows not in `placed` are copied from the old file."""
     path, config = shard_path(directory, shard), index.config
+    num_rows = index.shards[shard] if shard < len(index.shards) else len(placed)
     header = shard_header(num_rows, config)
     with atomic_path(path) as temporary, open(temporary, "wb") as target:
         target.write(header)
@@ -442,10 +413,9 @@ def _write_shard(
                 target.write(_read_old_row(path, len(header) + row * record_bytes(config), record_bytes(config)))
     shapes = {shape.name: shape for shape in index.shapes}
     for row, part in placed.items():
-        job = part.job
-        names = {"name": job.name, "source": job.source, "content_hash": job.content_hash, "key": job.key}
+        known = {key: getattr(part.job, key) for key in ("name", "source", "content_hash", "key")}
         place = {"report": part.report, "shard": shard, "row": row}
-        shapes[job.name] = StoredShape.from_dict({**names, **part.stored, **place})
+        shapes[part.job.name] = StoredShape.from_dict({**known, **part.stored, **place})
     shards = (*index.shards[:shard], num_rows, *index.shards[shard + 1 :])
     index = replace(index, shards=shards, shapes=tuple(shapes[name] for name in sorted(shapes)))
     save_index(directory, index)

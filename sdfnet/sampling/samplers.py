@@ -1,6 +1,6 @@
-"""Random points on a mesh, near it and in a volume: the plain samplers of which every mixture is made.
+"""Random points on a mesh, near it, where it is hard to learn, on a thickened sheet, and in a volume.
 
-Each draws exactly the number of points asked for from the generator it is given, independently and identically
+Each sampler draws exactly the number of points asked for from the generator it is given, independently and identically
 distributed unless it says otherwise. Points are float64 tensors in the frame of the mesh or box that came in.
 """
 
@@ -10,11 +10,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.geometry.bounds import Bounds
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.edges import EdgeTable
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.winding import libigl
+
+SMALLEST_THICKNESS = 0.01
+"""Parts thinner than this (share of the mesh's bounding radius) get no further samples for being thinner still."""
+
+_CANDIDATES = 2
+"""Surface points that are measured for each sample that is kept in a thin part."""
+
+_ROUNDS = 50
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +41,6 @@ class SurfaceSamples:
     normals : (N, 3) float64
         Unit outward normal of the face that each point lies on.
     faces : (N,) int64
-
-    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
-    >>> samples = sample_surface(triangle, 5, generator=torch.Generator().manual_seed(0))
-    >>> samples.normals[0].tolist()
-    [0.0, 0.0, 1.0]
     """
 
     points: Tensor
@@ -59,7 +68,7 @@ def sample_surface(mesh: Mesh, num_points: int, *, generator: torch.Generator) -
     faces = draw_by_weight(areas, num_points, generator=generator)
     corners = torch.from_numpy(mesh.vertices)[torch.from_numpy(mesh.faces)[faces]]
     # Uniform in a triangle: Osada et al. 2002, Shape Distributions, equation 1.
-    first, second = _uniform(2, num_points, generator=generator)
+    first, second = torch.rand(2, num_points, dtype=torch.float64, generator=generator)
     root = first.sqrt()[:, None]
     across = second[:, None]
     points = (1 - root) * corners[:, 0] + root * (1 - across) * corners[:, 1] + root * across * corners[:, 2]
@@ -120,8 +129,219 @@ def sample_ball(num_points: int, *, radius: float = 1.0, generator: torch.Genera
         raise ValueError(f"radius must be positive and finite, got {radius}")
     directions = torch.randn(num_points, 3, dtype=torch.float64, generator=generator)
     directions = torch.nn.functional.normalize(directions, dim=1)
-    (share,) = _uniform(1, num_points, generator=generator)
+    share = torch.rand(num_points, dtype=torch.float64, generator=generator)
     return directions * radius * share.pow(1 / 3)[:, None]
+
+
+# Points where a shape is hard to learn: about sharp or strongly curved places, and in thin parts.
+
+
+def sample_features(mesh: Mesh, num_points: int, *, noise_std: float, generator: torch.Generator) -> Tensor:
+    """Draw points near `mesh` where it is hard to learn: half about curved places, half in and about thin parts.
+
+    Uniform surface samples follow the area, so that few lie on a chair's leg or a finger. The measures here do not
+    depend on how finely a mesh is triangulated. Curvature: a point on an edge, in proportion to the edge's length times
+    its dihedral angle. So a straight bar of any thickness has 2π per length. Thinness: a surface point, in proportion
+    to one over the thickness of the solid below it. It serves thin plates, whose faces have no curvature.
+
+    The offsets are isotropic Gaussian: of deviation `noise_std` about curved places, and of half the local thickness
+    but at most `noise_std` in thin parts, so that about a third of those lie inside however thin the part is. A flat
+    mesh without curvature, or an open one without an opposite side, gets area-weighted points instead.
+
+    Returns
+    -------
+    (N, 3) float64, frame of the mesh; the first half about curved places.
+
+    Raises
+    ------
+    ValueError
+        `num_points` negative, `noise_std` not a finite number of 0 or more, or a mesh without area.
+
+    References
+    ----------
+    Cohen-Steiner and Morvan 2003, "Restricted Delaunay triangulations and normal cycle": the absolute mean-curvature
+    measure of a polyhedron.
+
+    >>> square = Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]])
+    >>> points = sample_features(square, 100, noise_std=0.01, generator=torch.Generator().manual_seed(0))
+    >>> points.shape
+    torch.Size([100, 3])
+    """
+    check_num_points(num_points)
+    if not (math.isfinite(noise_std) and noise_std >= 0):
+        raise ValueError(f"noise_std must be a finite number, 0 or more, got {noise_std}")
+    num_curved = num_points // 2
+    curved = sample_curvature(mesh, num_curved, generator=generator)
+    thin, thickness = sample_thin(mesh, num_points - num_curved, generator=generator)
+    scales = torch.cat([thickness.new_full((num_curved,), noise_std), (thickness / 2).clamp(max=noise_std)])
+    return add_noise(torch.cat([curved, thin]), scales[:, None], generator=generator)
+
+
+def sample_curvature(mesh: Mesh, num_points: int, *, generator: torch.Generator) -> Tensor:
+    """Draw points on the edges of `mesh` in proportion to length times dihedral angle, (N, 3) float64.
+
+    Only edges between two faces count; without any curvature the points are uniform by area.
+    """
+    creases = find_creases(mesh)
+    starts, ends = mesh.vertices[creases.edges[:, 0]], mesh.vertices[creases.edges[:, 1]]
+    weights = torch.from_numpy(np.linalg.norm(ends - starts, axis=1) * creases.angles)
+    if not float(weights.sum()) > 0:
+        return sample_surface(mesh, num_points, generator=generator).points
+    chosen = draw_by_weight(weights, num_points, generator=generator)
+    share = torch.rand(num_points, 1, dtype=torch.float64, generator=generator)
+    return torch.lerp(torch.from_numpy(starts)[chosen], torch.from_numpy(ends)[chosen], share)
+
+
+def sample_thin(mesh: Mesh, num_points: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw points on the surface of `mesh` in proportion to area over local thickness; return them and the thickness.
+
+    The thickness (N,) is infinite where a ray along the inward normal meets nothing.
+    """
+    candidates = sample_surface(mesh, _CANDIDATES * num_points, generator=generator)
+    thickness = torch.from_numpy(_inward_thickness(mesh, candidates.points.numpy(), candidates.normals.numpy()))
+    radius = float(np.linalg.norm(mesh.bounds.extent)) / 2
+    weights = 1 / thickness.clamp(min=SMALLEST_THICKNESS * radius)
+    if not num_points or not float(weights.sum()) > 0:
+        return candidates.points[:num_points], thickness[:num_points]
+    chosen = draw_by_weight(weights, num_points, generator=generator)
+    return candidates.points[chosen], thickness[chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class Creases:
+    """The E edges (vertices, (E, 2)) between exactly two faces (E, 2), and the angles (E,) between their normals."""
+
+    edges: NDArray[np.int64]
+    faces: NDArray[np.int64]
+    angles: NDArray[np.float64]
+
+
+def find_creases(mesh: Mesh) -> Creases:
+    """Return the edges that two faces share, and their dihedral angles.
+
+    >>> creases = find_creases(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 2, 1], [0, 1, 3]]))
+    >>> creases.edges.tolist(), creases.angles.round(4).tolist()
+    ([[0, 1]], [1.5708])
+    """
+    table = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    faces = table.pairs // 3
+    normals = mesh.face_normals[faces]
+    sines = np.linalg.norm(np.cross(normals[:, 0], normals[:, 1]), axis=1)
+    angles = np.arctan2(sines, np.einsum("ij,ij->i", normals[:, 0], normals[:, 1]))
+    return Creases(table.ends[table.counts == 2], faces, angles)
+
+
+def _inward_thickness(mesh: Mesh, points: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far (N,) a ray from just below each surface point runs until it leaves the solid; else infinity."""
+    if not len(points):
+        return np.zeros(0)
+    tree = libigl().AABB()
+    tree.init(mesh.vertices, mesh.faces)
+    step = 1e-6 * float(np.linalg.norm(mesh.bounds.extent))
+    origins = np.ascontiguousarray(points - step * normals)
+    hits, distances, _ = tree.intersect_ray_first(mesh.vertices, mesh.faces, origins, np.ascontiguousarray(-normals))
+    return np.where(hits >= 0, distances + step, np.inf)
+
+
+# Points on a thickened sheet. Its surface is never made into a mesh.
+
+
+def sample_sheet_surface(
+    mesh: Mesh, num_points: int, *, thickness: float, distance: MeshDistance, generator: torch.Generator
+) -> SurfaceSamples:
+    """Draw points uniformly where the distance to the sheet `mesh`, which `distance` measures, is `thickness`.
+
+    The normals point away from the sheet; the faces are the nearest of the sheet. Candidates are drawn on patches: both
+    sides of the faces, half-tubes along boundary edges, and wedges of tubes along creases. Candidates that lie closer
+    to another place of the sheet are left out, which makes the density uniform. The spherical patches about single
+    vertices are not sampled.
+
+    Raises
+    ------
+    ValueError
+        `num_points` negative, or hardly any place is that far from the sheet.
+    """
+    check_num_points(num_points)
+    patches = _find_patches(mesh, thickness)
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    missing = num_points
+    for _ in range(_ROUNDS):
+        points, normals = _draw_candidates(mesh, patches, 2 * missing, thickness=thickness, generator=generator)
+        nearest = distance.unsigned(points.numpy())
+        kept = torch.from_numpy(np.flatnonzero(nearest.distance >= thickness * (1 - _ROUNDING)))[:missing]
+        found.append((points[kept], normals[kept], torch.from_numpy(nearest.faces)[kept]))
+        missing -= len(kept)
+        if missing == 0:
+            return SurfaceSamples(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
+    raise ValueError(
+        f"{missing} of {num_points} surface points could not be placed: hardly any place is {thickness:g} away from "
+        "the sheet. Give a smaller thickness."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Patches:
+    """The patches on which candidates are drawn: the faces, then E edges, boundary edges first, creases after them.
+
+    `areas` (1 + E,) are relative numbers of candidates, `normals` (E - num_boundary, 2, 3) those of a crease's faces.
+    """
+
+    areas: Tensor
+    starts: Tensor
+    ends: Tensor
+    num_boundary: int
+    normals: Tensor
+
+
+def _find_patches(mesh: Mesh, thickness: float) -> _Patches:
+    table, creases = EdgeTable.of(mesh.faces, len(mesh.vertices)), find_creases(mesh)
+    boundary = table.ends[table.counts == 1]
+    edges = np.concatenate([boundary, creases.edges])
+    starts, ends = mesh.vertices[edges[:, 0]], mesh.vertices[edges[:, 1]]
+    # Candidates go all round a border and to both sides of a crease: more than is kept, at the same density.
+    angles = np.concatenate([np.full(len(boundary), 2 * math.pi), 2 * creases.angles])
+    areas = np.concatenate([[2 * mesh.face_areas.sum()], thickness * np.linalg.norm(ends - starts, axis=1) * angles])
+    normals = torch.from_numpy(mesh.face_normals[creases.faces])
+    return _Patches(torch.from_numpy(areas), torch.from_numpy(starts), torch.from_numpy(ends), len(boundary), normals)
+
+
+def _draw_candidates(
+    mesh: Mesh, patches: _Patches, num_points: int, *, thickness: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return candidates (N, 3) and the outward normals (N, 3) there, in random order."""
+    flat = sample_surface(mesh, num_points, generator=generator)
+    sides = (torch.randint(0, 2, (num_points, 1), generator=generator) * 2 - 1).to(torch.float64)
+    points, normals = flat.points.clone(), flat.normals * sides
+    chosen = draw_by_weight(patches.areas, num_points, generator=generator) - 1
+    along, around = torch.rand(2, num_points, 1, dtype=torch.float64, generator=generator)
+    on_edge = chosen >= 0
+    edges = chosen[on_edge]
+    points[on_edge] = torch.lerp(patches.starts[edges], patches.ends[edges], along[on_edge])
+    on_boundary = on_edge & (chosen < patches.num_boundary)
+    at_crease = chosen >= patches.num_boundary
+    normals[on_boundary] = _turn_about(patches, chosen[on_boundary], around[on_boundary])
+    normals[at_crease] = sides[at_crease] * _turn_between(patches, chosen[at_crease], around[at_crease])
+    return points + thickness * normals, normals
+
+
+def _turn_about(patches: _Patches, edges: Tensor, share: Tensor) -> Tensor:
+    """Return unit vectors across boundary edges, at `share` of a full turn round each edge."""
+    along = torch.nn.functional.normalize(patches.ends[edges] - patches.starts[edges], dim=1)
+    axis = torch.nn.functional.one_hot(along.abs().argmin(dim=1), 3).to(torch.float64)
+    first = torch.nn.functional.normalize(torch.linalg.cross(along, axis), dim=1)
+    turn = 2 * math.pi * share
+    return turn.cos() * first + turn.sin() * torch.linalg.cross(along, first)
+
+
+def _turn_between(patches: _Patches, creases: Tensor, share: Tensor) -> Tensor:
+    """Return unit vectors on the arc from the first face's normal to the second's, `share` of the way."""
+    first, second = patches.normals[creases - patches.num_boundary].unbind(1)
+    across = torch.nn.functional.normalize(second - (first * second).sum(1, keepdim=True) * first, dim=1)
+    angle = torch.atan2((across * second).sum(1, keepdim=True), (first * second).sum(1, keepdim=True)) * share
+    return angle.cos() * first + angle.sin() * across
+
+
+# Shares and weights.
 
 
 def draw_by_weight(weights: Tensor, num_points: int, *, generator: torch.Generator) -> Tensor:
@@ -130,7 +350,7 @@ def draw_by_weight(weights: Tensor, num_points: int, *, generator: torch.Generat
     `torch.multinomial` does the same but stops at 2²⁴ categories and is slower for many draws.
     """
     cumulative = weights.cumsum(0)
-    (share,) = _uniform(1, num_points, generator=generator)
+    share = torch.rand(num_points, dtype=torch.float64, generator=generator)
     indices = torch.searchsorted(cumulative, share * cumulative[-1], right=True)
     # Rounding may carry the largest draw past the last category that has a weight.
     last = int(weights.nonzero().max())
@@ -146,8 +366,7 @@ def split_by_shares(num_points: int, shares: Sequence[float]) -> list[int]:
     total = math.fsum(shares)
     exact = [num_points * share / total for share in shares]
     counts = [math.floor(value) for value in exact]
-    by_remainder = sorted(range(len(shares)), key=lambda k: counts[k] - exact[k])
-    for k in by_remainder[: num_points - sum(counts)]:
+    for k in sorted(range(len(shares)), key=lambda k: counts[k] - exact[k])[: num_points - sum(counts)]:
         counts[k] += 1
     return counts
 
@@ -156,8 +375,3 @@ def check_num_points(num_points: int) -> None:
     """Raise ValueError unless `num_points` is a count."""
     if num_points < 0:
         raise ValueError(f"num_points must be 0 or more, got {num_points}")
-
-
-def _uniform(num_rows: int, num_points: int, *, generator: torch.Generator) -> Tensor:
-    """Return (num_rows, N) float64 uniform in [0, 1)."""
-    return torch.rand(num_rows, num_points, dtype=torch.float64, generator=generator)

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,37 +23,30 @@ from sdfnet.geometry.bounds import LATTICE_MARGIN, Bounds
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.distance import MeshDistance, at_sign_jump
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.sampling.importance import sample_features
 from sdfnet.sampling.samplers import (
     SurfaceSamples,
     add_noise,
     sample_ball,
+    sample_features,
     sample_near_surface,
+    sample_sheet_surface,
     sample_surface,
     sample_volume,
     split_by_shares,
 )
-from sdfnet.sampling.thickened import sample_sheet_surface
 from sdfnet.solids.source_shape import SourceShape
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One shape as the mixture uses it, unit frame.
-
-    Attributes
-    ----------
-    measure
-        A function from points (N, 3) to their signed distances (N,) and whether each may be used (N,).
-    draw_surface
-        A function from a number to so many points on the surface.
-    draw_features
-        A function from a number and a standard deviation to so many points about curved places and in thin parts.
-    """
+    """One shape as the mixture uses it, unit frame."""
 
     measure: Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.bool_]]]
+    """From points (N, 3) to their signed distances (N,) and whether each may be used (N,)."""
     draw_surface: Callable[[int], SurfaceSamples]
+    """From a number to so many points on the surface."""
     draw_features: Callable[[int, float], Tensor]
+    """From a number and a standard deviation to so many points about curved places and in thin parts."""
 
 
 def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Generator) -> Target:
@@ -62,33 +56,24 @@ def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Gener
     if shape.thickness is not None:
         return _sheet_target(mesh, distance, shape.thickness * similarity.scale, generator)
 
-    def measure_closed(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        return distance(points).sdf, np.ones(len(points), dtype=bool)
-
-    def measure_open(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def measure(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         found = distance(points)
-        return found.sdf, ~at_sign_jump(found)
+        return found.sdf, np.ones(len(points), dtype=bool) if shape.closed else ~at_sign_jump(found)
 
     return Target(
-        measure_closed if shape.closed else measure_open,
-        lambda num: sample_surface(mesh, num, generator=generator),
+        measure,
+        partial(sample_surface, mesh, generator=generator),
         lambda num, noise_std: sample_features(mesh, num, noise_std=noise_std, generator=generator),
     )
 
 
 def _sheet_target(mesh: Mesh, distance: MeshDistance, thickness: float, generator: torch.Generator) -> Target:
     """Return the solid of all points within `thickness` of a sheet; all of it is thin, hence a feature."""
-
-    def measure(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        return distance.unsigned(points).distance - thickness, np.ones(len(points), dtype=bool)
-
-    def draw_surface(num: int) -> SurfaceSamples:
-        return sample_sheet_surface(mesh, num, thickness=thickness, distance=distance, generator=generator)
-
-    def draw_features(num: int, noise_std: float) -> Tensor:
-        return sample_near_surface(mesh, num, noise_std=min(noise_std, thickness), generator=generator)
-
-    return Target(measure, draw_surface, draw_features)
+    return Target(
+        lambda points: (distance.unsigned(points).distance - thickness, np.ones(len(points), dtype=bool)),
+        partial(sample_sheet_surface, mesh, thickness=thickness, distance=distance, generator=generator),
+        lambda num, noise_std: sample_near_surface(mesh, num, noise_std=min(noise_std, thickness), generator=generator),
+    )
 
 
 Volume = Literal["cube", "ball"]
@@ -216,13 +201,6 @@ class ShapeSamples:
         x, y, z and the signed distance there.
     surface, heldout : (M, 6) and (K, 6)
         Points on the surface and the unit outward normal there, drawn independently of each other.
-
-    >>> from sdfnet.solids.source_shape import folder_similarities, load_shape
-    >>> chair = load_shape("chairs/chair_01.obj")
-    >>> config = SamplerConfig(num_samples=1000, num_surface=100, num_heldout=10)
-    >>> samples = sample_shape(chair, folder_similarities([chair])[0], config)
-    >>> samples.sdf.shape, samples.surface.shape
-    ((1000, 4), (100, 6))
     """
 
     sdf: NDArray[np.float32]
@@ -267,7 +245,17 @@ def shape_generator(content_hash: str, seed: int) -> torch.Generator:
 
 def _draw_sdf(target: Target, config: SamplerConfig, generator: torch.Generator) -> NDArray[np.float32]:
     """Draw all components, measure them, redraw the points that may not be used, and shuffle: (N, 4)."""
-    samplers = _component_samplers(target, config, generator)
+
+    def draw_near(num: int, *, noise_std: float) -> Tensor:
+        return add_noise(target.draw_surface(num).points, noise_std, generator=generator)
+
+    samplers: list[Callable[[int], Tensor]] = [
+        *(partial(draw_near, noise_std=noise_std) for noise_std in config.noise_stds),
+        lambda num: target.draw_features(num, config.feature_noise_std),
+        partial(sample_ball, generator=generator)
+        if config.volume == "ball"
+        else partial(sample_volume, _CUBE, generator=generator),
+    ]
     wanted = split_by_shares(config.num_samples, config.shares)
     accepted: list[NDArray[np.float32]] = []
     for round_number in range(_ROUNDS):
@@ -288,25 +276,6 @@ def _draw_sdf(target: Target, config: SamplerConfig, generator: torch.Generator)
         f"{sum(wanted)} of {config.num_samples} samples could not be placed: the sign of the distance jumps nearly "
         "everywhere, as on a mesh without an inside. Close the mesh, or give a thickness to model it as a sheet."
     )
-
-
-def _component_samplers(
-    target: Target, config: SamplerConfig, generator: torch.Generator
-) -> list[Callable[[int], Tensor]]:
-    """Return one sampler for each of `config.shares`, in that order."""
-
-    def near(noise_std: float) -> Callable[[int], Tensor]:
-        return lambda num: add_noise(target.draw_surface(num).points, noise_std, generator=generator)
-
-    def features(num: int) -> Tensor:
-        return target.draw_features(num, config.feature_noise_std)
-
-    def volume(num: int) -> Tensor:
-        if config.volume == "ball":
-            return sample_ball(num, generator=generator)
-        return sample_volume(_CUBE, num, generator=generator)
-
-    return [*(near(noise_std) for noise_std in config.noise_stds), features, volume]
 
 
 def _as_tuple(values: float | tuple[float, ...]) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ import torch
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import sample_features
-from sdfnet.sampling.importance import find_creases, sample_curvature, sample_thin
+from sdfnet.sampling.samplers import find_creases, sample_curvature, sample_thin
 
 
 def joined(*meshes: Mesh) -> Mesh:

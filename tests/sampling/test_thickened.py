@@ -9,7 +9,7 @@ import torch
 
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.sampling.thickened import sample_sheet_surface
+from sdfnet.sampling.samplers import sample_sheet_surface
 
 CORNER = Mesh(
     [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1], [1, 1, 1]], [[0, 1, 2], [0, 2, 3], [1, 4, 5], [1, 5, 2]]
