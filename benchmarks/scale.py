@@ -46,11 +46,10 @@ from sdfnet.sampling import SamplerConfig, SampleStore
 from sdfnet.sampling.prepare import save_index
 from sdfnet.sampling.store import StoredShape, StoreIndex, shard_header, shard_path
 from sdfnet.training import TrainingConfig
-from sdfnet.training.acceleration import choose_precision, keep_freed_memory
 from sdfnet.training.batches import BatchSchedule
 from sdfnet.training.checkpoint import TrainingState, first_latents, make_state
 from sdfnet.training.config import choose_optimizer, learning_rates
-from sdfnet.training.step import train_step
+from sdfnet.training.trainer import choose_precision, keep_freed_memory, train_step
 
 MESHES = str(Path(__file__).resolve().parent.parent / "meshes")
 SAMPLER = SamplerConfig(num_samples=2048, num_surface=16, num_heldout=16)

@@ -262,25 +262,23 @@ class SampleStore:
             raise ValueError(f"no samples of a shape named {name!r} in {self.directory} ({len(self)} shapes)")
         return self._numbers[name]
 
-    def read(
-        self, index: int, start: int, count: int, *, out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    def read(self, index: int, start: int, count: int) -> NDArray[np.float32]:
         """Return `count` samples of shape `index` from number `start` on; after the last sample follows the first.
 
         Returns
         -------
-        (count, 4) float32: x, y, z and signed distance, unit frame. `out`, if given, receives and is them.
+        (count, 4) float32: x, y, z and signed distance, unit frame.
 
         Raises
         ------
         ValueError
-            No such shape; negative `start` or `count`; `out` of another shape.
+            No such shape; negative `start` or `count`.
         """
-        return _take_round(self._block(index, 0, self.num_samples, 4), start, count, out)
+        return _take_round(self._block(index, 0, self.num_samples, 4), start, count)
 
     def surface(self, index: int, start: int, count: int) -> NDArray[np.float32]:
         """Return surface points in the same way: (count, 6) float32, x, y, z and the unit outward normal."""
-        return _take_round(self._block(index, 4 * self.num_samples, self.num_surface, 6), start, count, None)
+        return _take_round(self._block(index, 4 * self.num_samples, self.num_surface, 6), start, count)
 
     def heldout(self, index: int) -> NDArray[np.float32]:
         """Return the (K, 6) surface points and normals of shape `index` that training must not see."""
@@ -352,9 +350,7 @@ def _shard_fault(directory: Path, shard: int, num_rows: int, index: StoreIndex) 
     return None if same else f"{path} is damaged: its header has changed"
 
 
-def _take_round(
-    block: NDArray[np.float32], start: int, count: int, out: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
+def _take_round(block: NDArray[np.float32], start: int, count: int) -> NDArray[np.float32]:
     """Copy `count` rows of `block` from row `start` on, going round at the end."""
     if start < 0 or count < 0:
         raise ValueError(f"start and count must be 0 or more, got {start} and {count}")
@@ -362,10 +358,7 @@ def _take_round(
         raise ValueError(
             "the store holds no such points: it was prepared with none; raise num_surface and prepare again"
         )
-    if out is None:
-        out = np.empty((count, block.shape[1]), dtype=np.float32)
-    elif out.shape != (count, block.shape[1]) or out.dtype != np.float32:
-        raise ValueError(f"out must be float32 of shape {(count, block.shape[1])}, got {out.dtype} of {out.shape}")
+    out = np.empty((count, block.shape[1]), dtype=np.float32)
     filled = 0
     while filled < count:
         first = (start + filled) % len(block)

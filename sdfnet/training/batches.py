@@ -2,12 +2,10 @@
 
 Shapes come in random orders, one order after another. The k-th visit of a shape reads the k-th contiguous slice of its
 samples, and starts again at the end. Samples are stored shuffled, so a slice is a fair draw. With K strata there are K
-such sequences, of the shapes k, k + K, k + 2 K, …, and every step takes equally many shapes from each.
+such sequences, of the shapes k, k + K, k + 2 K, …, and every step takes equally many shapes from each. Each of several
+processes reads the part of the batch whose shapes it owns. If the number of processes divides the strata, all have
+equally many shapes in every step.
 
-Each of several processes reads the part of the batch whose shapes it owns. Together they read the batch of one process.
-If the number of processes divides the strata, all have equally many shapes in every step.
-
-Samples are read from the store's files, or from the device of the training (`move_samples_to`): the batches are equal.
 Legend: B shapes in a batch, N points per shape, S' shapes of this process, K samples and M surface points per shape in
 the store, C numbers of a sample.
 """
@@ -15,7 +13,7 @@ the store, C numbers of a sample.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -25,49 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.sampling import SampleStore
-from sdfnet.training.acceleration import free_memory, keeps_samples
 from sdfnet.training.config import Choice
 from sdfnet.training.distributed import ALONE, Processes
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class DeviceSamples:
-    """All samples that this process reads, float32, on the device of the training.
-
-    Attributes
-    ----------
-    samples_SK4 : (S', K, 4)
-    surface_SM6 : (S', M, 6) or None
-    """
-
-    samples_SK4: Tensor
-    surface_SM6: Tensor | None
-
-
-def num_bytes(store: SampleStore, num_shapes: int, *, with_surface: bool) -> int:
-    """Return the memory that the samples of `num_shapes` shapes take."""
-    return 4 * num_shapes * (4 * store.num_samples + (6 * store.num_surface if with_surface else 0))
-
-
-def load_device_samples(
-    store: SampleStore, indices: Sequence[int], *, with_surface: bool, device: torch.device
-) -> DeviceSamples:
-    """Copy the samples of the shapes `indices` of the store to `device`, one shape after the other."""
-    samples = torch.empty(len(indices), store.num_samples, 4, device=device)
-    surface = torch.empty(len(indices), store.num_surface, 6, device=device) if with_surface else None
-    for row, index in enumerate(indices):
-        samples[row] = torch.from_numpy(store.read(index, 0, store.num_samples))
-        if surface is not None:
-            surface[row] = torch.from_numpy(store.surface(index, 0, store.num_surface))
-    return DeviceSamples(samples, surface)
-
-
-def take_round(block_SKC: Tensor, rows: Tensor, starts: Tensor, count: int) -> Tensor:
-    """Return (B, N, C): of each of `rows` (B,), `count` samples from number `starts` (B,) on, round and round."""
-    places_BN = (starts[:, None] + torch.arange(count, device=starts.device)) % block_SKC.shape[1]
-    return block_SKC[rows[:, None], places_BN]
+_SHARE_OF_MEMORY = 0.5
+"""Share of the free memory of a GPU that samples may take; activations and the optimizer get the rest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +70,8 @@ class BatchSchedule:
         Surface points per shape and step; 0 reads none.
     strata : int
         Divides `batch_shapes`, and is at most the number of shapes.
-    on_device : DeviceSamples or None
-        The samples of this process's shapes; None reads the store's files.
+    on_device : () or (S', K, 4) and, if `num_surface`, (S', M, 6) float32
+        The samples of this process's shapes on the device of the training; without them, the store's files are read.
     """
 
     store: SampleStore
@@ -119,7 +82,7 @@ class BatchSchedule:
     seed: int
     strata: int = 1
     processes: Processes = ALONE
-    on_device: DeviceSamples | None = None
+    on_device: tuple[Tensor, ...] = ()
 
     def slots(self, step: int) -> list[tuple[int, int]]:
         """Return for each place in the batch of `step` its shape (0 to S - 1) and how often it was visited before."""
@@ -138,48 +101,71 @@ class BatchSchedule:
         rank, count = self.processes.rank, self.processes.count
         own = [(slot, visit) for slot, visit in self.slots(step) if slot % count == rank]
         chosen = own or [(rank, 0)]
-        rows = torch.tensor([slot // count for slot, _ in chosen])
-        weight = len(own) / self.batch_shapes
-        if self.on_device is not None:
-            visits = torch.tensor([visit for _, visit in chosen])
-            return self._look_up(self.on_device, to_device(rows, device), to_device(visits, device), weight)
-        samples_BN4 = to_device(self._read(chosen), device)
+        rows = to_device(torch.tensor([slot // count for slot, _ in chosen]), device)
+        samples_BN4 = self._read(chosen, rows, surface=False)
         return Batch(
-            slots=to_device(rows, device),
-            points_BN3=samples_BN4[..., :3].contiguous(),
-            sdf_BN=samples_BN4[..., 3].contiguous(),
-            surface_BM6=to_device(self._read_surface(chosen), device) if self.num_surface else None,
-            weight=weight,
+            rows,
+            samples_BN4[..., :3].contiguous(),
+            samples_BN4[..., 3].contiguous(),
+            self._read(chosen, rows, surface=True) if self.num_surface else None,
+            weight=len(own) / self.batch_shapes,
         )
 
-    def _look_up(self, samples: DeviceSamples, rows: Tensor, visits: Tensor, weight: float) -> Batch:
-        samples_BN4 = take_round(samples.samples_SK4, rows, visits * self.batch_points, self.batch_points)
-        surface_BM6 = None
-        if self.num_surface:
-            assert samples.surface_SM6 is not None
-            surface_BM6 = take_round(samples.surface_SM6, rows, visits * self.num_surface, self.num_surface)
-        return Batch(rows, samples_BN4[..., :3].contiguous(), samples_BN4[..., 3].contiguous(), surface_BM6, weight)
+    def _read(self, chosen: Sequence[tuple[int, int]], rows: Tensor, *, surface: bool) -> Tensor:
+        """Return the next samples (B, N, 4) or surface points (B, M, 6) of each visit, on the device of `rows`."""
+        count = self.num_surface if surface else self.batch_points
+        if self.on_device:
+            block_SKC = self.on_device[int(surface)]
+            starts = to_device(torch.tensor([visit * count for _, visit in chosen]), rows.device)
+            places_BN = (starts[:, None] + torch.arange(count, device=rows.device)) % block_SKC.shape[1]
+            return block_SKC[rows[:, None], places_BN]
+        read, total = _reader(self.store, surface=surface)
+        slices = [read(self.indices[slot], visit * count % total, count) for slot, visit in chosen]
+        return to_device(torch.from_numpy(np.stack(slices)), rows.device)
 
-    def _read(self, chosen: Sequence[tuple[int, int]]) -> Tensor:
-        samples = np.empty((len(chosen), self.batch_points, 4), dtype=np.float32)
-        for row, (slot, visit) in zip(samples, chosen, strict=True):
-            start = visit * self.batch_points % self.store.num_samples
-            self.store.read(self.indices[slot], start, self.batch_points, out=row)
-        return torch.from_numpy(samples)
 
-    def _read_surface(self, chosen: Sequence[tuple[int, int]]) -> Tensor:
-        rows = [
-            self.store.surface(self.indices[slot], visit * self.num_surface % self.store.num_surface, self.num_surface)
-            for slot, visit in chosen
-        ]
-        return torch.from_numpy(np.stack(rows))
+def _reader(store: SampleStore, *, surface: bool) -> tuple[Callable[[int, int, int], NDArray[np.float32]], int]:
+    return (store.surface, store.num_surface) if surface else (store.read, store.num_samples)
+
+
+def num_bytes(store: SampleStore, num_shapes: int, *, with_surface: bool) -> int:
+    """Return the memory that the samples of `num_shapes` shapes take."""
+    return 4 * num_shapes * (4 * store.num_samples + (6 * store.num_surface if with_surface else 0))
+
+
+def load_device_samples(
+    store: SampleStore, indices: Sequence[int], *, with_surface: bool, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Copy the samples of the shapes `indices` of the store to `device`, as `BatchSchedule.on_device` wants them."""
+    blocks = []
+    for surface in (False, True) if with_surface else (False,):
+        read, total = _reader(store, surface=surface)
+        block = torch.empty(len(indices), total, 6 if surface else 4, device=device)
+        for row, index in enumerate(indices):
+            block[row] = torch.from_numpy(read(index, 0, total))
+        blocks.append(block)
+    return tuple(blocks)
+
+
+def keeps_samples(choice: Choice, *, device_type: str, num_bytes: int, free_bytes: int) -> bool:
+    """Tell whether all samples are moved to the device before the first step.
+
+    On a CPU the mapped files are in the same memory already.
+
+    >>> keeps_samples("auto", device_type="cuda", num_bytes=4 * 10**9, free_bytes=130 * 10**9)
+    True
+    """
+    if choice != "auto":
+        return bool(choice)
+    return device_type == "cuda" and num_bytes <= _SHARE_OF_MEMORY * free_bytes
 
 
 def move_samples_to(device: torch.device, schedule: BatchSchedule, choice: Choice) -> BatchSchedule:
     """Return `schedule`, or one whose samples are all on `device` if `choice` and its free memory say so."""
     indices, with_surface = schedule.indices[schedule.processes.own], schedule.num_surface > 0
     size = num_bytes(schedule.store, len(indices), with_surface=with_surface)
-    if not keeps_samples(choice, device_type=device.type, num_bytes=size, free_bytes=free_memory(device)):
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    if not keeps_samples(choice, device_type=device.type, num_bytes=size, free_bytes=free):
         return schedule
     samples = load_device_samples(schedule.store, indices, with_surface=with_surface, device=device)
     logger.info("the samples (%.1f GB) are kept on %s", size / 1e9, device)

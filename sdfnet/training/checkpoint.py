@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sdfnet.decoders import Decoder, DecoderConfig, LearningRates
 from sdfnet.decoders.registry import OptimizerKind
-from sdfnet.runs import RUN_FILE, Run, RunShape, load_document, load_tensors, save_document, save_tensors
+from sdfnet.runs import RUN_FILE, Run, RunShape, load_document, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.folder import setting_differences
 from sdfnet.sampling import SampleStore
 from sdfnet.training.config import TrainingConfig, learning_rates
@@ -43,22 +43,15 @@ _EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam"}
 
 @dataclass(frozen=True)
 class Plan:
-    """Decisions that are made before the first step and written into `run.json`.
-
-    Attributes
-    ----------
-    steps : int
-    precision : "float32" or "bfloat16"
-    seconds_per_step : float or None
-        As timed, if a budget was given.
-    compiled : bool
-        Whether the decoder is compiled.
-    """
+    """Decisions that are made before the first step and written into `run.json`."""
 
     steps: int
     precision: str
+    """float32 or bfloat16."""
     seconds_per_step: float | None
+    """As timed, if a budget was given."""
     compiled: bool = False
+    """Whether the decoder is compiled."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,7 +67,7 @@ class TrainingState:
     decoder : Decoder
     latents : (S', L) float32 parameter
         The codes of the shapes that this process owns: all S of them where it is the only one.
-    optimizers : Adam over vectors and codes; before it, if asked for, Muon over the decoder's matrices
+    optimizers : Adam for vectors and codes; before it, if asked for, Muon for the decoder's matrices
         Each group of parameters says whose rate it takes (`role`, an attribute of LearningRates) and which share of it.
     num_shapes : int
         S, over all processes.
@@ -102,9 +95,8 @@ class TrainingState:
 def make_state(
     decoder: Decoder,
     latents: Tensor,
-    *,
     device: torch.device,
-    optimizer: OptimizerKind = "adam",
+    optimizer: OptimizerKind,
     processes: Processes = ALONE,
     compiled: bool = False,
 ) -> TrainingState:
@@ -180,12 +172,13 @@ def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: flo
             group["lr"] = getattr(rates, group["role"]) * group["share"] * factor
 
 
-def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None) -> None:
-    """Write `state.safetensors` in `directory`, whole or not at all.
+def save_state(directory: Path, state: TrainingState) -> None:
+    """Write `state.safetensors` and the model in `directory`, each whole or not at all.
 
-    The first process writes it, with the codes of all shapes in `latents`. The others send it the moments of their own
-    codes. The file is the same for any number of processes.
+    The first process writes them. The others send it their own codes and the moments of these codes. The files are the
+    same for any number of processes.
     """
+    latents = whole_latents(state)
     adam = state.optimizers[-1]
     moments = {
         key: gather_rows(state.processes, moment, state.num_shapes)
@@ -194,7 +187,8 @@ def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None)
     }
     if latents is None:
         return
-    tensors: dict[str, Tensor] = {f"decoder.{name}": tensor for name, tensor in state.decoder.state_dict().items()}
+    weights = state.decoder.state_dict()
+    tensors: dict[str, Tensor] = {f"decoder.{name}": tensor for name, tensor in weights.items()}
     tensors["latents"] = latents
     tensors["random.cpu"] = torch.get_rng_state()
     if state.latents.is_cuda:
@@ -204,6 +198,7 @@ def save_state(directory: Path, state: TrainingState, *, latents: Tensor | None)
             whole = moments.get(key) if parameter is state.latents else None
             tensors[f"optimizer.{number}.{key}"] = kept if whole is None else whole
     save_tensors(directory / STATE_FILE, tensors, metadata={"step": str(state.step)})
+    save_model(directory, decoder_state=weights, latents=latents, step=state.step)
 
 
 def load_state(directory: Path, state: TrainingState) -> None:
@@ -273,7 +268,7 @@ def refuse_another_run(
     if (Path(directory) / RUN_FILE).is_file():
         chosen = chosen_settings(decoder, config, holdout=holdout, init=init)
         began = load_document(directory)[0]["config"]
-        _refuse(directory, _differences({key: began.get(key) for key in chosen}, chosen))
+        _refuse_differences(directory, {key: began.get(key) for key in chosen}, chosen)
 
 
 def chosen_settings(
@@ -288,12 +283,11 @@ def chosen_settings(
     }
 
 
-def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return setting_differences(began, now, ignored=_MAY_DIFFER, unnamed=_EARLIER_DEFAULTS)
-
-
-def _refuse(directory: str | Path, differences: Sequence[str]) -> None:
-    if differences:
+def _refuse_differences(
+    directory: str | Path, began: Mapping[str, Any], now: Mapping[str, Any], changed: Sequence[str] = ()
+) -> None:
+    differences = setting_differences(began, now, ignored=_MAY_DIFFER, unnamed=_EARLIER_DEFAULTS)
+    if differences := [*differences, *changed]:
         raise ValueError(
             f"the run at {directory} was begun differently: {'; '.join(differences[:4])}. "
             "Repeat its own command to continue it, or choose a new run=DIR (init=DIR starts from an earlier run)."
@@ -337,14 +331,13 @@ def open_run(
     shapes = tuple(_run_shape(store, name) for name in names)
     if do_first(processes, (directory / RUN_FILE).is_file):
         document, known = load_document(directory)
-        differences = _differences(document["config"], settings)
         hashes = {shape.name: shape.content_hash for shape in known}
-        differences += [
+        changed = [
             f"the mesh of {shape.name} has changed"
             for shape in shapes
             if hashes.get(shape.name, shape.content_hash) != shape.content_hash
         ]
-        _refuse(directory, differences)
+        _refuse_differences(directory, document["config"], settings, changed)
         return Plan(**document["plan"])
     plan = make_plan()
 

@@ -38,21 +38,15 @@ _joins = itertools.count()
 class Processes:
     """The processes of one training, as one of them sees them.
 
-    Attributes
-    ----------
-    rank : int
-        The number of this process; the first, 0, writes the run.
-    count : int
-    store : torch.distributed.Store or None
-        Shared by all; None for a single process.
-
     >>> Processes(rank=1, count=4).own
     slice(1, None, 4)
     """
 
     rank: int = 0
+    """The number of this process; the first, 0, writes the run."""
     count: int = 1
     store: dist.Store | None = None
+    """Shared by all; None for a single process."""
     _calls: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -194,11 +188,6 @@ def any_of(processes: Processes, *flags: bool) -> tuple[bool, ...]:
     tensor = torch.tensor(flags, dtype=torch.int32)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return tuple(bool(flag) for flag in tensor.tolist())
-
-
-def wait_for_all(processes: Processes) -> None:
-    """Return when every process has called this."""
-    any_of(processes, False)
 
 
 def sum_in_place(processes: Processes, tensors: Sequence[Tensor]) -> None:

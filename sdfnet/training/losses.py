@@ -10,6 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sdfnet.training.batches import Batch
+from sdfnet.training.checkpoint import TrainingState
+from sdfnet.training.config import TrainingConfig
+
 DIFFERENCE_STEP = 0.005
 """Half distance of the central differences, unit frame: well below the features of a shape, well above rounding."""
 
@@ -79,3 +83,31 @@ def eikonal_loss(gradient: Tensor) -> Tensor:
 def normal_loss(gradient: Tensor, normals: Tensor) -> Tensor:
     """Return the mean of 1 - cosine between `gradient` and the unit outward `normals`, both (..., 3)."""
     return (1 - torch.nn.functional.cosine_similarity(gradient, normals, dim=-1)).mean()
+
+
+def compute_losses(
+    state: TrainingState, batch: Batch, config: TrainingConfig, *, share: float, precision: torch.dtype
+) -> dict[str, Tensor]:
+    """Return the unweighted losses that `config` asks for, by name."""
+    latents_BL = torch.nn.functional.embedding(batch.slots, state.latents)
+    device_type = batch.points_BN3.device.type
+    with torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+        conditioned = state.condition(latents_BL)
+        sdf_pred = state.decode(batch.points_BN3, conditioned)
+    residual = clamped_residual(sdf_pred.float(), batch.sdf_BN, clamp_distance=config.clamp_distance)
+    if config.curriculum:
+        residual = curriculum_residual(residual, batch.sdf_BN, progress=share)
+    losses = {"sdf": residual.abs().mean(), "prior": latent_prior(latents_BL)}
+
+    # Differences of rounded values would be noise, so the gradient terms are computed in float32.
+    def decode(points_BN3: Tensor) -> Tensor:
+        return state.decode(points_BN3, tuple(part.float() for part in conditioned))
+
+    if config.eikonal_weight > 0:
+        # The samples are stored shuffled, so the first ones are a fair draw.
+        losses["eikonal"] = eikonal_loss(difference_gradient(decode, batch.points_BN3[:, : config.gradient_points]))
+    if config.normal_weight > 0:
+        assert batch.surface_BM6 is not None
+        gradient = difference_gradient(decode, batch.surface_BM6[..., :3])
+        losses["normal"] = normal_loss(gradient, batch.surface_BM6[..., 3:])
+    return losses

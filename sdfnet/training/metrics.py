@@ -68,7 +68,7 @@ class Recorder:
         writer.writerow(COLUMNS)
         writer.writerows(kept)
         write_atomic(path, text.getvalue())
-        self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115 (closed by `close`)
+        self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115 (closed by `__exit__`)
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
 
@@ -83,15 +83,12 @@ class Recorder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._file.close()
+        self._board.close()
 
     def flush(self) -> None:
         self._file.flush()
         self._board.flush()
-
-    def close(self) -> None:
-        self._file.close()
-        self._board.close()
 
 
 def _rows_up_to(path: Path, step: int) -> list[list[str]]:

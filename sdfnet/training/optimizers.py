@@ -13,9 +13,10 @@ products of the whole matrix instead of fifteen.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ _BETAS = (0.9, 0.99)
 _EPS = 1e-8
 
 
-class Optimizer(Protocol):
+class Optimizer(abc.ABC):
     """Moves the parameters of its groups along their gradients.
 
     Attributes
@@ -36,15 +37,17 @@ class Optimizer(Protocol):
     state : dict from a parameter to its moments, tensors by name
     """
 
-    param_groups: list[dict[str, Any]]
-    state: dict[Tensor, dict[str, Tensor]]
+    def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"lr": 0.0, "stride": 1, **group} for group in groups]
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
 
+    @abc.abstractmethod
     def step(self) -> None:
         """Move every parameter that has a gradient."""
 
 
-class Adam:
-    """Adam (Kingma & Ba, 2015, algorithm 1) by torch's fused kernel, deterministic. An `Optimizer`.
+class Adam(Optimizer):
+    """Adam (Kingma & Ba, 2015, algorithm 1) by torch's fused kernel, deterministic.
 
     >>> weight = torch.ones(3, requires_grad=True)
     >>> adam = Adam([{"params": [weight], "lr": 0.1}])
@@ -53,10 +56,6 @@ class Adam:
     >>> weight.detach()
     tensor([0.9000, 0.9000, 0.9000])
     """
-
-    def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": 0.0, **group} for group in groups]
-        self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     @torch.no_grad()
     def step(self) -> None:
@@ -106,8 +105,8 @@ _LEAST_ROWS = 4
 """A matrix with fewer rows or columns than this is left to Adam."""
 
 
-class Muon:
-    """Steps of Muon with Nesterov momentum, deterministic. An `Optimizer` (see `optimizers`).
+class Muon(Optimizer):
+    """Steps of Muon with Nesterov momentum, deterministic.
 
     A parameter (R, ...) counts as the matrix (R, C) of its rows, in a group with a `stride` as `kernel_matrix` says.
 
@@ -118,13 +117,8 @@ class Muon:
     Training", 2025, equation 4. Its weight decay is left out.
     """
 
-    def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": 0.0, "stride": 1, **group} for group in groups]
-        self.state: dict[Tensor, dict[str, Tensor]] = {}
-
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:

@@ -1,7 +1,7 @@
 """The training of an auto-decoder: one network and one code per shape, learned together (Park et al., CVPR 2019).
 
 Read from top to bottom: `train` turns the configuration into a decoder, codes, batches and a plan; `_take_steps` is the
-loop; below it stand the records of a step and the plan (how many steps fit a budget).
+loop; below it stand the step, its records, and the plan (how many steps fit a budget, precision, compiling).
 
 `run.json` with the plan is written before the first step, and the state is saved now and then. A killed training
 continues from its last save and ends with the same bytes as one that was never killed. Elapsed time decides the number
@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
+import importlib.util
 import logging
+import math
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,42 +25,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sdfnet.decoders import Decoder, DecoderConfig, VolumeConfig, build_decoder
+from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, VolumeConfig, build_decoder
 from sdfnet.files import ensure_folder
-from sdfnet.runs import Run, load_run, save_model, select_shapes
+from sdfnet.runs import Run, load_run, select_shapes
 from sdfnet.sampling import SampleStore
-from sdfnet.training.acceleration import choose_compiling, choose_precision, keep_freed_memory
-from sdfnet.training.batches import BatchSchedule, move_samples_to
-from sdfnet.training.checkpoint import (
-    STATE_FILE,
-    Plan,
-    TrainingState,
-    changed_versions,
-    chosen_settings,
-    first_latents,
-    load_state,
-    make_state,
-    open_run,
-    save_state,
-    start_from,
-    whole_latents,
+from sdfnet.training import checkpoint, distributed
+from sdfnet.training.batches import Batch, BatchSchedule, move_samples_to
+from sdfnet.training.checkpoint import Plan, TrainingState, whole_latents
+from sdfnet.training.config import (
+    Choice,
+    Precision,
+    TrainingConfig,
+    choose_optimizer,
+    learning_rates,
+    parse_duration,
+    with_length,
 )
-from sdfnet.training.config import TrainingConfig, choose_optimizer, learning_rates, parse_duration, with_length
-from sdfnet.training.distributed import (
-    ALONE,
-    Processes,
-    TrainingInterrupted,
-    any_of,
-    do_first,
-    set_random_state,
-    stop_requests,
-    wait_for_all,
-)
+from sdfnet.training.distributed import ALONE, Processes, TrainingInterrupted, any_of
+from sdfnet.training.losses import compute_losses
 from sdfnet.training.metrics import SURFACE_ERROR, Recorder, num_measurements, save_preview, surface_error
-from sdfnet.training.step import train_step
+from sdfnet.training.optimizers import clear_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +64,9 @@ _OVERHEAD = 1.06
 """Measurements, pictures and saves lengthen a training by about this factor."""
 
 _MIN_STEPS = 40
+
+_WORTH_SECONDS, _WORTH_STEPS = 120.0, 2000
+"""Compiling takes tens of seconds: a shorter training is over sooner without it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +142,10 @@ def train(
     with torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         network = build_decoder(decoder)
-        latents = first_latents(len(names), decoder.latent_size, config)
-        resumes = do_first(processes, (directory / STATE_FILE).is_file)
+        latents = checkpoint.first_latents(len(names), decoder.latent_size, config)
+        resumes = distributed.do_first(processes, (directory / checkpoint.STATE_FILE).is_file)
         if init is not None and not resumes:  # A saved state does not need its start any more.
-            latents = start_from(load_run(init), names, latents, network)
+            latents = checkpoint.start_from(load_run(init), names, latents, network)
         schedule = BatchSchedule(
             store,
             tuple(store.index_of(name) for name in names),
@@ -164,11 +159,11 @@ def train(
         schedule = move_samples_to(torch_device, schedule, config.resident)
         training = _Training(directory, names, schedule, config, decoder.kind, torch_device, processes)
         before = torch.get_rng_state()
-        plan = open_run(
+        plan = checkpoint.open_run(
             directory,
             store,
             names,
-            settings=chosen_settings(decoder, config, holdout=holdout, init=init),
+            settings=checkpoint.chosen_settings(decoder, config, holdout=holdout, init=init),
             make_plan=lambda: _make_plan(training, network, latents),
             provenance=provenance or {},
             processes=processes,
@@ -176,9 +171,9 @@ def train(
         torch.set_rng_state(before)  # Timing the plan may have drawn from it.
         state = _make_state(training, network, latents, compiled=plan.compiled)
         if resumes:
-            load_state(directory, state)
+            checkpoint.load_state(directory, state)
         _take_steps(training, state, plan, progress=progress and processes.is_first)
-    wait_for_all(processes)  # The first has saved.
+    any_of(processes, False)  # Wait until the first has saved.
     return load_run(directory, device=device)
 
 
@@ -187,20 +182,20 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
     directory, config, device, processes = training.directory, training.config, training.device, training.processes
     if state.step >= plan.steps:
         logger.info("the run at %s is complete (%d steps); nothing to do", directory, plan.steps)
-        _save(training, state)
+        checkpoint.save_state(directory, state)
         return
     if state.step:
         logger.info("continuing %s at step %d of %d", directory, state.step, plan.steps)
-        for change in changed_versions(directory, processes):
+        for change in checkpoint.changed_versions(directory, processes):
             logger.warning("%s: the result will not be to the bit what one undisturbed run gives", change)
     rates = learning_rates(config, training.kind, steps=plan.steps)
     recorder = Recorder(directory, step=state.step) if processes.is_first else None
     bar = tqdm(total=plan.steps, initial=state.step, desc="training", unit="step", disable=not progress, smoothing=0.05)
     saved = time.monotonic()
-    with recorder or contextlib.nullcontext(), bar, logging_redirect_tqdm(), stop_requests() as received:
+    with recorder or contextlib.nullcontext(), bar, logging_redirect_tqdm(), distributed.stop_requests() as received:
         state.decoder.train()
         while state.step < plan.steps:
-            set_random_state(processes, seed=config.seed, step=state.step, device=device)
+            distributed.set_random_state(processes, seed=config.seed, step=state.step, device=device)
             batch = training.schedule.batch(state.step, device=device)
             share = state.step / plan.steps
             losses = train_step(state, batch, config, rates=rates, share=share, precision=plan.dtype)
@@ -213,7 +208,7 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
             if last or stop or save:
                 if recorder is not None:
                     recorder.flush()
-                _save(training, state)
+                checkpoint.save_state(directory, state)
                 saved = time.monotonic()
             if stop and not last:
                 raise TrainingInterrupted(
@@ -222,11 +217,61 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
                 )
 
 
+def train_step(
+    state: TrainingState,
+    batch: Batch,
+    config: TrainingConfig,
+    *,
+    rates: LearningRates,
+    share: float,
+    precision: torch.dtype,
+) -> dict[str, Tensor]:
+    """Take one step in place and return its losses by name, as scalars still on the device.
+
+    Every loss is a mean over shapes with equally many samples each. So the loss of the whole batch is the sum of the
+    losses of all processes, each times its share of the shapes. The same holds for the gradient of the decoder. The
+    gradients of codes are not sent: every process owns its codes.
+
+    Parameters
+    ----------
+    share : float
+        How far the training is, 0 to 1: drives the schedules of rate, prior and curriculum.
+    """
+    checkpoint.set_learning_rates(state, rates, share=share, warmup_share=config.warmup_share)
+    losses = compute_losses(state, batch, config, share=share, precision=precision)
+    prior_ramp = min(1.0, share / config.prior_warmup_share) if config.prior_warmup_share else 1.0
+    weights = {
+        "sdf": 1.0,
+        "prior": config.prior_weight * prior_ramp,
+        "eikonal": config.eikonal_weight,
+        "normal": config.normal_weight,
+    }
+    total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+    clear_gradients(state.optimizers)
+    found = {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
+    if state.processes.count == 1:
+        total.backward()
+    else:
+        (total * batch.weight).backward()
+        found = _add_up(state, found, batch.weight)
+    for optimizer in state.optimizers:
+        optimizer.step()
+    return found
+
+
+def _add_up(state: TrainingState, losses: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Sum the decoder's gradients and the weighted `losses` over the processes; return the sums of the losses."""
+    sums = torch.stack(list(losses.values())) * weight
+    gradients = [parameter.grad for parameter in state.decoder.parameters() if parameter.grad is not None]
+    distributed.sum_in_place(state.processes, [*gradients, sums])
+    return dict(zip(losses, sums, strict=True))
+
+
 def _record(
     training: _Training,
     state: TrainingState,
     plan: Plan,
-    losses: Mapping[str, torch.Tensor],
+    losses: Mapping[str, Tensor],
     recorder: Recorder | None,
     bar: tqdm,
 ) -> None:
@@ -265,23 +310,15 @@ def _is_due(step: int, steps: int, times: int) -> bool:
     return step * times // steps != (step - 1) * times // steps
 
 
-def _make_state(training: _Training, network: Decoder, latents: torch.Tensor, *, compiled: bool) -> TrainingState:
-    optimizer = choose_optimizer(training.config, training.kind)
-    return make_state(
+def _make_state(training: _Training, network: Decoder, latents: Tensor, *, compiled: bool) -> TrainingState:
+    return checkpoint.make_state(
         network,
         latents,
-        device=training.device,
-        optimizer=optimizer,
-        processes=training.processes,
-        compiled=compiled,
+        training.device,
+        choose_optimizer(training.config, training.kind),
+        training.processes,
+        compiled,
     )
-
-
-def _save(training: _Training, state: TrainingState) -> None:
-    latents = whole_latents(state)
-    save_state(training.directory, state, latents=latents)
-    if latents is not None:
-        save_model(training.directory, decoder_state=state.decoder.state_dict(), latents=latents, step=state.step)
 
 
 # The configuration: which shapes are trained, and refusals.
@@ -310,7 +347,7 @@ def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes)
 # The plan: a time budget becomes a number of steps, once.
 
 
-def _make_plan(training: _Training, network: Decoder, latents: torch.Tensor) -> Plan:
+def _make_plan(training: _Training, network: Decoder, latents: Tensor) -> Plan:
     """Fix precision and number of steps; if a budget is given, time some steps on a copy of `network`."""
     config = training.config
     plan = Plan(
@@ -344,3 +381,68 @@ def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: fl
         if step >= 3 and any(any_of(training.processes, time.perf_counter() - began > longest)):
             break
     return statistics.median(times[2:])
+
+
+def compiles(
+    choice: Choice,
+    *,
+    device_type: str,
+    capability: tuple[int, int],
+    has_triton: bool,
+    seconds: float,
+    steps: int | None,
+) -> bool:
+    """Tell whether the decoder is compiled: on GPUs that Triton can write for, where the training is long enough.
+
+    >>> compiles("auto", device_type="cuda", capability=(9, 0), has_triton=True, seconds=3600.0, steps=None)
+    True
+    """
+    if choice != "auto":
+        return bool(choice)
+    is_long = seconds >= _WORTH_SECONDS if steps is None else steps >= _WORTH_STEPS
+    return device_type == "cuda" and has_triton and capability >= (7, 0) and is_long
+
+
+def choose_precision(choice: Precision, device: torch.device) -> str:
+    """Return "bfloat16" or "float32"; auto takes bfloat16 if the processor multiplies it in hardware.
+
+    >>> choose_precision("float32", torch.device("cpu"))
+    'float32'
+    """
+    if choice != "auto":
+        return choice
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "bfloat16" if native else "float32"
+
+
+def choose_compiling(config: TrainingConfig, device: torch.device) -> bool:
+    """Return whether a training by `config` on this machine's `device` is compiled."""
+    return compiles(
+        config.compile,
+        device_type=device.type,
+        capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
+        has_triton=importlib.util.find_spec("triton") is not None,
+        seconds=math.inf if config.budget is None else parse_duration(config.budget),
+        steps=config.steps,
+    )
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next step; on other systems do nothing.
+
+    A training step takes and frees some hundred megabytes of activations. By default glibc gives them back to the
+    system, which must clear them again. Without that, a step takes 23 % less time (benchmarks/decoders.py, two cores).
+    The memory of the process stays at its peak.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _NEVER)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)

@@ -18,9 +18,9 @@ from sdfnet.fields import Box
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 from sdfnet.training import TrainingConfig, train
-from sdfnet.training.acceleration import compiles, keeps_samples
-from sdfnet.training.batches import BatchSchedule, load_device_samples, num_bytes
+from sdfnet.training.batches import BatchSchedule, keeps_samples, load_device_samples, num_bytes
 from sdfnet.training.distributed import Processes
+from sdfnet.training.trainer import compiles
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
 
@@ -41,8 +41,7 @@ def test_batches_from_the_device_are_those_from_the_files_to_the_bit(store: Samp
     from_files = BatchSchedule(store, (2, 0, 1), 4, 300, 40, seed=0, processes=processes)
     own = from_files.indices[processes.own]
     samples = load_device_samples(store, own, with_surface=True, device=device)
-    size = samples.samples_SK4.nbytes + samples.surface_SM6.nbytes
-    assert size == num_bytes(store, len(own), with_surface=True)
+    assert sum(block.nbytes for block in samples) == num_bytes(store, len(own), with_surface=True)
     from_device = BatchSchedule(store, (2, 0, 1), 4, 300, 40, seed=0, processes=processes, on_device=samples)
     for step in range(12):
         expected, found = (schedule.batch(step, device=device) for schedule in (from_files, from_device))

@@ -17,8 +17,8 @@ class FakeStore:
     num_samples = 100
     num_surface = 30
 
-    def read(self, index, start, count, *, out):
-        out[:] = 0
+    def read(self, index, start, count):
+        out = np.zeros((count, 4), dtype=np.float32)
         out[:, 0] = index
         out[:, 1] = (start + np.arange(count)) % self.num_samples
         return out
