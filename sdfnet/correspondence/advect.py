@@ -7,20 +7,18 @@ Each sub-step has four parts:
 3. Relaxation slides the vertices of badly shaped triangles along the surface.
 4. Untangling moves the vertices of triangles that are still inverted.
 
-A mesh may be kept through a small topology event. Where two fingers join, the vertices between them lie inside; where
-the fingers part again, some vertices lie outside. Newton steps would take such vertices to some other part of the
-surface and crowd them there. So these vertices are *detached*: they follow the smooth motion, share the corrections of
-the vertices around them, and attach again when the surface comes back.
+A mesh may be kept through a small topology event, such as two fingers that join. Vertices without a surface to lie on
+are then *detached*: they follow the smooth motion, share the corrections of the vertices around them, and attach again
+when the surface comes back.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array, diags_array
 from scipy.sparse.linalg import spsolve
 
@@ -31,11 +29,11 @@ from sdfnet.correspondence.tracked_mesh import (
     TrackedMesh,
     gradient_norms,
     newton,
-    normalized,
     project,
     values_and_gradients,
 )
 from sdfnet.fields.base import Field
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of, unit_vectors
 from sdfnet.mesh.edges import require_closed
 from sdfnet.mesh.mesh import Mesh, face_crosses, label_positions, sum_at_vertices, vertex_normals
 from sdfnet.mesh.quality import shape_quality, side_lengths
@@ -51,8 +49,7 @@ _FITS = 2
 """How often a sub-step fits a smooth displacement: first to the whole distance, then to the rest."""
 
 _RELAX_BELOW = 0.6
-"""Vertices of triangles with a lower quality slide, and slide fully at half of it. (An isosceles triangle of quality
-0.6 has an angle of 21°, one of 0.3 has 10°.)"""
+"""Vertices of triangles of a lower quality slide, and slide fully at half of it. At 0.6 a triangle may have 21°."""
 
 _RELAXATIONS, _MAX_RELAXATIONS = 2, 16
 """Rounds of relaxation in a sub-step, and their number while triangles are inverted."""
@@ -185,26 +182,18 @@ def _relax(tracked: TrackedMesh, field: Field) -> TrackedMesh:
         norms = gradient_norms(gradients)
         kept = (np.abs(values) <= OFF_SURFACE * norms) & ~tracked.detached[bad]
         distances = values / norms
-        tracked = _with_vertices(tracked, bad[kept], found[kept], normalized(gradients)[kept], distances[kept])
+        tracked = _with_vertices(tracked, bad[kept], found[kept], unit_vectors(gradients)[kept], distances[kept])
     return tracked
 
 
-def _relaxing_slides(
-    tracked: TrackedMesh, inverted: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the vertices of badly shaped triangles, (N,), and how they should slide, (N, 3), along the surface.
-
-    They slide towards the mean centre of the triangles around them. The worse the worst of these triangles is, the
-    farther the vertex goes.
-    """
+def _relaxing_slides(tracked: TrackedMesh, inverted: BoolArray) -> tuple[IntArray, FloatArray]:
+    """Return the vertices of bad triangles, and their slides towards the mean centre of the triangles around them."""
     vertices, faces, normals = tracked.vertices, tracked.faces, tracked.normals
     quality = np.where(inverted, 0.0, shape_quality(vertices, faces))
     worst = np.ones(len(vertices))
     np.minimum.at(worst, faces.ravel(), np.repeat(quality, 3))
     bad = np.flatnonzero(worst < _RELAX_BELOW)
-    moving = np.zeros(len(vertices), dtype=bool)
-    moving[bad] = True
-    ring = faces[moving[faces].any(axis=1)]
+    ring = faces[(worst < _RELAX_BELOW)[faces].any(axis=1)]
     sums = sum_at_vertices(ring, np.hstack([vertices[ring].mean(axis=1), np.ones((len(ring), 1))]), len(vertices))[bad]
     slide = sums[:, :3] / sums[:, 3:] - vertices[bad]
     slide -= (slide * normals[bad]).sum(axis=1, keepdims=True) * normals[bad]
@@ -212,10 +201,7 @@ def _relaxing_slides(
 
 
 def _detach_lost(moved: TrackedMesh, projected: TrackedMesh, field: Field) -> TrackedMesh:
-    """Return `projected` with the vertices detached that have no surface to lie on.
-
-    `moved` is the mesh where the smooth motion takes it; `moved.detached` tells which vertices were detached before.
-    """
+    """Return `projected` with the vertices detached that have no surface to lie on; `moved` is from before that."""
     cosine = (vertex_normals(moved.vertices, moved.faces) * projected.normals).sum(axis=1)
     jump = np.linalg.norm(projected.vertices - moved.vertices, axis=1) / moved.edge_length
     stays = (cosine > _DETACH_COSINE) & (jump < _MAX_JUMP)
@@ -224,20 +210,19 @@ def _detach_lost(moved: TrackedMesh, projected: TrackedMesh, field: Field) -> Tr
     return _detach(moved, projected, field, detached)
 
 
-def _detach(moved: TrackedMesh, projected: TrackedMesh, field: Field, detached: NDArray[np.bool_]) -> TrackedMesh:
+def _detach(moved: TrackedMesh, projected: TrackedMesh, field: Field, detached: BoolArray) -> TrackedMesh:
     """Return `projected` with these vertices detached, and more of them where triangles would be inverted."""
     for step in range(_DETACHINGS):
         result = _interpolate_detached(moved, projected, field, detached)
         inverted = result.inverted
         if not inverted.any():
             break
-        detached = detached | _vertices_around(result.faces, inverted, len(detached), rings=min(step, _MAX_RINGS))
+        around = _grown(mask_of(result.faces[inverted], len(detached)), result.faces, min(step, _MAX_RINGS))
+        detached = detached | around
     return _smooth_inverted(result, field)
 
 
-def _interpolate_detached(
-    moved: TrackedMesh, projected: TrackedMesh, field: Field, detached: NDArray[np.bool_]
-) -> TrackedMesh:
+def _interpolate_detached(moved: TrackedMesh, projected: TrackedMesh, field: Field, detached: BoolArray) -> TrackedMesh:
     """Give detached vertices the harmonic mean of the corrections that projection makes to the others."""
     if not detached.any():
         return replace(projected, detached=detached)
@@ -259,7 +244,7 @@ def _smooth_inverted(tracked: TrackedMesh, field: Field) -> TrackedMesh:
         inverted = tracked.inverted
         if not inverted.any():
             break
-        spot = _vertices_around(tracked.faces, inverted, len(tracked.detached), rings=1)
+        spot = _grown(mask_of(tracked.faces[inverted], len(tracked.vertices)), tracked.faces, 1)
         ring = tracked.faces[spot[tracked.faces].any(axis=1)]
         sums = np.hstack([tracked.vertices[ring].sum(axis=1), np.full((len(ring), 1), 3.0)])
         sums = sum_at_vertices(ring, sums, len(spot))[spot]
@@ -269,7 +254,7 @@ def _smooth_inverted(tracked: TrackedMesh, field: Field) -> TrackedMesh:
     return tracked
 
 
-def _remeasure(tracked: TrackedMesh, chosen: NDArray[np.bool_], field: Field) -> TrackedMesh:
+def _remeasure(tracked: TrackedMesh, chosen: BoolArray, field: Field) -> TrackedMesh:
     """Renew the distances of the `chosen` vertices, and give them the normals of the mesh."""
     distances, normals = tracked.distances.copy(), tracked.normals.copy()
     values, gradients = values_and_gradients(field, tracked.vertices[chosen])
@@ -278,16 +263,7 @@ def _remeasure(tracked: TrackedMesh, chosen: NDArray[np.bool_], field: Field) ->
     return replace(tracked, distances=distances, normals=normals)
 
 
-def _vertices_around(
-    faces: NDArray[np.int64], chosen: NDArray[np.bool_], size: int, *, rings: int
-) -> NDArray[np.bool_]:
-    """Return which of `size` vertices belong to the `chosen` faces (F,) or to so many rings of faces around them."""
-    spot = np.zeros(size, dtype=bool)
-    spot[faces[chosen]] = True
-    return _grown(spot, faces, rings)
-
-
-def _grown(spot: NDArray[np.bool_], faces: NDArray[np.int64], rings: int) -> NDArray[np.bool_]:
+def _grown(spot: BoolArray, faces: IntArray, rings: int) -> BoolArray:
     """Add so many rings of faces to a set of vertices (U,), in place; return it."""
     for _ in range(rings):
         spot[faces[spot[faces].any(axis=1)]] = True
@@ -297,9 +273,8 @@ def _grown(spot: NDArray[np.bool_], faces: NDArray[np.int64], rings: int) -> NDA
 def _untangle(tracked: TrackedMesh, field: Field) -> TrackedMesh:
     """Move the vertices of inverted triangles, and vertices off the surface, to better places on the surface.
 
-    Creases, narrow gaps and tips can invert triangles, and relaxation does not turn them back. So random places between
-    the neighbours of a vertex are projected onto the surface, and the vertex goes to the place where the worst of its
-    triangles is best. Other vertices and all connections stay; so do detached vertices. Deterministic.
+    Random places between the neighbours of a vertex are projected onto the surface. The vertex goes to the place where
+    the worst of its triangles is best. Detached vertices stay. Deterministic.
     """
     generator = np.random.default_rng(0)
     for step in range(_UNTANGLINGS):
@@ -315,9 +290,7 @@ def _untangle(tracked: TrackedMesh, field: Field) -> TrackedMesh:
     return tracked
 
 
-def _independent(
-    vertices: NDArray[np.int64], tracked: TrackedMesh, generator: np.random.Generator
-) -> NDArray[np.int64]:
+def _independent(vertices: IntArray, tracked: TrackedMesh, generator: np.random.Generator) -> IntArray:
     """Return a random subset of `vertices` of which no two share a face."""
     rank = np.full(len(tracked.vertices), np.inf)
     rank[vertices] = generator.random(len(vertices))
@@ -326,70 +299,57 @@ def _independent(
     return vertices[rank[vertices] <= lowest[vertices]]
 
 
-@dataclass(frozen=True, eq=False)
-class _Stars:
-    """The faces around each of N vertices: their other two corners, (N, W) each; the last face is repeated to fill."""
-
-    second: NDArray[np.int64]
-    third: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, faces: NDArray[np.int64], vertices: NDArray[np.int64]) -> _Stars:
-        near = np.zeros(faces.max() + 1, dtype=bool)
-        near[vertices] = True
-        corners = np.flatnonzero(near[faces.ravel()])
-        corners = corners[np.argsort(faces.ravel()[corners], kind="stable")]
-        first = np.searchsorted(faces.ravel()[corners], vertices)
-        count = np.searchsorted(faces.ravel()[corners], vertices, side="right") - first
-        sides = corners[first[:, None] + np.minimum(np.arange(count.max()), count[:, None] - 1)]
-        return cls(faces[sides // 3, (sides + 1) % 3], faces[sides // 3, (sides + 2) % 3])
+def _corners_around(faces: IntArray, vertices: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the other two corners of the faces around each vertex, (N, W) each; the last face is repeated to fill."""
+    corners = np.flatnonzero(mask_of(vertices, faces.max() + 1)[faces.ravel()])
+    corners = corners[np.argsort(faces.ravel()[corners], kind="stable")]
+    first = np.searchsorted(faces.ravel()[corners], vertices)
+    count = np.searchsorted(faces.ravel()[corners], vertices, side="right") - first
+    sides = corners[first[:, None] + np.minimum(np.arange(count.max()), count[:, None] - 1)]
+    return faces[sides // 3, (sides + 1) % 3], faces[sides // 3, (sides + 2) % 3]
 
 
 def _move_to_best_places(
-    tracked: TrackedMesh, field: Field, moving: NDArray[np.int64], generator: np.random.Generator
+    tracked: TrackedMesh, field: Field, moving: IntArray, generator: np.random.Generator
 ) -> TrackedMesh:
     """Move each of the `moving` vertices, no two of them neighbours, to where the worst of its triangles is best."""
-    stars = _Stars.of(tracked.faces, moving)
-    shares = generator.dirichlet(np.full(stars.second.shape[1], 0.5), size=(len(moving), _PLACES))
+    around = _corners_around(tracked.faces, moving)
+    shares = generator.dirichlet(np.full(around[0].shape[1], 0.5), size=(len(moving), _PLACES))
     shares[:, 0] = 1 / shares.shape[2]  # one of the places is the middle
     own = 0.8 * generator.random((len(moving), _PLACES, 1))
-    between = own * tracked.vertices[moving, None] + (1 - own) * (shares @ tracked.vertices[stars.second])
+    between = own * tracked.vertices[moving, None] + (1 - own) * (shares @ tracked.vertices[around[0]])
     found, values, gradients = newton(field, between.reshape(-1, 3), tracked.edge_length / 2)
     places = np.concatenate([tracked.vertices[moving, None], found.reshape(between.shape)], axis=1)
-    normals = np.concatenate([tracked.normals[moving, None], normalized(gradients).reshape(between.shape)], axis=1)
+    normals = np.concatenate([tracked.normals[moving, None], unit_vectors(gradients).reshape(between.shape)], axis=1)
     off = (values / gradient_norms(gradients)).reshape(between.shape[:2])
     distances = np.concatenate([tracked.distances[moving, None], off], axis=1)
-    scores = _scores(tracked, stars, places, normals)
+    scores = _scores(tracked, around, places, normals)
     best = np.where(np.abs(distances) > OFF_SURFACE / 2, -2 - np.abs(distances), scores).argmax(axis=1)
     row = np.arange(len(moving))
     return _with_vertices(tracked, moving, places[row, best], normals[row, best], distances[row, best])
 
 
 def _scores(
-    tracked: TrackedMesh, stars: _Stars, places: NDArray[np.float64], normals: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    tracked: TrackedMesh, around: tuple[IntArray, IntArray], places: FloatArray, normals: FloatArray
+) -> FloatArray:
     """Return how good the worst triangle around each vertex is at each of its places, (N, P), from -1 to 1."""
-    count, width = places.shape[1], stars.second.shape[1]
+    count, width = places.shape[1], around[0].shape[1]
 
-    def spread(values: NDArray[np.float64], corner: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.broadcast_to(values[corner][:, None], (len(corner), count, width, 3)).reshape(-1, 3)
+    def at_corners(own: FloatArray, values: FloatArray) -> list[FloatArray]:
+        shape = (len(own), count, width, 3)
+        spread = [own[:, :, None], *(values[corner][:, None] for corner in around)]
+        return [np.broadcast_to(each, shape).reshape(-1, 3) for each in spread]
 
-    first, own = (np.repeat(values, width, axis=1).reshape(-1, 3) for values in (places, normals))
-    corners = np.concatenate([first, *(spread(tracked.vertices, corner) for corner in (stars.second, stars.third))])
+    corners = np.concatenate(at_corners(places, tracked.vertices))
     triangles = np.arange(len(corners)).reshape(3, -1).T
-    upright = normalized(face_crosses(corners, triangles))
-    around = [own, *(spread(tracked.normals, corner) for corner in (stars.second, stars.third))]
-    cosine = np.max([(upright * normal).sum(axis=1) for normal in around], axis=0)
+    upright = unit_vectors(face_crosses(corners, triangles))
+    cosine = np.max([(upright * normal).sum(axis=1) for normal in at_corners(normals, tracked.normals)], axis=0)
     scores = shape_quality(corners, triangles) * np.clip(cosine / _UPRIGHT, -1, 1)
     return scores.reshape(-1, count, width).min(axis=2)
 
 
 def _with_vertices(
-    tracked: TrackedMesh,
-    chosen: NDArray[np.int64],
-    vertices: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    distances: NDArray[np.float64],
+    tracked: TrackedMesh, chosen: IntArray, vertices: FloatArray, normals: FloatArray, distances: FloatArray
 ) -> TrackedMesh:
     """Return the mesh with new places, normals and distances of the `chosen` vertices."""
     arrays = tracked.vertices.copy(), tracked.normals.copy(), tracked.distances.copy()

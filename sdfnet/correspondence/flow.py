@@ -1,22 +1,14 @@
 """The motion of space behind a moving surface, estimated from the surface's speed along its normals.
 
-A level set shows only its normal speed. How points slide along the surface has to be guessed: bodies move by smooth
-motions, such as shifts, turns, stretches and bends. Every motion here is a quadratic function of position plus a sum of
-wide Gaussians (`MotionBasis`). Least squares fit it to normal speeds; penalties prefer the simpler motion.
+A level set shows only its normal speed, so how points slide along it has to be guessed. Every motion here is a
+quadratic function of position plus a sum of wide Gaussians (`MotionBasis`). `fit_flow` fits one time-dependent velocity
+to all frames together, because one frame says too little: a sphere that begins to bend moves like one that is shifted
+and pinched. Penalties keep its bending energy, its elastic forces and its change over time small. `fit_displacement`
+makes up at each step for what the flow does not explain.
 
-`fit_flow` fits one time-dependent velocity to all frames together. This matters where one frame says too little: a
-sphere that begins to bend moves like a sphere that is shifted and pinched, and only the later frames show the bend. The
-flow has small bending energy and changes little over time. It exerts little force on the inside: pinching would, but
-bends, twists and stretches leave an elastic body in equilibrium. It turns the whole body only where the surface shows a
-turn. The flow need not agree with the normal speeds exactly: `fit_displacement` makes up for the rest at each step.
-
-References
-----------
-Eisenberger, Lähner & Cremers 2019, Divergence-Free Shape Interpolation and Correspondence: correspondence from a flow
-that does not change over time, out of a space of few dimensions. Deviations: this flow may change, at a price. Instead
-of its divergence, its bending energy is small, which is that of thin plates (Bookstein 1989, Principal Warps:
-Thin-Plate Splines and the Decomposition of Deformations). So are its elastic forces (`MotionBasis.elastic_forces`), so
-that stretches are free.
+References: Eisenberger, Lähner & Cremers 2019, Divergence-Free Shape Interpolation and Correspondence (here the flow
+may change over time, and bending energy and elastic forces are small instead of the divergence); Bookstein 1989,
+Principal Warps: Thin-Plate Splines and the Decomposition of Deformations.
 """
 
 from __future__ import annotations
@@ -27,11 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.tracked_mesh import OFF_SURFACE, gradient_norms, newton
 from sdfnet.fields.base import evaluate
+from sdfnet.geometry.arrays import FloatArray, IntArray
 
 _NUM_SAMPLES = 600
 """About so many points of each surface are observed."""
@@ -44,23 +36,19 @@ _TIME_STEP = 0.25
 
 _BENDING = 2e-5
 """Penalty on squared second derivatives, relative to the squared error along the normals; lengths are in radii of the
-sequence. A smaller value turns the errors of a learned field's speeds into bends on an ellipsoid. A larger value loses
-the bend of a sphere."""
+sequence. With less, errors of a learned field's speeds become bends; with more, a sphere loses its bend."""
 
 _FORCES = 50.0
-"""Penalty on squared elastic forces, relative to `_BENDING`. Without it, a bent sphere is also shifted along itself, by
-the conformal motion that has no part along its normals."""
+"""Penalty on squared elastic forces, relative to `_BENDING`. Without it, a bent sphere is also shifted along itself."""
 
 _ROTATION = 5e-6
-"""Penalty on a squared rotation of the whole. A body as round as an ellipsoid may rotate inside itself, which explains
-part of its bends and twists. A pear that rotates still loses only a hundredth of its rotation (a quarter at 1e-4)."""
+"""Penalty on a squared rotation of the whole, because a round body may rotate inside itself. A pear that rotates loses
+a hundredth of its rotation (a quarter at 1e-4)."""
 
 _CHANGE = 2e-5
-"""Penalty on a squared change of the motion's bending while the surface moves by one radius. Where surfaces show a
-bend, it may change within half a hundredth of a radius, the root of this price; where none shows, within one radius.
-With fifty times the penalty, the flow cannot follow a sphere that is stretched, twisted and bent at once; with a
-twentieth, it loses the bend. Time is measured by the displacement of the surface, and velocities are relative to the
-mean speed, so that the speed of a morph does not matter."""
+"""Penalty on a squared change of the motion's bending while the surface moves by one radius. With fifty times as much,
+the flow cannot follow a sphere that is stretched, twisted and bent at once; with a twentieth, it loses the bend. Time
+is measured by the displacement of the surface, so that the speed of a morph does not matter."""
 
 _RIDGE = 1e-9
 
@@ -74,19 +62,16 @@ _WIDTH = 1.5
 """Standard deviation of a Gaussian, relative to the median distance from a centre to the nearest other."""
 
 _PENALTIES = (1e-8, 1e-5, 1e-3)
-"""Ridge penalties on the linear part, the quadratic part and the Gaussians, relative to the number of equations. They
-leave out a motion that the normals do not show, such as the turning of a sphere, and prefer the simpler motion."""
+"""Ridge penalties on the linear part, the quadratic part and the Gaussians, relative to the number of equations."""
 
 _RESIDUAL_PENALTIES = (1e-8, 1e-3, 1e-3)
-"""The same for the residual of a flow. A residual is small and mostly the roughness of the field: it would become bends
-where the surface leaves bends open (on a nearly round body, up to half of the displacement)."""
+"""The same for the residual of a flow, which is mostly the roughness of the field and must not become bends."""
 
 _MAX_EQUATIONS = 2500
 """`fit_displacement` fits to about so many vertices at most."""
 
 _FITS = 2
-"""Least-squares fits; each later fit gives less weight to what the fit before did not explain, such as normals at sharp
-edges and parts that vanish."""
+"""Least-squares fits; each later fit gives less weight to what the fit before did not explain."""
 
 _ROOT = np.sqrt(2.0)
 
@@ -96,21 +81,13 @@ _AXES_OF_SECOND = [(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0)]
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """A smooth velocity of space over time.
+    """A smooth velocity of space over time: its coefficients (T, B, 3) at `times` (T,), interpolated linearly."""
 
-    Attributes
-    ----------
-    times : (T,) float64
-    basis : MotionBasis
-    velocities : (T, B, 3) float64
-        Coefficients of the velocity at each time; they are interpolated linearly.
-    """
-
-    times: NDArray[np.float64]
+    times: FloatArray
     basis: MotionBasis
-    velocities: NDArray[np.float64]
+    velocities: FloatArray
 
-    def displacement(self, points: NDArray[np.float64], span: tuple[float, float]) -> NDArray[np.float64]:
+    def displacement(self, points: FloatArray, span: tuple[float, float]) -> FloatArray:
         """Return how points (V, 3) move in a short span of time, (V, 3): one step of the midpoint rule in time."""
         middle = (span[0] + span[1]) / 2
         after = int(np.clip(np.searchsorted(self.times, middle), 1, len(self.times) - 1))
@@ -123,12 +100,12 @@ class Flow:
 class NormalSpeeds:
     """Observations of a surface at one time: points (N, 3), unit normals (N, 3), and speeds (N,) along the normals."""
 
-    points: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    speeds: NDArray[np.float64]
+    points: FloatArray
+    normals: FloatArray
+    speeds: FloatArray
 
 
-def fit_flow(field_at: FieldAt, times: Sequence[float], points: NDArray[np.float64]) -> Flow | None:
+def fit_flow(field_at: FieldAt, times: Sequence[float], points: FloatArray) -> Flow | None:
     """Fit a flow to the surfaces of `field_at` at `times` (T,), increasing.
 
     The normal speeds are observed at some of `points` (V, 3), which are spread over the first surface and follow the
@@ -139,7 +116,7 @@ def fit_flow(field_at: FieldAt, times: Sequence[float], points: NDArray[np.float
     return fit_flow_to_speeds(observe_normal_speeds(field_at, chosen, points), chosen)
 
 
-def observe_normal_speeds(field_at: FieldAt, times: Sequence[float], points: NDArray[np.float64]) -> list[NormalSpeeds]:
+def observe_normal_speeds(field_at: FieldAt, times: Sequence[float], points: FloatArray) -> list[NormalSpeeds]:
     """Project some of `points` (V, 3) onto each surface in turn, and return the normal speeds there.
 
     Points that lose the surface are left out until they find it again.
@@ -163,8 +140,7 @@ def observe_normal_speeds(field_at: FieldAt, times: Sequence[float], points: NDA
 def fit_flow_to_speeds(observed: Sequence[NormalSpeeds], times: Sequence[float]) -> Flow | None:
     """Fit the smoothest and steadiest flow that agrees with the normal speeds at `times` (T,), increasing.
 
-    Shifts, turns and scalings of the observations shift, turn and scale the flow. Return None where too little is
-    observed: only one time, or hardly a point on a surface.
+    Return None where too little is observed: only one time, or hardly a point on a surface.
     """
     points = np.concatenate([one.points for one in observed])
     if len(times) < 2 or min(len(one.points) for one in observed) < 2 * _NUM_SAMPLES // 10:
@@ -183,23 +159,12 @@ def fit_flow_to_speeds(observed: Sequence[NormalSpeeds], times: Sequence[float])
 
 
 def fit_displacement(
-    points: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    distances: NDArray[np.float64],
-    centers: NDArray[np.int64],
-    *,
-    residual: bool = False,
-) -> NDArray[np.float64]:
+    points: FloatArray, normals: FloatArray, distances: FloatArray, centers: IntArray, *, residual: bool = False
+) -> FloatArray:
     """Return smooth displacements (V, 3) of `points` (V, 3) that move about `distances` (V,) along `normals` (V, 3).
 
-    Shifts, turns and all motions that are quadratic in position are found exactly, where the normals leave no choice.
-
-    Parameters
-    ----------
-    centers : (C,)
-        Numbers of the points on which the Gaussians are centred.
-    residual : bool
-        Whether `distances` are the rest that a flow leaves. Then only motions that are linear in position are cheap.
+    `centers` (C,) are the numbers of the points on which the Gaussians are centred. `residual` tells that the distances
+    are the rest that a flow leaves: then only motions that are linear in position are cheap.
     """
     functions = MotionBasis.over(points, points[centers])
     basis, penalties = functions.values(points), functions.penalties(_RESIDUAL_PENALTIES if residual else _PENALTIES)
@@ -215,7 +180,7 @@ def fit_displacement(
     return basis @ coefficients.reshape(3, -1).T
 
 
-def farthest_points(points: NDArray[np.float64], count: int = _NUM_GAUSSIANS) -> NDArray[np.int64]:
+def farthest_points(points: FloatArray, count: int = _NUM_GAUSSIANS) -> IntArray:
     """Return the numbers of `count` (or all) of `points` (V, 3), each as far as possible from those before it.
 
     >>> farthest_points(np.array([[0.0, 0, 0], [1, 0, 0], [5, 0, 0]]), 2).tolist()
@@ -231,28 +196,18 @@ def farthest_points(points: NDArray[np.float64], count: int = _NUM_GAUSSIANS) ->
 
 @dataclass(frozen=True, eq=False)
 class MotionBasis:
-    """Functions of position whose sums are motions: ten quadratic functions, and wide Gaussians.
+    """B functions of position whose sums are motions: ten quadratic functions, and Gaussians of one `width`.
 
-    Below, B is the number of functions.
-
-    Attributes
-    ----------
-    middle : (3,) float64
-    radius : float
-        Positions are taken from the middle in units of this.
-    centers : (C, 3) float64
-        Of the Gaussians.
-    width : float
-        Their standard deviation.
+    Positions are taken from the `middle` (3,) in units of `radius`; `centers` (C, 3) are those of the Gaussians.
     """
 
-    middle: NDArray[np.float64]
+    middle: FloatArray
     radius: float
-    centers: NDArray[np.float64]
+    centers: FloatArray
     width: float
 
     @classmethod
-    def over(cls, points: NDArray[np.float64], centers: NDArray[np.float64]) -> MotionBasis:
+    def over(cls, points: FloatArray, centers: FloatArray) -> MotionBasis:
         """Return the functions for a surface that has these points (V, 3)."""
         middle = points.mean(axis=0)
         squares = ((centers[:, None] - centers) ** 2).sum(axis=-1)
@@ -260,18 +215,18 @@ class MotionBasis:
         width = _WIDTH * float(np.sqrt(np.median(squares.min(axis=1))))
         return cls(middle, float(np.linalg.norm(points - middle, axis=1).max()), centers, width)
 
-    def penalties(self, kinds: tuple[float, float, float]) -> NDArray[np.float64]:
+    def penalties(self, kinds: tuple[float, float, float]) -> FloatArray:
         """Return the penalty on each function, (B,), given those on the linear part, quadratic part and Gaussians."""
         return np.repeat(kinds, [4, 6, len(self.centers)])
 
-    def values(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def values(self, points: FloatArray) -> FloatArray:
         """Return the functions (V, B) at points (V, 3)."""
         x, y, z = ((points - self.middle) / self.radius).T
         mixed = [_ROOT * x * y, _ROOT * y * z, _ROOT * z * x]  # so that coefficients have no preferred axes
         smooth = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, *mixed], axis=1)
         return np.hstack([smooth, self._gaussians(points)])
 
-    def second_derivatives(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def second_derivatives(self, points: FloatArray) -> FloatArray:
         """Return the second derivatives of each function at points (V, 3), (6 V, B), in units of 1 / radius².
 
         Mixed derivatives are multiplied by √2, so that the sum of all squares is that of the whole Hessian matrix.
@@ -284,12 +239,11 @@ class MotionBasis:
             rows[row, :, 10:] = (away[i] * away[j] - (narrow if i == j else 0.0)) * gaussians * (1 if i == j else _ROOT)
         return rows.reshape(6 * len(points), -1)
 
-    def elastic_forces(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def elastic_forces(self, points: FloatArray) -> FloatArray:
         """Return the body force behind each function as a displacement along x, y and z, (3 V, 3 B), at points (V, 3).
 
-        The force is the Laplacian plus the gradient of the divergence, in units of 1 / radius². An elastic body needs
-        it to hold that displacement (the Navier-Cauchy equation with Poisson's ratio 0 and a modulus of 2). Linear
-        displacements, bends and twists need no force.
+        The force is the Laplacian plus the gradient of the divergence, in units of 1 / radius² (the Navier-Cauchy
+        equation with Poisson's ratio 0 and a modulus of 2). Linear displacements, bends and twists need none.
         """
         second = self.second_derivatives(points).reshape(6, len(points), -1)
         second[3:] /= _ROOT
@@ -300,7 +254,7 @@ class MotionBasis:
             rows[axis, :, axis] += second[:3].sum(axis=0)
         return rows.reshape(3 * len(points), -1)
 
-    def rotations(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def rotations(self, points: FloatArray) -> FloatArray:
         """Return how fast each function, as a motion along x, y and z, rotates points (V, 3) as a whole, (3, 3 B).
 
         This is the antisymmetric part of the mean Jacobian, times √2, in units of 1 / radius.
@@ -321,12 +275,12 @@ class MotionBasis:
             rows[row, i], rows[row, j] = slopes[j] / _ROOT, -slopes[i] / _ROOT
         return rows.reshape(3, -1)
 
-    def _gaussians(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _gaussians(self, points: FloatArray) -> FloatArray:
         squares = (points**2).sum(axis=1)[:, None] + (self.centers**2).sum(axis=1) - 2 * points @ self.centers.T
         return np.exp(-np.maximum(squares, 0) / (2 * self.width**2))
 
 
-def _cauchy_weights(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cauchy_weights(residuals: FloatArray) -> FloatArray:
     """Return weights (N,) that fall with the residual: Cauchy's, at a scale of twice the median residual."""
     return 1 / (1 + (residuals / max(2 * float(np.median(np.abs(residuals))), 1e-7)) ** 2)
 
@@ -334,10 +288,10 @@ def _cauchy_weights(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
 def _fit_velocities(
     observed: Sequence[NormalSpeeds],
     basis: MotionBasis,
-    speeds: NDArray[np.float64],
-    displacements: NDArray[np.float64],
-    weights: Sequence[NDArray[np.float64]],
-) -> NDArray[np.float64]:
+    speeds: FloatArray,
+    displacements: FloatArray,
+    weights: Sequence[FloatArray],
+) -> FloatArray:
     """Return the coefficients (T, B, 3) of the velocities at all times together, relative to the mean `speeds` (T,)."""
     blocks, sides, bendings = [], [], []
     lengths = np.convolve(displacements, [0.5, 0.5])
@@ -359,24 +313,20 @@ def _fit_velocities(
 
 
 def _solve_chain(
-    blocks: Sequence[NDArray[np.float64]],
-    sides: Sequence[NDArray[np.float64]],
-    couplings: Sequence[NDArray[np.float64]],
-) -> NDArray[np.float64]:
+    blocks: Sequence[FloatArray], sides: Sequence[FloatArray], couplings: Sequence[FloatArray]
+) -> FloatArray:
     """Return the x (T, K) that minimises x_i' blocks_i x_i - 2 sides_i' x_i + (x_i - x_i+1)' couplings_i (x_i - x_i+1).
 
     The sum is over i. The system is block tridiagonal; it is solved by block Gaussian elimination.
     """
-    heads, tails = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    heads, tails = list[FloatArray](), list[FloatArray]()
     for index, (block, side) in enumerate(zip(blocks, sides, strict=True)):
         coupling = couplings[index] if index < len(couplings) else np.zeros_like(block)
         square, right = block + coupling, side
         if index:
             square = square + couplings[index - 1] - couplings[index - 1] @ heads[-1]
             right = right + couplings[index - 1] @ tails[-1]
-        solved: NDArray[np.float64] = np.linalg.solve(square, np.column_stack([coupling, right])).astype(
-            np.float64, copy=False
-        )
+        solved: FloatArray = np.linalg.solve(square, np.column_stack([coupling, right])).astype(np.float64, copy=False)
         heads.append(solved[:, :-1])
         tails.append(solved[:, -1])
     found = [tails[-1]]

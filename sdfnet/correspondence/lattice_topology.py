@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from sdfnet.mesh.edges import label_connected
 
 _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -28,16 +29,7 @@ _SQUARES = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0,
 
 @dataclass(frozen=True)
 class LevelTopology:
-    """Topology of the inside of a level set, without its small components and cavities.
-
-    Attributes
-    ----------
-    components : int
-    genus : int
-        Handles of all components together.
-    cavities : int
-        Closed hollows in the components.
-    """
+    """Components, handles and closed hollows of the inside of a level set, without small components and cavities."""
 
     components: int
     genus: int
@@ -56,7 +48,7 @@ class SmallComponents:
     share: float
 
 
-def euler_number(values: NDArray[np.float32]) -> int:
+def euler_number(values: Float32Array) -> int:
     """Return the Euler number of the inside (values <= 0) of a lattice (X, Y, Z): components - handles + cavities.
 
     The border of the lattice must be outside.
@@ -71,22 +63,20 @@ def euler_number(values: NDArray[np.float32]) -> int:
     """
     cases = _cases(values <= 0)
     euler = np.bincount(cases.ravel(), minlength=256) @ _weights()[:256]
-    cells, joins = _joined_squares(values, cases)
-    bits = joins @ (1 << np.arange(8, 14))
-    plain = cases.ravel()[cells]
-    return round(float(euler + (_weights()[plain + bits] - _weights()[plain]).sum()))
+    cells, joined = _joined_cases(values, cases)
+    return round(float(euler + (_weights()[joined] - _weights()[cases.ravel()[cells]]).sum()))
 
 
-def euler_shares(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def euler_shares(values: Float32Array) -> FloatArray:
     """Return what each cell adds to the Euler number, (X-1, Y-1, Z-1): multiples of 1/8, whose sum is exact."""
     cases = _cases(values <= 0)
     shares = _weights()[cases.astype(np.int64)]
-    cells, joins = _joined_squares(values, cases)
-    shares.ravel()[cells] = _weights()[cases.ravel()[cells] + joins @ (1 << np.arange(8, 14))]
+    cells, joined = _joined_cases(values, cases)
+    shares.ravel()[cells] = _weights()[joined]
     return np.asarray(shares)
 
 
-def level_topology(values: NDArray[np.float32], *, min_share: float) -> tuple[LevelTopology, SmallComponents]:
+def level_topology(values: Float32Array, *, min_share: float) -> tuple[LevelTopology, SmallComponents]:
     """Return the topology of the inside of a lattice, and what was left out of it.
 
     Parameters
@@ -105,7 +95,7 @@ def level_topology(values: NDArray[np.float32], *, min_share: float) -> tuple[Le
     >>> level_topology(two, min_share=0.0)[0]
     LevelTopology(components=2, genus=0, cavities=0)
     """
-    whole = float(_volumes(values, None).sum())
+    whole = float(_volumes(values).sum())
     cleaned, num_components, small_in = _drop_small(values, min_share * whole)
     cleaned, num_hollows, small_out = _drop_small(-cleaned, min_share * whole)
     num_cavities = num_hollows - 1  # the outside itself is one of them
@@ -115,7 +105,7 @@ def level_topology(values: NDArray[np.float32], *, min_share: float) -> tuple[Le
     return LevelTopology(num_components, genus, num_cavities), SmallComponents(len(dropped), share)
 
 
-def _drop_small(values: NDArray[np.float32], volume: float) -> tuple[NDArray[np.float32], int, list[float]]:
+def _drop_small(values: Float32Array, volume: float) -> tuple[Float32Array, int, list[float]]:
     """Turn the components of the negative side below a `volume` to the positive side.
 
     Return the new values, the number of the remaining components, and the volumes of the dropped ones.
@@ -123,23 +113,19 @@ def _drop_small(values: NDArray[np.float32], volume: float) -> tuple[NDArray[np.
     labels, count = _label(values)
     if count == 0:
         return values, 0, []
-    volumes = _volumes(values, labels)[1:]
+    volumes = np.bincount(labels[values <= 0], weights=_volumes(values))[1:]
     small = np.concatenate([[False], volumes < volume])
     if not small.any():
         return values, count, []
     return np.where(small[labels], np.abs(values), values), count - int(small.sum()), volumes[small[1:]].tolist()
 
 
-def _volumes(values: NDArray[np.float32], labels: NDArray[np.int32] | None) -> NDArray[np.float64]:
-    """Return the volume of each inside sample, or of each label, in samples."""
-    inside = np.flatnonzero(values <= 0)
-    shares = np.minimum(0.5 - values.ravel()[inside], 1)
-    if labels is None:
-        return np.asarray(shares, dtype=np.float64)
-    return np.asarray(np.bincount(labels.ravel()[inside], weights=shares), dtype=np.float64)
+def _volumes(values: Float32Array) -> FloatArray:
+    """Return the volume of each sample of the inside, in samples, in their order."""
+    return np.minimum(0.5 - values[values <= 0], 1).astype(np.float64)
 
 
-def _label(values: NDArray[np.float32]) -> tuple[NDArray[np.int32], int]:
+def _label(values: Float32Array) -> tuple[NDArray[np.int32], int]:
     """Number the components of the negative side from 1; lattice edges and joined diagonals connect samples."""
     inside = values <= 0
     labels, count = ndimage.label(inside)
@@ -157,7 +143,7 @@ def _label(values: NDArray[np.float32]) -> tuple[NDArray[np.int32], int]:
     return order[merged].astype(np.int32)[labels], number - 1
 
 
-def _cases(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _cases(inside: BoolArray) -> NDArray[np.uint8]:
     """Return which corners of each cell are inside, (X-1, Y-1, Z-1), one bit each."""
     bits = inside.astype(np.uint8)
     along_z = bits[:, :, :-1] | bits[:, :, 1:] << 1
@@ -165,9 +151,7 @@ def _cases(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.asarray(along_y[:-1] | along_y[1:] << 4)
 
 
-def _joined_squares(
-    values: NDArray[np.float32], cases: NDArray[np.uint8]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _joined_squares(values: Float32Array, cases: NDArray[np.uint8]) -> tuple[IntArray, BoolArray]:
     """Return the flat indices of cells with ambiguous squares, (N,), and which of their squares are joined, (N, 6)."""
     cells = np.flatnonzero(_ambiguous()[cases])
     corners = np.stack(np.unravel_index(cells, cases.shape), axis=1)[:, None] + _CORNERS
@@ -178,8 +162,14 @@ def _joined_squares(
     return cells, (in_first & (a * c >= b * d)) | (in_second & (b * d >= a * c))
 
 
+def _joined_cases(values: Float32Array, cases: NDArray[np.uint8]) -> tuple[IntArray, IntArray]:
+    """Return the flat indices of cells with ambiguous squares, (N,), and their cases with the joined squares, (N,)."""
+    cells, joins = _joined_squares(values, cases)
+    return cells, cases.ravel()[cells].astype(np.int64) + joins @ (1 << np.arange(8, 14))
+
+
 @cache
-def _ambiguous() -> NDArray[np.bool_]:
+def _ambiguous() -> BoolArray:
     """Return whether each case has an ambiguous square, (256,)."""
     bits = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(bool)[:, _SQUARES]
     return np.asarray(
@@ -188,12 +178,11 @@ def _ambiguous() -> NDArray[np.bool_]:
 
 
 @cache
-def _weights() -> NDArray[np.float64]:
+def _weights() -> FloatArray:
     """Return what a cell adds to the Euler number, (16384,), by case and joined squares.
 
-    The Euler number is a sum over open vertices, edges, squares and cells. A vertex belongs to 8 cells, an edge to 4
-    and a square to 2, so each cell counts a fraction of them. The inside of a closed cell is one ball for each
-    component of its border's inside.
+    A vertex belongs to 8 cells, an edge to 4 and a square to 2, so each cell counts a fraction of them. The inside of a
+    closed cell is one ball for each component of its border's inside.
     """
     cases = np.arange(1 << 14)
     corner = (cases[:, None] >> np.arange(8) & 1).astype(bool)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sdfnet.fields.base import Field, evaluate
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from sdfnet.geometry.bounds import Lattice
 
 FieldAt = Callable[[float], Field]
@@ -39,28 +40,26 @@ class NarrowBand:
 
     Attributes
     ----------
-    lattice : Lattice
-    first_block : (3,) int64
+    first_block : (3,)
         The block of the lattice at which the array begins.
-    reached : (T - 1, X/4, Y/4, Z/4) bool
+    reached : (T - 1, X/4, Y/4, Z/4)
         The blocks that the surface can reach between each two frames.
-    center_values : (T, X/4, Y/4, Z/4) float32
+    center_values : (T, X/4, Y/4, Z/4)
         Values at the centres of blocks at each frame, in spacings.
     """
 
     lattice: Lattice
-    first_block: NDArray[np.int64]
-    reached: NDArray[np.bool_]
-    center_values: NDArray[np.float32]
+    first_block: IntArray
+    reached: BoolArray
+    center_values: Float32Array
 
     @classmethod
     def around(cls, field_at: FieldAt, times: Sequence[float], lattice: Lattice) -> NarrowBand:
         """Evaluate the centres of all blocks of `lattice` at all `times`, and find the blocks of the band."""
         counts = [-(-count // _SIDE) for count in lattice.shape]
         blocks = np.indices(counts).reshape(3, -1).T
-        centers = np.stack(
-            [sample_field(field_at(time), lattice, blocks * _SIDE + (_SIDE - 1) / 2) for time in times]
-        ).reshape(len(times), *counts)
+        places = blocks * _SIDE + (_SIDE - 1) / 2
+        centers = np.stack([sample_field(field_at(time), lattice, places).reshape(counts) for time in times])
         margin = _SAFETY * _REACH * _slope(centers)
         distance = np.minimum(np.abs(centers[:-1]), np.abs(centers[1:])) - np.abs(np.diff(centers, axis=0))
         reached = (distance <= margin) | (np.signbit(centers[:-1]) != np.signbit(centers[1:]))
@@ -74,14 +73,14 @@ class NarrowBand:
         """Return the shape of the array of values, with its border."""
         return tuple(_SIDE * count + 2 for count in self.reached.shape[1:])
 
-    def indices(self, *intervals: int) -> NDArray[np.int64]:
+    def indices(self, *intervals: int) -> IntArray:
         """Return the flat indices of the samples that the surface can reach in these intervals between frames."""
         corners = 1 + _SIDE * np.argwhere(self.reached[list(intervals)].any(axis=0))
         within = np.ravel_multi_index(tuple(np.indices([_SIDE] * 3).reshape(3, -1)), self.shape)
         lowest = np.asarray(np.ravel_multi_index(tuple(corners.T), self.shape))
         return (lowest[:, None] + within).ravel()
 
-    def frame_values(self, field: Field, frame: int, *intervals: int) -> NDArray[np.float32]:
+    def frame_values(self, field: Field, frame: int, *intervals: int) -> Float32Array:
         """Return the values (X, Y, Z) of a frame, evaluated where the surface can be in these intervals."""
         values = self.center_values[frame]
         for axis in range(3):
@@ -91,17 +90,17 @@ class NarrowBand:
         values.ravel()[indices] = self.evaluate(field, indices)
         return values
 
-    def evaluate(self, field: Field, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    def evaluate(self, field: Field, indices: IntArray) -> Float32Array:
         """Return the values of `field` at samples given by flat indices, in spacings."""
         places = np.stack(np.unravel_index(indices, self.shape), axis=1) - 1 + _SIDE * self.first_block
         return sample_field(field, self.lattice, places)
 
-    def cell_center(self, cell: NDArray[np.int64]) -> NDArray[np.float64]:
+    def cell_center(self, cell: IntArray) -> FloatArray:
         """Return the centre of a cell of the array of values, in lattice coordinates."""
         return np.asarray(cell - 0.5 + _SIDE * self.first_block, dtype=np.float64)
 
 
-def sample_field(field: Field, lattice: Lattice, places: NDArray[np.number]) -> NDArray[np.float32]:
+def sample_field(field: Field, lattice: Lattice, places: NDArray[np.number]) -> Float32Array:
     """Return the values of `field` at `places` (N, 3) in lattice coordinates; values are in spacings.
 
     Raises
@@ -116,13 +115,12 @@ def sample_field(field: Field, lattice: Lattice, places: NDArray[np.number]) -> 
     return values
 
 
-def _slope(centers: NDArray[np.float32]) -> float:
+def _slope(centers: Float32Array) -> float:
     """Return how steep the field is near the surface: the largest difference of neighbouring centres per spacing."""
     slopes = [0.0]
     for axis in range(1, 4):
-        step = np.abs(np.diff(centers, axis=axis)) / _SIDE
-        low = np.minimum(
-            *(np.take(np.abs(centers), np.arange(start, centers.shape[axis] - 1 + start), axis) for start in (0, 1))
-        )
-        slopes.append(float(np.quantile(step[low < 2 * _SIDE], 0.99)) if (low < 2 * _SIDE).any() else 0.0)
+        along = np.moveaxis(centers, axis, 0)
+        step = np.abs(np.diff(along, axis=0)) / _SIDE
+        near = np.minimum(np.abs(along[:-1]), np.abs(along[1:])) < 2 * _SIDE
+        slopes.append(float(np.quantile(step[near], 0.99)) if near.any() else 0.0)
     return max(slopes)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdfnet.correspondence.topology_events import TopologyHistory
+from sdfnet.geometry.arrays import FloatArray, IntArray
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.mesh import Mesh
 
@@ -19,11 +19,7 @@ _FINE, _SHORTEST = 128, 0.75
 """From this resolution on, edges are one spacing long; on coarser lattices they are at least this many spacings."""
 
 OnTopologyEvent = Literal["cut", "keep", "frames"]
-"""What to do where the topology changes.
-
-"cut" starts a new segment there. "keep" keeps the mesh through small changes. "frames" meshes every frame of the
-sequence on its own.
-"""
+"""Where the topology changes: start a new segment, keep the mesh through small changes, or mesh every frame anew."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +29,10 @@ class TrackConfig:
     Attributes
     ----------
     resolution : int
-        Samples per axis of the lattice on which topology events are found. The start mesh of a segment is extracted at
-        twice this resolution, where that gives a sound mesh.
+        Samples per axis of the lattice on which topology events are found. Start meshes are extracted at twice as many.
     edge_length : float or None
         Mean edge length of start meshes, in spacings of the lattice of `resolution`. By default 1 from a resolution of
-        128 on, and less on coarser lattices (0.75 at 96 and below): longer edges would cut off curved parts.
+        128 on, and less on coarser lattices (0.75 at 96 and below).
     substeps : int
         How many times the topology is examined between two frames.
     min_share : float
@@ -74,9 +69,7 @@ class TrackConfig:
     @property
     def target_edge_length(self) -> float:
         """Return the edge length in spacings: `edge_length` or its default."""
-        if self.edge_length is not None:
-            return self.edge_length
-        return min(max(self.resolution / _FINE, _SHORTEST), 1.0)
+        return self.edge_length or min(max(self.resolution / _FINE, _SHORTEST), 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +86,16 @@ class TrackedSegment:
     normals : (T, V, 3) float64 or None
         Unit length, outward.
 
-    >>> from sdfnet.correspondence.track import track_surface
-    >>> from sdfnet.fields import Sphere
-    >>> morph = track_surface(lambda time: Sphere(0.4 + time), [0.0, 0.05], config=TrackConfig(resolution=12))
-    >>> segment = morph.segments[0]
-    >>> segment.first_frame, segment.last_frame, len(segment.vertices)
-    (0, 1, 2)
+    >>> triangle = np.array([[[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]])
+    >>> TrackedSegment(4, 4, np.array([[0, 1, 2]]), triangle, None).mesh(4).vertices[0].tolist()
+    [1.0, 0.0, 0.0]
     """
 
     first_frame: int
     last_frame: int
-    faces: NDArray[np.int64]
-    vertices: NDArray[np.float64]
-    normals: NDArray[np.float64] | None
+    faces: IntArray
+    vertices: FloatArray
+    normals: FloatArray | None
 
     def mesh(self, frame: int) -> Mesh:
         """Return the mesh of a frame (numbered as in the whole sequence), unit frame."""

@@ -1,16 +1,11 @@
 """Find the topology events of a moving field: where components, handles or cavities appear, vanish, join or part.
 
 The field is sampled on a lattice, at every frame and at evenly spaced sub-steps between. Only samples that can hold the
-surface are evaluated: at a frame the narrow band; at a sub-step the samples whose sign the two frames leave open.
-Components and cavities below a share of the volume are ignored; growing beyond that share is an event.
+surface are evaluated. Components and cavities below a share of the volume are ignored; growing beyond it is an event.
 
-A lattice does not show everything as it is:
-
-- It does not see what is thinner than a spacing, such as the handle of a slender letter. So a second, finer lattice is
-  scanned too, and the events of both are merged.
-- It sees a gap close when the gap is about a spacing wide: too early or too late. Where a thin part sweeps over the
-  lattice, it sees the same gap open and close again and again. So the place of each event is sampled on a fine lattice,
-  before and after, which tells when the event happens, or that there is none.
+A lattice does not see what is thinner than a spacing, so a finer lattice is scanned too, and the events of both are
+merged. A lattice sees a gap close too early or too late, or again and again where a thin part sweeps over it. So the
+place of each event is sampled on a fine lattice, which tells when the event happens, or that there is none.
 """
 
 from __future__ import annotations
@@ -20,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
@@ -32,29 +26,22 @@ from sdfnet.correspondence.lattice_topology import (
     level_topology,
 )
 from sdfnet.correspondence.narrow_band import FieldAt, NarrowBand, sample_field
-from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
+from sdfnet.geometry.arrays import Float32Array, FloatArray, IntArray
+from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 
-_FINER = 2
-"""The second lattice has so many times as many samples per axis."""
-
-_FINEST = 192
-"""Samples per axis of the second lattice, at most: its time grows faster than its use."""
+_FINER, _FINEST = 2, 192
+"""The second lattice has so many times as many samples per axis, and at most so many."""
 
 _OPEN = 0.4
 """In spacings. A sub-step evaluates the field where the value interpolated between frames is nearer to zero than this.
 The bound doubles while an evaluated value differs from the interpolated one by more than half of the bound."""
 
-_NEAR = 2
-"""An event without confirmation is counted on a finer lattice, so many frames before and after it."""
+_NEAR, _SOON = 2, 8
+"""An event without confirmation is counted on a finer lattice, so many frames before and after it. If it is undone
+within so many frames, it is an artefact of the lattice."""
 
-_SOON = 8
-"""An event without confirmation that is undone within so many frames is an artefact of the lattice."""
-
-_SUBDIVISION = 4
-"""The close-up of an event has so many samples per sample of the lattice, along an axis."""
-
-_HALF_SIDE = 5
-"""Half the side of the close-up's box, in spacings of the lattice."""
+_SUBDIVISION, _HALF_SIDE = 4, 5
+"""Samples of an event's close-up per sample of the lattice; half the side of its box, in spacings of the lattice."""
 
 _BLEND = 2
 """Within so many spacings of its border, the box shows the earlier time, and blends into the later time inward."""
@@ -109,10 +96,8 @@ class TopologyHistory:
     ----------
     events : tuple of TopologyEvent
         In order of time.
-    topologies : tuple of LevelTopology
-        At each frame.
-    ignored : tuple of SmallComponents
-        What was left out at each frame.
+    topologies, ignored : tuples of LevelTopology and of SmallComponents
+        What was counted and what was left out, at each frame.
     """
 
     events: tuple[TopologyEvent, ...]
@@ -127,7 +112,6 @@ def find_topology_events(
     resolution: int = 128,
     substeps: int = 8,
     min_share: float = 1e-4,
-    bounds: Bounds = UNIT_BOUNDS,
     progress: bool = False,
 ) -> TopologyHistory:
     """Find the topology events of a moving field between the frames at `times` (T,), increasing.
@@ -135,7 +119,7 @@ def find_topology_events(
     Parameters
     ----------
     resolution : int
-        Samples along the longest axis of the lattice over `bounds`. A second lattice has twice as many, up to 192.
+        Samples along each axis of the lattice over the unit bounds. A second lattice has twice as many, up to 192.
         Parts that are thinner than its spacing may be missed.
     substeps : int
         How many times each interval between two frames is examined, its end included.
@@ -149,8 +133,8 @@ def find_topology_events(
     events: list[TopologyEvent] = []
     finer = min(_FINER * resolution, _FINEST)
     for samples in (resolution, finer) if finer > resolution else (resolution,):
-        scan = _Scan(field_at, list(times), Lattice.over(bounds, samples), substeps, min_share)
-        check_lattice = Lattice.over(bounds, _FINER * samples)
+        scan = _Scan(field_at, list(times), Lattice.over(UNIT_BOUNDS, samples), substeps, min_share)
+        check_lattice = Lattice.over(UNIT_BOUNDS, _FINER * samples)
         found, counted = scan.run(check_lattice, second=samples != resolution, progress=progress)
         events = _merged(events, found)
     events.sort(key=lambda event: (event.time, event.until))
@@ -161,17 +145,16 @@ def _merged(events: Sequence[TopologyEvent], finer: Sequence[TopologyEvent]) -> 
     """Return the events of two lattices, each once, with the `seen_frame` of the finer lattice."""
     merged = list(events)
     for event in finer:
-        twin = next((index for index, other in enumerate(events) if _may_be_same(event, other)), None)
-        if twin is None:
-            merged.append(event)
+        twins = [
+            index
+            for index, other in enumerate(events)  # both lattices know the time of an event to a sub-step or two
+            if abs(event.time - other.time) <= 2 * (other.until - other.time) and event.difference == other.difference
+        ]
+        if twins:
+            merged[twins[0]] = replace(merged[twins[0]], seen_frame=event.seen_frame)
         else:
-            merged[twin] = replace(merged[twin], seen_frame=event.seen_frame)
+            merged.append(event)
     return merged
-
-
-def _may_be_same(one: TopologyEvent, other: TopologyEvent) -> bool:
-    """Return whether two lattices may show one event here: both know its time to a sub-step or two."""
-    return abs(one.time - other.time) <= 2 * (other.until - other.time) and one.difference == other.difference
 
 
 def _lasting(doubtful: Sequence[TopologyEvent]) -> list[TopologyEvent]:
@@ -202,7 +185,7 @@ class _Scan:
         """Return the events, and the topology at each frame.
 
         Events that the close-up does not confirm must last, and show on `check_lattice` too. The `second` scan leaves
-        out components that grow beyond `min_share`: the first scan has measured them.
+        out components that grow beyond `min_share`.
         """
         times, band = self.times, NarrowBand.around(self.field_at, self.times, self.lattice)
         events: list[TopologyEvent] = []
@@ -216,18 +199,21 @@ class _Scan:
             counted.append(level_topology(values, min_share=self.min_share))
             if frame:
                 interval = _Interval(self.field_at, band, frame - 1, (times[frame - 1], time), (earlier, values))
-                for shown in self._shown_events(interval, (counted[-2][0], counted[-1][0])):
-                    if not len(shown.cells) and second:
+                for shown, step, cells in self._shown_events(interval, (counted[-2][0], counted[-1][0])):
+                    if not len(cells) and second:
                         continue
-                    event = self._confirmed(shown, interval)
-                    (events if event else doubtful).append(event or shown.event)
+                    event = self._confirmed(shown, step, cells, band) if len(cells) else shown
+                    (events if event else doubtful).append(event or shown)
             earlier = values
         return events + [event for event in _lasting(doubtful) if self._shows_on(check_lattice, event)], counted
 
-    def _shown_events(self, interval: _Interval, ends: tuple[LevelTopology, LevelTopology]) -> list[_ShownEvent]:
-        """Return the events between two frames as the lattice shows them.
+    def _shown_events(
+        self, interval: _Interval, ends: tuple[LevelTopology, LevelTopology]
+    ) -> list[tuple[TopologyEvent, int, IntArray]]:
+        """Return the events between two frames as the lattice shows them, their sub-steps and their cells (N, 3).
 
-        Components are only counted at sub-steps where the Euler number changes.
+        Components are only counted at sub-steps where the Euler number changes. An event without cells is a component
+        that grew or shrank past `min_share`.
         """
         shares = np.linspace(0, 1, self.substeps + 1).tolist()
         values = [interval.ends[0], *(interval.values(share) for share in shares[1:-1]), interval.ends[1]]
@@ -246,40 +232,29 @@ class _Scan:
             if after != before:
                 span = interval.time(shares[step - 1]), interval.time(shares[step])
                 event = TopologyEvent(interval.frame, *span, before, after, interval.frame)
-                shown.append(_ShownEvent(event, step, _event_cells(values[step - 1], values[step])))
+                shown.append((event, step, _event_cells(values[step - 1], values[step])))
             before = after
         return shown
 
-    def _confirmed(self, shown: _ShownEvent, interval: _Interval) -> TopologyEvent | None:
-        """Return an event at the time when the field itself has it; None where only the lattice shows one.
-
-        An event without cells is a component that grew or shrank past `min_share`, and is returned as it is.
-        """
-        if not len(shown.cells):
-            return shown.event
+    def _confirmed(self, shown: TopologyEvent, step: int, cells: IntArray, band: NarrowBand) -> TopologyEvent | None:
+        """Return an event at the time when the field itself has it; None where only the lattice shows one."""
 
         def time_of(number: int) -> float:
             frame, part = divmod(number, self.substeps)
             later = self.times[min(frame + 1, len(self.times) - 1)]
             return float(self.times[frame] + part / self.substeps * (later - self.times[frame]))
 
-        step, last = self.substeps * interval.frame + shown.step, self.substeps * (len(self.times) - 1)
-        steps = []
-        for cell in shown.cells:
-            close_up = _CloseUp.around(self.field_at, self.lattice, interval.band.cell_center(cell), time_of)
-            steps.append(close_up.find_event(step, last=last))
-        found = [step for step in steps if step is not None]
+        first, last = self.substeps * shown.frame + step, self.substeps * (len(self.times) - 1)
+        centers = [band.cell_center(cell) for cell in cells]
+        close_ups = [_CloseUp.around(self.field_at, self.lattice, center, time_of) for center in centers]
+        found = [number for each in close_ups if (number := each.find_event(first, last=last)) is not None]
         if not found:
             return None
-        step = min(found)
-        return replace(shown.event, frame=step // self.substeps, time=time_of(step), until=time_of(step + 1))
+        before = min(found)
+        return replace(shown, frame=before // self.substeps, time=time_of(before), until=time_of(before + 1))
 
     def _shows_on(self, lattice: Lattice, event: TopologyEvent) -> bool:
-        """Return whether a finer lattice counts differently a little before an event and a little after.
-
-        Where the counts are the same, a gap or a wall has come to lie on samples of the coarse lattice, or off them. A
-        component that grows from nothing shows on the finer lattice some frames earlier.
-        """
+        """Return whether a finer lattice counts differently a little before an event and a little after."""
         last = len(self.times) - 1
         pair = [self.times[max(event.frame - _NEAR, 0)], self.times[min(event.frame + 1 + _NEAR, last)]]
         band = NarrowBand.around(self.field_at, pair, lattice)
@@ -298,12 +273,12 @@ class _Interval:
     band: NarrowBand
     frame: int
     times: tuple[float, float]
-    ends: tuple[NDArray[np.float32], NDArray[np.float32]]
+    ends: tuple[Float32Array, Float32Array]
 
     def time(self, share: float) -> float:
         return self.times[0] + share * (self.times[1] - self.times[0])
 
-    def values(self, share: float) -> NDArray[np.float32]:
+    def values(self, share: float) -> Float32Array:
         """Return the values at a share of the time: the field's own wherever the interpolated sign is uncertain."""
         indices = self.band.indices(self.frame)
         first, last = (end.ravel()[indices] for end in self.ends)
@@ -323,16 +298,7 @@ class _Interval:
         return values
 
 
-@dataclass(frozen=True, eq=False)
-class _ShownEvent:
-    """An event as the lattice shows it, the sub-step of its interval, and the cells (N, 3) where it happens."""
-
-    event: TopologyEvent
-    step: int
-    cells: NDArray[np.int64]
-
-
-def _event_cells(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.int64]:
+def _event_cells(before: Float32Array, after: Float32Array) -> IntArray:
     """Return the cells (N, 3) at which the Euler numbers of two neighbouring sub-steps come to differ.
 
     There is one cell for each connected set of changed cells whose changes do not cancel: the cell where the field is
@@ -362,22 +328,14 @@ def _event_cells(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDA
 
 @dataclass(frozen=True, eq=False)
 class _CloseUp:
-    """The field in a small box around an event, on a finer lattice.
+    """The field in a small box around an event: the values at a sub-step, and the weight of the later of two times."""
 
-    Attributes
-    ----------
-    values : function
-        From the number of a sub-step to the values in the box then.
-    blend : like the values
-        The weight of the later time where two times are blended: 0 at the border of the box, 1 inside.
-    """
-
-    values: Callable[[int], NDArray[np.float32]]
-    blend: NDArray[np.float32]
+    values: Callable[[int], Float32Array]
+    blend: Float32Array
 
     @classmethod
     def around(
-        cls, field_at: FieldAt, lattice: Lattice, place: NDArray[np.float64], time_of: Callable[[int], float]
+        cls, field_at: FieldAt, lattice: Lattice, place: FloatArray, time_of: Callable[[int], float]
     ) -> _CloseUp:
         """Return the box around `place` (3,) in lattice coordinates; `time_of` gives the time of a sub-step."""
         shape = (2 * _HALF_SIDE * _SUBDIVISION + 1,) * 3
@@ -385,7 +343,7 @@ class _CloseUp:
         inward = (_HALF_SIDE - np.abs(places - place).max(axis=1)).reshape(shape) / _BLEND
 
         @cache
-        def values(step: int) -> NDArray[np.float32]:
+        def values(step: int) -> Float32Array:
             return sample_field(field_at(time_of(step)), lattice, places).reshape(shape) * _SUBDIVISION
 
         return cls(values, np.clip(inward, 0, 1).astype(np.float32))
@@ -421,5 +379,5 @@ class _CloseUp:
         return _padded_euler_number(mixed) != _padded_euler_number(self.values(one))
 
 
-def _padded_euler_number(values: NDArray[np.float32]) -> int:
+def _padded_euler_number(values: Float32Array) -> int:
     return euler_number(np.pad(values, 1, constant_values=1.0))

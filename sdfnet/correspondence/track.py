@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
@@ -28,6 +27,7 @@ from sdfnet.correspondence.tracked_mesh import TrackedMesh
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.base import Field, evaluate
+from sdfnet.geometry.arrays import FloatArray, IntArray, mask_of
 from sdfnet.geometry.bounds import Lattice
 from sdfnet.mesh.components import split_components
 from sdfnet.mesh.distance import MeshDistance
@@ -99,7 +99,7 @@ def track_surface(
     times = [float(time) for time in times]
     if not times or any(b <= a for a, b in itertools.pairwise(times)):
         raise ValueError(f"times must increase and be at least one, got {times[:3]} and so on")
-    first_mesh = _first_mesh(field_at(times[0]), config) if mesh is None else mesh
+    first_mesh = _even_start(field_at(times[0]), config)[0] if mesh is None else mesh
     _check_near_surface(first_mesh, field_at(times[0]))
     history = find_topology_events(
         field_at,
@@ -109,22 +109,22 @@ def track_surface(
         min_share=config.min_share,
         progress=progress,
     )
-    surface = _MovingSurface(field_at, times, fit_flow(field_at, times, first_mesh.vertices), history)
+    surface = _MovingSurface(field_at, times, fit_flow(field_at, times, first_mesh.vertices), history, config)
     segments: list[TrackedSegment] = []
     cuts: list[Cut] = []
     deviations: list[Deviation] = []
     with tqdm(total=len(times), desc="track", unit="frame", disable=not progress) as bar:
         while not segments or segments[-1].last_frame < len(times) - 1:
             first = segments[-1].last_frame + 1 if segments else 0
-            start = _start(surface, first, first_mesh, config)
-            if start is None:
+            start, tracked = _start(surface, first, first_mesh)
+            if tracked is None:
                 segment, cut = _single_frame(surface.field(first), first, config), None
                 if first < len(times) - 1:
                     cut = _cut_at_event(history.events, first, times[first])
                     cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
                 bar.update()
             else:
-                segment, cut, off = _track_segment(surface, first, start, config, bar)
+                segment, cut, off = _track_segment(surface, first, start.faces, tracked, bar)
                 deviations += off
             segments.append(segment)
             if cut is not None:
@@ -155,7 +155,7 @@ def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0
     mesh = extract_mesh(field, resolution=resolution, vertex_normals=False)
     mesh = _drop_small_components(mesh, min_share=min_share)
 
-    def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def project(points: FloatArray) -> FloatArray:
         moved = project_to_level(field, torch.from_numpy(points).float(), steps=1, reach=target)
         return moved.double().numpy()
 
@@ -180,53 +180,38 @@ def _drop_small_components(mesh: Mesh, *, min_share: float) -> Mesh:
 
 @dataclass(frozen=True, eq=False)
 class _MovingSurface:
-    """The surface at all times, its flow and its topology."""
+    """The surface at all times, its flow and its topology, and how it is tracked."""
 
     field_at: FieldAt
     times: list[float]
     flow: Flow | None
     history: TopologyHistory
+    config: TrackConfig
 
     def field(self, frame: int) -> Field:
         return self.field_at(self.times[frame])
 
 
-_Start = tuple[Mesh, TrackedMesh]
-"""A mesh, and the same mesh on the surface."""
-
-
-def _start(surface: _MovingSurface, frame: int, first_mesh: Mesh, config: TrackConfig) -> _Start | None:
-    """Return the mesh from which a segment starts; None where the frame has to be meshed on its own."""
+def _start(surface: _MovingSurface, frame: int, first_mesh: Mesh) -> tuple[Mesh, TrackedMesh | None]:
+    """Return the mesh from which a segment starts, on the surface; None where the frame is meshed on its own."""
     if frame == 0:
         return first_mesh, place_on_surface(first_mesh, surface.field(0))
-    if config.on_change != "keep" and any(event.frame == frame for event in surface.history.events):
-        return None  # the segment has one frame, so its mesh need not be even
-    return _sound_start(surface.field(frame), config)
+    if surface.config.on_change != "keep" and any(event.frame == frame for event in surface.history.events):
+        return first_mesh, None  # the segment has one frame, so its mesh need not be even
+    return _even_start(surface.field(frame), surface.config)
 
 
-def _sound_start(field: Field, config: TrackConfig) -> _Start | None:
-    """Return a mesh without faults: of the fine lattice if that gives one, else of the coarse lattice."""
+def _even_start(field: Field, config: TrackConfig) -> tuple[Mesh, TrackedMesh | None]:
+    """Return an even mesh, and the same on the surface if it has no fault: of the fine lattice, or of the coarse."""
     for finer in (_FINER, 1):
-        mesh = _even_mesh(field, config, finer=finer)
+        edge_length = finer * config.target_edge_length
+        mesh = extract_even_mesh(
+            field, resolution=finer * config.resolution, edge_length=edge_length, min_share=config.min_share
+        )
         placed = place_on_surface(mesh, field)
         if not placed.fault():
             return mesh, placed
-    return None
-
-
-def _first_mesh(field: Field, config: TrackConfig) -> Mesh:
-    """Return the mesh of the first frame, even if it is not sound."""
-    start = _sound_start(field, config)
-    return start[0] if start else _even_mesh(field, config, finer=1)
-
-
-def _even_mesh(field: Field, config: TrackConfig, *, finer: int) -> Mesh:
-    return extract_even_mesh(
-        field,
-        resolution=finer * config.resolution,
-        edge_length=finer * config.target_edge_length,
-        min_share=config.min_share,
-    )
+    return mesh, None
 
 
 def _single_frame(field: Field, frame: int, config: TrackConfig) -> TrackedSegment:
@@ -250,13 +235,13 @@ def _check_near_surface(mesh: Mesh, field: Field) -> None:
 
 
 def _track_segment(
-    surface: _MovingSurface, first: int, start: _Start, config: TrackConfig, bar: tqdm
+    surface: _MovingSurface, first: int, faces: IntArray, tracked: TrackedMesh, bar: tqdm
 ) -> tuple[TrackedSegment, Cut | None, list[Deviation]]:
-    """Move `start` from the frame `first` as far as it goes.
+    """Move a mesh from the frame `first` as far as it goes; `faces` are those of the given mesh.
 
     Return the segment, the cut that ends it (None at the last frame), and the deviations of its frames.
     """
-    mesh, tracked = start
+    config = surface.config
     keep, max_inverted = config.on_change == "keep", int(np.count_nonzero(tracked.inverted))
     topologies = surface.history.topologies
     events = surface.history.events + _events_shown_later(surface.history, first, tracked)
@@ -270,7 +255,7 @@ def _track_segment(
         moved, reached, reason = _advance(tracked, surface, frame, max_inverted, keep)
         changed = keep and topologies[frame + 1] != topologies[first]
         if keep and not reason:
-            deviation = measure_deviation(moved, surface.field(frame + 1), frame + 1, config, changed=changed)
+            deviation = _measure_deviation(moved, surface, frame + 1, changed=changed)
             reason = describe_excess(deviation)
             if not reason and (deviation.num_vertices or deviation.uncovered_share):
                 deviations.append(deviation)
@@ -282,7 +267,7 @@ def _track_segment(
         bar.update()
     normals = np.stack([one.expanded(one.normals) for one in frames]) if config.normals else None
     vertices = np.stack([one.expanded(one.vertices) for one in frames])
-    return TrackedSegment(first, first + len(frames) - 1, mesh.faces, vertices, normals), cut, deviations
+    return TrackedSegment(first, first + len(frames) - 1, faces, vertices, normals), cut, deviations
 
 
 def _advance(
@@ -301,8 +286,7 @@ def _advance(
 def _events_shown_later(history: TopologyHistory, first: int, tracked: TrackedMesh) -> tuple[TopologyEvent, ...]:
     """Return the events before the frame `first` that the lattice shows after it, at the time when it shows them.
 
-    A mesh that starts in between still has the topology from before the event, as the lattice has, if its Euler
-    characteristic is that of the lattice.
+    They are events for a mesh that starts in between if its Euler characteristic is that of the lattice.
     """
     counted = history.topologies[first]
     characteristic = 2 * (counted.components + counted.cavities - counted.genus)
@@ -322,19 +306,16 @@ def _cut_at_event(events: Sequence[TopologyEvent], frame: int, time: float) -> C
     return Cut(frame, max(found[0].time, time), "; ".join(reasons[:_MAX_REASONS]) + more, True)
 
 
-def measure_deviation(
-    tracked: TrackedMesh, field: Field, frame: int, config: TrackConfig, *, changed: bool
-) -> Deviation:
+def _measure_deviation(tracked: TrackedMesh, surface: _MovingSurface, frame: int, *, changed: bool) -> Deviation:
     """Compare a kept mesh with the surface of a frame; uncovered surface only where the topology has `changed`."""
-    off = tracked.off_surface
+    field, off = surface.field(frame), tracked.off_surface
     share = farthest = 0.0
     if off.any():
         areas = np.linalg.norm(face_crosses(tracked.vertices, tracked.faces), axis=1)
         share = float((areas * off[tracked.faces].mean(axis=1)).sum() / areas.sum())
         farthest = float(evaluate(field, torch.from_numpy(tracked.vertices[off]).float()).abs().max())
-    return Deviation(
-        frame, int(off.sum()), share, farthest, _uncovered_share(tracked, field, config) if changed else 0.0
-    )
+    uncovered = _uncovered_share(tracked, field, surface.config) if changed else 0.0
+    return Deviation(frame, int(off.sum()), share, farthest, uncovered)
 
 
 def describe_excess(deviation: Deviation) -> str:
@@ -358,7 +339,5 @@ def _uncovered_share(tracked: TrackedMesh, field: Field, config: TrackConfig) ->
     if len(far):  # the nearest vertex is quick to find, and never nearer than the mesh itself
         distances = MeshDistance(Mesh(tracked.vertices, tracked.faces)).unsigned(surface.vertices[far]).distance
         far = far[distances > near]
-    uncovered: NDArray[np.bool_] = np.zeros(len(surface.vertices), dtype=bool)
-    uncovered[far] = True
-    areas = surface.face_areas
+    uncovered, areas = mask_of(far, len(surface.vertices)), surface.face_areas
     return float((areas * uncovered[surface.faces].mean(axis=1)).sum() / areas.sum())

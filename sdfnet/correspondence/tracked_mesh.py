@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sdfnet.extraction.projection import newton_steps
 from sdfnet.fields.base import Field, evaluate, value_and_gradient
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, unit_vectors
 from sdfnet.mesh.mesh import face_crosses, sum_at_vertices
 from sdfnet.mesh.quality import side_lengths, smallest_angles
 
@@ -23,7 +23,7 @@ ON_SURFACE = 2e-5
 OFF_SURFACE = 4e-4
 """A vertex farther from the surface than this has lost it; unit frame."""
 
-_NEWTON_STEPS = 6
+_NEWTON_STEPS, _CHUNK = 6, 8192
 
 _MIN_GRADIENT = 0.1
 """Gradients shorter than this count as this long: at a saddle the surface does not lie along the gradient."""
@@ -49,41 +49,40 @@ class TrackedMesh:
 
     Attributes
     ----------
-    vertices, normals : (U, 3) float64
+    vertices, normals : (U, 3)
         Unit normals come from the field's gradient; detached vertices have the normals of the mesh.
-    distances : (U,) float64
+    distances : (U,)
         Signed distance to the surface, to first order.
-    faces : (F, 3) int64
-    merged_index : (V,) int64
+    merged_index : (V,)
         For each vertex of the given mesh, its number among the merged vertices.
     edge_length : float
         Mean edge length at the start.
-    centers : (C,) int64
+    centers : (C,)
         Numbers of evenly spread vertices: the centres of the Gaussians of `flow.MotionBasis`.
-    detached : (U,) bool
+    detached : (U,)
         Vertices that have no surface to lie on; they move with their neighbours (see `advect`).
     """
 
-    vertices: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    distances: NDArray[np.float64]
-    faces: NDArray[np.int64]
-    merged_index: NDArray[np.int64]
+    vertices: FloatArray
+    normals: FloatArray
+    distances: FloatArray
+    faces: IntArray
+    merged_index: IntArray
     edge_length: float
-    centers: NDArray[np.int64]
-    detached: NDArray[np.bool_]
+    centers: IntArray
+    detached: BoolArray
 
-    def expanded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def expanded(self, values: FloatArray) -> FloatArray:
         """Return values at merged vertices as values at the vertices of the given mesh."""
         return values[self.merged_index]
 
     @property
-    def off_surface(self) -> NDArray[np.bool_]:
+    def off_surface(self) -> BoolArray:
         """Return which vertices are off the surface, (U,)."""
         return np.abs(self.distances) > OFF_SURFACE
 
     @property
-    def inverted(self) -> NDArray[np.bool_]:
+    def inverted(self) -> BoolArray:
         """Return which triangles are inverted, (F,); see `inverted_triangles`."""
         return inverted_triangles(self.vertices, self.faces, self.normals)
 
@@ -105,9 +104,7 @@ class TrackedMesh:
         return f"an edge is {stretch:.1f} times as long as the mean at the start" if stretch > _MAX_STRETCH else ""
 
 
-def inverted_triangles(
-    vertices: NDArray[np.float64], faces: NDArray[np.int64], normals: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def inverted_triangles(vertices: FloatArray, faces: IntArray, normals: FloatArray) -> BoolArray:
     """Return whether each triangle faces against the surface's `normals` (V, 3) at all three corners, (F,).
 
     One corner is not enough: a triangle across a crease narrower than an edge has corners of both kinds.
@@ -131,12 +128,10 @@ def project(tracked: TrackedMesh, field: Field) -> TrackedMesh:
         found = _search_along_normals(field, vertices, tracked.faces, lost, tracked.edge_length)
         vertices[lost], values[lost], gradients[lost] = newton(field, found, tracked.edge_length / 2)
     distances = values / gradient_norms(gradients)
-    return replace(tracked, vertices=vertices, normals=normalized(gradients), distances=distances)
+    return replace(tracked, vertices=vertices, normals=unit_vectors(gradients), distances=distances)
 
 
-def newton(
-    field: Field, points: NDArray[np.float64], reach: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def newton(field: Field, points: FloatArray, reach: float) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Move `points` (N, 3) towards the surface by Newton steps, each of at most `reach`.
 
     Return the points (N, 3), and the field's values (N,) and gradients (N, 3) there.
@@ -152,27 +147,20 @@ def newton(
     return found.points, found.values, found.gradients
 
 
-def values_and_gradients(
-    field: Field, points: NDArray[np.float64], *, chunk_size: int = 8192
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def values_and_gradients(field: Field, points: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the values (N,) and gradients (N, 3) of `field` at `points` (N, 3), both from one pass."""
-    sdf, gradients = value_and_gradient(field, torch.from_numpy(points).float(), chunk_size=chunk_size)
+    sdf, gradients = value_and_gradient(field, torch.from_numpy(points).float(), chunk_size=_CHUNK)
     return sdf.double().numpy(), gradients.double().numpy()
 
 
-def gradient_norms(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
+def gradient_norms(gradients: FloatArray) -> FloatArray:
     """Return the lengths (N,) of gradients (N, 3), bounded from below so that one may divide by them."""
     return np.maximum(np.linalg.norm(gradients, axis=1), _MIN_GRADIENT)
 
 
-def normalized(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return vectors (N, 3) with unit length; zero vectors stay zero."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1), 1e-300)[:, None])
-
-
 def _search_along_normals(
-    field: Field, vertices: NDArray[np.float64], faces: NDArray[np.int64], lost: NDArray[np.int64], edge_length: float
-) -> NDArray[np.float64]:
+    field: Field, vertices: FloatArray, faces: IntArray, lost: IntArray, edge_length: float
+) -> FloatArray:
     """Return for each `lost` vertex the nearest place along the mesh's normal where the field turns to outside.
 
     The search starts from the middle of the neighbours, and returns that middle where it finds nothing.
@@ -184,12 +172,12 @@ def _search_along_normals(
         len(vertices),
     )[lost]
     middle = (sums[:, :3] / sums[:, 3:4] - vertices[lost]) / 2  # each face counts the vertex itself once
-    normals = normalized(sums[:, 4:])
+    normals = unit_vectors(sums[:, 4:])
     offsets = edge_length * np.linspace(-_SEARCH_LENGTH, _SEARCH_LENGTH, 8 * _SEARCH_LENGTH + 1)
     places = middle[:, None] + offsets[:, None] * normals[:, None]
     flat = torch.from_numpy(places.reshape(-1, 3)).float()
     values = evaluate(field, flat).double().numpy().reshape(len(lost), -1)
-    crossing: NDArray[np.bool_] = (values[:, :-1] <= 0) & (values[:, 1:] > 0)
+    crossing: BoolArray = (values[:, :-1] <= 0) & (values[:, 1:] > 0)
     away = np.where(crossing, np.abs(offsets[:-1] + offsets[1:]), np.inf)
     at, row = np.asarray(away.argmin(axis=1)), np.arange(len(lost))
     share = values[row, at] / np.where(crossing[row, at], values[row, at] - values[row, at + 1], 1.0)

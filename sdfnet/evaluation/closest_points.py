@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import BoolArray, FloatArray
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.distance import MeshDistance, SignedDistances, at_sign_jump
 from sdfnet.mesh.edges import EdgeTable
@@ -88,14 +88,14 @@ class DirectedDistances:
         Samples on faces that close a hole of the other surface; no measure counts them.
     """
 
-    points: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    distances: NDArray[np.float64]
-    other_normals: NDArray[np.float64]
-    over_hole: NDArray[np.bool_]
+    points: FloatArray
+    normals: FloatArray
+    distances: FloatArray
+    other_normals: FloatArray
+    over_hole: BoolArray
 
     @property
-    def counted(self) -> NDArray[np.bool_]:
+    def counted(self) -> BoolArray:
         return ~self.over_hole
 
 
@@ -163,13 +163,13 @@ def _one_way(surface: Surface, other: Surface, num_points: int, generator: torch
     return DirectedDistances(points, normals, distances, other.mesh.face_normals[faces], over_hole)
 
 
-def _over_hole(found: SignedDistances, open_surface: Surface) -> NDArray[np.bool_]:
+def _over_hole(found: SignedDistances, open_surface: Surface) -> BoolArray:
     """Return which samples lie on faces that close a hole of `open_surface`."""
     away = np.abs(found.sdf) > HOLE_DISTANCE * open_surface.radius
     return away & (at_sign_jump(found) | _on_boundary(found, open_surface.mesh))
 
 
-def _on_boundary(found: SignedDistances, mesh: Mesh) -> NDArray[np.bool_]:
+def _on_boundary(found: SignedDistances, mesh: Mesh) -> BoolArray:
     """Return which closest points lie on an edge of `mesh` that has a single face."""
     is_boundary = EdgeTable.of(mesh.faces, len(mesh.vertices)).is_boundary
     is_boundary_F3 = np.roll(is_boundary.reshape(-1, 3), -1, axis=1)  # by the corner opposite to the edge

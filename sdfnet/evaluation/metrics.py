@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from sdfnet.evaluation.closest_points import (
@@ -23,6 +22,7 @@ from sdfnet.evaluation.closest_points import (
     bounding_radius,
     match_surfaces,
 )
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.winding import WindingNumber
@@ -218,7 +218,7 @@ def volume_iou(result: Mesh, source: Mesh, *, num_points: int, generator: torch.
     return int((inside_a & inside_b).sum()) / either if either else 0.0
 
 
-def _counted_distances(way: DirectedDistances) -> NDArray[np.float64]:
+def _counted_distances(way: DirectedDistances) -> FloatArray:
     distances = way.distances[way.counted]
     if not len(distances):
         raise ValueError("the whole result lies over holes of the source: nothing is left to measure")
@@ -226,11 +226,7 @@ def _counted_distances(way: DirectedDistances) -> NDArray[np.float64]:
 
 
 def _chamfer(
-    queries_a: NDArray[np.float64],
-    targets_b: NDArray[np.float64],
-    queries_b: NDArray[np.float64],
-    targets_a: NDArray[np.float64],
-    radius: float,
+    queries_a: FloatArray, targets_b: FloatArray, queries_b: FloatArray, targets_a: FloatArray, radius: float
 ) -> float:
     forward, _ = cKDTree(targets_b).query(queries_a)
     backward, _ = cKDTree(targets_a).query(queries_b)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from sdfnet.extraction.marching_cubes import LatticeMesh, march
 from sdfnet.extraction.normals import with_field_normals
 from sdfnet.extraction.projection import move_without_flips, project_to_level
-from sdfnet.extraction.sharp_features import SharpMesh, sharpen
-from sdfnet.extraction.sharp_features.qef import SampleGradient
-from sdfnet.extraction.sparse import Sample, march_sparse
+from sdfnet.extraction.sharp_features import sharpen
+from sdfnet.extraction.sharp_features.qef import LatticeField
+from sdfnet.extraction.sparse import march_sparse
 from sdfnet.fields.base import Field, evaluate, gradient
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray
 from sdfnet.geometry.bounds import Bounds, Lattice
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.mesh import Mesh
@@ -29,12 +31,9 @@ from sdfnet.mesh.topology import check_closed
 
 _LOGGER = logging.getLogger(__name__)
 
-_CPU_CHUNK = 32768
-"""Points per call on a CPU. The default decoder takes twice as long per point with 65,536, whose activations are too
-large for the allocator to keep; far smaller chunks starve the threads."""
-
-_DEVICE_CHUNK = 1 << 19
-"""Points per call on an accelerator, which wants few large calls."""
+_CPU_CHUNK, _DEVICE_CHUNK = 32768, 1 << 19
+"""Points per call. On a CPU, the default decoder takes twice as long per point with 65,536, whose activations are too
+large for the allocator to keep; an accelerator wants few large calls."""
 
 _EVEN = 256
 """Points are padded to a multiple of this. Matrix products round the last few rows of a batch otherwise than the rest.
@@ -108,97 +107,103 @@ def extract_mesh(
     (True, 1.0)
     """
     lattice = Lattice.over(field.bounds if bounds is None else bounds, resolution)
-    sharpened = None
+    is_feature: BoolArray | bool = False
     with tqdm(unit="points", unit_scale=True, desc="evaluate", disable=not progress) as bar:
-        sample = _make_sample(field, lattice, level=level, device=torch.device(device), dtype=dtype, bar=bar)
-        marched = _march_sparse(sample, lattice, field, dtype=dtype) if sparse else None
+        sampled = _SampledField(field, lattice, level, torch.device(device), dtype, bar)
+        marched = _march_sparse(sampled) if sparse else None
         if marched is None:
-            marched = _march_dense(sample, lattice, level=level, bar=bar)
+            marched = _march_dense(sampled)
         if sharp:
-            sharpened = _sharpened(marched, sample, _make_sample_gradient(field, lattice, device=device, dtype=dtype))
-            marched = sharpened.mesh
+            marched, is_feature = _sharpened(marched, LatticeField(sampled.values, sampled.gradients))
     mesh = Mesh(lattice.origin + lattice.spacing * marched.vertices, marched.faces)
     if project_steps:
-        mesh = _projected(mesh, field, project_steps, lattice.spacing, level, device=device, dtype=dtype)
+        mesh = _projected(mesh, sampled, project_steps)
     if vertex_normals:
-        is_feature = False if sharpened is None else sharpened.is_feature
         mesh = with_field_normals(mesh, field, device=device, dtype=dtype, may_crease=is_feature)
     return mesh if similarity is None else mesh.to_world(similarity)
 
 
-def _make_sample(
-    field: Field, lattice: Lattice, *, level: float, device: torch.device, dtype: torch.dtype, bar: tqdm
-) -> Sample:
-    """Return the function from lattice coordinates to values relative to `level`; values need not be finite."""
-    chunk_size = _CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK
+@dataclass(frozen=True, eq=False)
+class _SampledField:
+    """A field as a function of lattice coordinates."""
 
-    def sample(positions: NDArray[np.number]) -> NDArray[np.float32]:
+    field: Field
+    lattice: Lattice
+    level: float
+    device: torch.device
+    dtype: torch.dtype
+    bar: tqdm
+
+    def points(self, positions: NDArray[np.number]) -> Tensor:
+        """Return the points of the field at `positions` (N, 3) in lattice coordinates."""
+        points = self.lattice.origin + self.lattice.spacing * positions
+        return torch.from_numpy(points).to(device=self.device, dtype=self.dtype)
+
+    def values(self, positions: NDArray[np.number]) -> Float32Array:
+        """Return values (N,) relative to the level; they need not be finite."""
+        chunk_size = _CPU_CHUNK if self.device.type == "cpu" else _DEVICE_CHUNK
         values = np.empty(len(positions), dtype=np.float32)
         for first in range(0, len(positions), 4 * chunk_size):  # Only so many points exist at a time.
             part = positions[first : first + 4 * chunk_size].astype(np.float64)
             padded = np.concatenate([part, np.repeat(part[-1:], -len(part) % _EVEN, axis=0)])
-            points = torch.from_numpy(lattice.origin + lattice.spacing * padded).to(device=device, dtype=dtype)
-            sdf = evaluate(field, points, chunk_size=chunk_size)[: len(part)]
+            sdf = evaluate(self.field, self.points(padded), chunk_size=chunk_size)[: len(part)]
             values[first : first + len(part)] = sdf.float().cpu().numpy()
-            bar.update(len(part))
-        values -= np.float32(level)
+            self.bar.update(len(part))
+        values -= np.float32(self.level)
         return values
 
-    return sample
-
-
-def _march_sparse(sample: Sample, lattice: Lattice, field: Field, *, dtype: torch.dtype) -> LatticeMesh | None:
-    """Return the mesh in lattice coordinates, or None where all of the lattice must be visited."""
-    if math.prod(lattice.shape) <= _FEW:
-        return None
-    size = np.abs([lattice.origin, lattice.origin + lattice.spacing * np.array(lattice.shape)]).max()
-    surface = march_sparse(
-        _all_finite(sample),
-        lattice.shape,
-        spacing=lattice.spacing,
-        proven=field.accuracy != "approximate",
-        slack=64 * torch.finfo(dtype).eps * float(size),
-    )
-    if surface is None:
-        return None
-    if surface.leaves_lattice:
-        _LOGGER.warning(_LEAVES)
-    return surface.mesh
-
-
-def _all_finite(sample: Sample) -> Sample:
-    def checked(positions: NDArray[np.number]) -> NDArray[np.float32]:
-        values = sample(positions)
+    def finite_values(self, positions: NDArray[np.number]) -> Float32Array:
+        values = self.values(positions)
         num_bad = int(values.size - np.isfinite(values).sum())
         if num_bad:
             raise ValueError(f"the field is not finite at {num_bad} of {values.size} points; check its parameters")
         return values
 
-    return checked
+    def gradients(self, positions: FloatArray) -> FloatArray:
+        """Return gradients (N, 3) by lattice coordinates; those that are not finite become zero."""
+        slopes = gradient(self.field, self.points(positions), chunk_size=_CPU_CHUNK).double().cpu().numpy()
+        return np.nan_to_num(self.lattice.spacing * slopes, posinf=0.0, neginf=0.0)
 
 
-def _march_dense(sample: Sample, lattice: Lattice, *, level: float, bar: tqdm) -> LatticeMesh:
+def _march_sparse(sampled: _SampledField) -> LatticeMesh | None:
+    """Return the mesh in lattice coordinates, or None where all of the lattice must be visited."""
+    lattice = sampled.lattice
+    if math.prod(lattice.shape) <= _FEW:
+        return None
+    size = np.abs([lattice.origin, lattice.origin + lattice.spacing * np.array(lattice.shape)]).max()
+    surface = march_sparse(
+        sampled.finite_values,
+        lattice.shape,
+        spacing=lattice.spacing,
+        proven=sampled.field.accuracy != "approximate",
+        slack=64 * torch.finfo(sampled.dtype).eps * float(size),
+    )
+    if surface is None:
+        return None
+    mesh, leaves_lattice = surface
+    if leaves_lattice:
+        _LOGGER.warning(_LEAVES)
+    return mesh
+
+
+def _march_dense(sampled: _SampledField) -> LatticeMesh:
     """Return the mesh in lattice coordinates from all points of the lattice."""
-    values = np.empty(lattice.shape, dtype=np.float32)
-    bar.reset(total=values.size)
-    for first, stop in _slabs(lattice.shape):
-        indices = np.indices((stop - first, *lattice.shape[1:]), dtype=np.int32).reshape(3, -1).T
-        values[first:stop] = sample(indices + np.array([first, 0, 0])).reshape(values[first:stop].shape)
-    _check_values(values, level)
-    marched = march(values, spacing=lattice.spacing)
+    shape = sampled.lattice.shape
+    values = np.empty(shape, dtype=np.float32)
+    sampled.bar.reset(total=values.size)
+    num_layers = max(1, (1 << 20) // (shape[1] * shape[2]))  # about a million points at a time
+    for first in range(0, shape[0], num_layers):
+        layers = values[first : first + num_layers]
+        indices = np.indices(layers.shape, dtype=np.int32).reshape(3, -1).T
+        layers[...] = sampled.values(indices + np.array([first, 0, 0])).reshape(layers.shape)
+    _check_values(values, sampled.level)
+    marched = march(values, spacing=sampled.lattice.spacing)
     if not len(marched.faces):
-        raise ValueError(_no_surface(values, level, "; it only touches the level; raise the resolution"))
+        raise ValueError(_no_surface(values, sampled.level, "; it only touches the level; raise the resolution"))
     return marched
 
 
-def _slabs(shape: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
-    """Yield the first and last (exclusive) layers of slabs of about a million points."""
-    layers = max(1, (1 << 20) // (shape[1] * shape[2]))
-    for first in range(0, shape[0], layers):
-        yield first, min(first + layers, shape[0])
-
-
-def _check_values(values: NDArray[np.float32], level: float) -> None:
+def _check_values(values: Float32Array, level: float) -> None:
     """Raise unless the values cross zero; warn where they do so at the border. `values` are relative to `level`."""
     num_bad = int(values.size - np.isfinite(values).sum())
     if num_bad:
@@ -210,46 +215,25 @@ def _check_values(values: NDArray[np.float32], level: float) -> None:
         _LOGGER.warning(_LEAVES)
 
 
-def _no_surface(values: NDArray[np.float32], level: float, cure: str) -> str:
+def _no_surface(values: Float32Array, level: float, cure: str) -> str:
     low, high = float(values.min()) + level, float(values.max()) + level
     return f"no surface at level {level:g}: field is in [{low:.4g}, {high:.4g}] on the grid{cure}"
 
 
-def _make_sample_gradient(
-    field: Field, lattice: Lattice, *, device: torch.device | str, dtype: torch.dtype
-) -> SampleGradient:
-    """Return the function from positions to gradients, in lattice coordinates. Gradients not finite become zero."""
-
-    def sample_gradient(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        points = torch.from_numpy(lattice.origin + lattice.spacing * positions).to(device=device, dtype=dtype)
-        slopes = gradient(field, points, chunk_size=_CPU_CHUNK).detach().double().cpu().numpy()
-        return np.nan_to_num(lattice.spacing * slopes, posinf=0.0, neginf=0.0)
-
-    return sample_gradient
-
-
-def _projected(
-    mesh: Mesh,
-    field: Field,
-    steps: int,
-    spacing: float,
-    level: float,
-    *,
-    device: torch.device | str,
-    dtype: torch.dtype,
-) -> Mesh:
-    points = torch.from_numpy(mesh.vertices).to(device=device, dtype=dtype)
-    moved = project_to_level(field, points, steps=steps, reach=_REACH * spacing, level=level)
+def _projected(mesh: Mesh, sampled: _SampledField, steps: int) -> Mesh:
+    points = torch.from_numpy(mesh.vertices).to(device=sampled.device, dtype=sampled.dtype)
+    reach = _REACH * sampled.lattice.spacing
+    moved = project_to_level(sampled.field, points, steps=steps, reach=reach, level=sampled.level)
     # Only the displacement passes through the lower precision.
     vertices = mesh.vertices + (moved - points).double().cpu().numpy()
     return Mesh(move_without_flips(mesh.vertices, vertices, mesh.faces), mesh.faces)
 
 
-def _sharpened(marched: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) -> SharpMesh:
-    """Return the mesh with its sharp edges, and warn if it is less closed than without."""
-    found = sharpen(marched, sample, sample_gradient)
-    if found.is_feature.any():
-        damage = check_closed(Mesh(found.mesh.vertices, found.mesh.faces))
+def _sharpened(marched: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
+    """Return the mesh with sharp edges, and the vertices on them; warn if it is less closed than without."""
+    sharp, is_feature = sharpen(marched, field)
+    if is_feature.any():
+        damage = check_closed(Mesh(sharp.vertices, sharp.faces))
         if not damage.is_clean and damage != check_closed(Mesh(marched.vertices, marched.faces)):
             _LOGGER.warning("the mesh with its sharp edges has %s; extract without them", damage)
-    return found
+    return sharp, is_feature

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray, mask_of
 from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import renumber_faces
 
@@ -36,17 +36,10 @@ _INNER = 3
 
 @dataclass(frozen=True, eq=False)
 class LatticeMesh:
-    """Triangles in lattice coordinates.
+    """Vertices (V, 3) in lattice coordinates, and faces (F, 3), counter-clockwise seen from the positive side."""
 
-    Attributes
-    ----------
-    vertices : (V, 3) float64
-    faces : (F, 3) int64
-        Counter-clockwise seen from the positive side.
-    """
-
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int64]
+    vertices: FloatArray
+    faces: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +48,20 @@ class UnmergedMesh:
 
     Attributes
     ----------
-    starts : (V, 3) int64
-        The lower end of the lattice edge that a vertex lies on, or the lowest corner of the cell it lies in.
-    axes : (V,) int64
-        The direction of that edge, or 3 for a vertex inside a cell. `starts` and `axes` name a vertex.
-    shares : (2, V, 3) float64
+    starts, axes : (V, 3), (V,)
+        The lower end of the lattice edge that a vertex lies on, and the edge's direction; for a vertex inside a cell
+        the lowest corner of the cell, and 3. Together they name a vertex.
+    shares : (2, V, 3)
         Its place from `starts` in spacings: where marching cubes puts it, never at a sample; and where it belongs.
-    faces : (F, 3) int64
     """
 
-    starts: NDArray[np.int64]
-    axes: NDArray[np.int64]
-    shares: NDArray[np.float64]
-    faces: NDArray[np.int64]
+    starts: IntArray
+    axes: IntArray
+    shares: FloatArray
+    faces: IntArray
 
 
-def march(values: NDArray[np.float32], *, spacing: float) -> LatticeMesh:
+def march(values: Float32Array, *, spacing: float) -> LatticeMesh:
     """Extract the zero level of `values` (X, Y, Z), negative inside, as a mesh without faces of zero area.
 
     The surface is closed wherever it does not leave the lattice: every edge belongs to exactly two faces. Vertices lie
@@ -85,7 +76,7 @@ def march(values: NDArray[np.float32], *, spacing: float) -> LatticeMesh:
     return merge_lattice_vertices(march_cells(values, spacing=spacing))
 
 
-def march_cells(values: NDArray[np.float32], *, spacing: float, cells: NDArray[np.bool_] | None = None) -> UnmergedMesh:
+def march_cells(values: Float32Array, *, spacing: float, cells: BoolArray | None = None) -> UnmergedMesh:
     """Run marching cubes over the cells of `values` (X, Y, Z), or over those that `cells` (X-1, Y-1, Z-1) names.
 
     The faces in a cell depend on the cell's own eight values only, not on where in the array the cell lies. The surface
@@ -93,7 +84,9 @@ def march_cells(values: NDArray[np.float32], *, spacing: float, cells: NDArray[n
     """
     from skimage.measure import marching_cubes
 
-    clear = _clear_of_zero(values, spacing)
+    # Zero counts as inside: the union of two touching solids is zero where they meet and must not be cut there.
+    magnitude = np.clip(np.abs(values), np.float32(_SMALLEST * spacing), np.float32(_LARGEST * spacing))
+    clear = np.where(values > 0, magnitude, -magnitude)
     mask = None
     if cells is not None:
         mask = np.zeros(values.shape, dtype=bool)
@@ -102,27 +95,12 @@ def march_cells(values: NDArray[np.float32], *, spacing: float, cells: NDArray[n
     rough, faces, _, _ = marching_cubes(
         clear, level=0.0, gradient_direction="descent", allow_degenerate=True, mask=mask
     )
-    starts, axes = _named(rough)
+    whole, starts = rough == np.rint(rough), np.floor(rough).astype(np.int64)
+    axes = np.where(whole.sum(axis=1) == 2, whole.argmin(axis=1), _INNER).astype(np.int64)
     return UnmergedMesh(starts, axes, _shares(starts, axes, values, clear), faces.astype(np.int64))
 
 
-def _clear_of_zero(values: NDArray[np.float32], spacing: float) -> NDArray[np.float32]:
-    """Return `values` with magnitudes that keep every vertex clearly inside its edge, and the same signs."""
-    # Zero counts as inside: the union of two touching solids is zero where they meet and must not be cut there.
-    magnitude = np.clip(np.abs(values), np.float32(_SMALLEST * spacing), np.float32(_LARGEST * spacing))
-    return np.where(values > 0, magnitude, -magnitude)
-
-
-def _named(rough: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each vertex of marching cubes the start of its lattice edge, (V, 3), and the edge's axis, (V,)."""
-    whole = rough == np.rint(rough)
-    axes = np.where(whole.sum(axis=1) == 2, whole.argmin(axis=1), _INNER)
-    return np.floor(rough).astype(np.int64), axes.astype(np.int64)
-
-
-def _shares(
-    starts: NDArray[np.int64], axes: NDArray[np.int64], values: NDArray[np.float32], clear: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def _shares(starts: IntArray, axes: IntArray, values: Float32Array, clear: Float32Array) -> FloatArray:
     """Return how far from its start each vertex lies, (2, V, 3): by marching cubes' own rule, and truly.
 
     scikit-image's float32 positions would depend on where in an array a cell lies, so its rule (each corner weighs by
@@ -143,28 +121,22 @@ def _shares(
     return shares
 
 
-def _weights(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _weights(values: Float32Array) -> FloatArray:
     return 1 / (np.finfo(np.float32).eps + np.abs(values.astype(np.float64)))
 
 
 def merge_lattice_vertices(marched: UnmergedMesh) -> LatticeMesh:
-    """Return the mesh in which vertices at one place that an edge joins are one, where that leaves it closed."""
-    rough, vertices = marched.starts + marched.shares
-    return _merged(rough, vertices, marched.faces)
-
-
-def _merged(rough: NDArray[np.float64], vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> LatticeMesh:
     """Merge vertices that an edge of no length joins, except where that would leave an edge without exactly two faces.
 
     Merging would pinch a thin neck between two touching solids into edges of four faces. There the vertices keep their
     rough, distinct places.
     """
-    faces = _without_folds(faces)  # in ambiguous cells marching cubes itself makes some
+    rough, vertices = marched.starts + marched.shares
+    faces = _without_folds(marched.faces)  # in ambiguous cells marching cubes itself makes some
     starts, stops = half_edge_ends(faces)
     same = (vertices[starts] == vertices[stops]).all(axis=1)
     short = np.stack([starts[same], stops[same]], axis=1)
-    mergeable = np.zeros(len(vertices), dtype=bool)
-    mergeable[short] = True
+    mergeable = touching = mask_of(short, len(vertices))
     # Only edges with an end at a merged vertex can change their number of faces, so only the faces there are looked at.
     near = mergeable[faces].any(axis=1)
     nearby = faces[near]
@@ -172,27 +144,24 @@ def _merged(rough: NDArray[np.float64], vertices: NDArray[np.float64], faces: ND
     while True:
         label = _lowest_connected(short[mergeable[short].all(axis=1)], len(vertices))
         merged = _without_folds(label[nearby])
-        pinched = np.zeros(len(vertices), dtype=bool)
-        pinched[_ends_of_unpaired_edges(merged, len(vertices))] = True
+        pinched = mask_of(_ends_of_unpaired_edges(merged, len(vertices)), len(vertices))
         pinched[label[border]] = False
         newly = pinched[label] & mergeable
         if not newly.any():
             break
-        mergeable &= ~newly
-    apart = np.zeros(len(vertices), dtype=bool)
-    apart[short] = True
-    placed = np.where((apart & ~mergeable)[:, None], rough, vertices)
+        mergeable = mergeable & ~newly
+    placed = np.where((touching & ~mergeable)[:, None], rough, vertices)
     used, compact = renumber_faces(np.concatenate([label[faces[~near]], merged]), len(placed))
     return LatticeMesh(placed[used], compact)
 
 
-def _ends_of_unpaired_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:
+def _ends_of_unpaired_edges(faces: IntArray, num_vertices: int) -> IntArray:
     """Return the vertices of the edges that do not belong to exactly two of `faces`."""
     edges = EdgeTable.of(faces, num_vertices)
     return np.unique(edges.ends[edges.counts != 2])
 
 
-def _lowest_connected(edges: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:
+def _lowest_connected(edges: IntArray, num_vertices: int) -> IntArray:
     """Return for each vertex the lowest vertex that `edges` connect it to, (V,)."""
     if not len(edges):
         return np.arange(num_vertices, dtype=np.int64)
@@ -201,7 +170,7 @@ def _lowest_connected(edges: NDArray[np.int64], num_vertices: int) -> NDArray[np
     return lowest[component].astype(np.int64)
 
 
-def _without_folds(faces: NDArray[np.int64]) -> NDArray[np.int64]:
+def _without_folds(faces: IntArray) -> IntArray:
     """Return `faces` without those that name a vertex twice and without pairs back to back on one triangle."""
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
     corners = np.sort(faces, axis=1)

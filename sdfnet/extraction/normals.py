@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sdfnet.fields.base import Field, normals
+from sdfnet.geometry.arrays import BoolArray, unit_vectors
 from sdfnet.mesh.mesh import Mesh, vertex_normals
 
 _CHUNK = 32768
@@ -25,7 +25,7 @@ def with_field_normals(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    may_crease: NDArray[np.bool_] | bool = False,
+    may_crease: BoolArray | bool = False,
 ) -> Mesh:
     """Return `mesh`, which lies in the frame of `field`, with the field's unit normals at its vertices.
 
@@ -48,5 +48,4 @@ def with_field_normals(
         summed = vertex_normals(mesh.vertices, mesh.faces)
         lost |= may_crease & (np.einsum("ij,ij->i", directions, summed) < _CREASE_COSINE)
         directions[lost] = summed[lost]
-    unit = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
-    return Mesh(mesh.vertices, mesh.faces, unit)
+    return Mesh(mesh.vertices, mesh.faces, unit_vectors(directions))

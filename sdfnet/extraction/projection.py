@@ -1,7 +1,7 @@
 """Newton steps that bring points onto a level of a field, and a move of mesh vertices that turns no face over.
 
-All projections of the project are `newton_steps`: those after marching cubes, those of sharp edges and those of tracked
-meshes. Its points are float64 NumPy arrays. `project_to_level` is the same for a field and a tensor of points.
+All projections of the project are `newton_steps`, with float64 NumPy arrays; `project_to_level` is the same for a field
+and a tensor of points.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.fields.base import Field, check_points, value_and_gradient
+from sdfnet.geometry.arrays import FloatArray, IntArray, mask_of
 from sdfnet.mesh.mesh import face_crosses
 
-ValueAndGradient = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+ValueAndGradient = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 """From points (N, 3) to values (N,), zero on the level, and their gradients (N, 3)."""
 
 
@@ -28,20 +28,18 @@ class ProjectedPoints:
     Attributes
     ----------
     points : (N, 3) float64
-    values : (N,) float64
-        Of the field at `points`, zero on the level.
-    gradients : (N, 3) float64
-        Of the field at `points`.
+    values, gradients : (N,), (N, 3) float64
+        Of the field at `points`; the values are zero on the level.
     """
 
-    points: NDArray[np.float64]
-    values: NDArray[np.float64]
-    gradients: NDArray[np.float64]
+    points: FloatArray
+    values: FloatArray
+    gradients: FloatArray
 
 
 def newton_steps(
     evaluate: ValueAndGradient,
-    points: NDArray[np.float64],
+    points: FloatArray,
     *,
     steps: int,
     longest_step: float = np.inf,
@@ -117,7 +115,7 @@ def project_to_level(
     if not reach > 0:
         raise ValueError(f"reach must be positive, got {reach}")
 
-    def evaluate(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def evaluate(positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         sdf, gradients = value_and_gradient(field, torch.from_numpy(positions).to(points), chunk_size=chunk_size)
         return sdf.double().cpu().numpy() - level, gradients.double().cpu().numpy()
 
@@ -130,9 +128,7 @@ _LEAST_AREA = 0.02
 """What must be left of a triangle, as a share of its area, seen along its normal before the move."""
 
 
-def move_without_flips(
-    vertices: NDArray[np.float64], moved: NDArray[np.float64], faces: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def move_without_flips(vertices: FloatArray, moved: FloatArray, faces: IntArray) -> FloatArray:
     """Return `moved` (V, 3) instead of `vertices`, but where that would turn a face over or crush it, they stay.
 
     Faces without area to begin with are left out of account.
@@ -155,7 +151,5 @@ def move_without_flips(
         if not len(stay):
             break
         result[stay] = vertices[stay]
-        touched = np.zeros(len(vertices), dtype=bool)
-        touched[stay] = True
-        watch = np.flatnonzero(watched & touched[faces].any(axis=1))
+        watch = np.flatnonzero(watched & mask_of(stay, len(vertices))[faces].any(axis=1))
     return result

@@ -1,12 +1,10 @@
 """Sparse marching cubes: the mesh of the whole lattice from the part of the lattice that can hold the surface.
 
 1. Blocks are chosen from coarse to fine. A block is a cube of 2, 4, 8, … cells, named by its index (3,) among blocks
-   of its size. A block is skipped where the field's value at its centre is larger than the field can change on the way
-   to the block's corners. For an exact or bound field that is proven; for an approximate field it is estimated from the
-   slopes seen.
-2. The chosen blocks are evaluated and marched in tiles of 8³ cells, and the surface is followed: where it enters a
-   block that was skipped, that block is visited too. So a connected component of the surface is found whole or not at
-   all.
+   of its size. It is skipped where the field's value at its centre is larger than the field can change on the way to
+   its corners: proven for an exact or bound field, else estimated from the slopes seen.
+2. The chosen blocks are evaluated and marched in tiles of 8³ cells. Where the surface enters a block that was skipped,
+   that block is visited too. So a connected component of the surface is found whole or not at all.
 3. Where the field is approximate, an audit looks for components that lie wholly in skipped blocks.
 
 All in lattice coordinates. Memory is proportional to the surface.
@@ -22,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh, UnmergedMesh, march_cells, merge_lattice_vertices
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray
 
-Sample = Callable[[NDArray[np.number]], NDArray[np.float32]]
+Sample = Callable[[NDArray[np.number]], Float32Array]
 """From positions (N, 3) in lattice coordinates to values relative to the level, (N,), all finite."""
 
 _FINEST = 2
@@ -65,25 +64,9 @@ _TILES_AT_A_TIME = 64
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class SparseSurface:
-    """The result of sparse marching cubes.
-
-    Attributes
-    ----------
-    mesh : LatticeMesh
-        The mesh that `march` gives for the whole lattice, with its vertices and faces in another order.
-    leaves_lattice : bool
-        Whether the inside reaches the border of the lattice.
-    """
-
-    mesh: LatticeMesh
-    leaves_lattice: bool
-
-
 def march_sparse(
     sample: Sample, shape: tuple[int, int, int], *, spacing: float, proven: bool, slack: float
-) -> SparseSurface | None:
+) -> tuple[LatticeMesh, bool] | None:
     """March the cells of a lattice of `shape` points that the surface crosses, and evaluate little else.
 
     Parameters
@@ -96,8 +79,9 @@ def march_sparse(
 
     Returns
     -------
-    None where only the whole lattice can tell: nothing was found, or the audit found a sign that had been missed (a
-    warning is logged).
+    The mesh that `march` gives for the whole lattice, with its vertices and faces in another order, and whether the
+    inside reaches the border. None where only the whole lattice can tell: nothing was found, or the audit found a sign
+    that had been missed (a warning is logged).
     """
     choice = _choose_blocks(sample, shape, spacing=spacing, proven=proven, slack=slack)
     marched, leaves, visited = _follow(sample, choice, shape, spacing=spacing)
@@ -113,21 +97,20 @@ def march_sparse(
     if not marched:
         return None
     mesh = merge_lattice_vertices(_weld(marched, shape))
-    return SparseSurface(mesh, leaves or _inside_reaches_border(choice.skipped, shape)) if len(mesh.faces) else None
+    return (mesh, leaves or _inside_reaches_border(choice.skipped, shape)) if len(mesh.faces) else None
 
 
 def _follow(
     sample: Sample, choice: _BlockChoice, shape: tuple[int, int, int], *, spacing: float
-) -> tuple[list[UnmergedMesh], bool, NDArray[np.int64]]:
+) -> tuple[list[UnmergedMesh], bool, IntArray]:
     """March the chosen blocks, then the blocks that the surface enters from them, until it enters none.
 
     Returned are the meshes, whether the inside reaches the border, and the numbers of all blocks visited.
     """
     marched: list[UnmergedMesh] = []
-    leaves = False
+    leaves, known = False, np.zeros(0, dtype=np.int64)
     blocks: NDArray[np.int32] = choice.visited
-    centers: NDArray[np.float32] | None = choice.centers
-    known = np.zeros(0, dtype=np.int64)
+    centers: Float32Array | None = choice.centers
     while len(blocks):
         known = np.union1d(known, _numbered(blocks, shape))
         tiles = _fill_tiles(blocks, sample, shape, centers=centers)
@@ -149,25 +132,15 @@ class _SkippedBlocks:
 
     side: int
     indices: NDArray[np.int32]
-    inside: NDArray[np.bool_]
+    inside: BoolArray
 
 
 @dataclass(frozen=True, eq=False)
 class _BlockChoice:
-    """Which blocks to visit.
-
-    Attributes
-    ----------
-    visited : (N, 3) int32
-        Indices of the finest blocks that may hold the surface.
-    centers : (N,) float32
-        The values at their centres, which are points of the lattice.
-    skipped : tuple of _SkippedBlocks
-        All the rest, the coarsest first.
-    """
+    """The finest blocks that may hold the surface (N, 3), the values (N,) at their centres, and the other blocks."""
 
     visited: NDArray[np.int32]
-    centers: NDArray[np.float32]
+    centers: Float32Array
     skipped: tuple[_SkippedBlocks, ...]
 
 
@@ -175,8 +148,11 @@ def _choose_blocks(
     sample: Sample, shape: tuple[int, int, int], *, spacing: float, proven: bool, slack: float
 ) -> _BlockChoice:
     """Choose the blocks that can hold the surface; `proven` and `slack` are those of `march_sparse`."""
-    side = _coarsest_side(shape)
-    parents = _all_blocks(shape, 2 * side)
+    side = _FINEST
+    while 2 * side * _COARSEST_COUNT <= max(shape):
+        side *= 2
+    counts = [-(-(points - 1) // (2 * side)) for points in shape]
+    parents = np.indices(counts, dtype=np.int32).reshape(3, -1).T
     skipped: list[_SkippedBlocks] = []
     while True:
         blocks = (2 * parents[:, None] + _offsets(2)).astype(np.int32)  # (P, 8, 3)
@@ -204,7 +180,7 @@ def _choose_blocks(
 
 
 def _count_missed(
-    sample: Sample, skipped: tuple[_SkippedBlocks, ...], shape: tuple[int, int, int], visited: NDArray[np.int64]
+    sample: Sample, skipped: tuple[_SkippedBlocks, ...], shape: tuple[int, int, int], visited: IntArray
 ) -> int:
     """Return how many of a hundredth of the skipped blocks, drawn with a fixed seed, hold both signs after all.
 
@@ -244,30 +220,18 @@ def _block_extent(
     return np.minimum(blocks * np.int32(side), last), np.minimum((blocks + 1) * np.int32(side), last)
 
 
-def _coarsest_side(shape: tuple[int, int, int]) -> int:
-    side = _FINEST
-    while 2 * side * _COARSEST_COUNT <= max(shape):
-        side *= 2
-    return side
-
-
-def _all_blocks(shape: tuple[int, int, int], side: int) -> NDArray[np.int32]:
-    counts = [-(-(points - 1) // side) for points in shape]
-    return np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3).astype(np.int32)
-
-
 def _offsets(count: int) -> NDArray[np.int32]:
     """Return (i, j, k) for all i, j, k below `count`, (count³, 3)."""
     return np.indices((count, count, count), dtype=np.int32).reshape(3, -1).T
 
 
-def _numbered(indices: NDArray[np.integer], shape: tuple[int, int, int]) -> NDArray[np.int64]:
+def _numbered(indices: NDArray[np.integer], shape: tuple[int, int, int]) -> IntArray:
     """Return one number for each index (N, 3) below `shape`, of a lattice point, a block or a tile."""
     x, y, z = indices.astype(np.int64).T
     return (x * shape[1] + y) * shape[2] + z
 
 
-def _steepest(values: NDArray[np.float32], doubled_centers: NDArray[np.int32], spacing: float) -> NDArray[np.float32]:
+def _steepest(values: Float32Array, doubled_centers: NDArray[np.int32], spacing: float) -> Float32Array:
     """Return for each group of eight (P, 8) the steepest difference along each axis, (P, 3)."""
     cubes, centers = values.reshape(-1, 2, 2, 2), doubled_centers.reshape(-1, 2, 2, 2, 3)
     slopes = np.zeros((len(cubes), 3), dtype=np.float32)
@@ -278,7 +242,7 @@ def _steepest(values: NDArray[np.float32], doubled_centers: NDArray[np.int32], s
     return slopes
 
 
-def _share_along(slopes: NDArray[np.float32], extents: NDArray[np.int32]) -> NDArray[np.float64]:
+def _share_along(slopes: Float32Array, extents: NDArray[np.int32]) -> FloatArray:
     """Return the change to the corner of a box as a share of the change if the gradient pointed at the corner.
 
     Slopes and extents are those along the axes, (..., 3). For a cube the share is between 1/√3 and 1.
@@ -287,7 +251,7 @@ def _share_along(slopes: NDArray[np.float32], extents: NDArray[np.int32]) -> NDA
     return np.divide((slopes * extents).sum(axis=-1), most, out=np.ones_like(most), where=most > 0)
 
 
-def _usual_slope(slopes: NDArray[np.float32], values: NDArray[np.float32], reach: NDArray[np.float64]) -> float:
+def _usual_slope(slopes: Float32Array, values: Float32Array, reach: FloatArray) -> float:
     """Return the slope that all but the steepest groups near the surface keep to; of all where few are near.
 
     A network that learned clamped distances may be steep anywhere beyond the clamp, where no surface comes of it.
@@ -304,27 +268,17 @@ def _usual_slope(slopes: NDArray[np.float32], values: NDArray[np.float32], reach
 class _Tiles:
     """Values in cubes of 8³ cells. A tile has all its 9³ lattice points, also those that its neighbours have.
 
-    Attributes
-    ----------
-    corners : (N, 3) int64
-        The lowest lattice point of each tile.
-    cells : (N, 8, 8, 8) bool
-        Cells of visited blocks, inside the lattice.
-    values : (N, 9, 9, 9) float32
-        At the points of such cells; 1 elsewhere.
+    `corners` (N, 3) are the lowest lattice points, `cells` (N, 8, 8, 8) those of visited blocks inside the lattice, and
+    `values` (N, 9, 9, 9) are 1 but at the points of such cells.
     """
 
-    corners: NDArray[np.int64]
-    cells: NDArray[np.bool_]
-    values: NDArray[np.float32]
+    corners: IntArray
+    cells: BoolArray
+    values: Float32Array
 
 
 def _fill_tiles(
-    blocks: NDArray[np.int32],
-    sample: Sample,
-    shape: tuple[int, int, int],
-    *,
-    centers: NDArray[np.float32] | None = None,
+    blocks: NDArray[np.int32], sample: Sample, shape: tuple[int, int, int], *, centers: Float32Array | None = None
 ) -> _Tiles:
     """Evaluate all lattice points of the finest `blocks` (N, 3), each point once.
 
@@ -349,12 +303,12 @@ def _fill_tiles(
 
 
 def _sampled(
-    points: NDArray[np.int64],
+    points: IntArray,
     sample: Sample,
     shape: tuple[int, int, int],
     blocks: NDArray[np.int32],
-    centers: NDArray[np.float32] | None,
-) -> NDArray[np.float32]:
+    centers: Float32Array | None,
+) -> Float32Array:
     """Return the values at the lattice points numbered `points` (P,), in order, each asked for once at most."""
     if centers is None:
         return sample(np.stack(np.unravel_index(points, shape), axis=1))
@@ -369,7 +323,7 @@ def _sampled(
     return values
 
 
-def _crossed_cells(tiles: _Tiles) -> NDArray[np.bool_]:
+def _crossed_cells(tiles: _Tiles) -> BoolArray:
     """Return the visited cells that have corners of both signs, (N, 8, 8, 8)."""
     inside = (tiles.values <= 0).astype(np.int8)
     count = np.zeros(tiles.cells.shape, dtype=np.int8)
@@ -411,7 +365,7 @@ def _inside_at_border(tiles: _Tiles, shape: tuple[int, int, int]) -> bool:
     return False
 
 
-def _march_tiles(tiles: _Tiles, crossed: NDArray[np.bool_], *, spacing: float) -> list[UnmergedMesh]:
+def _march_tiles(tiles: _Tiles, crossed: BoolArray, *, spacing: float) -> list[UnmergedMesh]:
     """Run marching cubes over the `crossed` cells; vertices on the border between tiles come once for each."""
     marched = []
     rows = np.flatnonzero(crossed.any(axis=(1, 2, 3)))

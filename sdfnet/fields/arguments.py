@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from sdfnet.geometry.arrays import FloatArray
 
 
 def check_positive(name: str, number: float) -> float:
@@ -25,7 +27,7 @@ def check_not_negative(name: str, number: float) -> float:
     return float(number)
 
 
-def check_vector(name: str, vector: ArrayLike) -> NDArray[np.float64]:
+def check_vector(name: str, vector: ArrayLike) -> FloatArray:
     """Return `vector` as (3,) float64, or raise ValueError unless it is three finite numbers."""
     array = np.array(vector, dtype=np.float64)
     if array.shape != (3,) or not np.isfinite(array).all():
@@ -33,7 +35,7 @@ def check_vector(name: str, vector: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def check_direction(name: str, vector: ArrayLike) -> NDArray[np.float64]:
+def check_direction(name: str, vector: ArrayLike) -> FloatArray:
     """Return `vector` as a unit (3,) float64, or raise ValueError where it has no direction."""
     array = check_vector(name, vector)
     length = float(np.linalg.norm(array))
@@ -42,7 +44,7 @@ def check_direction(name: str, vector: ArrayLike) -> NDArray[np.float64]:
     return array / length
 
 
-def check_curve(name: str, curve: ArrayLike, *, axes: int, at_least: int) -> NDArray[np.float64]:
+def check_curve(name: str, curve: ArrayLike, *, axes: int, at_least: int) -> FloatArray:
     """Return `curve` as (K, axes) float64 with K >= at_least and no point equal to the one before it, or raise."""
     array = np.array(curve, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != axes or len(array) < at_least:

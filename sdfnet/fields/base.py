@@ -65,11 +65,7 @@ def check_points(points: Tensor) -> None:
 
 
 def evaluate(
-    field: Field,
-    points: Tensor,
-    *,
-    chunk_size: int = 65536,
-    progress: Callable[[int], object] | None = None,
+    field: Field, points: Tensor, *, chunk_size: int = 65536, progress: Callable[[int], object] | None = None
 ) -> Tensor:
     """Evaluate `field` at many `points` without gradients, in chunks that bound the memory.
 

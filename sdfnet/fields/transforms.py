@@ -11,16 +11,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sdfnet.fields.arguments import check_direction, check_positive, check_vector
 from sdfnet.fields.base import Accuracy, Field, check_points, worst_accuracy
 from sdfnet.fields.extent import Confined
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import Bounds
 
 
-def rotation_about(axis: ArrayLike, degrees: float) -> NDArray[np.float64]:
+def rotation_about(axis: ArrayLike, degrees: float) -> FloatArray:
     """Return the (3, 3) float64 matrix that turns by `degrees` about `axis`, right-handed (Rodrigues' formula).
 
     >>> (rotation_about([0, 0, 1], 90) @ [1, 0, 0]).round(12).tolist()
@@ -94,7 +95,7 @@ _HUGE = 1e200
 """Stands for infinity while a box is turned; larger results are infinite again."""
 
 
-def _finite_or_huge(corner: NDArray[np.float64]) -> NDArray[np.float64]:
+def _finite_or_huge(corner: FloatArray) -> FloatArray:
     return np.clip(corner, -1e250, 1e250)
 
 

@@ -8,48 +8,45 @@ surface is taken.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.decoders import Decoder
 from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fields.base import evaluate, gradient
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 
 _SPACING = 0.08
-"""Of the coarse lattice. Each of its nodes near the surface stands for 3³ finer nodes. With half as many along each
-axis, thin parts such as the spindles of a chair get too few points."""
+"""Of the coarse lattice. Each of its nodes near the surface stands for 3³ finer nodes; with fewer, thin parts such as
+the spindles of a chair get too few points."""
 
 _ROTATIONS = ((0.7, 0.4, 1.1), (-0.9, 0.8, 0.3))
-"""Rotation vectors of two lattices, which alternate from code to code. A lattice along the world's axes would meet all
-nodes of a flat seat or none. What one lattice misses, the other may meet."""
+"""Rotation vectors of two lattices, which alternate from code to code: lattices along the world's axes would meet all
+nodes of a flat seat or none."""
 
 _REACH, _MAX_SLOPE = 0.08, 2.0
 """A coarse node is refined if it is nearer to the surface than the reach; its finer nodes are at most 0.047 away. The
-distance is of first order; the field's value, divided by the maximal slope, is checked first."""
+slopes of a network are seldom above the second."""
 
 _MAX_NODES = 1500
-"""Coarse nodes near the surface: some 800 on a body or a chair. If there are more, as untrained networks have, only
-every n-th is used."""
+"""Coarse nodes near the surface: some 800 on a body or a chair. Of more, as untrained networks have, every n-th."""
 
 _CHUNK = 4096
 """Points per call: small chunks stay in the cache, which is three times faster for the default decoder."""
 
 _STEPS = 2
 _ON_SURFACE = 0.05
-"""A projected point counts if its value is below this share of the spacing. Near a component that is about to appear
-no point counts."""
+"""A projected point counts if its value is below this share of the spacing."""
 
 _MIN_SLOPE = 0.3
 """Smaller slopes count as this: where two sheets meet the gradient vanishes, but nothing moves infinitely fast."""
 
 
-def surface_displacements(decoder: Decoder, latents: Tensor, places: NDArray[np.float64]) -> NDArray[np.float64]:
+def surface_displacements(decoder: Decoder, latents: Tensor, places: FloatArray) -> FloatArray:
     """Return the mean displacement of the surface from each of T codes to the next, (T - 1,), world lengths.
 
     It is the mean of both directions: from some 4,000 points of each surface, even by area, to the other surface. The
@@ -78,13 +75,13 @@ def surface_displacements(decoder: Decoder, latents: Tensor, places: NDArray[np.
             "latents must be two codes or more, and places (the same number, 4), "
             f"got {tuple(latents.shape)} and {places.shape}"
         )
-    lattices = [_RotatedLattice.over_unit_bounds(rotation, like=latents) for rotation in _ROTATIONS]
+    lattices = [_rotated_lattice(rotation, like=latents) for rotation in _ROTATIONS]
     before = NeuralField(decoder, latents[0])
-    points_before = _even_points(before, lattices[0])
+    points_before = _even_points(before, *lattices[0])
     displacements = []
     for k in range(1, len(latents)):
         after = NeuralField(decoder, latents[k])
-        points_after = _even_points(after, lattices[k % 2])
+        points_after = _even_points(after, *lattices[k % 2])
         between, moved = (places[k - 1] + places[k]) / 2, places[k] - places[k - 1]
         both = [
             _distances(before, after, points_before, between, moved),
@@ -96,58 +93,43 @@ def surface_displacements(decoder: Decoder, latents: Tensor, places: NDArray[np.
     return np.array(displacements)
 
 
-def surface_points(field: NeuralField, nodes: Tensor, spacing: float) -> Tensor:
-    """Return points (N, 3) of the surface, even by area.
+def _rotated_lattice(rotation: tuple[float, float, float], *, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the nodes (N, 3) of a coarse lattice, and the offsets (27, 3) from a node to its finer nodes."""
+    from scipy.spatial.transform import Rotation
 
-    These are the lattice `nodes` (N, 3) in a layer around the surface, projected onto it. The layer is one `spacing`
-    thick, so that there are about as many points as the area has squares of that side.
+    axes = torch.from_numpy(Rotation.from_rotvec(rotation).as_matrix()).to(like)
+    reach = 1 + LATTICE_MARGIN
+    steps = torch.arange(math.ceil(math.sqrt(3) * reach / _SPACING) + 1).to(like)
+    steps = torch.cat([-steps[1:].flip(0), steps]) * _SPACING
+    nodes = torch.cartesian_prod(steps, steps, steps) @ axes
+    fine = torch.tensor([-1.0, 0.0, 1.0]).to(like) * _SPACING / 3
+    return nodes[(nodes.abs() <= reach).all(dim=1)], torch.cartesian_prod(fine, fine, fine) @ axes
+
+
+def _even_points(field: NeuralField, nodes: Tensor, offsets: Tensor) -> Tensor:
+    """Return points (N, 3) of the surface, even by area: the fine nodes in a layer around it, projected onto it.
+
+    The layer is one fine spacing thick, so that there are about as many points as the area has squares of that side.
     """
-    near, values = _nodes_below(field, nodes, spacing)  # slopes of a network are seldom above 2
-    layer = spacing / 2 * gradient(field, near, chunk_size=_CHUNK).norm(dim=-1).clamp_min(_MIN_SLOPE)
-    points = near[values < layer]
+    near, spacing = _nodes_near(field, nodes, _REACH), _SPACING / 3
+    near = near[:: 1 + len(near) // _MAX_NODES]
+    points = _nodes_near(field, (near[:, None] + offsets).reshape(-1, 3), spacing / 2)
     points = project_to_level(field, points, steps=_STEPS, reach=spacing, chunk_size=_CHUNK)
     return points[evaluate(field, points, chunk_size=_CHUNK).abs() < _ON_SURFACE * spacing]
 
 
-@dataclass(frozen=True, eq=False)
-class _RotatedLattice:
-    """Coarse nodes (N, 3), and the offsets (27, 3) from a coarse node to its finer nodes."""
-
-    nodes: Tensor
-    offsets: Tensor
-
-    @classmethod
-    def over_unit_bounds(cls, rotation: tuple[float, float, float], *, like: Tensor) -> _RotatedLattice:
-        from scipy.spatial.transform import Rotation
-
-        axes = torch.from_numpy(Rotation.from_rotvec(rotation).as_matrix()).to(like)
-        reach = 1 + LATTICE_MARGIN
-        steps = torch.arange(math.ceil(math.sqrt(3) * reach / _SPACING) + 1).to(like)
-        steps = torch.cat([-steps[1:].flip(0), steps]) * _SPACING
-        nodes = torch.cartesian_prod(steps, steps, steps) @ axes
-        fine = torch.tensor([-1.0, 0.0, 1.0]).to(like) * _SPACING / 3
-        return cls(nodes[(nodes.abs() <= reach).all(dim=1)], torch.cartesian_prod(fine, fine, fine) @ axes)
-
-
-def _even_points(field: NeuralField, lattice: _RotatedLattice) -> Tensor:
-    """Return `surface_points` on the fine lattice, which is only evaluated near the surface."""
-    near, values = _nodes_below(field, lattice.nodes, _REACH * _MAX_SLOPE)
-    slopes = gradient(field, near, chunk_size=_CHUNK).norm(dim=-1).clamp_min(_MIN_SLOPE)
-    near = near[values < _REACH * slopes]
-    near = near[:: 1 + len(near) // _MAX_NODES]
-    return surface_points(field, (near[:, None] + lattice.offsets).reshape(-1, 3), _SPACING / 3)
-
-
-def _nodes_below(field: NeuralField, nodes: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    """Return the nodes at which the absolute value of the field is below `bound`, and these absolute values."""
+def _nodes_near(field: NeuralField, nodes: Tensor, reach: float) -> Tensor:
+    """Return the nodes that are nearer to the surface than `reach`, to first order."""
     values = evaluate(field, nodes, chunk_size=_CHUNK).abs()
-    return nodes[values < bound], values[values < bound]
+    likely = values < reach * _MAX_SLOPE
+    slopes = gradient(field, nodes[likely], chunk_size=_CHUNK).norm(dim=-1).clamp_min(_MIN_SLOPE)
+    return nodes[likely][values[likely] < reach * slopes]
 
 
 def _distances(
-    own: NeuralField, other: NeuralField, points: Tensor, between: NDArray[np.float64], moved: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return how far the surface goes from `points` of `own` to the surface of `other`, world lengths.
+    own: NeuralField, other: NeuralField, points: Tensor, between: FloatArray, moved: FloatArray
+) -> FloatArray:
+    """Return how far the surface goes from `points` of `own` to that of `other`, world lengths.
 
     `moved` is the change of the places, `between` their mean.
     """

@@ -1,16 +1,11 @@
 """A bent path between two codes, along which the surface moves little and stays connected where it can.
 
 The path is the straight line plus a few sine waves that vanish at both ends. Gradient descent through the decoder finds
-the amplitudes of the waves. The loss has two main terms:
-
-- the motion of the surface: squared differences of the field between neighbouring codes, squashed to a layer around
-  the surface;
-- loose components, which are searched for on a lattice every few steps. Along the easiest connection between a
-  component and the largest one, the field is lowered, so that they join. Where a component is tiny or far from
-  everything, the field is raised, so that it vanishes.
-
-The result is the state with the least volume in loose components and little motion; the straight path is one of the
-states. Nothing is guaranteed between the codes that are examined.
+the amplitudes of the waves. The loss weighs the motion of the surface (differences of the field between neighbouring
+codes, near the surface) and loose components, which are searched for on a lattice every few steps. On the easiest
+connection between a component and the largest one, the field is lowered, so that they join. Where a component is tiny
+or far from everything, the field is raised, so that it vanishes. The best state is returned; the straight path is one
+of the states. Nothing is guaranteed between the codes that are examined.
 """
 
 from __future__ import annotations
@@ -30,6 +25,7 @@ from tqdm import tqdm
 from sdfnet.decoders import Decoder
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fields.base import evaluate
+from sdfnet.geometry.arrays import Float32Array, FloatArray, IntArray
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 
 _NUM_WAVES = 4
@@ -64,8 +60,7 @@ _TINY = 1e-3
 """A component below this share of the largest is to vanish, not to be joined."""
 
 _COST_INSIDE, _COST_OUTSIDE = 1e-3, 1e-2
-"""Cost of a lattice step inside the solid, and outside, where the field's value is added: short connections count, not
-only shallow ones."""
+"""Cost of a lattice step inside the solid, and outside, where the field's value is added: short connections count."""
 
 
 def bend(shares: Tensor, amplitudes: Tensor) -> Tensor:
@@ -121,18 +116,16 @@ class LooseComponents:
     ----------
     loose_share : float
         Share of the solid's nodes that are not in its largest component.
-    lower : (N,) int64
-        Flat indices of nodes whose values are to become negative, so that components join.
-    higher : (N,) int64
-        Flat indices of nodes whose values are to become positive, so that components vanish.
+    lower, higher : (N,) int64
+        Flat indices of nodes whose values are to become negative (components join) or positive (components vanish).
     """
 
     loose_share: float
-    lower: NDArray[np.int64]
-    higher: NDArray[np.int64]
+    lower: IntArray
+    higher: IntArray
 
 
-def find_loose_components(values: NDArray[np.float32]) -> LooseComponents:
+def find_loose_components(values: Float32Array) -> LooseComponents:
     """Find the components where `values` (X, Y, Z) are negative, and the easiest connections to the largest one.
 
     Neighbours along the axes are connected. A connection is a shortest path (Dijkstra) whose cost is the sum of the
@@ -161,15 +154,17 @@ def find_loose_components(values: NDArray[np.float32]) -> LooseComponents:
         if sizes[component - 1] < _TINY * sizes[largest - 1] or not np.isfinite(distances[nearest]):
             higher.append(open_nodes[members])
         else:
-            path = _trace(int(nearest), previous)
-            lower.append(open_nodes[path[node_values[path] >= 0]])
+            path = [nearest]
+            while previous[path[-1]] >= 0:
+                path.append(previous[path[-1]])
+            lower.append(open_nodes[path][node_values[path] >= 0])
     share = 1 - float(sizes[largest - 1] / sizes.sum())
     return LooseComponents(share, np.concatenate(lower), np.concatenate(higher))
 
 
 def _shortest_paths(
-    open_nodes: NDArray[np.int64], values: NDArray[np.float32], sources: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    open_nodes: IntArray, values: Float32Array, sources: IntArray
+) -> tuple[FloatArray, NDArray[np.int32]]:
     """Return for each of `open_nodes` the least cost of a path to a source, and the next node on that path."""
     place = np.full(values.shape, -1, dtype=np.int64)
     place.reshape(-1)[open_nodes] = np.arange(len(open_nodes))
@@ -187,14 +182,6 @@ def _shortest_paths(
     return distances, previous
 
 
-def _trace(node: int, previous: NDArray[np.int32]) -> NDArray[np.int64]:
-    path = []
-    while node >= 0:
-        path.append(node)
-        node = int(previous[node])
-    return np.array(path)
-
-
 @dataclass(frozen=True, eq=False)
 class _PathProblem:
     """What stays the same while one path is optimised.
@@ -203,14 +190,11 @@ class _PathProblem:
     ----------
     straight : (K, L)
         Codes of the straight path, ends included.
-    spread : (L,)
     waves : (K, 4)
         The waves of `bend` at these codes.
-    nodes : (N, 3)
-        Of the lattice.
-    near : (N,) bool
-        The nodes near the surface of some code of the straight path.
-    volumes : (K - 2, N) float32
+    nodes, near : (N, 3), (N,)
+        The nodes of the lattice, and which are near the surface of some code of the straight path.
+    volumes : (K - 2, N)
         Values at the nodes for each code between the ends of the straight path.
     """
 
@@ -220,7 +204,7 @@ class _PathProblem:
     waves: Tensor
     nodes: Tensor
     near: Tensor
-    volumes: NDArray[np.float32]
+    volumes: Float32Array
 
     @classmethod
     def between(cls, decoder: Decoder, start: Tensor, end: Tensor, spread: Tensor) -> _PathProblem:

@@ -1,8 +1,8 @@
 """Paths through latent codes: from a few key codes and a list of times to one code per time.
 
 Times run from 0 to 1. At `key_times[k]` a path returns key k bit for bit, so the ends of a morph are the shapes
-themselves. Everything is computed in float64 and returned in the keys' dtype. This module knows no decoders and no
-meshes: any rows of numbers can be interpolated, and a morph interpolates its similarities here too.
+themselves. Everything is computed in float64 and returned in the keys' dtype. Any rows of numbers can be interpolated:
+a morph interpolates its similarities here too.
 
 Legend: K keys, L numbers in a key, T times.
 """
@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdfnet.geometry.arrays import FloatArray, IntArray
+
 PathKind = Literal["linear", "spherical", "spline", "natural"]
 """Straight lines; arcs of turning direction and linear length; centripetal Catmull-Rom; natural cubic spline."""
 
@@ -26,7 +28,7 @@ Easing = Literal["linear", "smooth", "smoother", "ease-in", "ease-out"]
 Playback = Literal["once", "loop", "pingpong"]
 """From the first key to the last; on from the last to the first, without a seam; there and back again."""
 
-_EASINGS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+_EASINGS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "linear": lambda u: u,
     "smooth": lambda u: u * u * (3 - 2 * u),
     "smoother": lambda u: u**3 * (10 + u * (6 * u - 15)),
@@ -76,7 +78,10 @@ def interpolate(
     >>> interpolate(torch.tensor([[0.0], [1.0], [4.0]]), [0, 0.25, 0.5, 1]).flatten().tolist()
     [0.0, 0.5, 1.0, 4.0]
     """
-    _check_keys(keys)
+    if keys.ndim != 2 or len(keys) < 2:
+        raise ValueError(f"keys must have shape (K, L) with K at least 2, got {tuple(keys.shape)}")
+    if not torch.isfinite(keys).all():
+        raise ValueError("keys must be finite, got NaN or infinity: the run that made them has diverged")
     if kind not in get_args(PathKind):
         raise ValueError(f"path must be one of {', '.join(get_args(PathKind))}, got {kind!r}")
     knots = path_knots(key_times, num_keys=len(keys), closed=closed)
@@ -95,7 +100,7 @@ def interpolate(
     return codes
 
 
-def ease(shares: NDArray[np.float64], *, easing: Easing) -> NDArray[np.float64]:
+def ease(shares: FloatArray, *, easing: Easing) -> FloatArray:
     """Return `shares` in [0, 1] of the way, bent by `easing`; 0 and 1 stay exactly.
 
     >>> ease(np.array([0.0, 0.25, 1.0]), easing="smooth").tolist()
@@ -108,12 +113,11 @@ def ease(shares: NDArray[np.float64], *, easing: Easing) -> NDArray[np.float64]:
 
 def frame_times(
     num_frames: int, *, num_keys: int, key_times: Sequence[float] | None = None, playback: Playback = "once"
-) -> NDArray[np.float64]:
+) -> FloatArray:
     """Return the time (num_frames,) of every frame, such that each key falls exactly on a frame.
 
-    Key times are moved to the nearest whole frame, as an animator sets key frames; between two keys frames are evenly
-    spaced. A loop stops one frame before its first frame would come again. "pingpong" has the times of "once":
-    `playback_order` plays the same frames back.
+    Key times are moved to the nearest whole frame; between two keys frames are evenly spaced. A loop stops one frame
+    before its first frame would come again. "pingpong" has the times of "once" (see `playback_order`).
 
     Raises
     ------
@@ -133,7 +137,10 @@ def frame_times(
     closed = playback == "loop"
     knots = path_knots(key_times, num_keys=num_keys, closed=closed)
     num_steps = num_frames if closed else num_frames - 1
-    return np.interp(np.arange(num_frames), _key_frames(knots, num_steps), knots)
+    # The nearest frame of each key, moved apart so that no two keys share one.
+    frames, indices = np.rint(knots * num_steps).astype(np.int64), np.arange(len(knots))
+    frames = np.minimum(np.maximum.accumulate(frames - indices) + indices, num_steps - indices[::-1])
+    return np.interp(np.arange(num_frames), frames, knots)
 
 
 def playback_order(num_frames: int, *, playback: Playback) -> list[int]:
@@ -153,14 +160,7 @@ def check_playback(playback: str) -> None:
         raise ValueError(f"playback must be one of {', '.join(get_args(Playback))}, got {playback!r}")
 
 
-def _check_keys(keys: Tensor) -> None:
-    if keys.ndim != 2 or len(keys) < 2:
-        raise ValueError(f"keys must have shape (K, L) with K at least 2, got {tuple(keys.shape)}")
-    if not torch.isfinite(keys).all():
-        raise ValueError("keys must be finite, got NaN or infinity: the run that made them has diverged")
-
-
-def path_knots(key_times: Sequence[float] | None, *, num_keys: int, closed: bool) -> NDArray[np.float64]:
+def path_knots(key_times: Sequence[float] | None, *, num_keys: int, closed: bool) -> FloatArray:
     """Return the time of every key, evenly spaced by default; a closed path has one more, its return.
 
     Raises
@@ -178,23 +178,9 @@ def path_knots(key_times: Sequence[float] | None, *, num_keys: int, closed: bool
     return knots
 
 
-def _key_frames(knots: NDArray[np.float64], num_steps: int) -> NDArray[np.int64]:
-    """Return the frame of each key: the nearest, moved apart so that no two keys share one."""
-    frames = np.rint(knots * num_steps).astype(np.int64)
-    indices = np.arange(len(knots))
-    frames = np.maximum.accumulate(frames - indices) + indices
-    return np.minimum(frames, num_steps - indices[::-1])
-
-
 def _curve(
-    values: NDArray[np.float64],
-    knots: NDArray[np.float64],
-    segments: NDArray[np.int64],
-    shares: NDArray[np.float64],
-    *,
-    kind: PathKind,
-    closed: bool,
-) -> NDArray[np.float64]:
+    values: FloatArray, knots: FloatArray, segments: IntArray, shares: FloatArray, *, kind: PathKind, closed: bool
+) -> FloatArray:
     """Return the points (T, L) at `shares` of the way through `segments` of the path through `values`."""
     if kind == "natural":
         from scipy.interpolate import CubicSpline
@@ -216,10 +202,9 @@ def _curve(
     )
 
 
-def _arc(starts: NDArray[np.float64], ends: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.float64]:
+def _arc(starts: FloatArray, ends: FloatArray, u: FloatArray) -> FloatArray:
     """Turn the direction at a constant rate and change the length linearly, row by row."""
-    length_start = np.linalg.norm(starts, axis=1, keepdims=True)
-    length_end = np.linalg.norm(ends, axis=1, keepdims=True)
+    length_start, length_end = (np.linalg.norm(codes, axis=1, keepdims=True) for codes in (starts, ends))
     safe = (length_start > 0) & (length_end > 0)
     direction_start = starts / np.where(safe, length_start, 1)
     direction_end = ends / np.where(safe, length_end, 1)
@@ -235,13 +220,10 @@ def _arc(starts: NDArray[np.float64], ends: NDArray[np.float64], u: NDArray[np.f
     return np.where(curved, length * turned, starts + u * (ends - starts))
 
 
-def _catmull_rom_tangents(
-    values: NDArray[np.float64], *, closed: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _catmull_rom_tangents(values: FloatArray, *, closed: bool) -> tuple[FloatArray, FloatArray]:
     """Return for each segment the tangents at its start and end, per unit of the segment (K - 1, L) each.
 
-    Knots are spaced by the square root of the distance (centripetal: no cusps, no loops within a segment). Beyond an
-    open end the path goes on straight.
+    Knots are spaced by the square root of the distance (centripetal). Beyond an open end the path goes on straight.
     """
     before = values[-2] if closed else 2 * values[0] - values[1]
     after = values[1] if closed else 2 * values[-1] - values[-2]

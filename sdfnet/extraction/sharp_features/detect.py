@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
 from sdfnet.extraction.sharp_features.patches import (
@@ -23,14 +22,13 @@ from sdfnet.extraction.sharp_features.qef import (
     SHARP_ANGLE,
     SMALL_MISS,
     Features,
-    SampleGradient,
+    LatticeField,
     find_crossings,
     find_features,
     intersect_planes,
-    unit,
     widest_angles,
 )
-from sdfnet.extraction.sparse import Sample
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of, unit_vectors
 from sdfnet.mesh.edges import EdgeTable, label_connected
 
 _SUSPECT_ANGLE = 20.0
@@ -50,22 +48,20 @@ class PatchedMesh:
 
     Attributes
     ----------
-    mesh : LatticeMesh
-    normals : (V, 3) float64
+    normals : (V, 3)
         Of the field, at the vertices.
-    twins : (3F,) int64
+    twins : (3F,)
         The other half-edge of the same edge, or -1 (`EdgeTable.twins`).
-    patch_of : (F,) int64
-        The patch of each face: a connected part of the surface in one cell.
-    is_suspect : (F,) bool
-        Faces of the patches in which features are searched for.
+    patch_of, is_suspect : (F,)
+        The patch of each face (a connected part of the surface in one cell), and whether it may hold a feature.
     """
 
     mesh: LatticeMesh
-    normals: NDArray[np.float64]
-    twins: NDArray[np.int64]
-    patch_of: NDArray[np.int64]
-    is_suspect: NDArray[np.bool_]
+    normals: FloatArray
+    twins: IntArray
+    patch_of: IntArray
+    is_suspect: BoolArray
+    field: LatticeField
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,46 +70,36 @@ class PatchFeatures:
 
     Attributes
     ----------
-    patch_of : (F,) int64
     loops : BoundaryLoops
         Boundaries of the suspect patches that are discs.
-    features : Features
-    well_placed : (P,) bool
+    well_placed : (P,)
         Features that are sharp, on the surface, and near their patch.
-    is_bad : (P, L) bool
+    is_bad : (P, L)
         Boundary edges that make a bad triangle with the feature.
-    is_sharp : (P,) bool
+    is_sharp : (P,)
         Patches that can be replaced by triangles around their feature.
     """
 
-    patch_of: NDArray[np.int64]
+    patch_of: IntArray
     loops: BoundaryLoops
     features: Features
-    well_placed: NDArray[np.bool_]
-    is_bad: NDArray[np.bool_]
-    is_sharp: NDArray[np.bool_]
+    well_placed: BoolArray
+    is_bad: BoolArray
+    is_sharp: BoolArray
 
 
-def cut_into_patches(mesh: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) -> PatchedMesh:
+def cut_into_patches(mesh: LatticeMesh, field: LatticeField) -> PatchedMesh:
     """Cut `mesh` into patches, and find those on whose boundaries the normals diverge."""
     twins = EdgeTable.of(mesh.faces, len(mesh.vertices)).twins
     patch_of = cell_patches(mesh, twins)
-    vertices, normals = _true_crossings(mesh.vertices, sample, sample_gradient)
+    vertices, normals = _true_crossings(mesh.vertices, field)
     loops = disc_boundaries(mesh.faces, twins, patch_of, np.ones(patch_of.max(initial=-1) + 1, dtype=bool))
     suspect = widest_angles(normals[loops.rims], loops.used) > _SUSPECT_ANGLE
-    is_suspect = np.zeros(patch_of.max(initial=-1) + 1, dtype=bool)
-    is_suspect[loops.patches[suspect]] = True
-    return PatchedMesh(LatticeMesh(vertices, mesh.faces), normals, twins, patch_of, is_suspect[patch_of])
+    is_suspect = mask_of(loops.patches[suspect], patch_of.max(initial=-1) + 1)
+    return PatchedMesh(LatticeMesh(vertices, mesh.faces), normals, twins, patch_of, is_suspect[patch_of], field)
 
 
-def detect_features(
-    cut: PatchedMesh,
-    patch_of: NDArray[np.int64],
-    sample: Sample,
-    sample_gradient: SampleGradient,
-    *,
-    before: PatchFeatures | None = None,
-) -> PatchFeatures:
+def detect_features(cut: PatchedMesh, patch_of: IntArray, *, before: PatchFeatures | None = None) -> PatchFeatures:
     """Search for a feature in each suspect patch, with the patches numbered by `patch_of` (F,).
 
     The features of patches with the same boundary are taken from `before`, without a new search.
@@ -123,10 +109,10 @@ def detect_features(
     loops = disc_boundaries(cut.mesh.faces, twins, patch_of, suspect)
     points, normals = cut.mesh.vertices[loops.rims], cut.normals[loops.rims]
     if before is None:
-        features = find_features(points, normals, loops.used, sample, sample_gradient)
+        features = find_features(points, normals, loops.used, cut.field)
     else:
         rows, new = _same_boundaries(loops, before.loops)
-        found = find_features(points[new], normals[new], loops.used[new], sample, sample_gradient)
+        found = find_features(points[new], normals[new], loops.used[new], cut.field)
         features = before.features.take(rows, new, found)
     well_placed = _are_well_placed(features, points)
     bad = bad_triangles(features.places, points, normals, loops)
@@ -136,19 +122,17 @@ def detect_features(
     return PatchFeatures(patch_of, loops, features, well_placed, bad, well_placed & fixed)
 
 
-def _true_crossings(
-    vertices: NDArray[np.float64], sample: Sample, sample_gradient: SampleGradient
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _true_crossings(vertices: FloatArray, field: LatticeField) -> tuple[FloatArray, FloatArray]:
     """Return the vertices where linear interpolation missed the surface moved onto it, and the normals of all."""
-    slopes = sample_gradient(vertices)
-    missed = np.abs(sample(vertices)) > _LINEAR * np.linalg.norm(slopes, axis=1)
+    slopes = field.gradients(vertices)
+    missed = np.abs(field.values(vertices)) > _LINEAR * np.linalg.norm(slopes, axis=1)
     moved = vertices.copy()
-    moved[missed] = find_crossings(vertices[missed], sample)
-    slopes[missed] = sample_gradient(moved[missed])
-    return moved, unit(slopes)
+    moved[missed] = find_crossings(vertices[missed], field.values)
+    slopes[missed] = field.gradients(moved[missed])
+    return moved, unit_vectors(slopes)
 
 
-def _same_boundaries(loops: BoundaryLoops, before: BoundaryLoops) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _same_boundaries(loops: BoundaryLoops, before: BoundaryLoops) -> tuple[IntArray, BoolArray]:
     """Return for each boundary the row in `before` with the same half-edges, (P,), and for which there is none."""
     keys, keys_before = (
         np.stack(
@@ -163,7 +147,7 @@ def _same_boundaries(loops: BoundaryLoops, before: BoundaryLoops) -> tuple[NDArr
     return np.maximum(rows, 0), rows < 0
 
 
-def _are_well_placed(features: Features, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _are_well_placed(features: Features, points: FloatArray) -> BoolArray:
     """Return which features (P,) are sharp, on the surface, and near the boundaries (P, L, 3) of their patches."""
     places = features.places
     near = (places >= points.min(axis=1) - BEYOND).all(axis=1) & (places <= points.max(axis=1) + BEYOND).all(axis=1)
@@ -174,43 +158,36 @@ _SAME = 0.2
 """Features of neighbouring patches that are nearer to one another (in spacings) are one."""
 
 
-def join_patches(
-    cut: PatchedMesh, detected: PatchFeatures, sample: Sample, sample_gradient: SampleGradient
-) -> PatchFeatures:
+def join_patches(cut: PatchedMesh, detected: PatchFeatures) -> PatchFeatures:
     """Join neighbouring patches and detect again, wherever that gives a valid feature where there was none."""
-    detected = _join_where_better(cut, detected, _same_features(cut, detected), sample, sample_gradient)
-    detected = _join_where_better(
-        cut, detected, _hidden_corners(cut, detected, sample, sample_gradient), sample, sample_gradient
-    )
-    return _join_where_better(cut, detected, _misplaced_features(cut, detected), sample, sample_gradient)
+    for find_pairs in (_same_features, _hidden_corners, _misplaced_features):
+        detected = _join_where_better(cut, detected, find_pairs(cut, detected))
+    return detected
 
 
-def _join_where_better(
-    cut: PatchedMesh, detected: PatchFeatures, pairs: NDArray[np.int64], sample: Sample, sample_gradient: SampleGradient
-) -> PatchFeatures:
+def _join_where_better(cut: PatchedMesh, detected: PatchFeatures, pairs: IntArray) -> PatchFeatures:
     """Join `pairs` (K, 2) of patches and detect again, except where that leaves no valid feature."""
     if not len(pairs):
         return detected
     _, union_of = label_connected(pairs[:, 0], pairs[:, 1], int(detected.patch_of.max()) + 1)
-    tried = detect_features(cut, union_of[detected.patch_of], sample, sample_gradient, before=detected)
-    is_sharp = np.zeros(union_of.max() + 1, dtype=bool)
-    is_sharp[tried.loops.patches[tried.is_sharp]] = True
+    tried = detect_features(cut, union_of[detected.patch_of], before=detected)
+    is_sharp = mask_of(tried.loops.patches[tried.is_sharp], union_of.max() + 1)
     failed = ~is_sharp & (np.bincount(union_of) > 1)
     if not failed.any():
         return tried
     pairs = pairs[~failed[union_of[pairs[:, 0]]]]
     _, union_of = label_connected(pairs[:, 0], pairs[:, 1], len(union_of))
-    return detect_features(cut, union_of[detected.patch_of], sample, sample_gradient, before=detected)
+    return detect_features(cut, union_of[detected.patch_of], before=detected)
 
 
-def _same_features(cut: PatchedMesh, detected: PatchFeatures) -> NDArray[np.int64]:
+def _same_features(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
     """Return pairs of neighbouring patches that found the same place; several patches can see one corner."""
     rows = _adjacent_pairs(cut, detected, detected.is_sharp)
     apart = detected.features.places[rows[:, 0]] - detected.features.places[rows[:, 1]]
     return detected.loops.patches[rows[np.linalg.norm(apart, axis=1) < _SAME]]
 
 
-def _misplaced_features(cut: PatchedMesh, detected: PatchFeatures) -> NDArray[np.int64]:
+def _misplaced_features(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
     """Return pairs of a patch whose feature lies in a neighbour, and that neighbour if it has no feature."""
     rows, corners = np.nonzero(detected.is_bad & (detected.well_placed & (detected.is_bad.sum(axis=1) == 1))[:, None])
     across = cut.twins[detected.loops.half_edges[rows, corners]]
@@ -219,9 +196,7 @@ def _misplaced_features(cut: PatchedMesh, detected: PatchFeatures) -> NDArray[np
     return np.stack([detected.loops.patches[rows], neighbors], axis=1)[(across >= 0) & ~is_sharp]
 
 
-def _hidden_corners(
-    cut: PatchedMesh, detected: PatchFeatures, sample: Sample, sample_gradient: SampleGradient
-) -> NDArray[np.int64]:
+def _hidden_corners(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
     """Return pairs of neighbouring patches with an edge each that meet in a corner which neither sees by itself."""
     loops, features = detected.loops, detected.features
     rows = _adjacent_pairs(cut, detected, detected.is_sharp & ~features.are_corners)
@@ -234,7 +209,7 @@ def _hidden_corners(
     rows, points, normals, used = rows[promising], points[promising], normals[promising], used[promising]
     if not len(rows):
         return np.zeros((0, 2), dtype=np.int64)
-    found = find_features(points, normals, used, sample, sample_gradient)
+    found = find_features(points, normals, used, cut.field)
     inside = ((found.places > points.min(axis=1) - BEYOND) & (found.places < points.max(axis=1) + BEYOND)).all(axis=1)
     good = found.are_corners & (found.misses < SMALL_MISS) & (found.spreads > SHARP_ANGLE) & inside
     known = features.places[detected.is_sharp & features.are_corners]
@@ -247,7 +222,7 @@ def _hidden_corners(
     return loops.patches[rows[_nearest_first(rows, far, places)]]
 
 
-def _nearest_first(rows: NDArray[np.int64], far: NDArray[np.float64], places: NDArray[np.float64]) -> list[int]:
+def _nearest_first(rows: IntArray, far: FloatArray, places: FloatArray) -> list[int]:
     """Return which pairs of `rows` (K, 2) to take: the least `far` from each of the `places` (K, 3), no row twice."""
     taken: list[int] = []
     for pair in np.argsort(far, kind="stable").tolist():
@@ -257,7 +232,7 @@ def _nearest_first(rows: NDArray[np.int64], far: NDArray[np.float64], places: ND
     return taken
 
 
-def _adjacent_pairs(cut: PatchedMesh, detected: PatchFeatures, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _adjacent_pairs(cut: PatchedMesh, detected: PatchFeatures, chosen: BoolArray) -> IntArray:
     """Return pairs (K, 2) of rows of `detected.loops`, both `chosen`, whose patches have an edge in common."""
     twins = cut.twins
     row_of = np.full(int(detected.patch_of.max()) + 1, -1)

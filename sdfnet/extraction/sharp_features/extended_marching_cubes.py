@@ -16,15 +16,8 @@ from sdfnet.extraction.marching_cubes import LatticeMesh
 from sdfnet.extraction.projection import move_without_flips
 from sdfnet.extraction.sharp_features.detect import cut_into_patches, detect_features, join_patches
 from sdfnet.extraction.sharp_features.patches import replace_patches
-from sdfnet.extraction.sharp_features.qef import (
-    SHARP_ANGLE,
-    SMALL_MISS,
-    SampleGradient,
-    find_features,
-    intersect_planes,
-    unit,
-)
-from sdfnet.extraction.sparse import Sample
+from sdfnet.extraction.sharp_features.qef import SHARP_ANGLE, SMALL_MISS, LatticeField, find_features, intersect_planes
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of, unit_vectors
 from sdfnet.mesh.edges import EdgeTable
 from sdfnet.mesh.mesh import renumber_faces
 
@@ -41,29 +34,11 @@ _SAME_DIRECTION = 0.7
 """The cosine of the angle below which two directions from a feature are the same way along the sharp edge."""
 
 
-@dataclass(frozen=True, eq=False)
-class SharpMesh:
-    """A mesh with features.
-
-    Attributes
-    ----------
-    mesh : LatticeMesh
-    is_feature : (V,) bool
-        Vertices on sharp edges and corners.
-
-    >>> triangle = LatticeMesh(np.zeros((3, 3)), np.array([[0, 1, 2]]))
-    >>> SharpMesh(triangle, np.array([True, False, False])).is_feature.tolist()
-    [True, False, False]
-    """
-
-    mesh: LatticeMesh
-    is_feature: NDArray[np.bool_]
-
-
-def sharpen(mesh: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) -> SharpMesh:
-    """Put the sharp edges and corners of the surface back into `mesh`, as marching cubes gives it for `sample`.
+def sharpen(mesh: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
+    """Put the sharp edges and corners of the surface back into `mesh`, as marching cubes gives it for `field`.
 
     Only patches that hold a feature are replaced, and the vertices on their boundaries are moved onto the surface.
+    Return the mesh, and which of its vertices lie on sharp edges and corners, (V,).
 
     >>> from sdfnet.extraction.marching_cubes import march
     >>> def sample(positions):  # a box, in lattice coordinates
@@ -72,27 +47,24 @@ def sharpen(mesh: LatticeMesh, sample: Sample, sample_gradient: SampleGradient) 
     ...     away = positions - 4.5
     ...     return np.sign(away) * (np.abs(away) == np.abs(away).max(axis=-1, keepdims=True))
     >>> values = sample(np.moveaxis(np.indices((10, 10, 10)), 0, -1))
-    >>> found = sharpen(march(values, spacing=1.0), sample, sample_gradient)
-    >>> (found.mesh.vertices[found.is_feature].max(axis=0) - 4.5).round(3).tolist()
+    >>> sharp, is_feature = sharpen(march(values, spacing=1.0), LatticeField(sample, sample_gradient))
+    >>> (sharp.vertices[is_feature].max(axis=0) - 4.5).round(3).tolist()
     [2.3, 2.3, 2.3]
     """
-    cut = cut_into_patches(mesh, sample, sample_gradient)
-    detected = detect_features(cut, cut.patch_of, sample, sample_gradient)
-    detected = join_patches(cut, detected, sample, sample_gradient)
+    cut = cut_into_patches(mesh, field)
+    detected = join_patches(cut, detect_features(cut, cut.patch_of))
     if not detected.is_sharp.any():
-        return SharpMesh(mesh, np.zeros(len(mesh.vertices), dtype=bool))
+        return mesh, np.zeros(len(mesh.vertices), dtype=bool)
     places, loops = detected.features.places[detected.is_sharp], detected.loops.rows(detected.is_sharp)
     sharp = replace_patches(cut.mesh, cut.normals, detected.patch_of, loops, places)
     features = _FeatureVertices(
         len(mesh.vertices) + np.arange(len(places)), cut.mesh.vertices[loops.rims], cut.normals[loops.rims], loops.used
     )
-    elsewhere = np.ones(len(sharp.vertices), dtype=bool)
-    elsewhere[loops.rims] = False
-    elsewhere[len(mesh.vertices) :] = False
-    sharp.vertices[elsewhere] = mesh.vertices[elsewhere[: len(mesh.vertices)]]
-    vertices, feature_vertices = _complete_feature_lines(sharp.vertices, sharp.faces, features, sample, sample_gradient)
+    elsewhere = np.flatnonzero(~mask_of(loops.rims, len(mesh.vertices)))
+    sharp.vertices[elsewhere] = mesh.vertices[elsewhere]
+    vertices, feature_vertices = _complete_feature_lines(sharp.vertices, sharp.faces, features, field)
     used, compact = renumber_faces(sharp.faces, len(vertices))
-    return SharpMesh(LatticeMesh(vertices[used], compact), np.isin(used, feature_vertices))
+    return LatticeMesh(vertices[used], compact), np.isin(used, feature_vertices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,36 +73,31 @@ class _FeatureVertices:
 
     Attributes
     ----------
-    vertices : (P,) int64
-    points, normals : (P, L, 3) float64
+    points, normals : (P, L, 3)
         Points of the smooth surfaces that meet there, and their normals.
-    used : (P, L) bool
+    used : (P, L)
         Which of the points count; the others fill up rows.
     """
 
-    vertices: NDArray[np.int64]
-    points: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    used: NDArray[np.bool_]
+    vertices: IntArray
+    points: FloatArray
+    normals: FloatArray
+    used: BoolArray
 
     def rows(self, chosen: NDArray[np.integer]) -> _FeatureVertices:
         return _FeatureVertices(self.vertices[chosen], self.points[chosen], self.normals[chosen], self.used[chosen])
 
 
 def _complete_feature_lines(
-    vertices: NDArray[np.float64],
-    faces: NDArray[np.int64],
-    features: _FeatureVertices,
-    sample: Sample,
-    sample_gradient: SampleGradient,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    vertices: FloatArray, faces: IntArray, features: _FeatureVertices, field: LatticeField
+) -> tuple[FloatArray, IntArray]:
     """Return `vertices` with some moved onto interrupted sharp edges, and all vertices that are now features."""
     edges = EdgeTable.of(faces, len(vertices)).ends
     at_feature = edges[np.isin(edges, features.vertices).any(axis=1)]
     around = edges[np.isin(edges, at_feature).any(axis=1)]
     edges = np.concatenate([around, around[:, ::-1]])
     for _ in range(_ROUNDS):
-        added, places = _next_vertices(vertices, edges, features, sample, sample_gradient)
+        added, places = _next_vertices(vertices, edges, features, field)
         moved = vertices.copy()
         moved[added.vertices] = places
         settled = move_without_flips(vertices, moved, faces)
@@ -148,12 +115,8 @@ def _complete_feature_lines(
 
 
 def _next_vertices(
-    vertices: NDArray[np.float64],
-    edges: NDArray[np.int64],
-    features: _FeatureVertices,
-    sample: Sample,
-    sample_gradient: SampleGradient,
-) -> tuple[_FeatureVertices, NDArray[np.float64]]:
+    vertices: FloatArray, edges: IntArray, features: _FeatureVertices, field: LatticeField
+) -> tuple[_FeatureVertices, FloatArray]:
     """Return the vertices that continue a sharp edge from a feature without neighbour, and their places, (K, 3)."""
     row_of = np.full(len(vertices), -1)
     row_of[features.vertices] = np.arange(len(features.vertices))
@@ -165,7 +128,7 @@ def _next_vertices(
     likely &= ~_has_neighbor(vertices, edges, row_of, start, rough)
     start, stop, rows = start[likely], stop[likely], rows[likely]
     found = find_features(
-        features.points[rows], features.normals[rows], features.used[rows], sample, sample_gradient, near=vertices[stop]
+        features.points[rows], features.normals[rows], features.used[rows], field, near=vertices[stop]
     )
     moves = np.linalg.norm(found.places - vertices[stop], axis=1)
     good = (moves < _FARTHEST) & (found.misses < SMALL_MISS) & (found.spreads > SHARP_ANGLE) & ~found.are_corners
@@ -176,7 +139,7 @@ def _next_vertices(
     best = np.flatnonzero(good)[np.argsort(moves[good], kind="stable")]
     best = best[np.unique(stop[best], return_index=True)[1]]  # each vertex once, for the nearest edge
     best = best[np.argsort(moves[best], kind="stable")]
-    directions = unit(found.places - vertices[start])
+    directions = unit_vectors(found.places - vertices[start])
     taken: dict[int, list[int]] = {}
     for row in best.tolist():
         others = taken.setdefault(int(start[row]), [])
@@ -188,22 +151,18 @@ def _next_vertices(
 
 
 def _has_neighbor(
-    vertices: NDArray[np.float64],
-    edges: NDArray[np.int64],
-    row_of: NDArray[np.int64],
-    start: NDArray[np.int64],
-    places: NDArray[np.float64],
-) -> NDArray[np.bool_]:
+    vertices: FloatArray, edges: IntArray, row_of: IntArray, start: IntArray, places: FloatArray
+) -> BoolArray:
     """Return whether the features `start` (K,) have a neighbouring feature on the way to `places` (K, 3) already."""
     between = edges[(row_of[edges[:, 0]] >= 0) & (row_of[edges[:, 1]] >= 0)]
     between = between[np.argsort(between[:, 0], kind="stable")]
     first = np.searchsorted(between[:, 0], start, side="left")
     counts = np.searchsorted(between[:, 0], start, side="right") - first
-    directions = unit(places - vertices[start])
+    directions = unit_vectors(places - vertices[start])
     found = np.zeros(len(start), dtype=bool)
     for number in range(int(counts.max(initial=0))):
         has = np.flatnonzero(counts > number)
         neighbor = between[first[has] + number, 1]
-        other = unit(vertices[neighbor] - vertices[start[has]])
+        other = unit_vectors(vertices[neighbor] - vertices[start[has]])
         found[has] |= np.einsum("ij,ij->i", directions[has], other) > _SAME_DIRECTION
     return found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
 from sdfnet.extraction.sharp_features.qef import SHARP_ANGLE
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of
 from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import face_crosses
 
@@ -28,37 +29,35 @@ class BoundaryLoops:
 
     Attributes
     ----------
-    patches : (P,) int64
+    patches : (P,)
         The numbers of the patches.
-    rims : (P, L) int64
-        The boundary vertices in order; after the last vertex, the first is repeated.
-    half_edges : (P, L) int64
-        The half-edges 3 * face + corner of the mesh that start at `rims`.
-    counts : (P,) int64
+    rims, half_edges : (P, L)
+        The boundary vertices in order (after the last one, the first is repeated); the half-edges that start there.
+    counts : (P,)
         How many vertices each boundary has.
     """
 
-    patches: NDArray[np.int64]
-    rims: NDArray[np.int64]
-    half_edges: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    patches: IntArray
+    rims: IntArray
+    half_edges: IntArray
+    counts: IntArray
 
     @property
-    def used(self) -> NDArray[np.bool_]:
+    def used(self) -> BoolArray:
         """Which of `rims` are not padding, (P, L)."""
         return np.arange(self.rims.shape[1]) < self.counts[:, None]
 
-    def rows(self, chosen: NDArray[np.bool_]) -> BoundaryLoops:
+    def rows(self, chosen: BoolArray) -> BoundaryLoops:
         return BoundaryLoops(self.patches[chosen], self.rims[chosen], self.half_edges[chosen], self.counts[chosen])
 
-    def following(self, around: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[Any]:
+    def following(self, around: FloatArray | IntArray) -> NDArray[Any]:
         """Return the values at the next vertex of each boundary, from the values `around` (P, L, …) it."""
         result = np.roll(around, -1, axis=1)
         result[np.arange(len(result)), self.counts - 1] = around[:, 0]
         return result
 
 
-def cell_patches(mesh: LatticeMesh, twins: NDArray[np.int64]) -> NDArray[np.int64]:
+def cell_patches(mesh: LatticeMesh, twins: IntArray) -> IntArray:
     """Number the patches of a mesh: faces in one cell of the lattice that are joined across edges, (F,)."""
     corners = mesh.vertices[mesh.faces]
     crosses = face_crosses(mesh.vertices, mesh.faces)
@@ -70,9 +69,7 @@ def cell_patches(mesh: LatticeMesh, twins: NDArray[np.int64]) -> NDArray[np.int6
     return label_connected(left[same], right[same], len(mesh.faces))[1]
 
 
-def disc_boundaries(
-    faces: NDArray[np.int64], twins: NDArray[np.int64], patch_of: NDArray[np.int64], wanted: NDArray[np.bool_]
-) -> BoundaryLoops:
+def disc_boundaries(faces: IntArray, twins: IntArray, patch_of: IntArray, wanted: BoolArray) -> BoundaryLoops:
     """Return the boundaries of the `wanted` patches (P,) that are discs, with one loop that passes each vertex once."""
     inner = (twins >= 0) & (patch_of[np.maximum(twins, 0) // 3] == np.repeat(patch_of, 3))
     mine = wanted[patch_of]
@@ -97,11 +94,7 @@ def disc_boundaries(
 
 
 def _in_order(
-    slot: NDArray[np.int64],
-    half_edges: NDArray[np.int64],
-    faces: NDArray[np.int64],
-    chosen: NDArray[np.int64],
-    counts: NDArray[np.int64],
+    slot: IntArray, half_edges: IntArray, faces: IntArray, chosen: IntArray, counts: IntArray
 ) -> BoundaryLoops:
     """Bring the boundary `half_edges` of each patch into order. Those of one patch are adjacent and have one `slot`."""
     ordered = np.zeros((len(chosen), int(counts.max(initial=1))), dtype=np.int64)
@@ -122,24 +115,22 @@ _THINNEST = 1e-3
 """The least height (in spacings) of a new triangle. A sharp edge so near a vertex of the mesh needs no other vertex."""
 
 
-def bad_triangles(
-    places: NDArray[np.float64], points: NDArray[np.float64], normals: NDArray[np.float64], loops: BoundaryLoops
-) -> NDArray[np.bool_]:
+def bad_triangles(places: FloatArray, points: FloatArray, normals: FloatArray, loops: BoundaryLoops) -> BoolArray:
     """Return which triangles (P, L) around `places` are too thin, or face against the normals."""
     outward = normals + loops.following(normals)
     return loops.used & ~_are_valid(places[:, None], points, loops.following(points), outward)
 
 
 def fixed_by_flips(
-    places: NDArray[np.float64],
-    points: NDArray[np.float64],
-    normals: NDArray[np.float64],
+    places: FloatArray,
+    points: FloatArray,
+    normals: FloatArray,
     loops: BoundaryLoops,
-    neighbors: NDArray[np.int64],
+    neighbors: IntArray,
     *,
-    well_placed: NDArray[np.bool_],
-    bad: NDArray[np.bool_],
-) -> NDArray[np.bool_]:
+    well_placed: BoolArray,
+    bad: BoolArray,
+) -> BoolArray:
     """Return which features (P,) need no more than flipped edges, because each bad triangle lies at another feature.
 
     `neighbors` (P, L) are the patches on the other side of each boundary edge.
@@ -158,27 +149,19 @@ def fixed_by_flips(
 
 
 def replace_patches(
-    mesh: LatticeMesh,
-    normals: NDArray[np.float64],
-    patch_of: NDArray[np.int64],
-    loops: BoundaryLoops,
-    places: NDArray[np.float64],
+    mesh: LatticeMesh, normals: FloatArray, patch_of: IntArray, loops: BoundaryLoops, places: FloatArray
 ) -> LatticeMesh:
     """Replace the patches of `loops` by triangles around `places`, the new last vertices, and flip edges between."""
-    replaced = np.zeros(patch_of.max(initial=-1) + 1, dtype=bool)
-    replaced[loops.patches] = True
+    replaced = mask_of(loops.patches, patch_of.max(initial=-1) + 1)
     centers = len(mesh.vertices) + np.arange(len(places))
     following = loops.following(loops.rims)
     faces = np.stack([loops.rims, following, np.broadcast_to(centers[:, None], following.shape)], axis=-1)[loops.used]
     vertices = np.concatenate([mesh.vertices, places])
-    return LatticeMesh(
-        vertices, np.concatenate([mesh.faces[~replaced[patch_of]], _flip_edges(faces, vertices, normals)])
-    )
+    flipped = _flip_edges(faces, vertices, normals)
+    return LatticeMesh(vertices, np.concatenate([mesh.faces[~replaced[patch_of]], flipped]))
 
 
-def _flip_edges(
-    faces: NDArray[np.int64], vertices: NDArray[np.float64], vertex_normals: NDArray[np.float64]
-) -> NDArray[np.int64]:
+def _flip_edges(faces: IntArray, vertices: FloatArray, vertex_normals: FloatArray) -> IntArray:
     """Flip edges between faces (start, stop, center) of two features whose ends lie on both sides of the sharp edge."""
     twins = EdgeTable.of(faces, int(faces.max(initial=0)) + 1).twins[0::3]
     rows = np.flatnonzero((twins >= 0) & (twins % 3 == 0) & (twins // 3 > np.arange(len(faces))))
@@ -187,10 +170,11 @@ def _flip_edges(
     opposite = faces[others, 2]
     across = (vertex_normals[start] * vertex_normals[stop]).sum(axis=1) < np.cos(np.radians(SHARP_ANGLE))
     at = vertices.__getitem__
+    outward = vertex_normals[start] + vertex_normals[stop]
     valid = _are_valid(at(center), at(start), at(opposite), vertex_normals[start])
     valid &= _are_valid(at(opposite), at(stop), at(center), vertex_normals[stop])
-    bad = ~_are_valid(at(center), at(start), at(stop), vertex_normals[start] + vertex_normals[stop])
-    bad |= ~_are_valid(at(opposite), at(stop), at(start), vertex_normals[start] + vertex_normals[stop])
+    bad = ~_are_valid(at(center), at(start), at(stop), outward)
+    bad |= ~_are_valid(at(opposite), at(stop), at(start), outward)
     chosen = np.flatnonzero((across | bad) & valid & (center != opposite))
     chosen = chosen[np.argsort(~bad[chosen], kind="stable")]
     # Two features whose triangles share several edges can be joined by one new edge only.
@@ -202,9 +186,7 @@ def _flip_edges(
     return turned
 
 
-def _are_valid(
-    first: NDArray[np.float64], second: NDArray[np.float64], third: NDArray[np.float64], outward: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def _are_valid(first: FloatArray, second: FloatArray, third: FloatArray, outward: FloatArray) -> BoolArray:
     """Return which triangles are neither too thin nor face against the direction that should be `outward`."""
     crosses = np.cross(second - first, third - first)
     longest = np.max([np.linalg.norm(a - b, axis=-1) for a, b in ((first, second), (second, third), (third, first))], 0)

@@ -4,8 +4,6 @@ The tangent planes at points of the surface meet in a corner, or along an edge (
 surface extraction", SIGGRAPH 2001; Ju et al., "Dual contouring of Hermite data", SIGGRAPH 2002). The papers solve once.
 Here the points are then moved towards the place found and projected onto the surface, and the planes there are solved
 again. So curved surfaces meet exactly. Where the normals agree in the end, there was only a bend and no edge.
-
-All in lattice coordinates.
 """
 
 from __future__ import annotations
@@ -14,13 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdfnet.extraction.projection import newton_steps
 from sdfnet.extraction.sparse import Sample
-
-SampleGradient = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From positions (N, 3) in lattice coordinates to the gradient there by lattice coordinates, (N, 3)."""
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, unit_vectors
 
 SHARP_ANGLE = 25.0
 """Normals that diverge by more (in degrees), however near to one another the points are, make an edge."""
@@ -44,26 +39,33 @@ _ROOT_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
+class LatticeField:
+    """A field in lattice coordinates: from positions (N, 3) to the values (N,), and to the gradients (N, 3) there."""
+
+    values: Sample
+    gradients: Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
 class Features:
     """The features of P patches.
 
     Attributes
     ----------
-    places : (P, 3) float64
-    spreads : (P,) float64
+    spreads : (P,)
         The largest angle between two normals near the place, in degrees: small where the surface is only bent.
-    misses : (P,) float64
+    misses : (P,)
         How far the surface is from the place, by value over slope; infinite where there is only a bend.
-    are_corners : (P,) bool
+    are_corners : (P,)
         Whether three surfaces meet; else it is an edge, and the place is the edge's point nearest to the patch.
     """
 
-    places: NDArray[np.float64]
-    spreads: NDArray[np.float64]
-    misses: NDArray[np.float64]
-    are_corners: NDArray[np.bool_]
+    places: FloatArray
+    spreads: FloatArray
+    misses: FloatArray
+    are_corners: BoolArray
 
-    def take(self, rows: NDArray[np.int64], new: NDArray[np.bool_], found: Features) -> Features:
+    def take(self, rows: IntArray, new: BoolArray, found: Features) -> Features:
         """Return features `rows` (K,) of these, but where they are `new` (K,), those that were `found`."""
         merged = {}
         for name in ("places", "spreads", "misses", "are_corners"):
@@ -73,13 +75,7 @@ class Features:
 
 
 def find_features(
-    points: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    used: NDArray[np.bool_],
-    sample: Sample,
-    sample_gradient: SampleGradient,
-    *,
-    near: NDArray[np.float64] | None = None,
+    points: FloatArray, normals: FloatArray, used: BoolArray, field: LatticeField, *, near: FloatArray | None = None
 ) -> Features:
     """Find the feature of each of P patches from its L points on the surface, (P, L, 3), of which some are `used`.
 
@@ -93,18 +89,16 @@ def find_features(
         among = used[rows]
         nearer = places[rows, None] + zoom * (points[rows] - places[rows, None])
         normals_there = np.zeros_like(nearer)
-        nearer[among], normals_there[among] = _project(nearer[among], sample, sample_gradient)
+        nearer[among], normals_there[among] = _project(nearer[among], field)
         places[rows], are_corners[rows] = intersect_planes(nearer, normals_there, among, places[rows])
         spreads[rows] = np.minimum(spreads[rows], widest_angles(normals_there, among))
     rows = np.flatnonzero(spreads > SHARP_ANGLE)
-    values, slopes = sample(places[rows]).astype(np.float64), sample_gradient(places[rows])
+    values, slopes = field.values(places[rows]).astype(np.float64), field.gradients(places[rows])
     misses[rows] = np.abs(values) / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)
     return Features(places, spreads, misses, are_corners)
 
 
-def _where_normals_turn(
-    points: NDArray[np.float64], normals: NDArray[np.float64], used: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _where_normals_turn(points: FloatArray, normals: FloatArray, used: BoolArray) -> FloatArray:
     """Return the mean of the `points` (P, L, 3), each weighed by how far its normal is from the others', (P, 3).
 
     So an edge that passes through a corner of a patch is searched for there, not at the patch's middle.
@@ -115,8 +109,8 @@ def _where_normals_turn(
 
 
 def intersect_planes(
-    points: NDArray[np.float64], normals: NDArray[np.float64], used: NDArray[np.bool_], near: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    points: FloatArray, normals: FloatArray, used: BoolArray, near: FloatArray
+) -> tuple[FloatArray, BoolArray]:
     """Return where the planes of each patch meet, (P, 3), nearest to `near` (P, 3); and whether it is a point, (P,)."""
     weights = used / np.maximum(used.sum(axis=1, keepdims=True), 1)
     heights = np.einsum("pli,pli->pl", normals, points - near[:, None])
@@ -130,34 +124,27 @@ def intersect_planes(
     return near + np.einsum("pij,pj->pi", directions, steps), is_determined[:, 0]
 
 
-def widest_angles(normals: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+def widest_angles(normals: FloatArray, used: BoolArray) -> FloatArray:
     """Return the largest angle between two of the used `normals` (P, L, 3) of each patch, in degrees, (P,)."""
     cosines = np.einsum("pli,pmi->plm", normals, normals)
     cosines[~(used[:, :, None] & used[:, None, :])] = 1.0
     return np.degrees(np.arccos(np.clip(cosines.min(axis=(1, 2), initial=1.0), -1, 1)))
 
 
-def _project(
-    points: NDArray[np.float64], sample: Sample, sample_gradient: SampleGradient
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _project(points: FloatArray, field: LatticeField) -> tuple[FloatArray, FloatArray]:
     """Return `points` (N, 3) projected onto the surface by one Newton step, and the unit normals there, (N, 3)."""
     found = newton_steps(
-        lambda positions: (sample(positions).astype(np.float64), sample_gradient(positions)),
+        lambda positions: (field.values(positions).astype(np.float64), field.gradients(positions)),
         points,
         steps=1,
         longest_step=_FARTHEST,
         smallest_slope=1e-150,
         take_worse=True,  # the normals at the new points count, not their distances
     )
-    return found.points, unit(found.gradients)
+    return found.points, unit_vectors(found.gradients)
 
 
-def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `vectors` (..., 3) at length 1; zero stays zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
-
-
-def find_crossings(vertices: NDArray[np.float64], sample: Sample) -> NDArray[np.float64]:
+def find_crossings(vertices: FloatArray, sample: Sample) -> FloatArray:
     """Return `vertices` (N, 3), which lie on lattice edges, moved along these to where the values are zero.
 
     By the Illinois form of false position, halving where that is slow. Others stay.
@@ -177,7 +164,7 @@ def find_crossings(vertices: NDArray[np.float64], sample: Sample) -> NDArray[np.
     return moved
 
 
-def _bracketed_roots(ends: NDArray[np.float64], heights: NDArray[np.float64], sample: Sample) -> NDArray[np.float64]:
+def _bracketed_roots(ends: FloatArray, heights: FloatArray, sample: Sample) -> FloatArray:
     """Return the share of the way from ends[0] to ends[1] at which the values are zero, (N,)."""
     low, high = np.zeros(len(heights[0])), np.ones(len(heights[0]))
     at_low, at_high = heights.copy()

@@ -5,9 +5,7 @@ from sdfnet.fitting.observations.base import Observation as Observation
 from sdfnet.fitting.observations.base import ObservationKind as ObservationKind
 from sdfnet.fitting.observations.mesh import MESH
 
-KINDS: dict[str, ObservationKind] = {
-    "mesh": MESH,
-}
+KINDS: dict[str, ObservationKind] = {"mesh": MESH}
 """By the word that `kind=` takes."""
 
 

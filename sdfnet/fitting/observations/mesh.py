@@ -71,7 +71,5 @@ def _similarity(run: Run, source: SourceShape) -> Similarity:
 
 
 MESH = ObservationKind(
-    find=find_meshes,
-    read=observe_mesh,
-    fingerprint=lambda path, shape: hash_content(path, thickness=shape.thickness),
+    find=find_meshes, read=observe_mesh, fingerprint=lambda path, shape: hash_content(path, thickness=shape.thickness)
 )
