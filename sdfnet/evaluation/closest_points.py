@@ -1,8 +1,7 @@
 """Closest points between two surfaces: samples on each, and the closest point of the other to each sample.
 
-All distances and normals of `metrics` come from one such match, so that a shape is sampled once.
-Distances are exact point-to-triangle distances, not those between two sets of samples. No unit is assumed: both
-meshes are in one frame, and lengths come out in its unit.
+All distances and normals of `metrics` come from one such match, so that a shape is sampled once. Distances are exact
+point-to-triangle distances. Both meshes are in one frame, and lengths come out in its unit.
 """
 
 from __future__ import annotations
@@ -84,19 +83,15 @@ class DirectedDistances:
         To the other surface, not negative.
     other_normals : (N, 3) float64
         Of the faces that hold the closest points.
-    over_hole : (N,) bool
-        Samples on faces that close a hole of the other surface; no measure counts them.
+    counted : (N,) bool
+        False for samples on faces that close a hole of the other surface; no measure counts them.
     """
 
     points: FloatArray
     normals: FloatArray
     distances: FloatArray
     other_normals: FloatArray
-    over_hole: BoolArray
-
-    @property
-    def counted(self) -> BoolArray:
-        return ~self.over_hole
+    counted: BoolArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +113,7 @@ class SurfaceMatch:
     @property
     def hole_share(self) -> float:
         """Share of the result's area that only closes holes of an open source, left out of every measure."""
-        return float(self.from_result.over_hole.mean())
+        return float((~self.from_result.counted).mean())
 
 
 def match_surfaces(
@@ -154,19 +149,13 @@ def _one_way(surface: Surface, other: Surface, num_points: int, generator: torch
     points, normals = samples.points.numpy(), samples.normals.numpy()
     if other.is_closed:
         found = other.distance.unsigned(points)
-        distances, over_hole = found.distance, np.zeros(num_points, dtype=bool)
-        faces = found.faces
+        distances, faces, over_hole = found.distance, found.faces, np.zeros(num_points, dtype=bool)
     else:
         signed = other.distance(points)
-        distances, over_hole = np.abs(signed.sdf), _over_hole(signed, other)
-        faces = signed.faces
-    return DirectedDistances(points, normals, distances, other.mesh.face_normals[faces], over_hole)
-
-
-def _over_hole(found: SignedDistances, open_surface: Surface) -> BoolArray:
-    """Return which samples lie on faces that close a hole of `open_surface`."""
-    away = np.abs(found.sdf) > HOLE_DISTANCE * open_surface.radius
-    return away & (at_sign_jump(found) | _on_boundary(found, open_surface.mesh))
+        distances, faces = np.abs(signed.sdf), signed.faces
+        over_hole = at_sign_jump(signed) | _on_boundary(signed, other.mesh)
+        over_hole &= distances > HOLE_DISTANCE * other.radius
+    return DirectedDistances(points, normals, distances, other.mesh.face_normals[faces], ~over_hole)
 
 
 def _on_boundary(found: SignedDistances, mesh: Mesh) -> BoolArray:
@@ -175,11 +164,10 @@ def _on_boundary(found: SignedDistances, mesh: Mesh) -> BoolArray:
     is_boundary_F3 = np.roll(is_boundary.reshape(-1, 3), -1, axis=1)  # by the corner opposite to the edge
     corners = mesh.triangles[found.faces]
     crosses = mesh.face_crosses[found.faces]
+    least = _EDGE_SHARE * np.einsum("ij,ij->i", crosses, crosses)
     on_boundary = np.zeros(len(found.faces), dtype=bool)
     for corner in range(3):
         start, end = corners[:, (corner + 1) % 3], corners[:, (corner + 2) % 3]
         area_share = np.einsum("ij,ij->i", np.cross(end - start, found.closest_points - start), crosses)
-        on_boundary |= is_boundary_F3[found.faces, corner] & (
-            area_share <= _EDGE_SHARE * np.einsum("ij,ij->i", crosses, crosses)
-        )
+        on_boundary |= is_boundary_F3[found.faces, corner] & (area_share <= least)
     return on_boundary

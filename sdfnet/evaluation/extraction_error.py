@@ -61,18 +61,17 @@ class _SourceField(Field):
     accuracy: Accuracy = "approximate"
 
     def __init__(self, source: Surface, *, resolution: int) -> None:
-        self._distance = source.distance
-        self._has_coarse = source.is_closed
+        self._source = source
         self._exact_within = _EXACT_STEPS * Lattice.over(UNIT_BOUNDS, resolution).spacing
-        if self._has_coarse:
+        if source.is_closed:
             self._coarse = Lattice.over(UNIT_BOUNDS, max(2, resolution // _COARSENING))
             nodes = self._coarse.slab(0, self._coarse.shape[0])
-            self._coarse_sdf = self._distance(nodes.reshape(-1, 3)).sdf.reshape(self._coarse.shape)
+            self._coarse_sdf = source.distance(nodes.reshape(-1, 3)).sdf.reshape(self._coarse.shape)
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
         flat = points.detach().reshape(-1, 3).to("cpu", torch.float64).numpy()
-        if self._has_coarse:
+        if self._source.is_closed:
             steps = np.rint((flat - self._coarse.origin) / self._coarse.spacing).astype(np.int64)
             nodes = np.clip(steps, 0, np.array(self._coarse.shape) - 1)
             offsets = flat - (self._coarse.origin + self._coarse.spacing * nodes)
@@ -80,7 +79,7 @@ class _SourceField(Field):
             at_least = np.abs(sdf_node) - np.linalg.norm(offsets, axis=1)
             sdf = np.copysign(at_least, sdf_node)
             near = at_least <= self._exact_within
-            sdf[near] = self._distance(flat[near]).sdf
+            sdf[near] = self._source.distance(flat[near]).sdf
         else:
-            sdf = self._distance(flat).sdf
+            sdf = self._source.distance(flat).sdf
         return torch.from_numpy(sdf).to(points).reshape(points.shape[:-1])

@@ -71,24 +71,10 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Quality:
-    """What is measured of one mesh against its source.
+    """What is measured of one mesh against its source; units are those of the functions in `metrics`.
 
-    Attributes
-    ----------
-    distance : SurfaceDistance
-        Percent of the source's radius.
-    chamfer : float
-        DeepSDF's, squared and summed, unit frame, times 1000.
-    f_score : float
-        Percent, at 1 % of the radius.
-    normal_consistency, iou : float
-        At most 1.
-    topology : Topology
-        Of the mesh.
-    cap_percent : float
-        Share of the mesh's area that closes holes of an open source and is left out of distances, Chamfer, F-score and
-        normals.
-    num_faces : int
+    `cap_percent` is the share of the mesh's area that closes holes of an open source; distances, Chamfer, F-score and
+    normals leave it out.
     """
 
     distance: SurfaceDistance
@@ -107,12 +93,10 @@ class ShapeQuality:
 
     Attributes
     ----------
-    result : Quality
     floor : Quality or None
         The extraction error: the same measures of the exact field on the same lattice. None if not asked for.
     chamfer_floor : float
         Chamfer distance of the source to itself by two samplings.
-    source_topology : Topology
     """
 
     result: Quality
@@ -176,14 +160,9 @@ def evaluate_shape(run: Run, name: str, source: Surface, *, config: EvaluationCo
     if config.floor:
         exact = extract_exact(source, resolution=config.resolution, sparse=config.sparse)
         extraction_error = measure_mesh(exact, source, config=config, name=name)
-    return ShapeQuality(
-        result=result,
-        floor=extraction_error,
-        chamfer_floor=chamfer_of_sampling(
-            source.mesh, num_points=config.num_points, generator=_generator(config.seed, name)
-        ),
-        source_topology=components_and_genus(source.mesh),
-    )
+    generator = _generator(config.seed, name)
+    chamfer_floor = chamfer_of_sampling(source.mesh, num_points=config.num_points, generator=generator)
+    return ShapeQuality(result, extraction_error, chamfer_floor, components_and_genus(source.mesh))
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

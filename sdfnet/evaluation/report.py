@@ -43,18 +43,14 @@ class ShapeReport:
 
     Attributes
     ----------
-    name : str
     source : str
         The mesh file that it was measured against; empty if none was found.
     quality : ShapeQuality or None
-        None if the shape could not be measured.
-    error : str
-        Why not; empty if it could.
+        None if the shape could not be measured; `error` says why.
     notes : tuple of str
         What a reader must know to judge the numbers (an open source, a source that changed since training).
     radius_world : float or None
         Radius of the source's bounding sphere in its own units: 1 % of distance is a hundredth of it.
-    seconds : float
 
     >>> ShapeReport("chair_00", source="", quality=None, error="its source is missing").error
     'its source is missing'
@@ -71,17 +67,7 @@ class ShapeReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What `evaluate_run` measured.
-
-    Attributes
-    ----------
-    run : str
-        Its directory.
-    step : int
-        Training steps behind it.
-    config : EvaluationConfig
-    shapes : tuple of ShapeReport
-        In the order of the run; measured and failed.
+    """What `evaluate_run` measured: the directory and the training steps of the run, and its shapes in their order.
 
     >>> missing = ShapeReport("chair_00", source="", quality=None, error="its source is missing")
     >>> report = RunReport("runs/chairs", 200, EvaluationConfig(), (missing,))
@@ -220,7 +206,7 @@ _LEGEND = textwrap.fill(
     TABLE_WIDTH,
 )
 
-_SMALLER_IS_BETTER = {"f_score": False, "normal_consistency": False, "iou": False}
+_LARGER_IS_BETTER = ("f_score", "normal_consistency", "iou")
 
 
 def shape_numbers(shape: ShapeReport) -> dict[str, Any]:
@@ -228,13 +214,13 @@ def shape_numbers(shape: ShapeReport) -> dict[str, Any]:
     quality = shape.quality
     if quality is None:
         return {}
-    numbers = _quality_numbers(quality.result)
-    radius = shape.radius_world
-    numbers["mean_world"] = None if radius is None else quality.result.distance.mean / 100 * radius
-    numbers |= {"chamfer_floor": quality.chamfer_floor}
-    numbers |= {
-        "source_components": quality.source_topology.num_components,
-        "source_genus": quality.source_topology.genus,
+    radius, topology = shape.radius_world, quality.source_topology
+    numbers = {
+        **_quality_numbers(quality.result),
+        "mean_world": None if radius is None else quality.result.distance.mean / 100 * radius,
+        "chamfer_floor": quality.chamfer_floor,
+        "source_components": topology.num_components,
+        "source_genus": topology.genus,
         "radius_world": radius,
     }
     if quality.floor is not None:
@@ -252,14 +238,11 @@ def format_table(report: RunReport) -> str:
     >>> "its source is missing" in format_table(report)
     True
     """
-    lines = [f"{'shape':{_NAME_WIDTH}}" + "".join(f"{heading:>{width}}" for _, heading, width, _ in _COLUMNS)]
-    lines.append("-" * len(lines[0]))
-    rows = [shape_numbers(shape) for shape in report.measured]
-    for shape, numbers in zip(report.measured, rows, strict=True):
-        lines.append(_line(shape.name, numbers))
-    if rows:
-        lines.append("-" * len(lines[0]))
-        lines += [_line(label, numbers) for label, numbers in totals(report).items()]
+    heading = f"{'shape':{_NAME_WIDTH}}" + "".join(f"{heading:>{width}}" for _, heading, width, _ in _COLUMNS)
+    rule = "-" * len(heading)
+    lines = [heading, rule, *(_line(shape.name, shape_numbers(shape)) for shape in report.measured)]
+    if report.measured:
+        lines += [rule, *(_line(label, numbers) for label, numbers in totals(report).items())]
     lines += [f"not measured: {shape.name}: {shape.error}" for shape in report.failed]
     lines += [f"note: {shape.name}: {note}" for shape in report.measured for note in shape.notes]
     lines.append(
@@ -279,10 +262,9 @@ def totals(report: RunReport) -> dict[str, dict[str, float]]:
     for key in rows[0] if rows else ():
         values = [row[key] for row in rows if row.get(key) is not None]
         if values and not key.endswith(("components", "genus", "_world")):
-            worst = max if _SMALLER_IS_BETTER.get(key.removeprefix("floor_"), True) else min
-            result["mean"][key] = float(np.mean(values))
-            result["median"][key] = float(np.median(values))
-            result["worst"][key] = float(worst(values))
+            worst = np.min if key.removeprefix("floor_") in _LARGER_IS_BETTER else np.max
+            for name, summary in (("mean", np.mean), ("median", np.median), ("worst", worst)):
+                result[name][key] = float(summary(values))
     if rows:
         for key in ("components", "genus"):
             result["mean"][f"same_{key}"] = float(np.mean([row[key] == row[f"source_{key}"] for row in rows]))
@@ -335,13 +317,11 @@ def _line(name: str, numbers: dict[str, Any]) -> str:
 
 def _cell(numbers: dict[str, Any], key: str, form: str) -> str:
     value = numbers.get(key)
-    text = "-" if value is None else format(value, form)
-    if form == "d" and f"source_{key}" in numbers and numbers[f"source_{key}"] != value:
-        expected = numbers[f"source_{key}"]
-        text += f"/{'-' if expected is None else expected}"
     if f"same_{key}" in numbers:
-        text = f"{numbers[f'same_{key}']:.0%}"
-    return text
+        return f"{numbers[f'same_{key}']:.0%}"
+    text = "-" if value is None else format(value, form)
+    expected = numbers.get(f"source_{key}", value)
+    return text if expected == value else f"{text}/{'-' if expected is None else expected}"
 
 
 def _csv(report: RunReport) -> str:

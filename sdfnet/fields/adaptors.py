@@ -20,16 +20,11 @@ SURFACE_SHARE = 1e-7
 class MeshField(Field):
     """The signed distance to a triangle mesh, in the mesh's frame: distance to the closest point, sign by winding.
 
-    Exact if `closed`; across the holes of an open mesh the sign jumps where the distance is not zero, so it is only
-    approximate. Hand in a repaired mesh (`make_solid`): buried and flipped faces count.
+    Exact if `closed`, which is not checked; across the holes of an open mesh the sign jumps where the distance is not
+    zero, so it is only approximate. Hand in a repaired mesh (`make_solid`): buried and flipped faces count.
 
     Computed on the CPU in float64 whatever the points are. Differentiable once with respect to the points: the gradient
     is the unit direction away from the closest point, or the face's normal where the point lies on the surface.
-
-    Parameters
-    ----------
-    closed : bool
-        Whether the mesh bounds a volume; not checked.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> field = MeshField(Mesh(corners, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
@@ -39,7 +34,7 @@ class MeshField(Field):
 
     def __init__(self, mesh: Mesh, *, closed: bool = True) -> None:
         self.mesh = mesh
-        self.accuracy: Accuracy = "exact" if closed else "approximate"
+        self.accuracy = "exact" if closed else "approximate"
         self.bounds = mesh.bounds
         self._distance = MeshDistance(mesh)
         self._face_normals = mesh.face_normals
@@ -49,7 +44,7 @@ class MeshField(Field):
         check_points(points)
         flat = points.reshape(-1, 3)
         points_64 = flat.detach().to("cpu", torch.float64).numpy()
-        if len(points_64) == 0:
+        if not len(points_64):
             return points.sum(dim=-1)  # Empty, and still part of the graph.
         found = self._distance(points_64)
         sdf = torch.from_numpy(np.ascontiguousarray(found.sdf)).to(points)
@@ -70,8 +65,7 @@ class GridField(Field):
 
     Approximate: where the samples are exact distances h apart, the error is of order h² away from edges. Beyond the
     box, the value is that at the nearest point of the box plus the distance to that point. A solid that the box cuts is
-    closed there, so that the zero set stays within `bounds`. Differentiable with respect to the points;
-    twice only at a price (`torch.nn.functional.grid_sample`).
+    closed there, so that the zero set stays within `bounds`. Differentiable with respect to the points.
 
     Raises
     ------

@@ -7,7 +7,6 @@ rendering) is a free function over fields.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -64,21 +63,10 @@ def check_points(points: Tensor) -> None:
         raise ValueError(f"points must be floating, got {points.dtype}. Convert with points.float()?")
 
 
-def evaluate(
-    field: Field, points: Tensor, *, chunk_size: int = 65536, progress: Callable[[int], object] | None = None
-) -> Tensor:
+def evaluate(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
     """Evaluate `field` at many `points` without gradients, in chunks that bound the memory.
 
-    The only evaluation loop of the project. `progress` is called with the number of points of each finished chunk.
-
-    Parameters
-    ----------
-    points : (..., 3)
-        Any floating dtype, on the device where the field lives.
-
-    Returns
-    -------
-    (...) of the same dtype and device.
+    The points (..., 3) have any floating dtype and lie on the device where the field lives; so do the values (...).
 
     >>> from sdfnet.fields import Sphere
     >>> evaluate(Sphere(1.0), torch.tensor([[3.0, 0.0, 0.0]]))
@@ -93,8 +81,6 @@ def evaluate(
         for start in range(0, len(flat), chunk_size):
             part = flat[start : start + chunk_size]
             sdf[start : start + len(part)] = field(part)
-            if progress is not None:
-                progress(len(part))
     return sdf.reshape(points.shape[:-1])
 
 

@@ -1,8 +1,8 @@
 """Hard and smooth booleans of fields.
 
-A minimum or maximum of 1-Lipschitz functions is 1-Lipschitz, so every combination of exact or bound fields is a bound:
-it never overestimates. The blends are Quilez' quadratic polynomial smooth minimum, whose gradient is a convex
-combination of its operands' gradients and so no longer than the longer of them.
+A minimum or maximum of 1-Lipschitz functions is 1-Lipschitz, so every combination of exact or bound fields is a bound.
+The blends are Quilez' quadratic polynomial smooth minimum, whose gradient is a convex combination of its operands'
+gradients and so no longer than the longer of them.
 
 References: I. Quilez, "Smooth minimum", https://iquilezles.org/articles/smin/ (quadratic polynomial).
 """
@@ -29,7 +29,7 @@ class Complement(Field):
 
     def __init__(self, field: Field) -> None:
         self.field = field
-        self.accuracy: Accuracy = field.accuracy
+        self.accuracy = field.accuracy
         self.bounds = field.bounds
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Union(Field):
 
     def __init__(self, *fields: Field) -> None:
         self.fields = _check_fields(fields)
-        self.accuracy: Accuracy = _combined_accuracy(fields)
+        self.accuracy = _combined_accuracy(fields)
         self.bounds = combined_bounds([outside_sign(f) for f in fields], [f.bounds for f in fields], absorbing=-1)
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Intersection(Field):
 
     def __init__(self, *fields: Field) -> None:
         self.fields = _check_fields(fields)
-        self.accuracy: Accuracy = _combined_accuracy(fields)
+        self.accuracy = _combined_accuracy(fields)
         self.bounds = combined_bounds([outside_sign(f) for f in fields], [f.bounds for f in fields], absorbing=1)
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -81,11 +81,8 @@ class Difference(Field):
     """
 
     def __init__(self, field: Field, *removed: Field) -> None:
-        self.field = field
-        self.removed = _check_fields(removed)
-        self._intersection = Intersection(field, *(Complement(part) for part in removed))
-        self.accuracy: Accuracy = self._intersection.accuracy
-        self.bounds = self._intersection.bounds
+        self._intersection = Intersection(field, *(Complement(part) for part in _check_fields(removed)))
+        self.accuracy, self.bounds = self._intersection.accuracy, self._intersection.bounds
 
     def __call__(self, points: Tensor) -> Tensor:
         return self._intersection(points)
@@ -107,16 +104,11 @@ class SmoothUnion(Field):
     """
 
     def __init__(self, first: Field, second: Field, *, width: float) -> None:
-        self.first, self.second = first, second
         self.width = check_positive("width", width)
-        self.accuracy: Accuracy = _combined_accuracy((first, second))
+        self.accuracy = _combined_accuracy((first, second))
         self._parts = (Confined(first), Confined(second))
-        self.bounds = combined_bounds(
-            [part.sign for part in self._parts],
-            [part.grown_bounds(0.0) for part in self._parts],
-            absorbing=-1,
-            margin=self.width / 4,
-        )
+        signs, bounds = zip(*((part.sign, part.grown_bounds(0.0)) for part in self._parts), strict=True)
+        self.bounds = combined_bounds(signs, bounds, absorbing=-1, margin=self.width / 4)
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
@@ -135,11 +127,8 @@ class SmoothIntersection(Field):
     """
 
     def __init__(self, first: Field, second: Field, *, width: float) -> None:
-        self.first, self.second = first, second
         self._union = SmoothUnion(Complement(first), Complement(second), width=width)
-        self.width = self._union.width
-        self.accuracy: Accuracy = self._union.accuracy
-        self.bounds = self._union.bounds
+        self.accuracy, self.bounds = self._union.accuracy, self._union.bounds
 
     def __call__(self, points: Tensor) -> Tensor:
         return -self._union(points)
@@ -154,11 +143,8 @@ class SmoothDifference(Field):
     """
 
     def __init__(self, field: Field, removed: Field, *, width: float) -> None:
-        self.field, self.removed = field, removed
         self._intersection = SmoothIntersection(field, Complement(removed), width=width)
-        self.width = self._intersection.width
-        self.accuracy: Accuracy = self._intersection.accuracy
-        self.bounds = self._intersection.bounds
+        self.accuracy, self.bounds = self._intersection.accuracy, self._intersection.bounds
 
     def __call__(self, points: Tensor) -> Tensor:
         return self._intersection(points)

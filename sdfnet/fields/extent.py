@@ -6,6 +6,7 @@ and with it the box of a combination can be both safe and tight.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -27,16 +28,23 @@ def outside_sign(field: Field) -> int:
 
 def box_distance(bounds: Bounds, points: Tensor) -> Tensor:
     """Return the signed distance (...) of `points` (..., 3) to the surface of a box, whose sides may be infinite."""
-    excess = torch.maximum(points.new_tensor(bounds.lower) - points, points - points.new_tensor(bounds.upper))
-    return torch.linalg.vector_norm(excess.clamp(min=0), dim=-1) + excess.amax(dim=-1).clamp(max=0)
+    return corner_distance(
+        torch.maximum(points.new_tensor(bounds.lower) - points, points - points.new_tensor(bounds.upper))
+    )
+
+
+def corner_distance(excess: Tensor) -> Tensor:
+    """Return the distance to the corner at 0 of the negative orthant, (..., D) -> (...); negative inside it."""
+    outside = torch.linalg.vector_norm(excess.clamp(min=0), dim=-1)
+    return outside + excess.amax(dim=-1).clamp(max=0)
 
 
 class Confined:
     """The values of a field, raised beyond its bounds to at least the distance to the bounds. A step of other fields.
 
-    An exact field is unchanged. A bound may lag behind the true distance (the corner of an intersection has a mitred
-    offset that reaches far), so its level sets, unlike its zero set, can leave the grown box. The larger of two
-    1-Lipschitz functions is 1-Lipschitz, so nothing is lost, and {value = r} now lies within bounds.grown(r).
+    An exact field is unchanged. A bound may lag behind the true distance, so its level sets, unlike its zero set, can
+    leave the grown box. The larger of two 1-Lipschitz functions is 1-Lipschitz, and {value = r} now lies within
+    bounds.grown(r).
     """
 
     def __init__(self, field: Field) -> None:
@@ -66,11 +74,5 @@ def combined_bounds(signs: Sequence[int], bounds: Sequence[Bounds], *, absorbing
     """
     limits = [box for sign, box in zip(signs, bounds, strict=True) if sign == absorbing]
     if limits:
-        result = limits[0]
-        for box in limits[1:]:
-            result = result.intersection(box)
-        return result
-    result = bounds[0]
-    for box in bounds[1:]:
-        result = result.union(box)
-    return result.grown(margin)
+        return functools.reduce(Bounds.intersection, limits)
+    return functools.reduce(Bounds.union, bounds).grown(margin)

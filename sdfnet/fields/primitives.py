@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdfnet.fields.arguments import check_direction, check_not_negative, check_positive, check_vector
 from sdfnet.fields.base import Accuracy, Field, check_points
+from sdfnet.fields.extent import corner_distance
 from sdfnet.geometry.bounds import Bounds
 
 ORIGIN = (0.0, 0.0, 0.0)
@@ -87,7 +88,7 @@ class Box(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         core = points.new_tensor(self.half_extents - self.rounding)
-        return _corner_distance(_centered(points, self.center).abs() - core) - self.rounding
+        return corner_distance(_centered(points, self.center).abs() - core) - self.rounding
 
 
 class Cylinder(Field):
@@ -114,7 +115,7 @@ class Cylinder(Field):
     def __call__(self, points: Tensor) -> Tensor:
         local = _centered(points, self.center)
         core = points.new_tensor([self.radius - self.rounding, self.half_height - self.rounding])
-        return _corner_distance(torch.stack([_radial(local), local[..., 1].abs()], dim=-1) - core) - self.rounding
+        return corner_distance(torch.stack([_radial(local), local[..., 1].abs()], dim=-1) - core) - self.rounding
 
 
 class Torus(Field):
@@ -180,9 +181,3 @@ def _centered(points: Tensor, center: ArrayLike) -> Tensor:
 def _radial(local: Tensor) -> Tensor:
     """Return the distance (...) of `local` (..., 3) from the y axis."""
     return torch.linalg.vector_norm(local[..., 0::2], dim=-1)
-
-
-def _corner_distance(excess: Tensor) -> Tensor:
-    """Return the distance to the corner at 0 of the negative orthant, (..., D) -> (...); negative inside it."""
-    outside = torch.linalg.vector_norm(excess.clamp(min=0), dim=-1)
-    return outside + excess.amax(dim=-1).clamp(max=0)

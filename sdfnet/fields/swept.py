@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sdfnet.fields.arguments import check_curve, check_not_negative, check_positive, check_vector
 from sdfnet.fields.base import Accuracy, Field, check_points
+from sdfnet.fields.extent import corner_distance
 from sdfnet.geometry.bounds import Bounds
 
 
@@ -55,7 +56,7 @@ class Tube(Field):
         if not (np.abs(self._start_radii - self._end_radii) < self._lengths).all():
             raise ValueError("radius must change by less than the distance between neighbours along the curve")
         self._directions = (ends - self._starts) / self._lengths[:, None]
-        self.accuracy: Accuracy = "exact" if len(self._lengths) == 1 else "bound"
+        self.accuracy = "exact" if len(self._lengths) == 1 else "bound"
         reach = self.radius[:, None]
         self.bounds = Bounds((self.curve - reach).min(axis=0), (self.curve + reach).max(axis=0))
 
@@ -143,7 +144,7 @@ class Ribbon(Field):
         self.half_height = check_positive("half_height", half_height)
         self.radius = check_positive("radius", radius)
         self._corners = np.concatenate([self.curve, self.curve[:1]]) if closed else self.curve
-        self.accuracy: Accuracy = "exact" if len(self._corners) == 2 else "bound"
+        self.accuracy = "exact" if len(self._corners) == 2 else "bound"
         self.bounds = _extruded_bounds(self.curve, self.half_height).grown(self.radius)
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -177,11 +178,10 @@ class Extrusion(Field):
         self._corners = np.concatenate([self.polygon, self.polygon[:1]])
         edges = np.diff(self._corners, axis=0)
         normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
-        doubled_area = np.sum(
-            self._corners[:-1, 0] * self._corners[1:, 1] - self._corners[1:, 0] * self._corners[:-1, 1]
-        )
+        x, z = self._corners.T
+        doubled_area = np.sum(x[:-1] * z[1:] - x[1:] * z[:-1])
         self._edge_normals = normals * np.sign(doubled_area)
-        self.accuracy: Accuracy = "exact" if self.rounding == 0 or _is_convex(self.polygon) else "bound"
+        self.accuracy = "exact" if self.rounding == 0 or _is_convex(self.polygon) else "bound"
         self.bounds = _extruded_bounds(self.polygon, self.half_height).grown(self.rounding)
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -194,8 +194,7 @@ class Extrusion(Field):
         beside_edge = (offsets * plane.new_tensor(self._edge_normals)[nearest]).sum(dim=-1)
         flat = torch.where((shares > 0) & (shares < 1), beside_edge, at_corner)
         excess = torch.stack([flat, points[..., 1].abs() - self.half_height], dim=-1)
-        outside = torch.linalg.vector_norm(excess.clamp(min=0), dim=-1)
-        return outside + excess.amax(dim=-1).clamp(max=0) - self.rounding
+        return corner_distance(excess) - self.rounding
 
 
 def _to_segments(plane: Tensor, corners: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

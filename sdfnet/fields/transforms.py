@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sdfnet.fields.arguments import check_direction, check_positive, check_vector
-from sdfnet.fields.base import Accuracy, Field, check_points, worst_accuracy
+from sdfnet.fields.base import Field, check_points, worst_accuracy
 from sdfnet.fields.extent import Confined
 from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import Bounds
@@ -71,7 +71,7 @@ class Transformed(Field):
             raise ValueError(f"rotation must be an orthogonal (3, 3) matrix, got {self.rotation.tolist()}")
         self.translation = check_vector("translation", translation)
         self.scale = check_positive("scale", scale)
-        self.accuracy: Accuracy = field.accuracy
+        self.accuracy = field.accuracy
         self.bounds = self._moved_bounds()
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -83,7 +83,8 @@ class Transformed(Field):
         matrix = self.scale * self.rotation
         low, high = self.field.bounds.lower, self.field.bounds.upper
         # Zero entries are masked, because 0 · inf is not a number.
-        ends = np.where(matrix == 0, 0.0, np.stack([matrix * _finite_or_huge(low), matrix * _finite_or_huge(high)]))
+        corners = [matrix * np.clip(corner, -1e250, 1e250) for corner in (low, high)]
+        ends = np.where(matrix == 0, 0.0, np.stack(corners))
         lower, upper = ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
         return Bounds(
             np.where(lower < -_HUGE, -math.inf, lower) + self.translation,
@@ -93,10 +94,6 @@ class Transformed(Field):
 
 _HUGE = 1e200
 """Stands for infinity while a box is turned; larger results are infinite again."""
-
-
-def _finite_or_huge(corner: FloatArray) -> FloatArray:
-    return np.clip(corner, -1e250, 1e250)
 
 
 class Mirrored(Field):
@@ -116,7 +113,7 @@ class Mirrored(Field):
         self.field = field
         self.axis = axis
         self._index = "xyz".index(axis)
-        self.accuracy: Accuracy = worst_accuracy("bound", field.accuracy)
+        self.accuracy = worst_accuracy("bound", field.accuracy)
         reach = max(float(field.bounds.upper[self._index]), 0.0)
         lower, upper = field.bounds.lower.copy(), field.bounds.upper.copy()
         lower[self._index], upper[self._index] = -reach, reach
@@ -146,7 +143,7 @@ class Offset(Field):
             raise ValueError(f"radius must be finite, got {radius}")
         self.field = field
         self.radius = float(radius)
-        self.accuracy: Accuracy = field.accuracy if radius == 0 else worst_accuracy("bound", field.accuracy)
+        self.accuracy = field.accuracy if radius == 0 else worst_accuracy("bound", field.accuracy)
         self._confined = Confined(field)
         outward = self.radius if self._confined.sign >= 0 else -self.radius
         self.bounds = field.bounds if outward <= 0 and self._confined.sign else self._confined.grown_bounds(abs(radius))
@@ -166,7 +163,7 @@ class Shell(Field):
     def __init__(self, field: Field, thickness: float) -> None:
         self.field = field
         self.thickness = check_positive("thickness", thickness)
-        self.accuracy: Accuracy = worst_accuracy("bound", field.accuracy)
+        self.accuracy = worst_accuracy("bound", field.accuracy)
         self._confined = Confined(field)
         self.bounds = self._confined.grown_bounds(self.thickness / 2)
 

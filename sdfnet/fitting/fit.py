@@ -25,11 +25,8 @@ from sdfnet.fitting.observations import Observation
 from sdfnet.runs import Run, RunShape
 from sdfnet.training.config import TrainingConfig
 
-_CODES_AT_A_TIME = 8
-"""Codes that one step moves: their volumes are held together, as a step of training holds them."""
-
-_MOST_CANDIDATES = 1000
-"""Of more learned codes so many are tried as starts: trying one costs as much as a step."""
+_CODES_AT_A_TIME, _MOST_CANDIDATES = 8, 1000
+"""Codes that one step moves, and learned codes that are tried as starts: trying one costs as much as a step."""
 
 _BETAS = (0.9, 0.99)
 """Adam's, as in training: a few hundred steps are too few for a longer memory."""
@@ -41,7 +38,7 @@ _EXPLORING_SHARE = 0.2
 """Share of the steps after which only the best start of each shape goes on."""
 
 _RATE = 0.3
-"""Peak rate of Adam in spreads of the learned codes. From 0.2 to 0.6 the same was found, 0.05 was too slow."""
+"""Peak rate of Adam in spreads of the learned codes; from 0.2 to 0.6 the same was found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +53,8 @@ class FittedCodes:
     starts : (B,) texts or None
         The learned shape whose code each fit began at; None where that was the mean code.
 
-    >>> from sdfnet.runs import load_run
-    >>> run = load_run("runs/chairs")
-    >>> from sdfnet.fitting import FitConfig, DistanceObservation
-    >>> rows = torch.tensor([[0.6, 0.0, 0.0, 0.0], [0.0, 0.9, 0.0, 0.3]])
-    >>> fitted = fit_codes(run, [DistanceObservation(rows)], config=FitConfig(steps=5))
-    >>> fitted.latents.shape
-    torch.Size([1, 2])
+    >>> FittedCodes(torch.zeros(1, 2), (0.01,), (None,)).losses
+    (0.01,)
     """
 
     latents: Tensor
@@ -137,18 +129,7 @@ def with_fitted(run: Run, shapes: Sequence[RunShape], latents: Tensor) -> Run:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What stays the same over a fit.
-
-    Attributes
-    ----------
-    observations : tuple of Observation
-    rows : tuple of (N, W) float32
-        Of each observation, shuffled, on the run's device.
-    clamp_distance : float
-        As in the run's training.
-    rate : float
-        Adam's, at its peak.
-    """
+    """What stays the same over a fit: `rows` are those of each observation, shuffled, on the run's device."""
 
     run: Run
     observations: tuple[Observation, ...]
@@ -169,6 +150,11 @@ class _Problem:
             for shape, sdf_pred, each in zip(shapes, sdf_pred_IN, rows, strict=True)
         ]
         return torch.stack(misfits)
+
+    def misfit_of(self, shapes: Sequence[int], latents_IL: Tensor, start: int, count: int) -> Tensor:
+        """Return the misfit (I,) of each code for its shape at its rows from number `start` on."""
+        rows = self.take(shapes, start, count)
+        return self.misfit(shapes, self.run.decoder(_points(rows), latents_IL), rows)
 
     def prior(self, latents_IL: Tensor) -> Tensor:
         return self.config.prior_weight * latents_IL.square().sum(dim=1)
@@ -261,36 +247,26 @@ def _try_codes(problem: _Problem, latents_CL: Tensor) -> Tensor:
 @torch.no_grad()
 def _compare(problem: _Problem, latents_IL: Tensor, shapes_I: Tensor) -> tuple[Tensor, Tensor]:
     """Return misfit and objective of each code for its shape, (I,) each, by more points than a step sees."""
-    misfits = []
-    for latents, shapes in zip(latents_IL.split(_CODES_AT_A_TIME), shapes_I.split(_CODES_AT_A_TIME), strict=True):
-        rows = problem.take(shapes.tolist(), 0, _FINAL_POINTS)
-        misfits.append(problem.misfit(shapes.tolist(), problem.run.decoder(_points(rows), latents), rows))
-    misfit_I = torch.cat(misfits)
+    groups = zip(latents_IL.split(_CODES_AT_A_TIME), shapes_I.split(_CODES_AT_A_TIME), strict=True)
+    misfit_I = torch.cat([problem.misfit_of(shapes.tolist(), latents, 0, _FINAL_POINTS) for latents, shapes in groups])
     return misfit_I.cpu(), (misfit_I + problem.prior(latents_IL)).cpu()
 
 
-def _descend(problem: _Problem, latents_IL: Tensor, shapes_I: Tensor, *, steps: range, bar: tqdm) -> Tensor:
-    """Move each code for its shape, a few codes at a time, and return where they end, (I, L)."""
-    ends = [
-        _descend_together(problem, latents, shapes.tolist(), steps=steps, bar=bar)
-        for latents, shapes in zip(latents_IL.split(_CODES_AT_A_TIME), shapes_I.split(_CODES_AT_A_TIME), strict=True)
-    ]
+def _descend(problem: _Problem, begun_IL: Tensor, shapes_I: Tensor, *, steps: range, bar: tqdm) -> Tensor:
+    """Move each code for its shape by Adam's `steps` of all steps, and return where they end, (I, L).
+
+    A few codes move at a time. The sum over them is minimised, so that none feels the others.
+    """
+    config, ends = problem.config, []
+    for begun, owners in zip(begun_IL.split(_CODES_AT_A_TIME), shapes_I.split(_CODES_AT_A_TIME), strict=True):
+        latents, shapes = begun.detach().clone().requires_grad_(True), owners.tolist()
+        optimizer = torch.optim.Adam([latents], betas=_BETAS)
+        for step in steps:
+            optimizer.param_groups[0]["lr"] = 0.5 * problem.rate * (1 + math.cos(math.pi * step / config.steps))
+            misfit = problem.misfit_of(shapes, latents, step * config.batch_points, config.batch_points)
+            objective = misfit + problem.prior(latents)
+            (latents.grad,) = torch.autograd.grad(objective.sum(), latents)  # and none of the decoder's weights
+            optimizer.step()
+            bar.update(len(shapes))
+        ends.append(latents.detach())
     return torch.cat(ends)
-
-
-def _descend_together(
-    problem: _Problem, latents_IL: Tensor, shapes: Sequence[int], *, steps: range, bar: tqdm
-) -> Tensor:
-    """Take Adam's `steps` of all steps; the sum over the codes is minimised, so that none feels the others."""
-    config = problem.config
-    latents = latents_IL.detach().clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([latents], betas=_BETAS)
-    for step in steps:
-        optimizer.param_groups[0]["lr"] = 0.5 * problem.rate * (1 + math.cos(math.pi * step / config.steps))
-        rows = problem.take(shapes, step * config.batch_points, config.batch_points)
-        sdf_pred_IN = problem.run.decoder(_points(rows), latents)
-        objective = problem.misfit(shapes, sdf_pred_IN, rows) + problem.prior(latents)
-        (latents.grad,) = torch.autograd.grad(objective.sum(), latents)  # and none of the decoder's weights
-        optimizer.step()
-        bar.update(len(shapes))
-    return latents.detach()

@@ -1,8 +1,8 @@
 """Files fitted by their codes into a folder: read, fit, extract, measure beside the source, write; safe to kill.
 
-The folder holds `fit.json` with the record of every shape, meshes, codes in files of their own, and a run of the
-learned and the fitted shapes, which every other command reads. A shape stands in `fit.json` only after all its files
-are whole on disk. The same call again does what is missing or has changed.
+The folder holds `fit.json` with the record of every shape, meshes, codes, and a run of the learned and the fitted
+shapes, which every other command reads. A shape stands in `fit.json` only after all its files are whole on disk. The
+same call again does what is missing or has changed.
 """
 
 from __future__ import annotations
@@ -54,11 +54,10 @@ class MeshFits:
         Shapes of `records` that were there already.
 
     >>> from sdfnet.runs import load_run
-    >>> run = load_run("runs/chairs")
     >>> config = MeshFitConfig(steps=5, num_samples=500, resolution=24)
-    >>> fits = fit_meshes(run, {"chair_02": Path("chairs/chair_02.obj")}, "fitted_chair", config=config)
-    >>> fits.failures, fits.run.names
-    ({}, ('chair_00', 'chair_01', 'chair_02'))
+    >>> fits = fit_meshes(load_run("runs/chairs"), {"gone": Path("gone.obj")}, "no_fits", config=config)
+    >>> list(fits.failures), fits.run.names
+    (['gone'], ('chair_00', 'chair_01'))
     """
 
     run: Run
@@ -100,10 +99,7 @@ def fit_meshes(
     document = open_folder(out, _settings(run, config), FIT_FOLDER)
     records: dict[str, dict[str, Any]] = document["shapes"]
     failures: dict[str, str] = {}
-    done = {
-        name for name, path in paths.items() if name in records and _is_done(out, name, path, records[name], config)
-    }
-    missing = [name for name in paths if name not in done]
+    missing = [name for name, path in paths.items() if not _is_done(out, name, path, records.get(name, {}), config)]
     with tqdm(total=len(missing), desc="shapes", unit="shape", disable=not progress) as bar:
         for start in range(0, len(missing), _TOGETHER):
             group = {name: paths[name] for name in missing[start : start + _TOGETHER]}
@@ -113,7 +109,8 @@ def fit_meshes(
             save_folder(out, {**document, "failed": failures}, FIT_FOLDER)
     save_folder(out, {**document, "failed": failures}, FIT_FOLDER)
     fitted = _assemble_run(run, out, records, provenance=provenance or {})
-    return MeshFits(fitted, {name: records[name] for name in paths if name not in failures}, failures, len(done))
+    asked = {name: records[name] for name in paths if name not in failures}
+    return MeshFits(fitted, asked, failures, num_skipped=len(paths) - len(missing))
 
 
 def _settings(run: Run, config: MeshFitConfig) -> dict[str, Any]:
@@ -166,11 +163,10 @@ def _fit_group(
     if not observed:
         return records, failures
     codes = fit_codes(run, list(observed.values()), config=config, progress=not bar.disable)
-    for (name, each), latent, loss, start in zip(
-        observed.items(), codes.latents, codes.losses, codes.starts, strict=True
-    ):
+    for name, latent, loss, start in zip(observed, codes.latents, codes.losses, codes.starts, strict=True):
         try:
-            records[name] = _write_shape(run, name, each, latent, out, config) | {"loss": loss, "start": start}
+            record = _write_shape(run, name, observed[name], latent, out, config)
+            records[name] = record | {"loss": loss, "start": start}
         except ValueError as error:
             failures[name] = str(error)
         bar.update()
@@ -196,7 +192,7 @@ def _write_shape(
 
 
 def _measure(mesh: Mesh, shape: RunShape, reference: Surface, *, resolution: int) -> dict[str, Any]:
-    """Return the distances of a mesh in world units to the observed surface, with the extraction error beside them."""
+    """Return the distances of a mesh in world units to the observed surface, and the extraction error."""
     world = reference.radius / shape.similarity.scale / 100
     distance = _distance(mesh.to_unit(shape.similarity), reference, shape.name)
     return {
@@ -226,9 +222,8 @@ def _assemble_run(
     codes = [load_tensors(out / _code_path(name), device=run.device)[0]["latent"] for name in records]
     fitted = with_fitted(run, shapes, torch.stack(codes) if codes else run.latents[:0])
     config = {**run.document.get("config", {}), "fit": {"run": str(run.directory), "shapes": list(records)}}
-    fitted = Run(
-        out, {**run.document, **provenance, "config": config}, run.decoder, fitted.latents, fitted.shapes, run.step
-    )
+    document = {**run.document, **provenance, "config": config}
+    fitted = dataclasses.replace(fitted, directory=out, document=document)
     save_model(out, decoder_state=run.decoder.state_dict(), latents=fitted.latents, step=run.step)
     save_document(out, fitted.document, fitted.shapes)
     return fitted

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdfnet.fields import Sphere, Torus, evaluate, gradient, normals, worst_accuracy
+from sdfnet.fields import Field, Sphere, Torus, evaluate, gradient, normals, worst_accuracy
+from sdfnet.geometry.bounds import Bounds
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 24, 1000])
@@ -16,10 +17,18 @@ def test_chunks_do_not_change_values(chunk_size, generator):
     torch.testing.assert_close(gradient(field, points, chunk_size=chunk_size), gradient(field, points))
 
 
-def test_progress_counts_every_point_once():
-    done = []
-    evaluate(Sphere(), torch.zeros(10, 3), chunk_size=4, progress=done.append)
-    assert done == [4, 4, 2]
+def test_a_field_sees_one_chunk_at_a_time():
+    seen = []
+
+    class Counting(Field):
+        bounds, accuracy = Bounds.infinite(), "approximate"
+
+        def __call__(self, points):
+            seen.append(len(points))
+            return points[..., 0]
+
+    evaluate(Counting(), torch.zeros(10, 3), chunk_size=4)
+    assert seen == [4, 4, 2]
 
 
 def test_evaluation_keeps_no_graph():
