@@ -126,11 +126,11 @@ def see(mesh: Mesh, camera: Camera, size: tuple[int, int], *, colors: NDArray[np
         mesh = Mesh(mesh.vertices, mesh.faces, vertex_normals(mesh.vertices, mesh.faces))
     scene = make_scene([PaintedMesh(mesh, vertex_colors=colors)], camera, color=(0, 0, 0))
     tracer = RayTracer(scene)
-    fine = draw_by_rays(scene, tracer, camera, (4 * width, 4 * height), roughness=1.0)
+    fine = draw_by_rays(tracer, camera, (4 * width, 4 * height), roughness=1.0)
     coverage = fine.coverage.reshape(height, 4, width, 4).mean(axis=(1, 3), dtype=float)
     rows, columns = np.mgrid[:height, :width]
     directions = pixel_directions(camera, size, rows, columns).reshape(-1, 3)
-    hits = tracer.first_hits(np.broadcast_to(camera.axes[2].astype(np.float32), directions.shape).copy(), directions)
+    hits = tracer.first_hits(camera, directions)
     corners = scene.faces[hits.faces]
     normals, albedo = np.full((2, height * width, 3), np.nan)
     blended = np.einsum("kij,ki->kj", scene.normals[corners], hits.weights) @ camera.axes.T

@@ -28,9 +28,9 @@ from sdfnet.morphs.plan import MorphPlan
 from sdfnet.morphs.store import MorphFrame
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.colormap import color_bar, diverging_colors, swatches
-from sdfnet.rendering.renderer import Ghost, Image, Renderer
+from sdfnet.rendering.renderer import Image, Renderer
 from sdfnet.rendering.scene import PaintedMesh
-from sdfnet.rendering.style import Style
+from sdfnet.rendering.style import Color, Style
 
 BEFORE, AFTER = (0.50, 0.40, 0.80), (0.32, 0.68, 0.40)
 """Tints of the ghosts of the shapes before and after a frame; neither is a colour of the scale."""
@@ -139,18 +139,18 @@ def frame_drawer(plan: MorphPlan, view: View, renderer: Renderer) -> Callable[[M
     num_steps = len(frames) - (config.playback != "loop")
 
     @functools.cache
-    def ghost(index: int, tint: tuple[float, float, float]) -> Ghost:
-        return Ghost(as_seen(plan.key_shapes[frames[index].shape].mesh, frames, index, config=config), tint)
+    def ghost(index: int, tint: Color) -> PaintedMesh:
+        return PaintedMesh(as_seen(plan.key_shapes[frames[index].shape].mesh, frames, index, config=config), tint)
 
     def draw(frame: MorphFrame, mesh: Mesh) -> Callable[[], Image]:
         shown = as_seen(mesh, frames, frame.index, config=config)
         painted = shown if first is None or limit is None else paint_by_distance(shown, first, limit=limit)
-        ghosts: list[Ghost] = []
+        ghosts: list[PaintedMesh] = []
         if config.overlay and not frame.shape:
             before, after = plan.indices_around(frame.index)
             ghosts = [ghost(before, BEFORE), ghost(after, AFTER)]
         azimuth = config.azimuth + config.turntable * frame.index / num_steps
-        return renderer.begin(painted, camera=camera.turned(azimuth), ghosts=ghosts)
+        return renderer.begin([painted], camera.turned(azimuth), ghosts=ghosts)
 
     return draw
 
@@ -164,5 +164,5 @@ def legend_strips(view: View, width: int, *, config: MorphConfig) -> list[Image]
     if view.color_limit is not None and view.radius is not None:
         end = f"{100 * view.color_limit / view.radius:.2g} %"
         title = "moved from the first frame's surface, of its radius"
-        strips.append(color_bar(width, low=f"{end} inside", middle="0", high=f"{end} outside", title=title))
+        strips.append(color_bar(width, low=f"{end} inside", high=f"{end} outside", title=title))
     return strips

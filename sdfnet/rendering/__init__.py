@@ -6,17 +6,13 @@ from sdfnet.rendering.images import contact_sheet as contact_sheet
 from sdfnet.rendering.images import load_image as load_image
 from sdfnet.rendering.images import save_image as save_image
 from sdfnet.rendering.pyrender_backend import GLUnavailableError as GLUnavailableError
-from sdfnet.rendering.renderer import Ghost as Ghost
 from sdfnet.rendering.renderer import Renderer as Renderer
-from sdfnet.rendering.renderer import choose_backend as choose_backend
 from sdfnet.rendering.renderer import render_mesh as render_mesh
 from sdfnet.rendering.renderer import render_turntable as render_turntable
 from sdfnet.rendering.scene import PaintedMesh as PaintedMesh
 from sdfnet.rendering.shapes import RenderConfig as RenderConfig
-from sdfnet.rendering.shapes import RenderedShapes as RenderedShapes
 from sdfnet.rendering.shapes import render_shapes as render_shapes
 from sdfnet.rendering.sphere_tracing import render_field as render_field
 from sdfnet.rendering.sphere_tracing import sphere_trace as sphere_trace
 from sdfnet.rendering.style import Style as Style
-from sdfnet.rendering.video import FILM_FORMATS as FILM_FORMATS
 from sdfnet.rendering.video import save_film as save_film

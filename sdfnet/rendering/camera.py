@@ -35,20 +35,12 @@ class Camera:
     ----------
     target : (3,) float64
         The point in the middle of the picture.
-    distance : float
-        From the target, positive.
-    azimuth, elevation : float
-        Degrees; elevation in [-90, 90].
-    up_axis : str
-        "x", "y" or "z".
     field_of_view : float
         Degrees across the shorter side of the picture, in (0, 180).
     ground : float or None
         Height along the up axis of the floor that takes the shadow; None for no floor.
 
-    >>> from sdfnet.geometry.bounds import Bounds
-    >>> camera = fit_camera(Bounds([-1, -1, -1], [1, 1, 1]))
-    >>> camera.turned(90).azimuth
+    >>> fit_camera(Bounds([-1, -1, -1], [1, 1, 1])).turned(90).azimuth
     90.0
     """
 
@@ -67,7 +59,14 @@ class Camera:
             raise ValueError(f"target must be three finite numbers, got {self.target!r}")
         if not (math.isfinite(self.distance) and self.distance > 0):
             raise ValueError(f"distance must be positive and finite, got {self.distance}")
-        _check_angles(self.azimuth, self.elevation, self.up_axis, self.field_of_view)
+        if not math.isfinite(self.azimuth):
+            raise ValueError(f"azimuth must be finite, got {self.azimuth}")
+        if not -90 <= self.elevation <= 90:
+            raise ValueError(f"elevation must be in [-90, 90] degrees, got {self.elevation}")
+        if self.up_axis not in _FRONT:
+            raise ValueError(f"up_axis must be x, y or z, got {self.up_axis!r}")
+        if not 0 < self.field_of_view < 180:
+            raise ValueError(f"field_of_view must be between 0 and 180 degrees, got {self.field_of_view}")
         object.__setattr__(self, "target", target)
         for name in ("distance", "azimuth", "elevation", "field_of_view", "ground"):
             value = getattr(self, name)
@@ -156,40 +155,31 @@ def fit_camera(
     """
     if not 0 <= margin < 1:
         raise ValueError(f"margin must be in [0, 1), got {margin}")
-    _check_angles(azimuth, elevation, up_axis, field_of_view)
+    camera = Camera(
+        np.zeros(3), 1.0, azimuth=azimuth, elevation=elevation, up_axis=up_axis, field_of_view=field_of_view
+    )
     points = _points_to_fit(shapes)
     bounds = Bounds.of(points)
     radius = float(np.linalg.norm(points - bounds.center, axis=1).max())
     if radius <= 0:
         raise ValueError("cannot fit a camera to shapes of no extent")
-    slope = math.tan(math.radians(field_of_view) / 2) * np.array(size, dtype=np.float64) / min(size) * (1 - margin)
+    slope = camera.slopes(size) * (1 - margin)
     target, distance = bounds.center, 0.0
     if turntable:
         for turn in range(0, 360, 10):
             local = (points - target) @ camera_axes(turn, elevation, up_axis).T
             distance = max(distance, float((np.abs(local[:, :2]) / slope + local[:, 2:]).max()))
     else:
-        axes = camera_axes(azimuth, elevation, up_axis)
-        local = (points - target) @ axes.T
+        local = (points - target) @ camera.axes.T
         distance = max(_least_distance(local[:, axis], local[:, 2], slope[axis]) for axis in range(2))
         shift = [_centred_shift(local[:, axis], local[:, 2], distance) for axis in range(2)]
-        target = target + np.array(shift) @ axes[:2]
-    return Camera(
-        target,
-        max(distance, 1e-3 * radius),
-        azimuth=azimuth,
-        elevation=elevation,
-        up_axis=up_axis,
-        field_of_view=field_of_view,
-        ground=float(bounds.lower["xyz".index(up_axis)]),
-    )
+        target = target + np.array(shift) @ camera.axes[:2]
+    ground = float(bounds.lower["xyz".index(up_axis)])
+    return replace(camera, target=target, distance=max(distance, 1e-3 * radius), ground=ground)
 
 
 def _least_distance(across: NDArray[np.float64], back: NDArray[np.float64], slope: float) -> float:
-    """Return the least distance from which, at the best shift, all points lie within `slope` on both sides.
-
-    `|across - shift| <= (distance - back) * slope` for every point gives it in closed form.
-    """
+    """Return the least distance at which some shift has |across - shift| <= (distance - back) * slope at all points."""
     return float((across + back * slope).max() + (-across + back * slope).max()) / (2 * slope)
 
 
@@ -220,14 +210,3 @@ def _points_to_fit(shapes: Mesh | Bounds | Sequence[Mesh | Bounds]) -> NDArray[n
                 raise ValueError(f"cannot fit a camera to a mesh without faces ({len(shape.vertices)} vertices)")
             parts.append(drop_unreferenced_vertices(shape).vertices)
     return np.concatenate(parts)
-
-
-def _check_angles(azimuth: float, elevation: float, up_axis: str, field_of_view: float) -> None:
-    if not math.isfinite(azimuth):
-        raise ValueError(f"azimuth must be finite, got {azimuth}")
-    if not -90 <= elevation <= 90:
-        raise ValueError(f"elevation must be in [-90, 90] degrees, got {elevation}")
-    if up_axis not in _FRONT:
-        raise ValueError(f"up_axis must be x, y or z, got {up_axis!r}")
-    if not 0 < field_of_view < 180:
-        raise ValueError(f"field_of_view must be between 0 and 180 degrees, got {field_of_view}")

@@ -34,50 +34,49 @@ def diverging_colors(values: ArrayLike, *, limit: float) -> NDArray[np.float64]:
     return np.stack([np.interp(shares, at, _STOPS[:, channel]) for channel in range(3)], axis=-1)
 
 
-def color_bar(width: int, *, low: str, middle: str, high: str, title: str) -> NDArray[np.uint8]:
-    """Return a strip (H, `width`, 3) with the diverging scale, words below its ends and middle, and a title above."""
-    letters = _letters(width)
+def color_bar(width: int, *, low: str, high: str, title: str) -> NDArray[np.uint8]:
+    """Return a strip (H, `width`, 3) with the diverging scale, `low`, 0 and `high` below it, and a title above."""
+    letters = _letter_size(width)
     length = round(_BAR_WIDTH * width)
-    scale = np.rint(255 * diverging_colors(np.linspace(-1, 1, length), limit=1.0)).astype(np.uint8)
-    strip = _Strip(width, 5 * letters)
     left = (width - length) // 2
-    strip.pixels[2 * letters : 3 * letters, left : left + length] = scale
-    words = [(width / 2, letters, title, "mm")]
-    for across, text in ((left, low), (width / 2, middle), (left + length, high)):
-        words.append((across, 4 * letters, text, "mm"))
-    return strip.written(words, letters)
+    strip = _blank(width, 5 * letters)
+    strip[2 * letters : 3 * letters, left : left + length] = np.rint(
+        255 * diverging_colors(np.linspace(-1, 1, length), limit=1.0)
+    )
+    words = [(width / 2, 1, title), (left, 4, low), (width / 2, 4, "0"), (left + length, 4, high)]
+    return _with_words(strip, words, letters, anchor="mm")
 
 
 def swatches(width: int, named: Sequence[tuple[Color, str]]) -> NDArray[np.uint8]:
     """Return a strip (H, `width`, 3) with a patch of each colour beside its name."""
-    letters = _letters(width)
-    strip = _Strip(width, 3 * letters)
+    letters = _letter_size(width)
+    strip = _blank(width, 3 * letters)
     words = []
     for number, (color, name) in enumerate(named):
         middle = round(width * (number + 0.5) / len(named))
-        patch = strip.pixels[letters : 2 * letters, max(0, middle - 5 * letters) : middle - 3 * letters]
+        patch = strip[letters : 2 * letters, max(0, middle - 5 * letters) : middle - 3 * letters]
         patch[:] = np.rint(255 * np.array(color))
-        words.append((middle - 2 * letters, 1.5 * letters, name, "lm"))
-    return strip.written(words, letters)
+        words.append((middle - 2 * letters, 1.5, name))
+    return _with_words(strip, words, letters, anchor="lm")
 
 
-class _Strip:
-    """A strip of background to draw on."""
-
-    def __init__(self, width: int, height: int) -> None:
-        background = np.rint(255 * np.array(Style().background)).astype(np.uint8)
-        self.pixels = np.broadcast_to(background, (height, width, 3)).copy()
-
-    def written(self, words: Sequence[tuple[float, float, str, str]], letters: int) -> NDArray[np.uint8]:
-        """Return the strip with each of the words at its place, anchored there as Pillow names it."""
-        from PIL import Image, ImageDraw, ImageFont
-
-        image = Image.fromarray(self.pixels)
-        pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=letters)
-        for across, down, text, anchor in words:
-            pen.text((across, down), text, fill=INK, font=font, anchor=anchor)
-        return np.asarray(image).copy()
-
-
-def _letters(width: int) -> int:
+def _letter_size(width: int) -> int:
     return max(11, min(28, width // 60))
+
+
+def _blank(width: int, height: int) -> NDArray[np.uint8]:
+    background = np.rint(255 * np.array(Style().background)).astype(np.uint8)
+    return np.broadcast_to(background, (height, width, 3)).copy()
+
+
+def _with_words(
+    strip: NDArray[np.uint8], words: Sequence[tuple[float, float, str]], letters: int, *, anchor: str
+) -> NDArray[np.uint8]:
+    """Return `strip` with words, each at so many pixels across and so many letter sizes down."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(strip)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=letters)
+    for across, down, text in words:
+        pen.text((across, down * letters), text, fill=INK, font=font, anchor=anchor)
+    return np.asarray(image).copy()

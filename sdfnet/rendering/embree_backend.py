@@ -44,37 +44,36 @@ _BORDER = 0.1  # share of the picture's shorter side over which the ground fades
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """The first face that each ray meets.
-
-    Attributes
-    ----------
-    rays : (K,) int64
-        Which rays met a face.
-    faces : (K,) int64
-    distances : (K,) float32
-        In lengths of the ray's direction.
-    weights : (K, 3) float32
-        Barycentric, of the face's corners.
-    """
+    """The first face that each ray meets; `weights` (K, 3) are barycentric, of the face's corners."""
 
     rays: NDArray[np.int64]
     faces: NDArray[np.int64]
     distances: NDArray[np.float32]
     weights: NDArray[np.float32]
 
+    def interpolated(self, values: NDArray[np.float32], scene: Scene) -> NDArray[np.float32]:
+        """Return the `values` (V, 3) of the vertices at the points that were hit, (K, 3)."""
+        corners = scene.faces[self.faces]
+        result = values[corners[:, 0]] * self.weights[:, 0, None]
+        result += values[corners[:, 1]] * self.weights[:, 1, None]
+        result += values[corners[:, 2]] * self.weights[:, 2, None]
+        return result
+
 
 class RayTracer:
-    """Embree's search tree over the triangles of a scene."""
+    """A scene in embree's search tree."""
 
     def __init__(self, scene: Scene) -> None:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
 
+        self.scene = scene
         self._tree: Any = EmbreeScene()
         TriangleMesh(self._tree, scene.vertices, scene.faces)
 
-    def first_hits(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> Hits:
-        """Return the first hits of rays (R, 3) from `origins` along `directions`."""
+    def first_hits(self, camera: Camera, directions: NDArray[np.float32]) -> Hits:
+        """Return what rays (R, 3) from the camera, which is one unit away from the origin, meet first."""
+        origins = np.broadcast_to(camera.axes[2].astype(np.float32), directions.shape).copy()
         found = self._tree.run(origins, directions, output=True)
         rays = np.flatnonzero(found["primID"] >= 0)
         u, v = found["u"][rays], found["v"][rays]
@@ -89,8 +88,8 @@ class RayTracer:
         return np.asarray(self._tree.run(origins, directions, dists=limits, query="OCCLUDED")) >= 0
 
 
-def draw_by_rays(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[int, int], *, roughness: float) -> Layer:
-    """Draw `scene` with one ray per pixel, and four where the picture has an edge."""
+def draw_by_rays(tracer: RayTracer, camera: Camera, size: tuple[int, int], *, roughness: float) -> Layer:
+    """Draw a scene with one ray per pixel, and four where the picture has an edge."""
     width, height = size
     rows, columns = (places.ravel() for places in np.mgrid[:height, :width])
     color = np.zeros((height * width, 3), dtype=np.float32)
@@ -98,9 +97,9 @@ def draw_by_rays(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
     shown = np.zeros((height * width, 4), dtype=np.float32)
     for part in _parts(height * width):
         directions = pixel_directions(camera, size, rows[part], columns[part])
-        seen = _look_along(scene, tracer, camera, directions)
-        color[part][seen.rays] = _shaded(seen, camera, roughness)
-        shown[part][seen.rays] = np.hstack([seen.normals, 5 / seen.distances[:, None]])
+        hits, normals, shaded = _seen(tracer, camera, directions, roughness)
+        color[part][hits.rays] = shaded
+        shown[part][hits.rays] = np.hstack([normals, 5 / hits.distances[:, None]])
     coverage = (shown[:, 3] > 0).astype(np.float32)
     depth = np.divide(5, shown[:, 3], out=np.full(height * width, np.inf, np.float32), where=shown[:, 3] > 0)
     edges = np.flatnonzero(_is_edge(shown.reshape(height, width, 4)))
@@ -109,9 +108,9 @@ def draw_by_rays(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
         pixels = edges[part]
         for right, down in _SAMPLES:
             directions = pixel_directions(camera, size, rows[pixels] + down, columns[pixels] + right)
-            seen = _look_along(scene, tracer, camera, directions)
-            color[pixels[seen.rays]] += _shaded(seen, camera, roughness) / np.float32(len(_SAMPLES))
-            coverage[pixels[seen.rays]] += 1 / len(_SAMPLES)
+            hits, _, shaded = _seen(tracer, camera, directions, roughness)
+            color[pixels[hits.rays]] += shaded / np.float32(len(_SAMPLES))
+            coverage[pixels[hits.rays]] += 1 / len(_SAMPLES)
     return Layer(color.reshape(height, width, 3), coverage.reshape(height, width), depth.reshape(height, width))
 
 
@@ -129,29 +128,17 @@ def _is_edge(shown: NDArray[np.float32]) -> NDArray[np.bool_]:
     return edge
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """The surface that rays show: for each ray with a hit, its number, the unit direction to the eye, and so on."""
-
-    rays: NDArray[np.int64]
-    toward: NDArray[np.float32]
-    normals: NDArray[np.float32]
-    albedo: NDArray[np.float32]
-    distances: NDArray[np.float32]
-
-
-def _look_along(scene: Scene, tracer: RayTracer, camera: Camera, directions: NDArray[np.float32]) -> _Seen:
-    eye = camera.axes[2].astype(np.float32)  # the drawing frame: the target at the origin, the camera one unit away
-    hits = tracer.first_hits(np.broadcast_to(eye, directions.shape).copy(), directions)
+def _seen(
+    tracer: RayTracer, camera: Camera, directions: NDArray[np.float32], roughness: float
+) -> tuple[Hits, NDArray[np.float32], NDArray[np.float32]]:
+    """Return what the rays meet first, and unit normals and stored colours there."""
+    scene, hits = tracer.scene, tracer.first_hits(camera, directions)
     toward = -directions[hits.rays]
     toward /= _lengths(toward)
-    normals = _interpolated(scene.normals, scene, hits)
+    normals = hits.interpolated(scene.normals, scene)
     normals /= np.maximum(_lengths(normals), np.float32(1e-12))
-    return _Seen(hits.rays, toward, normals, _interpolated(scene.albedo, scene, hits), hits.distances)
-
-
-def _shaded(seen: _Seen, camera: Camera, roughness: float) -> NDArray[np.float32]:
-    return shade(seen.normals, seen.toward, seen.albedo, axes=camera.axes, roughness=roughness)
+    albedo = hits.interpolated(scene.albedo, scene)
+    return hits, normals, shade(normals, toward, albedo, axes=camera.axes, roughness=roughness)
 
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -159,44 +146,26 @@ def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
 
 
-def _interpolated(values: NDArray[np.float32], scene: Scene, hits: Hits) -> NDArray[np.float32]:
-    """Return per-vertex `values` (V, 3) at the points that were hit, (K, 3)."""
-    corners = scene.faces[hits.faces]
-    result = values[corners[:, 0]] * hits.weights[:, 0, None]
-    result += values[corners[:, 1]] * hits.weights[:, 1, None]
-    result += values[corners[:, 2]] * hits.weights[:, 2, None]
-    return result
-
-
-@dataclass(frozen=True, eq=False)
-class Shadows:
-    """Factors for stored colours, full resolution.
-
-    Attributes
-    ----------
-    surface, ground : (H, W) float32
-        In (0, 1]; 1 is unshadowed. `ground` holds behind the surfaces too, so that edges can be blended.
-    """
-
-    surface: NDArray[np.float32]
-    ground: NDArray[np.float32]
-
-
 @dataclass(frozen=True, eq=False)
 class _Spots:
-    """Points whose light is computed: the pixels that show them, their places and normals, drawing frame."""
+    """Points whose light is computed, drawing frame, and the pixels that show them."""
 
     pixels: NDArray[np.int64]
     points: NDArray[np.float32]
     normals: NDArray[np.float32]
 
 
-def cast_shadows(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> Shadows:
-    """Return how much light reaches the surface and the ground in each pixel of a picture of `size`. Deterministic."""
+def cast_shadows(
+    tracer: RayTracer, camera: Camera, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return factors in (0, 1] for the stored colours of the surface and of the ground, (H, W) each. Deterministic.
+
+    Those of the ground hold behind the surfaces too, so that edges can be blended.
+    """
     small = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     rows, columns = 2 * np.arange(small[1]) + 0.5, 2 * np.arange(small[0]) + 0.5
     directions = pixel_directions(camera, size, rows[:, None], columns[None]).reshape(-1, 3)
-    surface, depth = _surface_spots(scene, tracer, camera, directions)
+    surface, depth = _surface_spots(tracer, camera, directions)
     ground = _ground_spots(camera, directions)
     key = (LIGHTS[0].unit @ camera.axes).astype(np.float32)
 
@@ -210,18 +179,17 @@ def cast_shadows(scene: Scene, tracer: RayTracer, camera: Camera, size: tuple[in
     fade *= _border_fade(ground.pixels, small)
     factor = 1 - fade * (_GROUND_SKY * (1 - sky) + _GROUND_KEY * (1 - lit))
     ground_map = _smoothed(factor, ground.pixels, np.ones(len(factor), dtype=np.float32), small)
-    return Shadows(_enlarged(surface_map, size), _enlarged(ground_map, size))
+    return _enlarged(surface_map, size), _enlarged(ground_map, size)
 
 
 def _surface_spots(
-    scene: Scene, tracer: RayTracer, camera: Camera, directions: NDArray[np.float32]
+    tracer: RayTracer, camera: Camera, directions: NDArray[np.float32]
 ) -> tuple[_Spots, NDArray[np.float32]]:
     """Return the surface points in the pixels, with the normals of their faces turned to the eye, and their depths."""
-    eye = camera.axes[2].astype(np.float32)
-    hits = tracer.first_hits(np.broadcast_to(eye, directions.shape).copy(), directions)
+    hits = tracer.first_hits(camera, directions)
     seen = directions[hits.rays]
-    points = eye + hits.distances[:, None] * seen
-    corners = scene.vertices[scene.faces[hits.faces]]
+    points = camera.axes[2].astype(np.float32) + hits.distances[:, None] * seen
+    corners = tracer.scene.vertices[tracer.scene.faces[hits.faces]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.float32(1e-20))
     normals *= np.where(np.einsum("ij,ij->i", normals, seen) > 0, -1, 1)[:, None].astype(np.float32)
@@ -230,13 +198,10 @@ def _surface_spots(
 
 def _ground_spots(camera: Camera, directions: NDArray[np.float32]) -> _Spots:
     """Return where pixels would see the ground near the target; none from below, or where the camera has no ground."""
-    nowhere = _Spots(np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32))
     axis = "xyz".index(camera.up_axis)
-    if camera.ground is None or camera.position[axis] <= camera.ground:
-        return nowhere
-    height = (camera.position[axis] - camera.ground) / camera.distance
+    height = 0.0 if camera.ground is None else (camera.position[axis] - camera.ground) / camera.distance
     down = -directions[:, axis]
-    distance = np.divide(height, down, out=np.full_like(down, np.inf), where=down > 1e-6)
+    distance = np.divide(height, down, out=np.full_like(down, np.inf), where=(down > 1e-6) & (height > 0))
     pixels = np.flatnonzero(distance < 1e3)
     points = camera.axes[2].astype(np.float32) + distance[pixels, None] * directions[pixels]
     near = np.linalg.norm(points, axis=1) < _GROUND_REACH
@@ -264,8 +229,7 @@ def _light(
     across = np.cross(key, np.eye(3)[tilted])
     across /= np.linalg.norm(across)
     over = np.cross(key, across)
-    sky = np.zeros(len(origins), dtype=np.float32)
-    lit = np.zeros(len(origins), dtype=np.float32)
+    sky, lit = np.zeros((2, len(origins)), dtype=np.float32)
     for ray in range(_SKY_RAYS):
         u, v = _pattern(ray, _SKY_RAYS)
         # A point on the unit sphere around the tip of the normal: cosine-weighted about it.

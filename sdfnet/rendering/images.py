@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.files import atomic_path
-from sdfnet.rendering.style import Color, Style, check_color
+from sdfnet.rendering.style import Style
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 INK = (70, 72, 76)
 """The colour of letters."""
+
+_GAP = 8  # pixels around each picture of a contact sheet
 
 
 def check_image(image: NDArray[np.uint8]) -> None:
@@ -73,12 +75,7 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def contact_sheet(
-    images: Sequence[NDArray[np.uint8]],
-    *,
-    columns: int | None = None,
-    labels: Sequence[str] | None = None,
-    gap: int = 8,
-    background: Color | None = None,
+    images: Sequence[NDArray[np.uint8]], *, columns: int | None = None, labels: Sequence[str] | None = None
 ) -> NDArray[np.uint8]:
     """Return `images` of one size, (H, W, 3) uint8, row by row on one sheet, each over its label if there are any.
 
@@ -88,19 +85,17 @@ def contact_sheet(
         By default as many as make the sheet about as wide as it is high, for pictures in the shape of a screen.
     labels : sequence of str, optional
         One for each image; shortened with an ellipsis where they are too long.
-    gap : int
-        Pixels around each picture.
-    background : Color, optional
-        By default that of pictures.
 
     Raises
     ------
     ValueError
         No images, unequal sizes, or a number of labels that is not that of the images.
 
-    >>> contact_sheet([np.zeros((30, 40, 3), np.uint8)] * 5, columns=3, gap=2).shape
-    (66, 128, 3)
+    >>> contact_sheet([np.zeros((30, 40, 3), np.uint8)] * 5, columns=3).shape
+    (84, 152, 3)
     """
+    from PIL import Image, ImageDraw, ImageFont
+
     if not len(images):
         raise ValueError("a contact sheet needs at least one image, got none")
     for number, image in enumerate(images):
@@ -112,33 +107,22 @@ def contact_sheet(
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"labels must name each of the {len(images)} images, got {len(labels)}")
     columns = math.ceil(math.sqrt(len(images))) if columns is None else columns
-    if columns < 1 or gap < 0:
-        raise ValueError(f"columns must be at least 1 and gap at least 0, got {columns} and {gap}")
-    color = Style().background if background is None else background
-    check_color("background", color)
-    return _laid_out(images, min(columns, len(images)), labels, gap, color)
-
-
-def _laid_out(
-    images: Sequence[NDArray[np.uint8]], columns: int, labels: Sequence[str] | None, gap: int, background: Color
-) -> NDArray[np.uint8]:
-    from PIL import Image, ImageDraw, ImageFont
-
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    columns = min(columns, len(images))
     height, width = images[0].shape[:2]
     letters = max(11, min(28, width // 18))
-    below = 0 if labels is None else 2 * letters
-    rows = math.ceil(len(images) / columns)
-    size = (columns * (width + gap) + gap, rows * (height + below + gap) + gap)
-    sheet = Image.new("RGB", size, tuple(round(255 * channel) for channel in background))
+    down, right = height + _GAP + (0 if labels is None else 2 * letters), width + _GAP
+    size = (columns * right + _GAP, math.ceil(len(images) / columns) * down + _GAP)
+    sheet = Image.new("RGB", size, tuple(round(255 * channel) for channel in Style().background))
     pen = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=letters)
     for number, image in enumerate(images):
-        left = gap + number % columns * (width + gap)
-        top = gap + number // columns * (height + below + gap)
+        left, top = _GAP + number % columns * right, _GAP + number // columns * down
         sheet.paste(Image.fromarray(image), (left, top))
         if labels is not None:
             text = _shortened(labels[number], pen, font, width)
-            pen.text((left + width / 2, top + height + below / 2), text, fill=INK, font=font, anchor="mm")
+            pen.text((left + width / 2, top + height + letters), text, fill=INK, font=font, anchor="mm")
     return np.asarray(sheet).copy()
 
 

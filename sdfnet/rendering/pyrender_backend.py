@@ -37,7 +37,11 @@ class GLCanvas:
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
-        _choose_platform()
+        if sys.platform.startswith("linux"):  # work without a display, unless the user has chosen otherwise
+            os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+            os.environ.setdefault("PYGLET_HEADLESS", "1")
+        # PyOpenGL warns at each start that an optional accelerator is missing; nothing here would be faster with it.
+        logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)
         try:
             import pyrender
 
@@ -59,11 +63,10 @@ class GLCanvas:
         self._renderer._platform.make_current()
         return str(glGetString(GL_RENDERER).decode("utf-8", "replace"))
 
-    def draw(self, scene: Scene, camera: Camera, size: tuple[int, int], *, roughness: float) -> Layer:
+    def draw(self, scene: Scene, camera: Camera, *, roughness: float) -> Layer:
         """Draw `scene` with four samples per pixel."""
-        self._renderer.viewport_width, self._renderer.viewport_height = size
-        flags = self._pyrender.RenderFlags.RGBA
-        image, depth = self._renderer.render(self._stage(scene, camera, size, roughness), flags=flags)
+        stage = self._stage(scene, camera, roughness)
+        image, depth = self._renderer.render(stage, flags=self._pyrender.RenderFlags.RGBA)
         image = image.astype(np.float32) / 255
         far = np.where(depth > 0, depth, np.inf).astype(np.float32)  # pyrender says 0 where there is nothing
         return Layer(np.ascontiguousarray(image[..., :3]), np.ascontiguousarray(image[..., 3]), far)
@@ -74,7 +77,7 @@ class GLCanvas:
             self._renderer.delete()
             self._renderer = None
 
-    def _stage(self, scene: Scene, camera: Camera, size: tuple[int, int], roughness: float) -> Any:
+    def _stage(self, scene: Scene, camera: Camera, roughness: float) -> Any:
         pyrender, axes = self._pyrender, camera.axes
         stage = pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0], ambient_light=list(AMBIENT))
         material = pyrender.MetallicRoughnessMaterial(
@@ -91,7 +94,7 @@ class GLCanvas:
         stage.add(pyrender.Mesh([primitive]))
         depths = 1 - scene.vertices @ axes[2].astype(np.float32)
         near, far = max(float(depths.min()) * 0.95, 1e-3), max(float(depths.max()) * 1.05, 2e-3)
-        slopes = camera.slopes(size)
+        slopes = camera.slopes((self._renderer.viewport_width, self._renderer.viewport_height))
         lens = pyrender.PerspectiveCamera(
             yfov=2 * float(np.arctan(slopes[1])), aspectRatio=float(slopes[0] / slopes[1]), znear=near, zfar=far
         )
@@ -126,15 +129,6 @@ def _pose_of_light(toward: np.ndarray) -> np.ndarray:
     pose = np.eye(4)
     pose[:3, :3] = np.stack([across, np.cross(toward, across), toward], axis=1)
     return pose
-
-
-def _choose_platform() -> None:
-    """Set PyOpenGL and pyglet to work without a display, unless the user has chosen otherwise."""
-    if sys.platform.startswith("linux"):
-        os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
-        os.environ.setdefault("PYGLET_HEADLESS", "1")
-    # PyOpenGL warns at each start that an optional accelerator is missing; nothing here would be faster with it.
-    logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)
 
 
 def _what_is_missing(error: Exception) -> str:

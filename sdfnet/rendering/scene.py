@@ -28,10 +28,8 @@ class PaintedMesh:
     ----------
     mesh : Mesh
     color : Color or None
-        sRGB in [0, 1]; None for the style's.
     vertex_colors : (V, 3) or None
-    face_colors : (F, 3) or None
-        sRGB in [0, 1]; at most one of the three is given.
+        sRGB in [0, 1]; at most one of the two is given. Without them the style's colour is drawn.
 
     >>> painted = PaintedMesh(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]), color=(1.0, 0.5, 0.0))
     >>> painted.color
@@ -41,21 +39,17 @@ class PaintedMesh:
     mesh: Mesh
     color: Color | None = None
     vertex_colors: NDArray[np.floating] | None = None
-    face_colors: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
-        if sum(given is not None for given in (self.color, self.vertex_colors, self.face_colors)) > 1:
-            raise ValueError("give only one of color, vertex_colors and face_colors")
+        if self.color is not None and self.vertex_colors is not None:
+            raise ValueError("give only one of color and vertex_colors")
         if self.color is not None:
             check_color("color", self.color)
-        for name, colors, count in (
-            ("vertex_colors", self.vertex_colors, len(self.mesh.vertices)),
-            ("face_colors", self.face_colors, len(self.mesh.faces)),
-        ):
-            if colors is not None and np.shape(colors) != (count, 3):
-                raise ValueError(f"{name} must have shape ({count}, 3), got {np.shape(colors)}")
-            if colors is not None and not (np.min(colors) >= 0 and np.max(colors) <= 1):
-                raise ValueError(f"{name} must be in [0, 1], got {np.min(colors)} to {np.max(colors)}")
+        colors = self.vertex_colors
+        if colors is not None and np.shape(colors) != self.mesh.vertices.shape:
+            raise ValueError(f"vertex_colors must have shape {self.mesh.vertices.shape}, got {np.shape(colors)}")
+        if colors is not None and not (np.min(colors) >= 0 and np.max(colors) <= 1):
+            raise ValueError(f"vertex_colors must be in [0, 1], got {np.min(colors)} to {np.max(colors)}")
 
 
 Drawable = Mesh | PaintedMesh
@@ -63,14 +57,7 @@ Drawable = Mesh | PaintedMesh
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Triangles of all drawables together, in the drawing frame.
-
-    Attributes
-    ----------
-    vertices, normals, albedo : (V, 3) float32
-        Normals unit length or zero; albedo linear.
-    faces : (F, 3) int32
-    """
+    """Triangles of all drawables together, (V, 3) and (F, 3), in the drawing frame; albedo is linear."""
 
     vertices: NDArray[np.float32]
     normals: NDArray[np.float32]
@@ -113,33 +100,24 @@ def make_scene(drawables: Sequence[Drawable], camera: Camera, *, color: Color) -
     if not np.isfinite(vertices).all():
         raise ValueError(f"vertices must be finite, got {int((~np.isfinite(vertices)).sum())} numbers that are not")
     starts = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
-    return Scene(
-        vertices.astype(np.float32),
-        np.concatenate([part[1] for part in parts]).astype(np.float32),
-        np.concatenate([part[2] for part in parts]),
-        np.concatenate([part[3] + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32),
-    )
+    faces = np.concatenate([part[3] + start for part, start in zip(parts, starts, strict=True)])
+    normals, albedo = (np.concatenate([part[column] for part in parts]) for column in (1, 2))
+    return Scene(vertices.astype(np.float32), normals.astype(np.float32), albedo, faces.astype(np.int32))
 
 
 def _corners(
     drawable: Drawable, default: Color
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
-    """Return vertices, normals, albedo and faces; a vertex that needs two normals or colours becomes several."""
+    """Return vertices, normals, albedo and faces; without vertex normals, every corner becomes a vertex."""
     painted = drawable if isinstance(drawable, PaintedMesh) else PaintedMesh(drawable)
     mesh = painted.mesh
-    normals = mesh.vertex_normals
-    colors = painted.vertex_colors
-    vertices, faces = mesh.vertices, mesh.faces
-    if normals is None or painted.face_colors is not None:
-        apart = np.arange(3 * len(faces)).reshape(-1, 3)
-        normals = crease_normals(mesh).reshape(-1, 3) if normals is None else normals[faces.ravel()]
-        if painted.face_colors is not None:
-            colors = np.repeat(painted.face_colors, 3, axis=0)
-        elif colors is not None:
-            colors = colors[faces.ravel()]
-        vertices, faces = vertices[faces.ravel()], apart
+    vertices, faces, normals, colors = mesh.vertices, mesh.faces, mesh.vertex_normals, painted.vertex_colors
     if colors is None:
         colors = np.broadcast_to(np.array(painted.color or default), vertices.shape)
+    if normals is None:
+        corners = faces.ravel()
+        vertices, normals, colors = vertices[corners], crease_normals(mesh).reshape(-1, 3), colors[corners]
+        faces = np.arange(len(corners)).reshape(-1, 3)
     return vertices, normals, to_linear(colors), faces
 
 

@@ -87,21 +87,14 @@ class RenderedShapes:
 
     Attributes
     ----------
-    out : Path
     files : dict
         The files of each shape, in the order of the formats.
     sheet : Path or None
         The contact sheet; None of a single shape, or where no pictures were asked for.
     backend, why : str
         What drew the pictures, "gl" or "rays", and the reason.
-
-    >>> config = RenderConfig(width=64, height=64, backend="rays")
-    >>> drawn = render_shapes("chairs", "chair_00", "one_picture", config=config)
-    >>> [path.name for path in drawn.files["chair_00"]], drawn.backend
-    (['chair_00.png'], 'rays')
     """
 
-    out: Path
     files: dict[str, tuple[Path, ...]]
     sheet: Path | None
     backend: str
@@ -146,7 +139,7 @@ def render_shapes(
     sheet = out / SHEET_FILE if "png" in config.format and len(images) > 1 else None
     if sheet is not None:
         save_image(contact_sheet(images, labels=names), sheet)
-    return RenderedShapes(out, files, sheet, renderer.backend, renderer.why)
+    return RenderedShapes(files, sheet, renderer.backend, renderer.why)
 
 
 def _meshes_to_draw(

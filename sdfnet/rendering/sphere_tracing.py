@@ -23,21 +23,13 @@ _APPROXIMATE_SCALE = 0.7  # a step is this share of the value, where the field i
 _APPROXIMATE_STEPS = 48  # such a field is evaluated at least this often on a ray across its bounds
 _CHUNK = 1 << 15  # rays in one batch, whose arrays stay in the cache
 _HALVINGS = 20
+_MOST_STEPS = 256
 _SUPERSAMPLING = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Where rays meet a field.
-
-    Attributes
-    ----------
-    hit : (R,) bool
-    distances : (R,)
-        Along the ray, in the frame's lengths; infinite where the ray meets nothing.
-    points : (R, 3)
-        Where the ray met the surface; for the others, not a number.
-    """
+    """Where rays meet a field: `distances` (R,) along the ray, infinite without a hit; `points` (R, 3), then NaN."""
 
     hit: Tensor
     distances: Tensor
@@ -50,7 +42,6 @@ def sphere_trace(
     directions: Tensor,
     *,
     max_distance: float = float("inf"),
-    max_steps: int = 256,
     tolerance: float = 1e-4,
 ) -> Trace:
     """Return where rays from `origins` (R, 3) along `directions` (R, 3) first come within `tolerance` of the surface.
@@ -69,50 +60,57 @@ def sphere_trace(
     >>> trace.hit.tolist(), round(trace.distances[0].item(), 4)
     ([True, False], 2.0)
     """
-    _check_rays(origins, directions)
+    check_points(origins)
+    check_points(directions)
+    if origins.ndim != 2 or origins.shape != directions.shape:
+        raise ValueError(
+            "origins and directions must both have shape (R, 3), "
+            f"got {tuple(origins.shape)} and {tuple(directions.shape)}"
+        )
+    if len(directions) and not bool((directions.norm(dim=-1) > 0).all()):
+        raise ValueError("directions must not be zero")
     directions = torch.nn.functional.normalize(directions, dim=-1)
     near, far = _span(field.bounds, origins, directions, max_distance, 2 * tolerance)
     if bool((torch.isfinite(near) & torch.isposinf(far)).any()):
         raise ValueError("rays have no end: the field has infinite bounds; give max_distance")
-    longest, scale = float("inf"), 1.0
+    longest = float("inf")
     if field.accuracy == "approximate":
-        scale = _APPROXIMATE_SCALE
         spans = (far - near)[near <= far]
         longest = max(float(spans.max()) / _APPROXIMATE_STEPS if len(spans) else 0.0, tolerance)
-    march = partial(_march, field, rule=_StepRule(scale, longest, max_steps, tolerance))
+    march = partial(_march, field, longest=longest, tolerance=tolerance)
     chunks = zip(*(values.split(_CHUNK) for values in (origins, directions, near, far)), strict=True)
     distances = torch.cat([near[:0], *(march(*chunk) for chunk in chunks)])
     hit = torch.isfinite(distances)
     return Trace(hit, distances, torch.where(hit[:, None], origins + distances[:, None] * directions, float("nan")))
 
 
-@dataclass(frozen=True)
-class _StepRule:
-    """How far a ray advances: `scale` times the distance, from `tolerance` to `longest`, at most `max_steps` times."""
-
-    scale: float
-    longest: float
-    max_steps: int
-    tolerance: float
-
-
-def _march(field: Field, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, *, rule: _StepRule) -> Tensor:
+def _march(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    *,
+    longest: float,
+    tolerance: float,
+) -> Tensor:
     """Return the distance of the first surface on each ray between `near` and `far`, else infinity."""
+    scale = _APPROXIMATE_SCALE if field.accuracy == "approximate" else 1.0
     distances = torch.full_like(near, float("inf"))
     rays = torch.nonzero((near <= far) & torch.isfinite(near))[:, 0]
     current, before = near[rays], near[rays]
-    for _ in range(rule.max_steps):
+    for _ in range(_MOST_STEPS):
         if not len(rays):
             break
         sdf = evaluate(field, origins[rays] + current[:, None] * directions[rays])
-        found = sdf <= rule.tolerance
-        crossed = found & (sdf < -rule.tolerance) & (current > before)
+        found = sdf <= tolerance
+        crossed = found & (sdf < -tolerance) & (current > before)
         met = current.clone()
         met[crossed] = _halved(
             field, origins[rays[crossed]], directions[rays[crossed]], before[crossed], current[crossed]
         )
         distances[rays[found]] = met[found]
-        step = (rule.scale * sdf).clamp(rule.tolerance, rule.longest)
+        step = (scale * sdf).clamp(tolerance, longest)
         going = ~found & (current + step <= far[rays])
         rays, before, current = rays[going], current[going], (current + step)[going]
     return distances
@@ -176,15 +174,3 @@ def render_field(
     picture[hit] = shade(facing, toward, albedo, axes=camera.axes, roughness=style.roughness)
     blocks = picture.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3)
     return np.rint(blocks.mean(axis=(1, 3)) * 255).astype(np.uint8)
-
-
-def _check_rays(origins: Tensor, directions: Tensor) -> None:
-    check_points(origins)
-    check_points(directions)
-    if origins.ndim != 2 or origins.shape != directions.shape:
-        raise ValueError(
-            "origins and directions must both have shape (R, 3), "
-            f"got {tuple(origins.shape)} and {tuple(directions.shape)}"
-        )
-    if len(directions) and not bool((directions.norm(dim=-1) > 0).all()):
-        raise ValueError("directions must not be zero")

@@ -21,16 +21,9 @@ _DIELECTRIC = 0.04  # reflectance at normal incidence, as in pyrender's shader
 
 @dataclass(frozen=True)
 class Light:
-    """A directional light.
+    """A directional light: the direction toward it in the camera's axes (right, up, back), linear colour, intensity.
 
-    Attributes
-    ----------
-    direction : tuple of float
-        Toward the light, in the camera's axes (right, up, back); any length.
-    color : Color
-        Linear.
-    intensity : float
-        Pi lights a white matt surface that faces it to full white.
+    An intensity of pi lights a white matt surface that faces it to full white.
     """
 
     direction: Color
@@ -122,8 +115,7 @@ def shade(
     a2 = np.float32(max(roughness, _DIELECTRIC) ** 4)
     k = np.float32((max(roughness, _DIELECTRIC) ** 2 + 1) ** 2 / 8)
     nv = np.clip(np.abs(np.einsum("ij,ij->i", normals, toward)), 0.001, 1)
-    matt = np.zeros_like(albedo)
-    gloss = np.zeros_like(albedo)
+    matt, gloss = np.zeros_like(albedo), np.zeros_like(albedo)
     for light in LIGHTS:
         direction = (light.unit @ axes).astype(np.float32)
         half = toward + direction

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.files import atomic_path
 from sdfnet.rendering.images import check_image
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 FILM_FORMATS = ("mp4", "gif", "webp")
 
@@ -94,8 +91,7 @@ def _write_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> N
     )
     sink.send(None)
     try:
-        sink.send(np.ascontiguousarray(np.pad(first, even, mode="edge")))
-        for frame in frames:
+        for frame in chain([first], frames):
             sink.send(np.ascontiguousarray(np.pad(frame, even, mode="edge")))
     except OSError as error:
         raise ValueError(f"ffmpeg could not write the film: {' '.join(str(error).split())}") from error
@@ -106,24 +102,14 @@ def _write_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> N
 def _write_gif(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> None:
     from PIL import Image
 
-    pictures = [Image.fromarray(frame) for frame in frames]
+    film = list(frames)
     # One palette for all frames: a palette of its own for each makes the colours of a film flicker.
-    palette = _montage(pictures).quantize(colors=255, method=Image.Quantize.MEDIANCUT)
-    indexed = [picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
+    chosen = np.unique(np.linspace(0, len(film) - 1, 16).round().astype(int))
+    montage = Image.fromarray(np.concatenate([film[number] for number in chosen]))
+    palette = montage.quantize(colors=255, method=Image.Quantize.MEDIANCUT)
+    indexed = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in film]
     delay = round(1000 / gif_rate(fps))
     indexed[0].save(path, save_all=True, append_images=indexed[1:], duration=delay, loop=0, disposal=1, optimize=False)
-
-
-def _montage(pictures: list[Image.Image]) -> Image.Image:
-    """Return up to sixteen of `pictures`, spread over the film, in one image from which to take a palette."""
-    from PIL import Image
-
-    chosen = [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, 16).round().astype(int))]
-    width, height = chosen[0].size
-    montage = Image.new("RGB", (width, height * len(chosen)))
-    for row, picture in enumerate(chosen):
-        montage.paste(picture, (0, row * height))
-    return montage
 
 
 def _write_webp(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> None:

@@ -43,16 +43,10 @@ class PlayerConfig:
 
     Attributes
     ----------
-    fps : float
-        Frames per second, above 0.
-    playback : PlayerMode
-        "once", "loop" or "pingpong"; the person looking can change it.
     keys : tuple of (int, str)
         Frames with names, which stand on the timeline.
     size : tuple of int
         Width and height that the camera was fitted to; all of that picture is seen whatever the window's shape.
-    look : Style
-        Its colour, roughness and (in the light theme) background.
     """
 
     fps: float = 20.0
@@ -104,31 +98,27 @@ def save_player(
         held = Bounds.of(drawn.reshape(-1, 3))
         box = held if box is None else box.union(held)
         data = _pack(piece, drawn, held)
-        heads.append(_head(piece, held, offset))
+        heads.append(
+            {
+                "start": piece.start,
+                "count": len(piece.vertices),
+                "vertices": piece.vertices.shape[1],
+                "faces": len(piece.faces),
+                "lower": held.lower.tolist(),
+                "extent": held.extent.tolist(),
+                "tints": 0 if piece.colors is None else len(piece.colors) if piece.is_recolored else 1,
+                "offset": offset,
+            }
+        )
         offset += len(data)
         packed.append(packer.compress(data))
     if box is None:
         raise ValueError("a player needs at least one piece, got none")
-    meta = _meta(heads, box, camera, config)
-    page = _page(meta, b"".join([*packed, packer.flush()]))
+    page = _page(_meta(heads, box, camera, config), b"".join([*packed, packer.flush()]))
     try:
         write_atomic(path, page)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror or error}. Choose another place.") from error
-
-
-def _head(piece: MovingMesh, held: Bounds, offset: int) -> dict[str, Any]:
-    """Return the data with which the page unpacks a piece that starts at byte `offset`."""
-    return {
-        "start": piece.start,
-        "count": len(piece.vertices),
-        "vertices": piece.vertices.shape[1],
-        "faces": len(piece.faces),
-        "lower": held.lower.tolist(),
-        "extent": held.extent.tolist(),
-        "tints": 0 if piece.colors is None else len(piece.colors) if piece.is_recolored else 1,
-        "offset": offset,
-    }
 
 
 def _pack(piece: MovingMesh, drawn: NDArray[np.float64], held: Bounds) -> bytes:

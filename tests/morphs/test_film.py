@@ -69,8 +69,8 @@ class Recorder:
     def __init__(self) -> None:
         self.asked = []
 
-    def begin(self, drawable, *, camera, ghosts):
-        self.asked.append((drawable, camera, ghosts))
+    def begin(self, drawables, camera, *, ghosts):
+        self.asked.append((drawables[0], camera, ghosts))
 
 
 def filmed(run: Run, config: MorphConfig, index: int):
@@ -91,8 +91,8 @@ def test_ghosts_are_the_shapes_before_and_after_on_the_spot(run: Run) -> None:
     config = dataclasses.replace(CONFIG, color="none", overlay=True)
     shown, _, ghosts = filmed(run, config, 1)
     assert shown.bounds.center == pytest.approx([0, 0, 0], abs=0.1)
-    assert [ghost.drawable.bounds.extent[0] / 2 for ghost in ghosts] == pytest.approx([4, 8], rel=0.01)
-    assert all(ghost.drawable.bounds.center == pytest.approx([0, 0, 0], abs=0.1) for ghost in ghosts)
+    assert [ghost.mesh.bounds.extent[0] / 2 for ghost in ghosts] == pytest.approx([4, 8], rel=0.01)
+    assert all(ghost.mesh.bounds.center == pytest.approx([0, 0, 0], abs=0.1) for ghost in ghosts)
     assert filmed(run, config, 0)[2] == []
 
 

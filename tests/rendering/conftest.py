@@ -7,7 +7,7 @@ import pytest
 from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.primitives import Torus
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.rendering.renderer import choose_backend
+from sdfnet.rendering.renderer import Renderer
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,6 @@ def ring() -> Mesh:
 @pytest.fixture(scope="session")
 def need_gl() -> None:
     """Skip, saying why, where GL does not work."""
-    backend, why = choose_backend()
-    if backend != "gl":
-        pytest.skip(f"no GL here: {why}")
+    with Renderer(size=(16, 16)) as renderer:
+        if renderer.backend != "gl":
+            pytest.skip(f"no GL here: {renderer.why}")

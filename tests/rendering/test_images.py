@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sdfnet.rendering.images import contact_sheet, load_image, save_image
+from sdfnet.rendering.style import Style
 
 
 def _noise(seed: int = 0) -> NDArray[np.uint8]:
@@ -42,20 +43,18 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
 
 def test_a_sheet_holds_each_picture_in_its_place() -> None:
     images = [_noise(seed) for seed in range(5)]
-    sheet = contact_sheet(images, columns=3, gap=4, background=(0, 0, 0))
-    assert sheet.shape == (2 * 34 + 4, 3 * 44 + 4, 3)
+    sheet = contact_sheet(images, columns=3)
+    assert sheet.shape == (2 * 38 + 8, 3 * 48 + 8, 3)
     for number, image in enumerate(images):
-        top, left = 4 + number // 3 * 34, 4 + number % 3 * 44
+        top, left = 8 + number // 3 * 38, 8 + number % 3 * 48
         np.testing.assert_array_equal(sheet[top : top + 30, left : left + 40], image)
-    assert not sheet[38:, 92:].any()
+    assert (sheet[46:, 104:] == np.rint(255 * np.array(Style().background))).all()
 
 
 def test_labels_stand_under_their_pictures_and_never_overlap() -> None:
     images = [np.full((60, 80, 3), 255, np.uint8)] * 2
-    plain = contact_sheet(images, labels=["", ""], background=(1, 1, 1))
-    sheet = contact_sheet(
-        images, labels=["chair_03", "a very long name/that goes on and on\n" * 3], background=(1, 1, 1)
-    )
+    plain = contact_sheet(images, labels=["", ""])
+    sheet = contact_sheet(images, labels=["chair_03", "a very long name/that goes on and on\n" * 3])
     assert sheet.shape == plain.shape
     changed = np.argwhere((sheet != plain).any(axis=-1))
     assert changed[:, 0].min() >= 8 + 60

@@ -56,9 +56,6 @@ def test_a_scene_keeps_precision_a_million_units_away() -> None:
 
 
 def test_colours_reach_their_places() -> None:
-    faces = np.linspace(0, 1, 36).reshape(12, 3)
-    scene = make_scene([PaintedMesh(CUBE, face_colors=faces)], fit_camera(CUBE), color=(1, 1, 1))
-    np.testing.assert_allclose(scene.albedo[scene.faces], np.repeat(faces[:, None] ** 2.2, 3, axis=1), atol=1e-6)
     corners = np.linspace(0, 1, 24).reshape(8, 3)
     scene = make_scene([PaintedMesh(CUBE, vertex_colors=corners)], fit_camera(CUBE), color=(1, 1, 1))
     np.testing.assert_allclose(scene.albedo[scene.faces], corners[CUBE.faces] ** 2.2, atol=1e-6)
@@ -70,9 +67,9 @@ def test_colours_reach_their_places() -> None:
 
 def test_bad_colours_are_refused_with_their_value() -> None:
     with pytest.raises(ValueError, match="only one of"):
-        PaintedMesh(CUBE, color=(1, 1, 1), face_colors=np.ones((12, 3)))
-    with pytest.raises(ValueError, match=r"face_colors must have shape \(12, 3\), got \(11, 3\)"):
-        PaintedMesh(CUBE, face_colors=np.ones((11, 3)))
+        PaintedMesh(CUBE, color=(1, 1, 1), vertex_colors=np.ones((8, 3)))
+    with pytest.raises(ValueError, match=r"vertex_colors must have shape \(8, 3\), got \(7, 3\)"):
+        PaintedMesh(CUBE, vertex_colors=np.ones((7, 3)))
     with pytest.raises(ValueError, match=r"vertex_colors must be in \[0, 1\], got 0.0 to 255.0"):
         PaintedMesh(CUBE, vertex_colors=np.array([[0, 0, 255.0]] * 8))
     with pytest.raises(ValueError, match=r"color must be three numbers in \[0, 1\], got \(2, 0, 0\)"):

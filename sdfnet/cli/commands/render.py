@@ -58,7 +58,7 @@ def run_render(command: RenderCommand) -> None:
     assert source is not None
     done = render_shapes(source, command.shapes, command.folder, config=command.rendering, progress=True)
     say(f"{len(done.files)} shapes as {', '.join(command.rendering.format)}, drawn by {done.backend}: {done.why}")
-    say_where(done.out)
+    say_where(command.folder)
 
 
 COMMAND = Command(
