@@ -25,7 +25,7 @@ from sdfnet.fields import NeuralField
 from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.topology import components_and_genus
 from sdfnet.morphs import MorphConfig, make_morph, plan_morph
-from sdfnet.morphs.frames import extracted_frames
+from sdfnet.morphs.plan import extracted_frames
 from sdfnet.runs import Run, load_run, select_shapes
 
 BOUND = 1e-4

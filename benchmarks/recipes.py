@@ -42,7 +42,7 @@ from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import components_and_genus
 from sdfnet.morphs import MorphConfig, plan_morph
-from sdfnet.morphs.frames import extracted_frames
+from sdfnet.morphs.plan import extracted_frames
 from sdfnet.runs import Run, load_run
 from sdfnet.sampling import SamplerConfig, prepare_samples, sample_shape
 from sdfnet.solids.source_shape import folder_similarities, load_shape

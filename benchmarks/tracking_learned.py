@@ -36,8 +36,7 @@ from sdfnet.mesh.io.read import find_meshes, read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs.config import MorphConfig
-from sdfnet.morphs.frames import tracked_frames
-from sdfnet.morphs.plan import plan_morph
+from sdfnet.morphs.plan import plan_morph, tracked_frames
 from sdfnet.morphs.store import MorphFrame
 from sdfnet.runs import Run
 from sdfnet.sampling import SamplerConfig, prepare_samples

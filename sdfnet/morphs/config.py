@@ -9,7 +9,7 @@ import numpy as np
 
 from sdfnet.correspondence.results import OnTopologyEvent
 from sdfnet.geometry.bounds import check_resolution
-from sdfnet.latents.interpolation import Easing, PathKind, Playback, check_playback, ease
+from sdfnet.latents.interpolation import Easing, PathKind, Playback, ease
 from sdfnet.mesh.components import MIN_PIECE, check_min_piece
 from sdfnet.mesh.io.formats import WRITABLE
 from sdfnet.mesh.io.usd import check_usd
@@ -125,10 +125,9 @@ class MorphConfig:
         if not np.isfinite(self.turntable):
             raise ValueError(f"turntable must be a finite number of degrees, got {self.turntable}")
         choices = {"path": MorphPath, "pace": Pace, "frame": Frame, "color": MorphColor, "on_change": OnTopologyEvent}
-        for name, allowed in choices.items():
+        for name, allowed in {**choices, "playback": Playback}.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
-        check_playback(self.playback)
         ease(np.zeros(1), easing=self.easing_used)
         known = get_args(MorphFormat)
         unknown = [name for name in self.format if name not in known]

@@ -1,4 +1,8 @@
-"""The files of a morph: those of each frame, and those of the whole, by format.
+"""The pictures and files of a morph: one camera for all frames, then the files of each frame and of the whole.
+
+All pictures share a `View`: the box that the camera sees and the end of the colour scale. It is found before the first
+frame is made and kept in the manifest, so that a frame made after an interruption looks like the others. Colours show
+how far each place lies from the first frame's surface: warm where the shape has grown, cold where it has shrunk.
 
 A mesh format gives one file for each frame (`frame_0000.obj`, …). The other formats give one file for the whole morph:
 films are made from the pictures; an animated GLB or USD file, and an HTML page that plays the morph, are made from the
@@ -8,27 +12,37 @@ meshes. They carry the colours of the surface. Ghosts and the turning of the cam
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from sdfnet.geometry.bounds import Bounds
+from sdfnet.extraction.projection import project_to_level
+from sdfnet.fields.adaptors import NeuralField
+from sdfnet.fields.base import evaluate
+from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.gltf_animation import save_animated_glb
 from sdfnet.mesh.io.usd import save_usd
 from sdfnet.mesh.io.write import save_mesh
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, replace_vertices
 from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.morphs.config import MorphConfig
-from sdfnet.morphs.film import as_seen, paint_by_distance
+from sdfnet.morphs.plan import MorphPlan
 from sdfnet.morphs.report import measure_frame
-from sdfnet.morphs.store import MorphFrame, MorphSequence, is_stored, save_stored
+from sdfnet.morphs.store import MorphFrame, MorphSequence, View, is_stored, save_stored
 from sdfnet.rendering.camera import fit_camera
+from sdfnet.rendering.colormap import color_bar, diverging_colors, swatches
 from sdfnet.rendering.images import contact_sheet, save_image
-from sdfnet.rendering.renderer import Image
+from sdfnet.rendering.renderer import Image, Renderer
+from sdfnet.rendering.scene import PaintedMesh
+from sdfnet.rendering.style import Color, Style
 from sdfnet.rendering.video import save_film
 from sdfnet.rendering.web_page import PlayerConfig, save_player
 from sdfnet.runs.folder import file_sizes
@@ -37,10 +51,114 @@ _LOGGER = logging.getLogger(__name__)
 
 SHEET_FILE = "contact_sheet.png"
 
-_SHEET_FRAMES = 12
-_SHEET_COLUMNS = 4
-_SHEET_WIDTH = 640
-"""Of one picture on the contact sheet, pixels, at most."""
+_SHEET_FRAMES, _SHEET_COLUMNS = 12, 4
+_SHEET_WIDTH = 640  # of one picture on the contact sheet, pixels, at most
+
+BEFORE, AFTER = (0.50, 0.40, 0.80), (0.32, 0.68, 0.40)
+"""Tints of the ghosts of the shapes before and after a frame; neither is a colour of the scale."""
+
+_RESOLUTION = 32
+_NUM_FRAMES = 24
+_STEPS = 3
+_ON_SURFACE = 0.1
+"""A projected point counts if its value is below this share of the coarse spacing."""
+
+_QUANTILE = 0.9
+"""So much of the farthest frame's surface lies within the colour scale; the rest takes the colour of its end."""
+
+
+def plan_view(plan: MorphPlan) -> View:
+    """Return what the pictures of a morph will share, from points of the surfaces of up to 24 frames, ends included.
+
+    The box is short of a surface only by the bulge between two points. The ground is drawn at the box's lower side.
+    """
+    frames = plan.frames
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _NUM_FRAMES).round().astype(int)).tolist()
+    points = [_surface_points(plan, index) for index in chosen]
+    bounds = Bounds.of(np.concatenate(points))
+    if plan.config.color == "none":
+        return View(bounds)
+    first = plan.key_shapes[frames[0].shape].mesh
+    distance = MeshDistance(first)
+    limits = [float(np.quantile(distance.unsigned(each).distance, _QUANTILE)) for each in points]
+    limit = max(1e-9 / frames[0].similarity.scale, *limits)
+    return View(bounds, limit, float(np.linalg.norm(first.bounds.extent)) / 2)
+
+
+def _surface_points(plan: MorphPlan, index: int) -> NDArray[np.float64]:
+    """Return points on the surface of a frame, as the camera sees them; nodes of the whole cube if none is found."""
+    frame, lattice = plan.frames[index], Lattice.over(UNIT_BOUNDS, _RESOLUTION)
+    nodes = torch.from_numpy(lattice.slab(0, lattice.shape[0]).reshape(-1, 3)).to(plan.run.latents)
+    field = NeuralField(plan.run.decoder, frame.latent)
+    reach = math.sqrt(3) / 2 * lattice.spacing  # every point of a surface lies within half a diagonal of a node
+    near = nodes[evaluate(field, nodes).abs() < reach]
+    points = project_to_level(field, near, steps=_STEPS, reach=2 * reach)
+    found = points[evaluate(field, points).abs() < _ON_SURFACE * lattice.spacing]
+    world = frame.similarity.to_world((found if len(found) else nodes).double().cpu().numpy())
+    return world - ground_shift(plan.frames, index, config=plan.config)
+
+
+def ground_shift(frames: Sequence[MorphFrame], index: int, *, config: MorphConfig) -> NDArray[np.float64]:
+    """Return how far frame `index` has gone over the ground since the first, (3,) world; 0 unless followed."""
+    shift = frames[index].similarity.center - frames[0].similarity.center
+    shift["xyz".index(config.up_axis)] = 0.0
+    return shift if config.follow else np.zeros(3)
+
+
+def as_seen(mesh: Mesh, frames: Sequence[MorphFrame], index: int, *, config: MorphConfig) -> Mesh:
+    """Return the mesh of a frame where the camera sees it, which may go along over the ground."""
+    return replace_vertices(mesh, mesh.vertices - ground_shift(frames, index, config=config))
+
+
+def paint_by_distance(mesh: Mesh, first: MeshDistance, *, limit: float) -> PaintedMesh:
+    """Return `mesh`, placed as the camera sees it, coloured by its signed distance from the `first` one."""
+    return PaintedMesh(mesh, vertex_colors=diverging_colors(first(mesh.vertices).sdf, limit=limit))
+
+
+def frame_drawer(plan: MorphPlan, view: View, renderer: Renderer) -> Callable[[MorphFrame, Mesh], Callable[[], Image]]:
+    """Return a function that draws what GL draws of a frame, and returns what gives the picture, in any thread.
+
+    Frames may come in any order.
+    """
+    config, frames, limit = plan.config, plan.frames, view.color_limit
+    first = None if limit is None else MeshDistance(plan.key_shapes[frames[0].shape].mesh)
+    camera = fit_camera(
+        view.bounds,
+        size=renderer.size,
+        azimuth=config.azimuth,
+        elevation=config.elevation,
+        up_axis=config.up_axis,
+        turntable=config.turntable != 0,
+    )
+    num_steps = len(frames) - (config.playback != "loop")
+
+    @functools.cache
+    def ghost(index: int, tint: Color) -> PaintedMesh:
+        return PaintedMesh(as_seen(plan.key_shapes[frames[index].shape].mesh, frames, index, config=config), tint)
+
+    def draw(frame: MorphFrame, mesh: Mesh) -> Callable[[], Image]:
+        shown = as_seen(mesh, frames, frame.index, config=config)
+        painted = shown if first is None or limit is None else paint_by_distance(shown, first, limit=limit)
+        ghosts: list[PaintedMesh] = []
+        if config.overlay and not frame.shape:
+            ghosts = list(map(ghost, plan.indices_around(frame.index), (BEFORE, AFTER)))
+        azimuth = config.azimuth + config.turntable * frame.index / num_steps
+        return renderer.begin([painted], camera.turned(azimuth), ghosts=ghosts)
+
+    return draw
+
+
+def legend_strips(view: View, width: int, *, config: MorphConfig) -> list[Image]:
+    """Return the strips, `width` pixels wide, that explain the colours of the pictures, if they mean anything."""
+    strips = []
+    if config.overlay:
+        now = [] if config.color == "travel" else [(Style().color, "frame")]
+        strips.append(swatches(width, [(BEFORE, "shape before"), *now, (AFTER, "shape after")]))
+    if view.color_limit is not None and view.radius is not None:
+        end = f"{100 * view.color_limit / view.radius:.2g} %"
+        title = "moved from the first frame's surface, of its radius"
+        strips.append(color_bar(width, low=f"{end} inside", high=f"{end} outside", title=title))
+    return strips
 
 
 def write_frame(
@@ -115,11 +233,8 @@ SEQUENCE_WRITERS: dict[str, Callable[[MorphSequence, Path], None]] = {
 """By format, what writes a whole morph to a path whose suffix is the format."""
 
 
-def write_sequence(sequence: MorphSequence, *, legend: Callable[[int], list[Image]], renew: bool) -> list[str]:
-    """Write the files of the whole morph that are missing, or all if `renew`; return the names of all but the sheet.
-
-    `legend` gives the strips, of a width in pixels, that stand below the pictures of the contact sheet.
-    """
+def write_sequence(sequence: MorphSequence, *, renew: bool) -> list[str]:
+    """Write the files of the whole morph that are missing, or all if `renew`; return the names of all but the sheet."""
     config = sequence.config
     pictured = [name for name in ("overlay", "turntable") if getattr(config, name)]
     if config.animation_formats and pictured:
@@ -131,19 +246,21 @@ def write_sequence(sequence: MorphSequence, *, legend: Callable[[int], list[Imag
             SEQUENCE_WRITERS[name](sequence, sequence.out / file)
     if renew or not (sequence.out / SHEET_FILE).is_file():
         sheet = _sheet(sequence)
-        save_image(np.concatenate([sheet, *legend(sheet.shape[1])]), sequence.out / SHEET_FILE)
+        legend = legend_strips(sequence.view, sheet.shape[1], config=config)
+        save_image(np.concatenate([sheet, *legend]), sequence.out / SHEET_FILE)
     return list(files.values())
 
 
 def moving_meshes(sequence: MorphSequence, *, follow: bool) -> Iterator[MovingMesh]:
     """Yield the tracked pieces of `sequence` in turn; a frame with faces of its own is a piece."""
-    first = None if sequence.color_limit is None else MeshDistance(sequence.mesh(0))
+    limit = sequence.view.color_limit
+    first = None if limit is None else MeshDistance(sequence.mesh(0))
     pieces = [-1 - frame.index if frame.piece is None else frame.piece for frame in sequence.frames]
     for _, run in itertools.groupby(range(len(pieces)), key=pieces.__getitem__):
         indices, colors = list(run), None
-        if first is not None and sequence.color_limit is not None:
+        if first is not None and limit is not None:
             seen = [_mesh(sequence, index, follow=True) for index in indices]
-            painted = [paint_by_distance(mesh, first, limit=sequence.color_limit) for mesh in seen]
+            painted = [paint_by_distance(mesh, first, limit=limit) for mesh in seen]
             colors = np.stack([np.asarray(each.vertex_colors) for each in painted])
         yield join_frames(indices[0], [_mesh(sequence, index, follow=follow) for index in indices], colors=colors)
 
@@ -165,7 +282,7 @@ def _sheet(sequence: MorphSequence) -> Image:
     chosen = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
     labels = [frames[index].shape or f"{frames[index].time:.2f}" for index in chosen]
     images = [_shrunk(sequence.picture(index)) for index in chosen]
-    return contact_sheet(images, columns=min(_SHEET_COLUMNS, len(images)), labels=labels)
+    return contact_sheet(images, columns=_SHEET_COLUMNS, labels=labels)
 
 
 def _shrunk(image: Image) -> Image:

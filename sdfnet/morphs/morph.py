@@ -8,7 +8,6 @@ called again with the same settings.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
 import time
@@ -22,17 +21,15 @@ from typing import Any
 from tqdm import tqdm
 
 from sdfnet.latents.interpolation import playback_order
-from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs.config import MorphConfig
-from sdfnet.morphs.export import SHEET_FILE, write_frame, write_sequence
-from sdfnet.morphs.film import View, frame_drawer, legend_strips, plan_view
-from sdfnet.morphs.frames import make_frames
-from sdfnet.morphs.plan import MorphPlan, plan_morph
-from sdfnet.morphs.report import PLOT_FILE, REPORT_FILE, make_report, save_morph_report, save_plot
+from sdfnet.morphs.export import SHEET_FILE, frame_drawer, plan_view, write_frame, write_sequence
+from sdfnet.morphs.plan import MorphPlan, extracted_frames, plan_morph, tracked_frames
+from sdfnet.morphs.report import PLOT_FILE, REPORT_FILE, make_report, save_morph_report
 from sdfnet.morphs.store import (
     MORPH_FOLDER,
     MorphFrame,
     MorphSequence,
+    View,
     load_stored,
     save_manifest,
     written_frames,
@@ -54,23 +51,14 @@ class MorphResult:
 
     Attributes
     ----------
-    out, manifest, sheet : Path
-        The folder, its `manifest.json` and `contact_sheet.png`.
-    report, plot : Path
-        `morph.json`, what was measured, and `morph.png`, the same as curves.
+    out, manifest, sheet, report, plot : Path
+        The folder, its `manifest.json`, `contact_sheet.png`, `morph.json` and `morph.png`.
     meshes : tuple of Path
         The sequence, frame by frame; all formats of a frame in turn.
     films : tuple of Path
         The files of the whole morph, by format: films, animated files.
     num_frames, num_skipped : int
         Frames in all, and those of them that were there already.
-
-    >>> from sdfnet.runs import load_run
-    >>> run = load_run("runs/chairs")
-    >>> config = MorphConfig(frames=2, resolution=16, format=("obj",))
-    >>> made = make_morph(run, ["chair_00", "chair_01"], "two_frames", config=config)
-    >>> made.num_frames, [path.name for path in made.meshes]
-    (2, ['frame_0000.obj', 'frame_0001.obj'])
     """
 
     out: Path
@@ -131,16 +119,11 @@ def make_morph(
         if "view" not in manifest:
             manifest["view"] = plan_view(plan).to_dict()
         _make_frames(plan, out, manifest, written, progress=progress)
-
-    view = View.from_dict(manifest["view"])
     records = tuple(written[index] for index in range(len(frames)))
-    sequence = MorphSequence(out, config, records, tuple(manifest["playback"]), view.color_limit)
-    films = write_sequence(sequence, legend=functools.partial(legend_strips, view, config=config), renew=renew)
-
+    sequence = MorphSequence(out, config, records, tuple(manifest["playback"]), View.from_dict(manifest["view"]))
+    films = write_sequence(sequence, renew=renew)
     if renew or not all((out / name).is_file() for name in (REPORT_FILE, PLOT_FILE)):
-        report = make_report(plan, sequence)
-        save_morph_report(report, out)
-        save_plot(report, out)
+        save_morph_report(make_report(plan, sequence), out)
     manifest |= {"films": films, "sheet": SHEET_FILE, "report": REPORT_FILE, "plot": PLOT_FILE, "complete": True}
     save_manifest(out, manifest, written)
     return MorphResult(
@@ -185,7 +168,7 @@ def _make_frames(
     indices = _indices_to_make(len(plan.frames), written)
     num_writers = max(1, min(_MOST_WRITERS, (os.cpu_count() or 1) - 1))
     pending: deque[Future[MorphFrame]] = deque()
-    before: tuple[int, Mesh] | None = None
+    made_last, before = -1, None
     save_manifest(out, manifest, written)  # before the first frame: a killed morph must know its own files
     saved = time.monotonic()
 
@@ -200,14 +183,19 @@ def _make_frames(
             ThreadPoolExecutor(num_writers) as pool,
         ):
             draw = frame_drawer(plan, View.from_dict(manifest["view"]), renderer)
-            surfaces = make_frames(plan, indices, progress=progress)
+            if plan.config.tracked:
+                surfaces = tracked_frames(plan, indices, progress=progress)
+            else:
+                surfaces = extracted_frames(plan, indices)
             for frame, mesh in tqdm(surfaces, total=len(indices), desc="morph", unit="frame", disable=not progress):
                 if frame.index not in written:
-                    last = _mesh_before(frame.index, before, out, written)
-                    job = pool.submit(write_frame, out, frame, mesh, draw(frame, mesh), before=last, config=plan.config)
+                    if frame.index and made_last != frame.index - 1:
+                        before = load_stored(out / written[frame.index - 1].stored)
+                    picture = draw(frame, mesh)
+                    job = pool.submit(write_frame, out, frame, mesh, picture, before=before, config=plan.config)
                     pending.append(job)
                     collect(waiting=num_writers)
-                before = (frame.index, mesh)
+                made_last, before = frame.index, mesh
                 if time.monotonic() > saved + _SAVE_SECONDS:
                     save_manifest(out, manifest, written)
                     saved = time.monotonic()
@@ -223,12 +211,3 @@ def _indices_to_make(num_frames: int, written: dict[int, MorphFrame]) -> list[in
     missing = {index for index in range(num_frames) if index not in written}
     needed = {index - 1 for index in missing if index > 0} - missing
     return sorted(missing | {index for index in needed if not written[index].stored})
-
-
-def _mesh_before(index: int, before: tuple[int, Mesh] | None, out: Path, written: dict[int, MorphFrame]) -> Mesh | None:
-    """Return the mesh of the frame before frame `index`: the one made last, or the one that was kept."""
-    if index == 0:
-        return None
-    if before is not None and before[0] == index - 1:
-        return before[1]
-    return load_stored(out / written[index - 1].stored)

@@ -1,16 +1,22 @@
-"""The plan of a morph: when each frame is taken, what moves, and where each frame lies in the world.
+"""The plan of a morph, and the surfaces of its frames.
 
-`plan_frames` extracts nothing. A `MorphPlan` also gives the meshes of the shapes that the morph goes through; each is
-extracted once, by `extract_shape`, so that these frames are what the command `extract` gives.
+`plan_frames` says when each frame is taken, what moves, and where each frame lies in the world; it extracts nothing.
+A `MorphPlan` also gives the meshes of the shapes that the morph goes through. Each is extracted once, by
+`extract_shape`, so that these frames are what the command `extract` gives.
+
+A frame between shapes is extracted, or one mesh is tracked through all frames. An extracted frame loses its loose
+components: as many stay as the shapes before and after have, and besides those only what is too large to be called
+loose. A tracked mesh keeps its faces until the topology changes or triangles fold; a new one starts there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -18,16 +24,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdfnet.correspondence.narrow_band import FieldAt
+from sdfnet.correspondence.results import TrackConfig, TrackedMorph
+from sdfnet.correspondence.track import track_surface
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents.arc_length import surface_displacements
 from sdfnet.latents.geodesic import bend, bend_path
 from sdfnet.latents.interpolation import ease, frame_times, interpolate, path_knots
+from sdfnet.mesh.components import keep_components
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.morphs.config import MorphConfig
 from sdfnet.morphs.store import MorphFrame
-from sdfnet.runs import ComponentCounts, ExtractedShape, Run, RunShape, extract_shape, select_shapes
+from sdfnet.runs import (
+    ComponentCounts,
+    ExtractedShape,
+    Run,
+    RunShape,
+    clean_components,
+    extract_shape,
+    select_shapes,
+)
 from sdfnet.runs.mixes import add_mixes
 
-Displacements = Callable[[float, float], tuple[NDArray[np.float64], NDArray[np.float64]]]
+Floats = NDArray[np.float64]
+
+Displacements = Callable[[float, float], tuple[Floats, Floats]]
 """From two times on the path to stops between them, as shares (S + 1,) from 0 to 1, and the displacement of the surface
 from each stop to the next, (S,)."""
 
@@ -45,15 +67,7 @@ those that the time before showed to be even. Of even steps of the path, one may
 
 @dataclass(frozen=True, eq=False)
 class MorphPlan:
-    """What a morph is made of, before any frame is made.
-
-    Attributes
-    ----------
-    run : Run
-        With the mixes among the shapes.
-    config : MorphConfig
-    frames : tuple of MorphFrame
-    """
+    """What a morph is made of, before any frame is made; `run` has the mixes among its shapes."""
 
     run: Run
     config: MorphConfig
@@ -90,18 +104,20 @@ class MorphPlan:
         """
         if frame.shape or self.config.min_piece == 0:
             return None
-        names = [self.frames[index].shape for index in self.indices_around(frame.index)]
-        found = [(name, self.key_shapes[name]) for name in names]
+        keys = [self.frames[index] for index in self.indices_around(frame.index)]
+        found = [self.key_shapes[key.shape] for key in keys]
+        extra = [self.num_extra(key, shape.num_components) for key, shape in zip(keys, found, strict=True)]
         return ComponentCounts(
-            max(shape.num_components - self.num_extra(name, shape.num_components, None) for name, shape in found),
-            max(shape.num_cavities for _, shape in found),
+            max(shape.num_components - more for shape, more in zip(found, extra, strict=True)),
+            max(shape.num_cavities for shape in found),
         )
 
-    def num_extra(self, shape: str, num_components: int, allowed: ComponentCounts | None) -> int:
+    def num_extra(self, frame: MorphFrame, num_components: int) -> int:
         """Return how many components a frame has beyond those allowed: they are too large to be called loose."""
+        allowed = self.allowed_components(frame)
         most = None if allowed is None else allowed.components
-        if shape and self.run.shape(shape).is_mix:
-            most = self.run.shape(shape).num_surfaces
+        if frame.shape and self.run.shape(frame.shape).is_mix:
+            most = self.run.shape(frame.shape).num_surfaces
         return 0 if most is None else max(0, num_components - most)
 
 
@@ -158,6 +174,114 @@ def described_shape(run: Run, frame: MorphFrame) -> RunShape:
     return RunShape("", frame.similarity, source="", content_hash="", closed=True)
 
 
+def extracted_frames(plan: MorphPlan, indices: Sequence[int]) -> Generator[tuple[MorphFrame, Mesh]]:
+    """Yield each of the frames `indices` with its mesh; a thread extracts the next one meanwhile."""
+    key_shapes = plan.key_shapes  # extracted here, not by the thread
+
+    def extracted(index: int) -> tuple[MorphFrame, Mesh]:
+        frame = plan.frames[index]
+        found = key_shapes[frame.shape] if frame.shape else extract_frame(plan, frame)
+        num_extra = plan.num_extra(frame, found.num_components)
+        return dataclasses.replace(frame, removed=found.removed, num_extra=num_extra), found.mesh
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = pool.submit(extracted, indices[0])
+        for following in [*indices[1:], None]:
+            made = ahead.result()
+            if following is not None:
+                ahead = pool.submit(extracted, following)
+            yield made
+
+
+def tracked_frames(
+    plan: MorphPlan, indices: Sequence[int], *, progress: bool = False
+) -> Generator[tuple[MorphFrame, Mesh]]:
+    """Yield each of the frames `indices` with its mesh. All frames are tracked first, whatever the indices are.
+
+    Loose components are left out as in extracted frames, but a component that is not loose in one frame of a piece
+    stays in all frames of that piece.
+    """
+    config = plan.config
+    options = TrackConfig(resolution=config.resolution, min_share=config.min_piece, on_change=config.on_change)
+    field_at = field_along(plan.run, plan.frames)
+    tracked = track_surface(field_at, range(len(plan.frames)), config=options, progress=progress)
+    return _tracked_meshes(plan, tracked, indices)
+
+
+def _tracked_meshes(
+    plan: MorphPlan, tracked: TrackedMorph, indices: Sequence[int]
+) -> Generator[tuple[MorphFrame, Mesh]]:
+    cuts = {cut.frame + 1: f"{cut.reason}, at frame {cut.time:.2f}" for cut in tracked.cuts}
+    deviations = {
+        each.frame: {
+            "frame": each.frame,
+            "vertices": each.num_vertices,
+            "share": each.area_share,
+            "farthest": each.largest_distance,
+            "bare": each.uncovered_share,
+        }
+        for each in tracked.deviations
+    }
+    all_apart = plan.config.on_change == "frames" and bool(tracked.cuts)
+
+    @lru_cache(maxsize=1)
+    def kept_faces(number: int) -> NDArray[np.bool_]:
+        """Return which faces of a piece are not loose in some frame."""
+        piece = tracked.segments[number]
+        kept = np.zeros(len(piece.faces), dtype=bool)
+        for frame in plan.frames[piece.first_frame : piece.last_frame + 1]:
+            shape, allowed = described_shape(plan.run, frame), plan.allowed_components(frame)
+            mesh = piece.mesh(frame.index)
+            kept |= clean_components(mesh, shape, min_piece=plan.config.min_piece, allowed=allowed).kept
+        return kept
+
+    for index in indices:
+        frame, piece = plan.frames[index], tracked.segment_at(index)
+        clean = keep_components(tracked.mesh(index).to_world(frame.similarity), kept_faces(piece))
+        made = dataclasses.replace(
+            frame,
+            piece=None if all_apart else piece,
+            cut=cuts.get(index, ""),
+            deviation=deviations.get(index),
+            removed=clean.removed,
+            num_extra=plan.num_extra(frame, clean.num_components),
+        )
+        yield made, clean.mesh
+
+
+def field_along(run: Run, frames: Sequence[MorphFrame]) -> FieldAt:
+    """Return the moving field of `frames`: a function from a time, 0 to their number - 1, to a field, unit frame.
+
+    A whole number is that frame, with its very code; between two frames the code goes straight. For `track_surface`.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two frames; from the function, a time before the first or after the last.
+
+    >>> from sdfnet.runs import load_run
+    >>> from sdfnet.morphs import MorphConfig, plan_frames
+    >>> run = load_run("runs/chairs")
+    >>> frames = plan_frames(run, ["chair_00", "chair_01"], config=MorphConfig(frames=3))
+    >>> field_along(run, frames)(0.5).accuracy
+    'approximate'
+    """
+    last = len(frames) - 1
+    if last < 1:
+        raise ValueError(f"frames must be at least two, got {len(frames)}")
+
+    def field_at(time: float) -> NeuralField:
+        if not 0 <= time <= last:
+            raise ValueError(f"time must be from 0 to {last}, got {time}")
+        before = min(int(time), last - 1)
+        share = time - before
+        if share in (0, 1):
+            return NeuralField(run.decoder, frames[before + int(share)].latent)
+        return NeuralField(run.decoder, frames[before].latent.lerp(frames[before + 1].latent, share))
+
+    return field_at
+
+
 def morph_keys(names: Sequence[str], shapes: str | Sequence[str]) -> list[str]:
     """Return the names of the shapes that a morph goes through, in order; a shape may come more than once.
 
@@ -202,10 +326,15 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     places = torch.tensor(
         [[*s.center.tolist(), math.log(s.scale), index] for index, s in enumerate(similarities)], dtype=torch.float64
     )
-    follow = partial(_follow, latents, places, _bends(run, latents, config, progress=progress), config)
+    bends: list[Tensor] = []
+    if config.path == "geodesic":
+        spread = run.latents.std(dim=0)
+        around = torch.cat([latents, latents[:1]]) if config.playback == "loop" else latents
+        bends = [bend_path(run.decoder, *ends, spread=spread, progress=progress) for ends in pairwise(around)]
+    follow = partial(_follow, latents, places, bends, config)
     ground = [axis for axis in range(3) if "xyz"[axis] != config.up_axis]
 
-    def displacement_at(path_times: NDArray[np.float64]) -> NDArray[np.float64]:
+    def displacement_at(path_times: Floats) -> Floats:
         """Return the displacement from each of T times on the path to the next, (T - 1,), but over the ground."""
         codes, moved = follow(path_times)
         seen = moved[:, :4].numpy()
@@ -227,7 +356,7 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
 
 
 def _follow(
-    latents: Tensor, places: Tensor, bends: Sequence[Tensor], config: MorphConfig, path_times: NDArray[np.float64]
+    latents: Tensor, places: Tensor, bends: Sequence[Tensor], config: MorphConfig, path_times: Floats
 ) -> tuple[Tensor, Tensor]:
     """Return the codes (T, L) and the places (T, 5) at times on the path, before easing."""
     along = partial(interpolate, times=path_times, key_times=config.key_times, closed=config.playback == "loop")
@@ -244,32 +373,17 @@ def _follow(
     return codes, along(places)
 
 
-def _bends(run: Run, latents: Tensor, config: MorphConfig, *, progress: bool) -> list[Tensor]:
-    """Return for each segment of a geodesic path how it is bent."""
-    if config.path != "geodesic":
-        return []
-    spread = run.latents.std(dim=0)
-    around = torch.cat([latents, latents[:1]]) if config.playback == "loop" else latents
-    return [bend_path(run.decoder, start, end, spread=spread, progress=progress) for start, end in pairwise(around)]
-
-
 @dataclass(frozen=True, eq=False)
 class FrameTimes:
     """Times of the frames, (frames,) each, in [0, 1].
 
-    Attributes
-    ----------
-    film : float64
-        Evenly spaced between key frames.
-    path : float64
-        On the path, bent by easing and by the displacement; a frame that is a key has the very time of that key.
-    even : float64
-        The same, bent by easing alone.
+    `film` is evenly spaced between key frames. `path` is the time on the path, bent by easing and by the displacement;
+    a frame that is a key has the very time of that key. `even` is the same, bent by easing alone.
     """
 
-    film: NDArray[np.float64]
-    path: NDArray[np.float64]
-    even: NDArray[np.float64]
+    film: Floats
+    path: Floats
+    even: Floats
 
 
 def time_frames(num_keys: int, *, config: MorphConfig, displacements: Displacements | None = None) -> FrameTimes:
@@ -319,9 +433,7 @@ def share_out_steps(displacements: Sequence[float], num_steps: int) -> NDArray[n
     return steps
 
 
-def even_shares(
-    stops: NDArray[np.float64], moved: NDArray[np.float64], shares: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def even_shares(stops: Floats, moved: Floats, shares: Floats) -> Floats:
     """Return where on a segment the `shares` (T,) of its displacement are reached.
 
     `moved` (S,) is the displacement from each of the `stops` (S + 1,) to the next; the stops rise from 0 to 1. A
@@ -342,7 +454,7 @@ def even_shares(
 
 
 def _timed(
-    displacement_at: Callable[[NDArray[np.float64]], NDArray[np.float64]], num_keys: int, config: MorphConfig
+    displacement_at: Callable[[Floats], Floats], num_keys: int, config: MorphConfig
 ) -> tuple[FrameTimes, Sequence[float | None]]:
     """Return the times of the frames and, with `pace="surface"`, the displacement of the surface to each of them."""
     if config.pace == "code":
@@ -350,7 +462,7 @@ def _timed(
     frames_each = (config.frames - 1) / (num_keys - 1)
     num_steps = int(np.clip(frames_each, _FEWEST_STEPS, _MOST_STEPS))
 
-    def displacements(start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def displacements(start: float, end: float) -> tuple[Floats, Floats]:
         stops, moved = np.linspace(0, 1, 2), np.ones(1)
         for coarser in _COARSER:
             stops = even_shares(stops, moved, np.linspace(0, 1, num_steps // coarser + 1))

@@ -1,15 +1,14 @@
 """The report of a morph: measures of every frame, what they sum up to, and the same as curves.
 
-Each frame is measured while it is made, in world units; the report turns lengths into percent of the shapes' radius and
-adds the distance of the ends to their source meshes. The displacement of a frame is from the frame before it: the
-distance from places on each of the two surfaces to the other surface, exact to the meshes, over both ways. Where a
-surface moves along its normal that is how far it moves; where something appears or goes it is how far that is from the
-rest. The manifest says what the files are; the report says how good they are. matplotlib is imported here only.
+Each frame is measured while it is made, in world units. The report turns lengths into percent of the shapes' radius and
+adds the distance of the ends to their source meshes. The displacement of a frame is the distance from the vertices of
+its mesh to the mesh before, and back. Where a surface moves along its normal, this is how far it moves. Where something
+appears or vanishes, it is how far that is from the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +90,24 @@ def make_report(plan: MorphPlan, sequence: MorphSequence) -> dict[str, Any]:
     """Return the report of a finished morph."""
     frames, config = sequence.frames, sequence.config
     radius = (frames[0].measures["radius"] + frames[-1].measures["radius"]) / 2
-    closing = None
+    closing = []
     if config.playback == "loop":
-        closing = displacement_between(sequence.mesh(len(frames) - 1), _key_mesh(plan, sequence, 0))
-    rows = [_row(frame, radius) for frame in frames]
+        moved = displacement_between(sequence.mesh(len(frames) - 1), _key_mesh(plan, sequence, 0))
+        closing = [100 * length / radius for length in moved]
+    rows = []
+    for frame in frames:
+        lengths = {name: frame.measures[name] for name in ("travel_mean", "travel_max")}
+        lengths["planned_travel"] = frame.displacement
+        percents = {name: None if length is None else 100 * length / radius for name, length in lengths.items()}
+        rows.append({"index": frame.index, "time": frame.time, "shape": frame.shape, **frame.measures, **percents})
+    tracked = None
+    if config.tracked:
+        deviations = [frame.deviation for frame in frames if frame.deviation]
+        tracked = {
+            "pieces": len({frame.piece for frame in frames if frame.piece is not None}) or len(frames),
+            "cuts": [{"frame": frame.index, "reason": frame.cut} for frame in frames if frame.cut],
+            "strays": [{**each, "farthest": 100 * each["farthest"] / UNIT_RADIUS} for each in deviations],
+        }
     return {
         "format": REPORT_FORMAT,
         "shapes": [frame.shape for frame in frames if frame.shape],
@@ -107,8 +120,8 @@ def make_report(plan: MorphPlan, sequence: MorphSequence) -> dict[str, Any]:
             "worst_angle": "degrees",
         },
         "radius": radius,
-        "summary": _summary(rows, closing, radius),
-        "tracked": _tracked(frames) if config.tracked else None,
+        "summary": _summary(rows, closing),
+        "tracked": tracked,
         "ends": [_end(plan, sequence, index) for index in (plan.key_indices[0], plan.key_indices[-1])],
         "frames": rows,
     }
@@ -120,36 +133,10 @@ def _key_mesh(plan: MorphPlan, sequence: MorphSequence, index: int) -> Mesh:
     return sequence.mesh(index) if frame.stored else plan.key_shapes[frame.shape].mesh
 
 
-def save_morph_report(report: dict[str, Any], out: Path) -> None:
-    """Write `morph.json` into `out`, whole."""
-    write_json(out / REPORT_FILE, report)
-
-
-def _tracked(frames: Sequence[MorphFrame]) -> dict[str, Any]:
-    """Return where a tracked morph is cut and why, and where its mesh is off the surface, `farthest` in percent."""
-    deviations = [frame.deviation for frame in frames if frame.deviation]
-    return {
-        "pieces": len({frame.piece for frame in frames if frame.piece is not None}) or len(frames),
-        "cuts": [{"frame": frame.index, "reason": frame.cut} for frame in frames if frame.cut],
-        "strays": [{**each, "farthest": 100 * each["farthest"] / UNIT_RADIUS} for each in deviations],
-    }
-
-
-def _row(frame: MorphFrame, radius: float) -> dict[str, Any]:
-    """Return what the report says of one frame: its measures, with displacements in percent of `radius`."""
-
-    def percent(length: float | None) -> float | None:
-        return None if length is None else 100 * length / radius
-
-    row = {"index": frame.index, "time": frame.time, "shape": frame.shape, **frame.measures}
-    moved = {name: percent(frame.measures[name]) for name in ("travel_mean", "travel_max")}
-    return {**row, **moved, "planned_travel": percent(frame.displacement)}
-
-
-def _summary(rows: Sequence[dict[str, Any]], closing: tuple[float, float] | None, radius: float) -> dict[str, Any]:
-    """Return the figures that one would look at first."""
-    means = [row["travel_mean"] for row in rows[1:]] + ([] if closing is None else [100 * closing[0] / radius])
-    largest = [row["travel_max"] for row in rows[1:]] + ([] if closing is None else [100 * closing[1] / radius])
+def _summary(rows: Sequence[dict[str, Any]], closing: list[float]) -> dict[str, Any]:
+    """Return the figures that one would look at first; `closing` is the mean and largest travel that closes a loop."""
+    means = [row["travel_mean"] for row in rows[1:]] + closing[:1]
+    largest = [row["travel_max"] for row in rows[1:]] + closing[1:]
     planned = [row["planned_travel"] for row in rows if row["planned_travel"] is not None]
     dirty = [row for row in rows if row["removed"]]
     shares = [piece["share"] for row in rows for piece in row["removed"]]
@@ -161,7 +148,7 @@ def _summary(rows: Sequence[dict[str, Any]], closing: tuple[float, float] | None
         "genus": sorted({row["genus"] for row in rows}, key=lambda genus: (genus is None, genus)),
         "travel_mean": sum(means) / len(means),
         "travel_max": max(largest),
-        "travel_closing": None if closing is None else [100 * closing[0] / radius, 100 * closing[1] / radius],
+        "travel_closing": closing or None,
         "pace": _evenness(means),
         "planned_pace": _evenness(planned) if planned else None,
         "worst_angle": {"degrees": worst["worst_angle"], "frame": worst["index"]},
@@ -201,16 +188,16 @@ def _end(plan: MorphPlan, sequence: MorphSequence, index: int) -> dict[str, Any]
     return told | {"distance": {"mean": distance.mean, "p95": distance.p95, "max": distance.max}}
 
 
-def save_plot(report: dict[str, Any], out: Path) -> None:
-    """Draw `report` as `morph.png` in `out`: the same report gives the same bytes."""
+def save_morph_report(report: dict[str, Any], out: Path) -> None:
+    """Write `report` as `morph.json` and as curves, `morph.png`, into `out`: the same report gives the same bytes."""
     from matplotlib.figure import Figure
 
+    write_json(out / REPORT_FILE, report)
     rows = report["frames"]
     figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
-    axes = figure.subplots(len(_PANELS), 1, sharex=True)
-    at = [row["index"] for row in rows]
-    for axis, draw in zip(axes, _PANELS, strict=True):
-        draw(axis, at, rows, report)
+    axes = figure.subplots(5, 1, sharex=True)
+    _draw_curves(axes, rows, report["summary"])
+    for axis in axes:
         axis.grid(alpha=0.25)
         for spine in ("top", "right"):
             axis.spines[spine].set_visible(False)
@@ -219,77 +206,51 @@ def save_plot(report: dict[str, Any], out: Path) -> None:
                 axis.axvline(row["index"], color=_MARK, linewidth=0.8, linestyle=":")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="best", fontsize=8, frameon=False)
-    _name_shapes(axes[0], rows)
-    axes[-1].set_xlabel("frame")
-    with atomic_path(out / PLOT_FILE) as temporary:
-        figure.savefig(temporary, metadata={"Software": None})
-
-
-def _name_shapes(axis: Any, rows: list[dict[str, Any]]) -> None:
-    """Write the names of the shapes above the topmost panel, as many as fit."""
     named = [row for row in rows if row["shape"]]
-    step = -(-len(named) // 8)
-    for row in named[::step]:
-        name = row["shape"] if len(row["shape"]) <= 20 else row["shape"][:9] + "…" + row["shape"][-9:]
-        axis.annotate(
-            name,
+    for row in named[:: -(-len(named) // 8)]:  # as many names as fit
+        axes[0].annotate(
+            row["shape"] if len(row["shape"]) <= 20 else row["shape"][:9] + "…" + row["shape"][-9:],
             (row["index"], 1.02),
             xycoords=("data", "axes fraction"),
             ha="left" if row is named[0] else "right" if row is named[-1] else "center",
             fontsize=8,
         )
+    axes[-1].set_xlabel("frame")
+    with atomic_path(out / PLOT_FILE) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
 
 
-def _volume(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+def _draw_curves(axes: Any, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Draw volume and area, mean travel, largest travel, topology and triangles, each on one of the five `axes`."""
+    size, travel, farthest, topology, triangles = axes
+    at = [row["index"] for row in rows]
     for name, color in (("volume", _LINE), ("area", _OTHER)):
-        first = rows[0][name]
-        axis.plot(at, [row[name] / first for row in rows], color=color, label=name)
-    axis.set_ylabel("of the first frame's")
+        size.plot(at, [row[name] / rows[0][name] for row in rows], color=color, label=name)
+    size.set_ylabel("of the first frame's")
 
-
-def _travel(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
     drawn = [("pace", "travel_mean", _LINE, "between meshes")]
-    if report["summary"]["planned_pace"] is not None:
+    if summary["planned_pace"] is not None:
         drawn.append(("planned_pace", "planned_travel", _OTHER, "of the surface, as planned"))
     for pace, name, color, label in drawn:
-        ratio = report["summary"][pace]["ratio"]
+        ratio = summary[pace]["ratio"]
         evenness = "" if ratio is None else f" (largest / smallest: {ratio:.2f})"
-        axis.plot(at[1:], [row[name] for row in rows[1:]], color=color, label=label + evenness)
-    axis.set_ylabel("mean travel, % of radius")
-    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+        travel.plot(at[1:], [row[name] for row in rows[1:]], color=color, label=label + evenness)
+    farthest.plot(at[1:], [row["travel_max"] for row in rows[1:]], color=_OTHER)
+    for axis, measure in ((travel, "mean"), (farthest, "largest")):
+        axis.set_ylabel(f"{measure} travel, % of radius")
+        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
 
-
-def _farthest(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    axis.plot(at[1:], [row["travel_max"] for row in rows[1:]], color=_OTHER)
-    axis.set_ylabel("largest travel, % of radius")
-    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
-
-
-def _topology(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    axis.step(at, [row["components"] for row in rows], where="mid", color=_LINE, label="components")
+    topology.step(at, [row["components"] for row in rows], where="mid", color=_LINE, label="components")
     genus = [float("nan") if row["genus"] is None else row["genus"] for row in rows]
-    axis.step(at, genus, where="mid", color=_OTHER, label="genus")
+    topology.step(at, genus, where="mid", color=_OTHER, label="genus")
     removed = [len(row["removed"]) for row in rows]
     if any(removed):
-        axis.bar(at, removed, color=_MARK, alpha=0.5, label="pieces removed")
-    axis.set_ylabel("count")
-    axis.yaxis.get_major_locator().set_params(integer=True)
+        topology.bar(at, removed, color=_MARK, alpha=0.5, label="pieces removed")
+    topology.set_ylabel("count")
+    topology.yaxis.get_major_locator().set_params(integer=True)
 
-
-def _triangles(axis: Any, at: list[int], rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    summary = report["summary"]
-    label = (
-        f"smallest angle {summary['worst_angle']['degrees']:.2g}°, {summary['self_intersections']} self-intersections"
-    )
-    axis.plot(at, [100 * row["good_triangles"] for row in rows], color=_LINE, label=label)
-    axis.set_ylabel(f"triangles above {POOR_ANGLE:.0f}°, %")
-    axis.set_ylim(0, 105)
-
-
-_PANELS: tuple[Callable[[Any, list[int], list[dict[str, Any]], dict[str, Any]], None], ...] = (
-    _volume,
-    _travel,
-    _farthest,
-    _topology,
-    _triangles,
-)
+    angle, crossings = summary["worst_angle"]["degrees"], summary["self_intersections"]
+    label = f"smallest angle {angle:.2g}°, {crossings} self-intersections"
+    triangles.plot(at, [100 * row["good_triangles"] for row in rows], color=_LINE, label=label)
+    triangles.set_ylabel(f"triangles above {POOR_ANGLE:.0f}°, %")
+    triangles.set_ylim(0, 105)

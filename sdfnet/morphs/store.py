@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from sdfnet.files import atomic_path
+from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.components import RemovedComponent
 from sdfnet.mesh.mesh import Mesh
@@ -40,14 +41,39 @@ _WRITTEN = ("piece", "cut", "meshes", "picture", "stored", "measures", "files")
 
 
 @dataclass(frozen=True, eq=False)
+class View:
+    """What the pictures of a morph share.
+
+    Attributes
+    ----------
+    bounds : Bounds
+        What the camera must see.
+    color_limit : float or None
+        Where the scale of `color=travel` ends, world length; None where nothing is coloured.
+    radius : float or None
+        The length that the legend gives shares of.
+    """
+
+    bounds: Bounds
+    color_limit: float | None = None
+    radius: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        box = {"lower": self.bounds.lower.tolist(), "upper": self.bounds.upper.tolist()}
+        return box | {"travel_limit": self.color_limit, "radius": self.radius}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> View:
+        bounds = Bounds(document["lower"], document["upper"])
+        return cls(bounds, document["travel_limit"], document["radius"])
+
+
+@dataclass(frozen=True, eq=False)
 class MorphFrame:
     """One frame of a morph.
 
     Attributes
     ----------
-    index : int
-    time : float
-        In [0, 1].
     latent : (L,) Tensor
     similarity : Similarity
         Between the unit frame and the world of this frame.
@@ -55,8 +81,7 @@ class MorphFrame:
         The shape that this frame is, exactly; empty between shapes.
     displacement : float or None
         Planned mean displacement of the surface from the frame before (for the first frame of a loop, from the last),
-        in world lengths. The camera that follows over the ground does not see the way over the ground, so that is left
-        out. None where it is not known: there is no frame before, or `pace="code"`.
+        in world lengths, without the way over the ground. None for a first frame, or with `pace="code"`.
     piece : int or None
         Frames with the same number have the same faces, and vertex k is the same place in all of them. None where each
         frame has its own faces.
@@ -69,10 +94,8 @@ class MorphFrame:
         Loose components that were left out, the largest first.
     num_extra : int
         Components more than the shapes before and after have, too large to be called loose.
-    meshes : dict
-        The mesh file of each format.
-    picture, stored : str
-        The picture; and the mesh bit for bit, or "" where it is not kept.
+    meshes, picture, stored : dict and str
+        File names: of the mesh by format; of the picture; of the mesh bit for bit, or "" where it is not kept.
     measures : dict
         Plain numbers (`measure_frame`).
     files : dict
@@ -111,25 +134,13 @@ class MorphFrame:
 
 @dataclass(frozen=True, eq=False)
 class MorphSequence:
-    """A finished morph, as the writers of films and animated files see it. Meshes are read one at a time.
-
-    Attributes
-    ----------
-    out : Path
-    config : MorphConfig
-    frames : tuple of MorphFrame
-        As they were written.
-    playback : tuple of int
-        Frame numbers in the order in which a film shows them.
-    color_limit : float or None
-        Where the scale of `color=travel` ends, world length; None where nothing is coloured.
-    """
+    """A finished morph in its folder `out`; `playback` has frame numbers in the order in which a film shows them."""
 
     out: Path
     config: MorphConfig
     frames: tuple[MorphFrame, ...]
     playback: tuple[int, ...]
-    color_limit: float | None = None
+    view: View
 
     def mesh(self, index: int) -> Mesh:
         """Return the mesh of frame `index`, world frame, bit for bit as it was made."""
@@ -156,9 +167,8 @@ def load_stored(path: Path) -> Mesh:
 
 def is_stored(index: int, config: MorphConfig) -> bool:
     """Return whether a later step reads the mesh of frame `index`: a writer, or the measure that closes a loop."""
-    return (
-        config.tracked or bool(config.animation_formats) or (config.playback == "loop" and index == config.frames - 1)
-    )
+    closes_loop = config.playback == "loop" and index == config.frames - 1
+    return config.tracked or bool(config.animation_formats) or closes_loop
 
 
 def written_frames(

@@ -17,6 +17,8 @@ from sdfnet.rendering.camera import Camera, pixel_directions
 from sdfnet.rendering.scene import Layer, Scene
 from sdfnet.rendering.style import GAMMA, LIGHTS, shade
 
+Floats = NDArray[np.float32]
+
 _SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 """Places within a pixel, in pixels from its middle."""
 
@@ -48,10 +50,10 @@ class Hits:
 
     rays: NDArray[np.int64]
     faces: NDArray[np.int64]
-    distances: NDArray[np.float32]
-    weights: NDArray[np.float32]
+    distances: Floats
+    weights: Floats
 
-    def interpolated(self, values: NDArray[np.float32], scene: Scene) -> NDArray[np.float32]:
+    def interpolated(self, values: Floats, scene: Scene) -> Floats:
         """Return the `values` (V, 3) of the vertices at the points that were hit, (K, 3)."""
         corners = scene.faces[self.faces]
         result = values[corners[:, 0]] * self.weights[:, 0, None]
@@ -71,7 +73,7 @@ class RayTracer:
         self._tree: Any = EmbreeScene()
         TriangleMesh(self._tree, scene.vertices, scene.faces)
 
-    def first_hits(self, camera: Camera, directions: NDArray[np.float32]) -> Hits:
+    def first_hits(self, camera: Camera, directions: Floats) -> Hits:
         """Return what rays (R, 3) from the camera, which is one unit away from the origin, meet first."""
         origins = np.broadcast_to(camera.axes[2].astype(np.float32), directions.shape).copy()
         found = self._tree.run(origins, directions, output=True)
@@ -80,9 +82,7 @@ class RayTracer:
         weights = np.stack([1 - u - v, u, v], axis=1)
         return Hits(rays, found["primID"][rays].astype(np.int64), found["tfar"][rays], weights)
 
-    def blocked(
-        self, origins: NDArray[np.float32], directions: NDArray[np.float32], *, reach: float = _FAR
-    ) -> NDArray[np.bool_]:
+    def blocked(self, origins: Floats, directions: Floats, *, reach: float = _FAR) -> NDArray[np.bool_]:
         """Return which rays meet anything nearer than `reach` lengths of their direction, (R,)."""
         limits = np.full(len(origins), reach, dtype=np.float32)
         return np.asarray(self._tree.run(origins, directions, dists=limits, query="OCCLUDED")) >= 0
@@ -118,7 +118,7 @@ def _parts(count: int) -> list[slice]:
     return [slice(start, start + _PIXELS_AT_ONCE) for start in range(0, count, _PIXELS_AT_ONCE)]
 
 
-def _is_edge(shown: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _is_edge(shown: Floats) -> NDArray[np.bool_]:
     """Return which pixels (H, W) differ from a neighbour in normal or distance; `shown` is (H, W, 4)."""
     edge = np.zeros(shown.shape[:2], dtype=bool)
     for first, second in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
@@ -128,9 +128,7 @@ def _is_edge(shown: NDArray[np.float32]) -> NDArray[np.bool_]:
     return edge
 
 
-def _seen(
-    tracer: RayTracer, camera: Camera, directions: NDArray[np.float32], roughness: float
-) -> tuple[Hits, NDArray[np.float32], NDArray[np.float32]]:
+def _seen(tracer: RayTracer, camera: Camera, directions: Floats, roughness: float) -> tuple[Hits, Floats, Floats]:
     """Return what the rays meet first, and unit normals and stored colours there."""
     scene, hits = tracer.scene, tracer.first_hits(camera, directions)
     toward = -directions[hits.rays]
@@ -141,7 +139,7 @@ def _seen(
     return hits, normals, shade(normals, toward, albedo, axes=camera.axes, roughness=roughness)
 
 
-def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _lengths(vectors: Floats) -> Floats:
     # Several times as fast as np.linalg.norm over a short axis.
     return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
 
@@ -151,13 +149,11 @@ class _Spots:
     """Points whose light is computed, drawing frame, and the pixels that show them."""
 
     pixels: NDArray[np.int64]
-    points: NDArray[np.float32]
-    normals: NDArray[np.float32]
+    points: Floats
+    normals: Floats
 
 
-def cast_shadows(
-    tracer: RayTracer, camera: Camera, size: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def cast_shadows(tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> tuple[Floats, Floats]:
     """Return factors in (0, 1] for the stored colours of the surface and of the ground, (H, W) each. Deterministic.
 
     Those of the ground hold behind the surfaces too, so that edges can be blended.
@@ -182,9 +178,7 @@ def cast_shadows(
     return _enlarged(surface_map, size), _enlarged(ground_map, size)
 
 
-def _surface_spots(
-    tracer: RayTracer, camera: Camera, directions: NDArray[np.float32]
-) -> tuple[_Spots, NDArray[np.float32]]:
+def _surface_spots(tracer: RayTracer, camera: Camera, directions: Floats) -> tuple[_Spots, Floats]:
     """Return the surface points in the pixels, with the normals of their faces turned to the eye, and their depths."""
     hits = tracer.first_hits(camera, directions)
     seen = directions[hits.rays]
@@ -196,7 +190,7 @@ def _surface_spots(
     return _Spots(hits.rays, points, normals), hits.distances
 
 
-def _ground_spots(camera: Camera, directions: NDArray[np.float32]) -> _Spots:
+def _ground_spots(camera: Camera, directions: Floats) -> _Spots:
     """Return where pixels would see the ground near the target; none from below, or where the camera has no ground."""
     axis = "xyz".index(camera.up_axis)
     height = 0.0 if camera.ground is None else (camera.position[axis] - camera.ground) / camera.distance
@@ -210,7 +204,7 @@ def _ground_spots(camera: Camera, directions: NDArray[np.float32]) -> _Spots:
     return _Spots(pixels[near], points[near], normals)
 
 
-def _border_fade(pixels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.float32]:
+def _border_fade(pixels: NDArray[np.int64], size: tuple[int, int]) -> Floats:
     """Return 1 in the middle of the picture and 0 at its border, so that a shadow is not cut off there."""
     width, height = size
     rows, columns = pixels // width, pixels % width
@@ -219,9 +213,7 @@ def _border_fade(pixels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np
     return share * share * (3 - 2 * share)
 
 
-def _light(
-    tracer: RayTracer, spots: _Spots, key: NDArray[np.float32], width: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _light(tracer: RayTracer, spots: _Spots, key: Floats, width: int) -> tuple[Floats, Floats]:
     """Return the share of the sky, weighted by cosine, and of the key light that reaches each spot, each (N,)."""
     tile = (spots.pixels // width % _TILE) * _TILE + spots.pixels % width % _TILE
     origins = spots.points + _STEP_OFF * spots.normals
@@ -259,9 +251,7 @@ def _pattern(ray: int, rays: int) -> tuple[NDArray[np.float64], NDArray[np.float
     return term * 0.7548776662466927 % 1, term * 0.5698402909980532 % 1
 
 
-def _smoothed(
-    values: NDArray[np.floating], pixels: NDArray[np.int64], depths: NDArray[np.float32], size: tuple[int, int]
-) -> NDArray[np.float32]:
+def _smoothed(values: NDArray[np.floating], pixels: NDArray[np.int64], depths: Floats, size: tuple[int, int]) -> Floats:
     """Average `values` over tiles, but not across jumps of depth. Other pixels take a neighbour's value, else 1."""
     width, height = size
     flat = np.zeros((3, height * width), dtype=np.float32)
@@ -271,7 +261,7 @@ def _smoothed(
     return _tile_means(flat.reshape(3, height, width), first=1 - _TILE // 2)
 
 
-def _tile_means(layers: NDArray[np.float32], *, first: int) -> NDArray[np.float32]:
+def _tile_means(layers: Floats, *, first: int) -> Floats:
     """Return means over the tile that starts `first` pixels off; `layers` (3, H, W) are value, depth, presence."""
     _, height, width = layers.shape
     padded = np.zeros((3, height + 2 * _TILE, width + 2 * _TILE), dtype=np.float32)
@@ -288,7 +278,7 @@ def _tile_means(layers: NDArray[np.float32], *, first: int) -> NDArray[np.float3
     return np.divide(total, weight, out=np.ones_like(total), where=weight > 0)
 
 
-def _enlarged(small: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def _enlarged(small: Floats, size: tuple[int, int]) -> Floats:
     """Return linear factors at half resolution as factors of stored colours at `size`, bilinear."""
     from PIL import Image
 

@@ -26,6 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 Backend = Literal["auto", "gl", "rays"]
 Image = NDArray[np.uint8]
+Drawables = Drawable | Sequence[Drawable]
 
 _LARGEST = 16384
 
@@ -49,10 +50,8 @@ class Renderer:
 
     Attributes
     ----------
-    backend : str
-        "gl" or "rays".
-    why : str
-        The reason, with the driver's name or what GL is missing.
+    backend, why : str
+        "gl" or "rays", and the reason, with the driver's name or what GL is missing.
 
     Raises
     ------
@@ -105,11 +104,7 @@ class Renderer:
             self._canvas.close()
 
     def render(
-        self,
-        drawables: Drawable | Sequence[Drawable],
-        *,
-        camera: Camera | None = None,
-        ghosts: Sequence[PaintedMesh] = (),
+        self, drawables: Drawables, *, camera: Camera | None = None, ghosts: Sequence[PaintedMesh] = ()
     ) -> Image:
         """Return a picture (H, W, 3) of one or more meshes, from a `camera` fitted to them unless one is given.
 
@@ -177,7 +172,7 @@ class Renderer:
 
 
 def render_mesh(
-    drawables: Drawable | Sequence[Drawable],
+    drawables: Drawables,
     *,
     camera: Camera | None = None,
     size: tuple[int, int] = (640, 480),
@@ -196,7 +191,7 @@ def render_mesh(
 
 
 def render_turntable(
-    drawables: Drawable | Sequence[Drawable],
+    drawables: Drawables,
     *,
     frames: int,
     renderer: Renderer,
@@ -230,7 +225,7 @@ def _announce(backend: str, why: str) -> None:
     _LOGGER.info("pictures by %s: %s", backend, why)
 
 
-def _listed(drawables: Drawable | Sequence[Drawable]) -> list[Drawable]:
+def _listed(drawables: Drawables) -> list[Drawable]:
     return [drawables] if isinstance(drawables, Mesh | PaintedMesh) else list(drawables)
 
 

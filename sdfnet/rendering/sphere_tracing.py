@@ -37,12 +37,7 @@ class Trace:
 
 
 def sphere_trace(
-    field: Field,
-    origins: Tensor,
-    directions: Tensor,
-    *,
-    max_distance: float = float("inf"),
-    tolerance: float = 1e-4,
+    field: Field, origins: Tensor, directions: Tensor, *, max_distance: float = float("inf"), tolerance: float = 1e-4
 ) -> Trace:
     """Return where rays from `origins` (R, 3) along `directions` (R, 3) first come within `tolerance` of the surface.
 
@@ -85,14 +80,7 @@ def sphere_trace(
 
 
 def _march(
-    field: Field,
-    origins: Tensor,
-    directions: Tensor,
-    near: Tensor,
-    far: Tensor,
-    *,
-    longest: float,
-    tolerance: float,
+    field: Field, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, *, longest: float, tolerance: float
 ) -> Tensor:
     """Return the distance of the first surface on each ray between `near` and `far`, else infinity."""
     scale = _APPROXIMATE_SCALE if field.accuracy == "approximate" else 1.0

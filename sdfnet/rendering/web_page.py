@@ -146,7 +146,7 @@ def _moves(frames: NDArray[np.unsignedinteger]) -> list[bytes]:
 def _planes(steps: NDArray[np.unsignedinteger]) -> bytes:
     """Return unsigned differences, small ones of either sign first in value, as planes of bytes, lowest first."""
     width = steps.dtype.itemsize
-    signed = steps.view(f"i{width}") if steps.flags.c_contiguous else np.ascontiguousarray(steps).view(f"i{width}")
+    signed = np.ascontiguousarray(steps).view(f"i{width}")
     folded = (signed << 1) ^ (signed >> (8 * width - 1))
     return folded.astype(f"<i{width}").view(np.uint8).reshape(-1, width).T.tobytes()
 

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdfnet.mesh.io.read import select_shapes as select_shapes
-    from sdfnet.runs.document import FORMAT_VERSION as FORMAT_VERSION
     from sdfnet.runs.document import METRICS_FILE as METRICS_FILE
     from sdfnet.runs.document import MODEL_FILE as MODEL_FILE
     from sdfnet.runs.document import RUN_FILE as RUN_FILE
     from sdfnet.runs.document import SURFACE_ERROR as SURFACE_ERROR
-    from sdfnet.runs.document import ModelHeader as ModelHeader
     from sdfnet.runs.document import RunShape as RunShape
     from sdfnet.runs.document import load_document as load_document
-    from sdfnet.runs.document import load_model_header as load_model_header
     from sdfnet.runs.document import save_document as save_document
     from sdfnet.runs.extract import ComponentCounts as ComponentCounts
     from sdfnet.runs.extract import ExtractConfig as ExtractConfig
@@ -33,34 +30,10 @@ if TYPE_CHECKING:
     from sdfnet.runs.run import save_model as save_model
     from sdfnet.runs.run import save_tensors as save_tensors
 
-_HOMES = {
-    "ComponentCounts": "sdfnet.runs.extract",
-    "ExtractConfig": "sdfnet.runs.extract",
-    "ExtractedRun": "sdfnet.runs.extract",
-    "ExtractedShape": "sdfnet.runs.extract",
-    "FORMAT_VERSION": "sdfnet.runs.document",
-    "METRICS_FILE": "sdfnet.runs.document",
-    "MODEL_FILE": "sdfnet.runs.document",
-    "ModelHeader": "sdfnet.runs.document",
-    "RUN_FILE": "sdfnet.runs.document",
-    "Run": "sdfnet.runs.run",
-    "RunShape": "sdfnet.runs.document",
-    "SURFACE_ERROR": "sdfnet.runs.document",
-    "clean_components": "sdfnet.runs.extract",
-    "extract_run": "sdfnet.runs.extract",
-    "extract_shape": "sdfnet.runs.extract",
-    "load_document": "sdfnet.runs.document",
-    "load_model_header": "sdfnet.runs.document",
-    "load_run": "sdfnet.runs.run",
-    "load_tensors": "sdfnet.runs.run",
-    "save_document": "sdfnet.runs.document",
-    "save_model": "sdfnet.runs.run",
-    "save_tensors": "sdfnet.runs.run",
-    "select_shapes": "sdfnet.mesh.io.read",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    for module in () if name.startswith("_") else ("document", "run", "extract"):
+        home = importlib.import_module(f"sdfnet.runs.{module}")
+        if name != module and hasattr(home, name):
+            return getattr(home, name)
     raise AttributeError(f"module 'sdfnet.runs' has no attribute {name!r}")

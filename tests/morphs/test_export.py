@@ -10,6 +10,7 @@ import pytest
 from exact_spheres import sphere_run
 
 from sdfnet.extraction.extract import extract_mesh
+from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.read import read_mesh
@@ -19,7 +20,7 @@ from sdfnet.morphs.config import MorphConfig
 from sdfnet.morphs.export import write_animation, write_player
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import plan_frames
-from sdfnet.morphs.store import MorphSequence, load_stored, save_stored
+from sdfnet.morphs.store import MorphSequence, View, load_stored, save_stored
 from sdfnet.rendering.colormap import diverging_colors
 from sdfnet.runs import Run
 
@@ -56,7 +57,7 @@ def tracked(run: Run, tmp_path: Path) -> MorphSequence:
         mesh = extract_mesh(run.field("large"), resolution=(16, 16, 20, 20, 24)[index], similarity=frame.similarity)
         save_stored(mesh, tmp_path / f"{index}.npz")
         records.append(dataclasses.replace(frame, piece=piece, stored=f"{index}.npz"))
-    return MorphSequence(tmp_path, config, tuple(records), (0, 1, 2, 3, 4, 3, 2, 1))
+    return MorphSequence(tmp_path, config, tuple(records), (0, 1, 2, 3, 4, 3, 2, 1), View(Bounds.cube(1.0)))
 
 
 def test_every_frame_of_an_extracted_morph_is_in_the_glb_in_the_world(run: Run, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from exact_spheres import sphere_run
 from sdfnet.extraction import extract_mesh
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.morphs.film import View, frame_drawer, legend_strips, paint_by_distance, plan_view
+from sdfnet.morphs.export import frame_drawer, legend_strips, paint_by_distance, plan_view
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import MorphConfig, extract_frame, plan_morph
+from sdfnet.morphs.store import View
 from sdfnet.rendering.colormap import diverging_colors
 from sdfnet.rendering.images import load_image
 from sdfnet.runs import Run

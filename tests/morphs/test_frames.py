@@ -17,9 +17,8 @@ from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import components_and_genus
-from sdfnet.morphs.frames import extracted_frames
 from sdfnet.morphs.morph import make_morph
-from sdfnet.morphs.plan import MorphConfig, MorphPlan, extract_frame, plan_morph
+from sdfnet.morphs.plan import MorphConfig, MorphPlan, extract_frame, extracted_frames, plan_morph
 from sdfnet.runs import Run, RunShape
 from sdfnet.runs.mixes import add_mixes
 

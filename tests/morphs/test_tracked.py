@@ -16,9 +16,8 @@ from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.topology import components_and_genus
 from sdfnet.morphs import morph as production
 from sdfnet.morphs.config import MorphConfig
-from sdfnet.morphs.frames import field_along, tracked_frames
 from sdfnet.morphs.morph import make_morph
-from sdfnet.morphs.plan import MorphPlan, plan_frames
+from sdfnet.morphs.plan import MorphPlan, field_along, plan_frames, tracked_frames
 from sdfnet.morphs.store import load_stored
 from sdfnet.runs import Run
 
