@@ -85,7 +85,7 @@ class Trainee:
     schedule: BatchSchedule
     state: TrainingState
     config: TrainingConfig
-    precision: torch.dtype
+    precision: str
 
     def step(self) -> float:
         """Take one step and return its seconds."""
@@ -109,8 +109,7 @@ def start(store: SampleStore) -> Trainee:
     )
     latents = first_latents(len(store), decoder.latent_size, config)
     state = make_state(network, latents, device=CPU, optimizer=choose_optimizer(config, decoder.kind))
-    precision = torch.bfloat16 if choose_precision(config.precision, CPU) == "bfloat16" else torch.float32
-    return Trainee(schedule, state, config, precision)
+    return Trainee(schedule, state, config, choose_precision(config.precision, CPU))
 
 
 def compare_counts(stores: list[Path], rounds: int) -> None:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from sdfnet.decoders.base import Decoder
-from sdfnet.decoders.layers import latent_product, whole_product, x_product
+from sdfnet.decoders.base import Decoder, latent_product, whole_product, x_product
 from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 
@@ -39,10 +38,7 @@ class DeepSDFConfig(DecoderConfig):
     """Probability of dropping a unit in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        if self.latent_size < 1 or self.num_layers < 2:
-            raise ValueError(
-                f"latent_size must be at least 1 and num_layers at least 2, got {self.latent_size}, {self.num_layers}"
-            )
+        self.check_least(latent_size=1, num_layers=2)
         if not 0 <= self.skip_layer < self.num_layers:
             raise ValueError(f"skip_layer must be in [0, {self.num_layers - 1}], got {self.skip_layer}")
         if self.width <= self.latent_size + 3:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sdfnet.decoders.base import Decoder
-from sdfnet.decoders.layers import latent_product, positional_encoding, x_product
+from sdfnet.decoders.base import Decoder, latent_product, positional_encoding, x_product
 from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 
@@ -34,11 +33,7 @@ class FourierConfig(DecoderConfig):
     """Hidden layers, at least 2."""
 
     def __post_init__(self) -> None:
-        if min(self.latent_size, self.width) < 1 or self.num_layers < 2:
-            raise ValueError(
-                "latent_size and width must be at least 1 and num_layers at least 2, "
-                f"got {self.latent_size}, {self.width}, {self.num_layers}"
-            )
+        self.check_least(latent_size=1, width=1, num_layers=2)
         if not 1 <= self.num_frequencies <= 16:
             raise ValueError(f"num_frequencies must be in [1, 16], got {self.num_frequencies}")
 

@@ -39,6 +39,12 @@ class DecoderConfig:
     latent_size: int
     """Length of a code."""
 
+    def check_least(self, **least: int) -> None:
+        """Raise ValueError where an option is below its least value."""
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
+
 
 @dataclass(frozen=True)
 class LearningRates:

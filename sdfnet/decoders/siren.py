@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sdfnet.decoders.base import Decoder
-from sdfnet.decoders.layers import whole_product
+from sdfnet.decoders.base import Decoder, whole_product
 from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
 
@@ -36,11 +35,7 @@ class SirenConfig(DecoderConfig):
     """Factor omega_0 inside the sines. The paper's 30 suits images; shapes in [-1, 1] are smoother."""
 
     def __post_init__(self) -> None:
-        if min(self.latent_size, self.width, self.num_layers) < 1:
-            raise ValueError(
-                "latent_size, width and num_layers must be at least 1, "
-                f"got {self.latent_size}, {self.width}, {self.num_layers}"
-            )
+        self.check_least(latent_size=1, width=1, num_layers=1)
         if not self.frequency > 0:
             raise ValueError(f"frequency must be positive, got {self.frequency}")
 

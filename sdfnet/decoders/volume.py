@@ -42,11 +42,7 @@ class VolumeConfig(DecoderConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
-        if min(self.latent_size, self.base_resolution, self.width, self.num_layers) < 1:
-            raise ValueError(
-                "latent_size, base_resolution, width and num_layers must be at least 1, got "
-                f"{self.latent_size}, {self.base_resolution}, {self.width}, {self.num_layers}"
-            )
+        self.check_least(latent_size=1, base_resolution=1, width=1, num_layers=1)
         if len(self.channels) < 2 or min(self.channels) < 1:
             raise ValueError(f"channels must be at least two positive numbers, got {list(self.channels)}")
         if self.resolution > 256:

@@ -35,6 +35,7 @@ from sdfnet.files import atomic_path, ensure_folder, write_json
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import MeshError, find_meshes, select_shapes
 from sdfnet.runs.folder import setting_differences
+from sdfnet.sampling import store
 from sdfnet.sampling.jobs import (
     Job,
     Part,
@@ -47,19 +48,7 @@ from sdfnet.sampling.jobs import (
 )
 from sdfnet.sampling.parallel import Work, WorkersConfig, open_cluster, run_jobs
 from sdfnet.sampling.shape_samples import SamplerConfig
-from sdfnet.sampling.store import (
-    FORMAT,
-    INDEX_FILE,
-    RefusedShape,
-    SampleStore,
-    StoredShape,
-    StoreIndex,
-    find_damage,
-    load_index,
-    record_bytes,
-    shard_header,
-    shard_path,
-)
+from sdfnet.sampling.store import FORMAT, INDEX_FILE, SampleStore, StoredShape, StoreIndex
 from sdfnet.solids.source_shape import MeshReport, Normalize, hash_content
 
 logger = logging.getLogger(__name__)
@@ -215,7 +204,7 @@ def _finish(request: _Request, index: StoreIndex) -> StoreIndex:
     save_index(request.directory, index)
     for shard, num_rows in enumerate(index.shards):
         if num_rows == 0:
-            shard_path(request.directory, shard).unlink(missing_ok=True)
+            store.shard_path(request.directory, shard).unlink(missing_ok=True)
     shutil.rmtree(request.directory / _PARTS_FOLDER, ignore_errors=True)
     return index
 
@@ -229,9 +218,9 @@ def _report(request: _Request, index: StoreIndex, parts: Mapping[str, Part]) -> 
     if not names:
         first = "; ".join(f"{report.name}: {report.reason}" for report in reports[:3])
         raise ValueError(f"none of the {len(reports)} meshes of {request.meshes} can be used: {first}")
-    store = SampleStore(request.directory, verify=False)
+    opened = SampleStore(request.directory, verify=False)
     num_done = sum(name in parts for name in names)
-    return PrepareReport(store, names, reports, num_done, len(names) - num_done, store.bytes_on_disk)
+    return PrepareReport(opened, names, reports, num_done, len(names) - num_done, opened.bytes_on_disk)
 
 
 # Plan: compare the folder of meshes and the settings with the store.
@@ -246,7 +235,7 @@ def _open_index(request: _Request) -> StoreIndex:
         index = StoreIndex(settings, os.path.abspath(request.meshes))
         save_index(directory, index)
         return index
-    index = load_index(directory)
+    index = store.load_index(directory)
     differences = setting_differences(index.settings, settings)
     if differences:
         raise ValueError(
@@ -278,7 +267,7 @@ def _plan_jobs(
 
 def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
     with request.bar(len(index.shapes), "checking", delay=2, leave=False) as bar:
-        damaged = find_damage(request.directory, index, checksums=True, progress=bar.update)
+        damaged = store.find_damage(request.directory, index, checksums=True, progress=bar.update)
     for name, fault in damaged.items():
         logger.warning("%s: the samples of %s are prepared again", fault, name)
     return damaged
@@ -378,7 +367,7 @@ def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part]
     refused = [shape for shape in index.refused if shape.name not in parts and shape.name not in gone]
     for name, part in parts.items():
         if part.status == "refused":
-            refused.append(RefusedShape(name, part.job.source, part.job.key, part.report))
+            refused.append(store.RefusedShape(name, part.job.source, part.job.key, part.report))
     index = replace(
         index,
         shapes=tuple(shape for shape in index.shapes if shape.name not in unusable),
@@ -389,7 +378,7 @@ def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part]
         if shape.name in used:
             placed[shape.shard][shape.row] = used[shape.name]
     new = sorted(used.keys() - {shape.name for shape in index.shapes})
-    rows_per_shard = max(1, SHARD_BYTES // record_bytes(request.config))
+    rows_per_shard = max(1, SHARD_BYTES // store.record_bytes(request.config))
     for shard, first in enumerate(range(0, len(new), rows_per_shard), start=len(index.shards)):
         placed[shard] = {row: used[name] for row, name in enumerate(new[first : first + rows_per_shard])}
     with request.bar(len(used), "writing", delay=2, leave=False) as bar:
@@ -401,16 +390,18 @@ def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part]
 
 def _write_shard(directory: Path, index: StoreIndex, shard: int, placed: Mapping[int, Part]) -> StoreIndex:
     """Write one shard, then the index, then remove the parts. Rows not in `placed` are copied from the old file."""
-    path, config = shard_path(directory, shard), index.config
+    path, config = store.shard_path(directory, shard), index.config
     num_rows = index.shards[shard] if shard < len(index.shards) else len(placed)
-    header = shard_header(num_rows, config)
+    header = store.shard_header(num_rows, config)
     with atomic_path(path) as temporary, open(temporary, "wb") as target:
         target.write(header)
         for row in range(num_rows):
             if row in placed:
-                target.write(_read_record(placed[row], record_bytes(config)))
+                target.write(_read_record(placed[row], store.record_bytes(config)))
             else:
-                target.write(_read_old_row(path, len(header) + row * record_bytes(config), record_bytes(config)))
+                target.write(
+                    _read_old_row(path, len(header) + row * store.record_bytes(config), store.record_bytes(config))
+                )
     shapes = {shape.name: shape for shape in index.shapes}
     for row, part in placed.items():
         known = {key: getattr(part.job, key) for key in ("name", "source", "content_hash", "key")}

@@ -53,10 +53,6 @@ class Plan:
     compiled: bool = False
     """Whether the decoder is compiled."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-
 
 @dataclass(eq=False)
 class TrainingState:

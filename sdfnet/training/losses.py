@@ -86,12 +86,12 @@ def normal_loss(gradient: Tensor, normals: Tensor) -> Tensor:
 
 
 def compute_losses(
-    state: TrainingState, batch: Batch, config: TrainingConfig, *, share: float, precision: torch.dtype
+    state: TrainingState, batch: Batch, config: TrainingConfig, *, share: float, precision: str
 ) -> dict[str, Tensor]:
     """Return the unweighted losses that `config` asks for, by name."""
     latents_BL = torch.nn.functional.embedding(batch.slots, state.latents)
     device_type = batch.points_BN3.device.type
-    with torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+    with torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         conditioned = state.condition(latents_BL)
         sdf_pred = state.decode(batch.points_BN3, conditioned)
     residual = clamped_residual(sdf_pred.float(), batch.sdf_BN, clamp_distance=config.clamp_distance)

@@ -15,7 +15,6 @@ import copy
 import ctypes
 import importlib.util
 import logging
-import math
 import statistics
 import sys
 import time
@@ -37,7 +36,6 @@ from sdfnet.training import checkpoint, distributed
 from sdfnet.training.batches import Batch, BatchSchedule, move_samples_to
 from sdfnet.training.checkpoint import Plan, TrainingState, whole_latents
 from sdfnet.training.config import (
-    Choice,
     Precision,
     TrainingConfig,
     choose_optimizer,
@@ -198,7 +196,7 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
             distributed.set_random_state(processes, seed=config.seed, step=state.step, device=device)
             batch = training.schedule.batch(state.step, device=device)
             share = state.step / plan.steps
-            losses = train_step(state, batch, config, rates=rates, share=share, precision=plan.dtype)
+            losses = train_step(state, batch, config, rates=rates, share=share, precision=plan.precision)
             state.step += 1
             _record(training, state, plan, losses, recorder, bar)
             bar.update()
@@ -224,7 +222,7 @@ def train_step(
     *,
     rates: LearningRates,
     share: float,
-    precision: torch.dtype,
+    precision: str,
 ) -> dict[str, Tensor]:
     """Take one step in place and return its losses by name, as scalars still on the device.
 
@@ -248,23 +246,13 @@ def train_step(
     }
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
     clear_gradients(state.optimizers)
-    found = {"loss": total.detach(), **{name: loss.detach() for name, loss in losses.items()}}
-    if state.processes.count == 1:
-        total.backward()
-    else:
-        (total * batch.weight).backward()
-        found = _add_up(state, found, batch.weight)
-    for optimizer in state.optimizers:
-        optimizer.step()
-    return found
-
-
-def _add_up(state: TrainingState, losses: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Sum the decoder's gradients and the weighted `losses` over the processes; return the sums of the losses."""
-    sums = torch.stack(list(losses.values())) * weight
+    (total * batch.weight).backward()
+    sums = torch.stack([total.detach(), *(loss.detach() for loss in losses.values())]) * batch.weight
     gradients = [parameter.grad for parameter in state.decoder.parameters() if parameter.grad is not None]
     distributed.sum_in_place(state.processes, [*gradients, sums])
-    return dict(zip(losses, sums, strict=True))
+    for optimizer in state.optimizers:
+        optimizer.step()
+    return dict(zip(["loss", *losses], sums, strict=True))
 
 
 def _record(
@@ -350,12 +338,14 @@ def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes)
 def _make_plan(training: _Training, network: Decoder, latents: Tensor) -> Plan:
     """Fix precision and number of steps; if a budget is given, time some steps on a copy of `network`."""
     config = training.config
-    plan = Plan(
-        config.steps or _TIMED_STEPS,
-        choose_precision(config.precision, training.device),
-        None,
-        choose_compiling(config, training.device),
+    device = training.device
+    compiled = compiles(
+        config,
+        device_type=device.type,
+        capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
+        has_triton=importlib.util.find_spec("triton") is not None,
     )
+    plan = Plan(config.steps or _TIMED_STEPS, choose_precision(config.precision, device), None, compiled)
     if config.steps is not None:
         return plan
     assert config.budget is not None
@@ -373,7 +363,7 @@ def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: fl
     for step in range(_TIMED_STEPS):
         start = time.perf_counter()
         batch = training.schedule.batch(step, device=training.device)
-        losses = train_step(state, batch, training.config, rates=rates, share=0.05, precision=plan.dtype)
+        losses = train_step(state, batch, training.config, rates=rates, share=0.05, precision=plan.precision)
         losses["loss"].item()  # waits for the device
         times.append(time.perf_counter() - start)
         is_least = _MIN_STEPS * min(times) > budget  # The least number of steps is certain, so the time need not be.
@@ -383,23 +373,18 @@ def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: fl
     return statistics.median(times[2:])
 
 
-def compiles(
-    choice: Choice,
-    *,
-    device_type: str,
-    capability: tuple[int, int],
-    has_triton: bool,
-    seconds: float,
-    steps: int | None,
-) -> bool:
+def compiles(config: TrainingConfig, *, device_type: str, capability: tuple[int, int], has_triton: bool) -> bool:
     """Tell whether the decoder is compiled: on GPUs that Triton can write for, where the training is long enough.
 
-    >>> compiles("auto", device_type="cuda", capability=(9, 0), has_triton=True, seconds=3600.0, steps=None)
+    >>> compiles(TrainingConfig(budget="1h"), device_type="cuda", capability=(9, 0), has_triton=True)
     True
     """
-    if choice != "auto":
-        return bool(choice)
-    is_long = seconds >= _WORTH_SECONDS if steps is None else steps >= _WORTH_STEPS
+    if config.compile != "auto":
+        return config.compile
+    if config.steps is not None:
+        is_long = config.steps >= _WORTH_STEPS
+    else:
+        is_long = config.budget is not None and parse_duration(config.budget) >= _WORTH_SECONDS
     return device_type == "cuda" and has_triton and capability >= (7, 0) and is_long
 
 
@@ -415,18 +400,6 @@ def choose_precision(choice: Precision, device: torch.device) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return "bfloat16" if native else "float32"
-
-
-def choose_compiling(config: TrainingConfig, device: torch.device) -> bool:
-    """Return whether a training by `config` on this machine's `device` is compiled."""
-    return compiles(
-        config.compile,
-        device_type=device.type,
-        capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
-        has_triton=importlib.util.find_spec("triton") is not None,
-        seconds=math.inf if config.budget is None else parse_duration(config.budget),
-        steps=config.steps,
-    )
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from sdfnet.decoders import DECODERS, DeepSDFConfig, SirenConfig, VolumeConfig, build_decoder, decoder_config
+from sdfnet.decoders.base import positional_encoding
 from sdfnet.decoders.deepsdf import DeepSDFDecoder
-from sdfnet.decoders.layers import positional_encoding
 
 KINDS = list(DECODERS)
 SMALL = {

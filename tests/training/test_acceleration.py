@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sdfnet.cli.hydra_app.devices import find_device
-from sdfnet.decoders import DeepSDFConfig, VolumeConfig, deepsdf, layers
+from sdfnet.decoders import DeepSDFConfig, VolumeConfig, base, deepsdf
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box
 from sdfnet.mesh.io.write import save_mesh
@@ -80,17 +80,18 @@ def test_samples_stay_on_a_gpu_where_half_of_its_free_memory_suffices(
         ({"device_type": "mps"}, False),
         ({"capability": (6, 1)}, False),
         ({"has_triton": False}, False),
-        ({"seconds": 60.0}, False),
-        ({"seconds": 60.0, "steps": 5000}, True),
+        ({"budget": "60s"}, False),
+        ({"budget": "60s", "steps": 5000}, True),
         ({"steps": 100}, False),
-        ({"choice": True, "device_type": "cpu"}, True),
-        ({"choice": False}, False),
+        ({"compile": True, "device_type": "cpu"}, True),
+        ({"compile": False}, False),
     ],
 )
 def test_the_decoder_is_compiled_where_that_pays(changed: dict[str, Any], expected: bool) -> None:
-    values = {"device_type": "cuda", "capability": (9, 0), "has_triton": True, "seconds": 600.0, "steps": None}
-    values = {"choice": "auto"} | values | changed
-    assert compiles(values.pop("choice"), **values) is expected
+    options = {"budget": "10min", "steps": None, "compile": "auto"}
+    machine = {"device_type": "cuda", "capability": (9, 0), "has_triton": True}
+    config = TrainingConfig(**{key: changed.get(key, value) for key, value in options.items()})
+    assert compiles(config, **{key: changed.get(key, value) for key, value in machine.items()}) is expected
 
 
 def losses(run: Path) -> torch.Tensor:
@@ -124,7 +125,7 @@ def test_padding_changes_neither_values_nor_gradients(width_in: int, width_out: 
     for multiple in (1, 8, 16):
         generator.manual_seed(0)
         leaves = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
-        result = layers.padded_linear(*leaves, multiple=multiple)
+        result = base.padded_linear(*leaves, multiple=multiple)
         assert result.shape == (5, width_out)
         found.append([result.detach(), *torch.autograd.grad(result.square().sum(), leaves)])
     for padded in found[1:]:
@@ -140,13 +141,13 @@ def test_deepsdf_is_the_same_function_with_padded_widths(monkeypatch: pytest.Mon
     latents = torch.randn(2, 10, generator=generator, dtype=torch.float64)
     plain = decoder(points, latents)
     used = []
-    monkeypatch.setattr(layers, "preferred_multiple", lambda device_type: used.append(device_type) or 8)
+    monkeypatch.setattr(base, "preferred_multiple", lambda device_type: used.append(device_type) or 8)
     torch.testing.assert_close(decoder(points, latents), plain, rtol=1e-12, atol=1e-12)
     assert len(used) >= 8, "every layer asks what its device likes"
 
 
 def test_widths_are_padded_on_gpus_only() -> None:
-    assert [layers.preferred_multiple(kind) for kind in ("cuda", "cpu", "mps")] == [8, 1, 1]
+    assert [base.preferred_multiple(kind) for kind in ("cuda", "cpu", "mps")] == [8, 1, 1]
 
 
 @pytest.fixture
