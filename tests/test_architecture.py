@@ -63,9 +63,7 @@ ALONE = {
     "rendering/pyrender_backend.py": "imports pyrender, which is loaded only where GL works",
     "rendering/embree_backend.py": "the pictures of a machine without GL; loads embree",
     "rendering/web_page.py": "writes the offline page, one format of output",
-    "sampling/thickened.py": "samples thin sheets: the other rule of what is inside",
     "solids/solid.py": "the rule of what is inside, which source_shape.py only applies",
-    "training/step.py": "one step of training without the loop: the second file for a reader",
 }
 """Why a module that is short, or that only one other imports, is none the less a module of its own."""
 

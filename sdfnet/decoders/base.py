@@ -72,12 +72,7 @@ def preferred_multiple(device_type: str) -> int:
 
 
 def padded_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, multiple: int) -> Tensor:
-    """Return `linear(x, weight, bias)`, computed with both widths filled up by zeros to multiples of `multiple`.
-
-    >>> weight, x = torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3)
-    >>> padded_linear(x, weight, multiple=8)
-    tensor([[6.]])
-    """
+    """Return `linear(x, weight, bias)`, computed with both widths filled up by zeros to multiples of `multiple`."""
     width_out, width_in = weight.shape
     more_in, more_out = -width_in % multiple, -width_out % multiple
     if more_in or more_out:

@@ -62,23 +62,17 @@ class LearningRates:
 class DecoderKind:
     """One decoder as the program knows it.
 
-    Attributes
-    ----------
-    config : type
-        Its options, a frozen dataclass; every option has a default.
-    network : type
-        The decoder itself, built from an instance of `config`.
-    rates : mapping from an optimizer to LearningRates
-        The rates that were tuned for this decoder; the first optimizer is its default. May be empty: then adam is the
-        default, and a training must be told its learning rate.
-
     >>> decoder_kind("siren").config(latent_size=16).kind
     'siren'
     """
 
     config: type[DecoderConfig]
+    """Its options, a frozen dataclass; every option has a default."""
     network: type[Decoder]
+    """The decoder itself, built from an instance of `config`."""
     rates: Mapping[OptimizerKind, LearningRates] = field(default_factory=dict)
+    """The rates that were tuned for each optimizer; the first optimizer is the decoder's default. May be empty: then
+    adam is the default, and a training must be told its learning rate."""
 
     @property
     def default_optimizer(self) -> OptimizerKind:

@@ -1,6 +1,6 @@
 """Random points with signed distances, drawn from meshes, kept in a store and read back in slices."""
 
-from sdfnet.sampling.parallel import WorkersConfig as WorkersConfig
+from sdfnet.sampling.jobs import WorkersConfig as WorkersConfig
 from sdfnet.sampling.prepare import PrepareReport as PrepareReport
 from sdfnet.sampling.prepare import prepare_samples as prepare_samples
 from sdfnet.sampling.samplers import SurfaceSamples as SurfaceSamples

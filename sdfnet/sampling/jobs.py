@@ -1,24 +1,38 @@
-"""The work on one shape, as a worker process does it: draw its samples, or its outline, and leave the result in a file.
+"""The work on one shape, and the worker processes that do it for many.
 
-The file is called the part of the job. Any process may be killed at any time, yet a part that is there is finished. A
-part with samples is a line of JSON, then the bytes of the record. A part with an outline is a NumPy file: the points of
-a mesh that decide the similarity of a whole folder (`normalize=shared`).
+The work: draw the samples of a shape, or its outline, and leave the result in a file, the part of the job. A part with
+samples is a line of JSON, then the bytes of the record. A part with an outline is a NumPy file: the points of a mesh
+that decide the similarity of a whole folder (`normalize=shared`).
+
+A job is finished when its part is there, so a kill does no harm. After a crash, the jobs that had been started are
+tried again one at a time; the job that crashes its process again is the cause. The workers are processes of this
+machine, or those of a Dask or Ray cluster, through joblib's backends. A cluster's workers need this package and a file
+system that they share with this process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import logging
+import os
+import threading
+import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import joblib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from sdfnet.files import atomic_path, write_atomic
+from sdfnet.files import atomic_path, ensure_folder, write_atomic
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig, ShapeSamples, sample_shape
@@ -70,39 +84,38 @@ def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -
         similarity = job.similarity or folder_similarities([shape])[0]
         samples = sample_shape(shape, similarity, config)
     except MeshRefused as error:
-        write_unused_part(job, error.report, status="refused")
+        write_unused_part(job, "refused", error.report)
     except ValueError as error:
-        write_unused_part(job, _refused(report, str(error)), status="refused")
+        write_unused_part(job, "refused", report, reason=str(error))
     except Exception as error:  # whatever goes wrong with one mesh, a lack of memory included, must not stop the others
         logger.exception("%s could not be sampled", job.path)
         reason = f"it could not be sampled ({type(error).__name__}: {error})"
-        write_unused_part(job, _refused(report, reason), status="failed")
+        write_unused_part(job, "failed", report, reason=reason)
     else:
         write_used_part(job, shape, samples, similarity)
 
 
 def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similarity: Similarity) -> None:
     """Leave the samples of a shape in the job's part."""
-    blocks = [np.ascontiguousarray(block, dtype=FLOAT) for block in (samples.sdf, samples.surface, samples.heldout)]
-    checksum = 0
-    for block in blocks:
-        checksum = zlib.crc32(block.data, checksum)
+    blocks = (samples.sdf, samples.surface, samples.heldout)
+    record = b"".join(np.ascontiguousarray(block, dtype=FLOAT).data for block in blocks)
     header = {
         "status": "used",
         "report": shape.report.to_dict(),
         "similarity": similarity.to_dict(),
         "closed": shape.closed,
         "thickness": shape.thickness,
-        "checksum": checksum,
+        "checksum": zlib.crc32(record),
     }
     with atomic_path(job.part) as temporary, open(temporary, "wb") as handle:
         handle.write(json.dumps(header).encode("utf-8") + b"\n")
-        for block in blocks:
-            handle.write(block.data)
+        handle.write(record)
 
 
-def write_unused_part(job: Job, report: MeshReport, *, status: Status) -> None:
+def write_unused_part(job: Job, status: Status, report: MeshReport, *, reason: str | None = None) -> None:
     """Leave in the job's part that the mesh cannot be used ("refused") or could not be sampled ("failed")."""
+    if reason is not None:
+        report = replace(report, status="refused", notes=(), reason=" ".join(reason.split()))
     write_atomic(job.part, json.dumps({"status": status, "report": report.to_dict()}) + "\n")
 
 
@@ -116,10 +129,6 @@ def read_part(job: Job) -> Part:
         reason = "its samples got lost before they were stored; run the same command again"
         return Part(job, "failed", MeshReport(job.name, str(job.path), "refused", reason=reason).to_dict())
     return Part(job, header.pop("status"), header.pop("report"), header, offset)
-
-
-def _refused(report: MeshReport, reason: str) -> MeshReport:
-    return replace(report, status="refused", notes=(), reason=" ".join(reason.split()))
 
 
 def leave_outline(job: Job, *, thickness: float | None) -> None:
@@ -169,3 +178,253 @@ def _hull_corners(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
         return vertices[ConvexHull(vertices - vertices.mean(axis=0)).vertices]
     except QhullError:
         return vertices  # flat: it has no hull in three dimensions
+
+
+# The worker processes.
+
+
+Backend = Literal["loky", "dask", "ray"]
+
+Work = Callable[[Job], None]
+"""Leaves the part of a job. A module-level function or a `functools.partial` of one, because it is pickled."""
+
+_CONNECT_SECONDS = 30
+
+_PARENT = os.getppid()
+_WATCH_SECONDS = 0.5
+_PATIENCE_SECONDS = 90.0
+"""How long to wait for a file that another machine wrote: network file systems cache folders for up to a minute."""
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who samples the meshes.
+
+    >>> WorkersConfig().backend
+    'loky'
+    """
+
+    backend: Backend = "loky"
+    """loky takes processes of this machine, dask and ray a cluster."""
+    scheduler: str | None = None
+    """Where the cluster is: tcp://HOST:8786 for dask, ray://HOST:10001 or HOST:6379 for ray; null starts one here."""
+
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {self.backend!r}")
+        if self.scheduler is not None and self.backend == "loky":
+            raise ValueError(
+                f"scheduler={self.scheduler} is given, but backend=loky works on this machine. "
+                "Choose backend=dask or ray"
+            )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The processes that do the jobs."""
+
+    crashes: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    """What joblib raises when a worker process ends."""
+    is_remote: bool = False
+    """Whether workers may be on other machines, and paths must mean the same there."""
+    streams: bool = True
+    """Whether joblib hands results over one by one; Ray's backend gives all of them at the end."""
+
+
+HERE = Cluster()
+"""Processes of this machine."""
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    on_crash: Callable[[Job], None],
+    progress: Callable[[int], object],
+    cluster: Cluster = HERE,
+) -> None:
+    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), started in the given order.
+
+    `on_crash` is called for each job that ends its process; it must leave a part. `progress` is called with 1 for each
+    finished job. A cluster from `open_cluster` uses all of its workers, whatever `num_workers` is.
+    """
+    if cluster.is_remote:
+        num_workers = -1
+        jobs = [replace(job, path=job.path.absolute(), part=job.part.absolute()) for job in jobs]
+    left = list(jobs)
+    for job in left:
+        ensure_folder(job.part.parent)
+        _mark(job).unlink(missing_ok=True)
+    while left:
+        try:
+            _run(work, left, num_workers, progress, cluster)
+            return
+        except cluster.crashes:
+            suspects = [job for job in left if _mark(job).exists() and not job.part.exists()]
+            logger.warning("a worker process ended unexpectedly; trying its %d jobs one by one", len(suspects))
+            if not suspects:
+                raise
+        for suspect in suspects:
+            try:  # In a process of its own: joblib does the jobs of a single worker in this process.
+                _run(work, [suspect], 2, progress, cluster)
+            except cluster.crashes:
+                logger.warning("%s: its process ended unexpectedly, again", suspect.name)
+                _mark(suspect).unlink(missing_ok=True)
+                on_crash(suspect)
+                progress(1)
+        left = [job for job in left if not job.part.exists()]
+
+
+def _run(
+    work: Work, jobs: Sequence[Job], num_workers: int, progress: Callable[[int], object], cluster: Cluster
+) -> None:
+    return_as = "generator_unordered" if cluster.streams else "list"
+    parallel = joblib.Parallel(n_jobs=num_workers, return_as=return_as, batch_size=1)
+    parent = None if cluster.is_remote else os.getpid()
+    for part in parallel(joblib.delayed(_run_one)(work, job, parent) for job in jobs):
+        if cluster.is_remote:
+            _wait_to_see(part)
+        progress(1)
+
+
+def _run_one(work: Work, job: Job, parent: int | None) -> Path:
+    """Do one job in the worker, with one native thread; a mark stands beside the part meanwhile. Return the part.
+
+    `parent` is the process that a worker must not outlive. It is None in a cluster, which ends its workers itself.
+    """
+    if os.getpid() != parent:
+        # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
+        os.environ["IGL_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+        if parent is not None:
+            _watch_parent()
+    _mark(job).touch()
+    work(job)
+    _mark(job).unlink(missing_ok=True)
+    return job.part
+
+
+def _wait_to_see(part: Path) -> None:
+    """Wait until the part that a worker of the cluster has written is visible on this machine."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not part.exists():
+        if time.monotonic() > end:
+            raise ValueError(
+                f"a worker of the cluster has left {part}, but it is not to be seen here: the folder of samples must "
+                "be on a file system that this machine and all workers share, under the same path"
+            )
+        os.listdir(part.parent)  # makes a network file system read the folder again
+        time.sleep(_WATCH_SECONDS)
+
+
+@functools.cache
+def _watch_parent() -> None:
+    """Start a thread, once, that ends this process soon after its parent process has gone.
+
+    Otherwise the workers of a killed command would work on beside those of the next command, and keep their memory for
+    minutes.
+    """
+
+    def watch() -> None:
+        while os.getppid() == _PARENT:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _mark(job: Job) -> Path:
+    """Return the empty file that stands beside a part while a worker does the job."""
+    return job.part.with_suffix(".started")
+
+
+def open_cluster(config: WorkersConfig, *, num_workers: int) -> contextlib.AbstractContextManager[Cluster]:
+    """Make joblib use what `config` names inside the block; a cluster started here, of `num_workers`, ends with it."""
+    if config.backend == "loky":
+        return contextlib.nullcontext(HERE)
+    opened = _open_dask if config.backend == "dask" else _open_ray
+    return opened(config.scheduler, num_workers)
+
+
+@contextlib.contextmanager
+def _open_dask(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise _not_installed("dask", "distributed", error) from error
+    # `run_jobs` finds the mesh that crashes its worker; a limit of memory would only add crashes.
+    ours = {"n_workers": num_workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "error"}
+    place: Any = scheduler
+    with contextlib.ExitStack() as stack:
+        try:
+            if scheduler is None:
+                stack.enter_context(dask.config.set(settings))
+                cluster = distributed.LocalCluster(**ours, silence_logs=logging.CRITICAL, processes=True)
+                place = stack.enter_context(cluster)
+            stack.enter_context(distributed.Client(place, timeout=_CONNECT_SECONDS))
+        except (OSError, ValueError, TimeoutError) as error:
+            raise _no_answer("dask", scheduler, error) from error
+        with joblib.parallel_config(backend=_register_dask(), wait_for_workers_timeout=_CONNECT_SECONDS):
+            yield Cluster((distributed.KilledWorker,), is_remote=True)
+
+
+def _register_dask() -> str:
+    """Register joblib's backend for Dask with two corrections, and return its name.
+
+    In joblib 1.6 a generator of results does not learn that a worker was lost, and waits for ever: `_collect` calls
+    back only after a success. And if only one worker is left, as after a crash, joblib does the jobs in this process,
+    which the next crash would end.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class CorrectedBackend(DaskDistributedBackend):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+            if callback is not None:
+                future.add_done_callback(lambda done: callback(done) if done.exception() is not None else None)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            return out.result() if isinstance(out, Future) else super().retrieve_result_callback(out)
+
+        def __reduce__(self) -> Any:
+            return DaskDistributedBackend, ()
+
+    joblib.register_parallel_backend("sdfnet-dask", CorrectedBackend)
+    return "sdfnet-dask"
+
+
+@contextlib.contextmanager
+def _open_ray(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise _not_installed("ray", "ray", error) from error
+    ours: dict[str, Any] = {"num_cpus": num_workers, "include_dashboard": False} if scheduler is None else {}
+    try:
+        ray.init(address=scheduler or "local", log_to_driver=False, logging_level=logging.ERROR, **ours)
+    except (OSError, ValueError, ConnectionError, RuntimeError) as error:
+        raise _no_answer("ray", scheduler, error) from error
+    try:
+        register_ray()
+        with joblib.parallel_config(backend="ray"):
+            yield Cluster((ray.exceptions.RayError,), is_remote=True, streams=False)
+    finally:
+        ray.shutdown()
+
+
+def _not_installed(backend: str, package: str, error: ImportError) -> ValueError:
+    extra = "'sdfnet[cluster]'" if backend == "dask" else package
+    return ValueError(f"workers={backend} needs the package {package} ({error}). Install it: pip install {extra}")
+
+
+def _no_answer(backend: str, scheduler: str | None, error: Exception) -> ValueError:
+    where = "here" if scheduler is None else f"at {scheduler}"
+    return ValueError(f"no {backend} cluster {where}: {str(error).splitlines()[0] if str(error) else error!r}")

@@ -5,7 +5,7 @@ are missing, have changed or were damaged, and ends with the same bytes as an un
 the folder leave the store; the rows of the others stay where they are.
 
 `prepare_samples` comes first; below it stand its three steps. Plan: compare the folder and the settings with the
-store. Sample: workers leave a part for each shape (`jobs`, `parallel`). Place: put the parts into shards by name, and
+store. Sample: workers leave a part for each shape (`jobs`). Place: put the parts into shards by name, and
 write the index.
 """
 
@@ -35,18 +35,8 @@ from sdfnet.files import atomic_path, ensure_folder, write_json
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import MeshError, find_meshes, select_shapes
 from sdfnet.runs.folder import setting_differences
-from sdfnet.sampling import store
-from sdfnet.sampling.jobs import (
-    Job,
-    Part,
-    leave_outline,
-    leave_samples,
-    read_part,
-    save_outline,
-    shared_similarity,
-    write_unused_part,
-)
-from sdfnet.sampling.parallel import Work, WorkersConfig, open_cluster, run_jobs
+from sdfnet.sampling import jobs, store
+from sdfnet.sampling.jobs import Job, Part, Work, WorkersConfig
 from sdfnet.sampling.shape_samples import SamplerConfig
 from sdfnet.sampling.store import FORMAT, INDEX_FILE, SampleStore, StoredShape, StoreIndex
 from sdfnet.solids.source_shape import MeshReport, Normalize, hash_content
@@ -62,28 +52,19 @@ _PARTS_FOLDER = ".parts"
 
 @dataclass(frozen=True, eq=False)
 class PrepareReport:
-    """The result of a preparation.
-
-    Attributes
-    ----------
-    store : SampleStore
-        Open, and checked.
-    names : tuple of str
-        The shapes that were asked for and can be used, sorted; the store may hold more of the folder.
-    reports : list of MeshReport
-        One for each mesh that was asked for, sorted by name.
-    num_done, num_skipped : int
-        Shapes of `names` that were sampled now, and that were there already.
-    bytes_on_disk : int
-        Size of the whole store.
-    """
+    """The result of a preparation."""
 
     store: SampleStore
+    """Open, and checked."""
     names: tuple[str, ...]
+    """The shapes that were asked for and can be used, sorted; the store may hold more of the folder."""
     reports: list[MeshReport]
+    """One for each mesh that was asked for, sorted by name."""
     num_done: int
     num_skipped: int
+    """Shapes of `names` that were sampled now (`num_done`), and that were there already."""
     bytes_on_disk: int
+    """Size of the whole store."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,14 +165,14 @@ def _prepare(request: _Request) -> PrepareReport:
         index, similarity = _find_frame(request, index)
     damaged = _find_damage(request, index)
     keys = {shape.name: shape.key for shape in index.refused} | {shape.name: shape.key for shape in index.shapes}
-    jobs = _plan_jobs(request, keys.keys() | set(request.wanted), index, similarity)
-    todo = [job for job in jobs if job.name in damaged or job.key != keys.get(job.name)]
+    planned = _plan_jobs(request, keys.keys() | set(request.wanted), index, similarity)
+    todo = [job for job in planned if job.name in damaged or job.key != keys.get(job.name)]
     gone = keys.keys() - request.paths.keys()
     parts: dict[str, Part] = {}
     if todo or gone or not index.complete:
         save_index(directory, replace(index, complete=False))
         _sample(request, todo)
-        parts = {job.name: read_part(job) for job in todo}
+        parts = {job.name: jobs.read_part(job) for job in todo}
         index = _place_parts(request, index, parts, gone)
     return _report(request, _finish(request, index), parts)
 
@@ -250,7 +231,7 @@ def _plan_jobs(
 ) -> list[Job]:
     """Return one job for each mesh of the folder that is in `names`, sorted by name, whether or not it is done."""
     frame = None if similarity is None else similarity.to_dict()
-    jobs = []
+    planned = []
     for name, path in sorted(request.paths.items()):
         if name not in names:
             continue
@@ -261,8 +242,8 @@ def _plan_jobs(
         key = _digest([FORMAT, content_hash, path.suffix.lower(), index.settings, frame])
         part = request.directory / _PARTS_FOLDER / f"{_digest([key, name])}.part"
         source = path.relative_to(request.meshes).as_posix()
-        jobs.append(Job(name, source, content_hash, key, path, part, similarity))
-    return jobs
+        planned.append(Job(name, source, content_hash, key, path, part, similarity))
+    return planned
 
 
 def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
@@ -275,18 +256,20 @@ def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
 
 def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Similarity | None]:
     """Return the similarity of the whole folder and the index that knows it; measured only if a mesh has changed."""
-    jobs = _plan_jobs(request, request.paths, index, None)
+    planned = _plan_jobs(request, request.paths, index, None)
     # An outline does not depend on how the shape is sampled.
-    outlines = [replace(job, part=job.part.with_name(f"{_digest([job.content_hash, job.name])}.npy")) for job in jobs]
-    digest = _digest([[job.source, job.content_hash] for job in jobs])
+    outlines = [
+        replace(job, part=job.part.with_name(f"{_digest([job.content_hash, job.name])}.npy")) for job in planned
+    ]
+    digest = _digest([[job.source, job.content_hash] for job in planned])
     old = None if index.frame is None else Similarity.from_dict(index.frame["similarity"])
     if index.frame is not None and index.frame["meshes"] == digest:
         return index, old
     left = [job for job in outlines if not job.part.exists()]
     with request.bar(len(left), "measuring", unit="mesh") as bar:
-        work = partial(leave_outline, thickness=request.thickness)
-        _run(request, work, left, on_crash=lambda job: save_outline(job, np.zeros((0, 4))), progress=bar.update)
-    similarity = shared_similarity(outlines)
+        work = partial(jobs.leave_outline, thickness=request.thickness)
+        _run(request, work, left, on_crash=lambda job: jobs.save_outline(job, np.zeros((0, 4))), progress=bar.update)
+    similarity = jobs.shared_similarity(outlines)
     if similarity is None:
         return index, None
     if old is not None and old.to_dict() != similarity.to_dict() and index.shapes:
@@ -329,19 +312,19 @@ def _digest(document: Any) -> str:
 
 def _sample(request: _Request, todo: Sequence[Job]) -> None:
     """Leave the part of every job that an earlier, interrupted preparation did not finish."""
-    left = [job for job in todo if read_part(job).status == "failed"]
+    left = [job for job in todo if jobs.read_part(job).status == "failed"]
     for job in left:
         job.part.unlink(missing_ok=True)
     with request.bar(len(todo), "sampling", initial=len(todo) - len(left)) as bar:
-        work = partial(leave_samples, config=request.config, thickness=request.thickness)
+        work = partial(jobs.leave_samples, config=request.config, thickness=request.thickness)
         _run(request, work, left, on_crash=_report_crash, progress=bar.update)
 
 
-def _run(request: _Request, work: Work, jobs: Sequence[Job], **hooks: Callable[..., Any]) -> None:
+def _run(request: _Request, work: Work, todo: Sequence[Job], **hooks: Callable[..., Any]) -> None:
     """Do the jobs here or in the cluster, with the `hooks` of `run_jobs`; without jobs, no cluster is asked."""
-    if jobs:
-        with open_cluster(request.workers, num_workers=request.num_workers) as cluster:
-            run_jobs(work, jobs, num_workers=request.num_workers, cluster=cluster, **hooks)
+    if todo:
+        with jobs.open_cluster(request.workers, num_workers=request.num_workers) as cluster:
+            jobs.run_jobs(work, todo, num_workers=request.num_workers, cluster=cluster, **hooks)
 
 
 def _report_crash(job: Job) -> None:
@@ -349,7 +332,7 @@ def _report_crash(job: Job) -> None:
         "the process that worked on it ended unexpectedly (native code crashed, or memory ran out); "
         "mend the mesh or take it out"
     )
-    write_unused_part(job, MeshReport(job.name, str(job.path), "refused", reason=reason), status="failed")
+    jobs.write_unused_part(job, "failed", MeshReport(job.name, str(job.path), "refused", reason=reason))
 
 
 # Place: put the parts into the shards and write the index.

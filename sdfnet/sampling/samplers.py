@@ -33,19 +33,14 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class SurfaceSamples:
-    """Points on a mesh.
-
-    Attributes
-    ----------
-    points : (N, 3) float64, frame of the mesh
-    normals : (N, 3) float64
-        Unit outward normal of the face that each point lies on.
-    faces : (N,) int64
-    """
+    """Points on a mesh."""
 
     points: Tensor
+    """(N, 3) float64, frame of the mesh."""
     normals: Tensor
+    """(N, 3) float64: the unit outward normal of the face that each point lies on."""
     faces: Tensor
+    """(N,) int64."""
 
 
 def sample_surface(mesh: Mesh, num_points: int, *, generator: torch.Generator) -> SurfaceSamples:
@@ -217,12 +212,7 @@ class Creases:
 
 
 def find_creases(mesh: Mesh) -> Creases:
-    """Return the edges that two faces share, and their dihedral angles.
-
-    >>> creases = find_creases(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 2, 1], [0, 1, 3]]))
-    >>> creases.edges.tolist(), creases.angles.round(4).tolist()
-    ([[0, 1]], [1.5708])
-    """
+    """Return the edges that two faces share, and their dihedral angles."""
     table = EdgeTable.of(mesh.faces, len(mesh.vertices))
     faces = table.pairs // 3
     normals = mesh.face_normals[faces]
@@ -358,11 +348,7 @@ def draw_by_weight(weights: Tensor, num_points: int, *, generator: torch.Generat
 
 
 def split_by_shares(num_points: int, shares: Sequence[float]) -> list[int]:
-    """Split a count in proportion to `shares`, exactly, by the largest remainders.
-
-    >>> split_by_shares(10, [1.0, 1.0, 1.0])
-    [4, 3, 3]
-    """
+    """Split a count in proportion to `shares`, exactly, by the largest remainders."""
     total = math.fsum(shares)
     exact = [num_points * share / total for share in shares]
     counts = [math.floor(value) for value in exact]

@@ -87,42 +87,29 @@ _ROUNDS = 50
 class SamplerConfig:
     """How many points are drawn from each shape, and where. Shares are relative: only their ratios count.
 
-    Attributes
-    ----------
-    num_samples : int
-        Points with signed distances per shape, at least 1.
-    num_surface : int
-        Points on the surface with normals per shape, 0 or more.
-    num_heldout : int
-        Further points on the surface, for measuring only, 0 or more.
-    noise_stds : tuple of float
-        Standard deviations of the offsets of near-surface samples, unit frame, each above 0.
-    noise_shares : tuple of float
-        Share of each of `noise_stds`.
-    feature_share : float
-        Share of samples about curved places and in thin parts.
-    feature_noise_std : float
-        Largest standard deviation of their offsets, unit frame, above 0.
-    volume_share : float
-        Share of samples spread uniformly in `volume`.
-    volume : "cube" or "ball"
-    seed : int
-        0 or more; each shape has a stream of its own, made from it and from the content of the shape's file.
-
     >>> SamplerConfig(num_samples=60_000).noise_stds
     (0.005, 0.02, 0.07)
     """
 
     num_samples: int = 250_000
+    """Points with signed distances per shape, at least 1."""
     num_surface: int = 20_000
+    """Points on the surface with normals per shape, 0 or more."""
     num_heldout: int = 5_000
+    """Further points on the surface, for measuring only, 0 or more."""
     noise_stds: tuple[float, ...] = (0.005, 0.02, 0.07)
+    """Standard deviations of the offsets of near-surface samples, unit frame, each above 0."""
     noise_shares: tuple[float, ...] = (0.3, 0.25, 0.15)
+    """Share of each of `noise_stds`."""
     feature_share: float = 0.2
+    """Share of samples about curved places and in thin parts."""
     feature_noise_std: float = 0.01
+    """Largest standard deviation of their offsets, unit frame, above 0."""
     volume_share: float = 0.1
+    """Share of samples spread uniformly in `volume`."""
     volume: Volume = "cube"
     seed: int = 0
+    """0 or more; each shape has a stream of its own, made from it and from the content of the shape's file."""
 
     def __post_init__(self) -> None:
         # One spelling of each value, because a store compares settings: lists become tuples, whole numbers floats.
@@ -193,19 +180,13 @@ def deepsdf_config() -> SamplerConfig:
 
 @dataclass(frozen=True, eq=False)
 class ShapeSamples:
-    """The samples of one shape: unit frame, float32, shuffled.
-
-    Attributes
-    ----------
-    sdf : (N, 4)
-        x, y, z and the signed distance there.
-    surface, heldout : (M, 6) and (K, 6)
-        Points on the surface and the unit outward normal there, drawn independently of each other.
-    """
+    """The samples of one shape: unit frame, float32, shuffled."""
 
     sdf: NDArray[np.float32]
+    """(N, 4): x, y, z and the signed distance there."""
     surface: NDArray[np.float32]
     heldout: NDArray[np.float32]
+    """(M, 6) and (K, 6): points on the surface and the unit outward normals there, drawn independently."""
 
 
 def sample_shape(shape: SourceShape, similarity: Similarity, config: SamplerConfig) -> ShapeSamples:
@@ -233,12 +214,7 @@ def sample_shape(shape: SourceShape, similarity: Similarity, config: SamplerConf
 
 
 def shape_generator(content_hash: str, seed: int) -> torch.Generator:
-    """Return the generator of one shape: the same for the same content and seed, whatever the order of preparation.
-
-    >>> first, again = (torch.rand(1, generator=shape_generator("3f", 0)) for _ in range(2))
-    >>> bool(first == again)
-    True
-    """
+    """Return the generator of one shape: the same for the same content and seed, whatever the order of preparation."""
     digest = hashlib.sha256(f"{seed}:{content_hash}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 

@@ -4,9 +4,6 @@ A store is a folder with `index.json` and a few big shards, `shard_0000.npy` and
 shape (rows, floats). Each row is the record of one shape: its samples (N, 4), surface points (M, 6) and held-out points
 (K, 6), one after the other, float32, little-endian. The index says which shape has which row of which shard. It holds
 no times and no host names, so that the same meshes and settings give the same bytes.
-
-Reading a slice costs about as much as copying it. Memory holds one slice at a time, and at most `MAX_OPEN_SHARDS` files
-are open, however many shapes there are.
 """
 
 from __future__ import annotations
@@ -38,42 +35,25 @@ FLOAT = np.dtype("<f4")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredShape:
-    """One shape of a store.
-
-    Attributes
-    ----------
-    name : str
-        The mesh's path below the folder of meshes, without its suffix.
-    source : str
-        The mesh's path below the folder of meshes, with its suffix and `/`.
-    content_hash : str
-        Hash of the mesh's file.
-    key : str
-        Hash of everything that decides the samples: the content, the settings and, if shared, the similarity.
-    similarity : Similarity
-        World frame to unit frame.
-    closed : bool
-        False: the mesh is open, and its samples leave out the places where the sign jumps.
-    thickness : float or None
-        Not None for a sheet: the solid is all within this distance (world units) of the mesh.
-    report : dict
-        The mesh's report as JSON.
-    shard, row : int
-    checksum : int
-        CRC-32 of the record's bytes.
-    """
+    """One shape of a store."""
 
     name: str
     source: str
+    """The mesh's path below the folder of meshes, with its suffix and `/`; `name` is the path without its suffix."""
     content_hash: str
     key: str
+    """Hash of everything that decides the samples: the mesh's content, the settings and, if shared, the similarity."""
     similarity: Similarity
     closed: bool
+    """False: the mesh is open, and its samples leave out the places where the sign jumps."""
     thickness: float | None
+    """Not None for a sheet: the solid is all within this distance (world units) of the mesh."""
     report: dict[str, Any]
+    """The mesh's report as JSON."""
     shard: int
     row: int
     checksum: int
+    """CRC-32 of the record's bytes."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -118,11 +98,7 @@ class StoreIndex:
 
 
 def shard_path(directory: Path, shard: int) -> Path:
-    """Return the file of a shard.
-
-    >>> shard_path(Path("store"), 3).name
-    'shard_0003.npy'
-    """
+    """Return the file of a shard."""
     return directory / f"shard_{shard:04d}.npy"
 
 
@@ -140,13 +116,7 @@ def shard_header(num_rows: int, config: SamplerConfig) -> bytes:
 
 
 def load_index(directory: Path) -> StoreIndex:
-    """Read `index.json`.
-
-    Raises
-    ------
-    ValueError
-        It is missing, is not whole, or comes from another version.
-    """
+    """Read `index.json`; refuse one that is missing, not whole, or of another version."""
     path = directory / INDEX_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -35,54 +35,37 @@ _SHARE_OF_MEMORY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One step's samples, float32, unit frame, on the training device.
-
-    Attributes
-    ----------
-    slots : (B,) int64
-        Rows of the table of codes that this process owns.
-    points_BN3, sdf_BN : (B, N, 3) and (B, N)
-    surface_BM6 : (B, M, 6) or None
-        Points on the surface and outward normals; only where a loss asks for them.
-    weight : float
-        B as a share of the shapes that all processes together see in this step. Where this process owns none of them,
-        it reads one shape in their stead, with weight 0.
-    """
+    """One step's samples, float32, unit frame, on the training device."""
 
     slots: Tensor
+    """(B,) int64: rows of the table of codes that this process owns."""
     points_BN3: Tensor
     sdf_BN: Tensor
     surface_BM6: Tensor | None
+    """Points on the surface and outward normals; only where a loss asks for them."""
     weight: float = 1.0
+    """B as a share of the shapes of all processes. A process that owns none of them reads one, with weight 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchSchedule:
-    """The batches of a training.
-
-    Attributes
-    ----------
-    indices : tuple of int
-        The store's number of each trained shape; the position is the row of its code.
-    batch_shapes, batch_points : int
-        Shapes per step over all processes, and points per shape.
-    num_surface : int
-        Surface points per shape and step; 0 reads none.
-    strata : int
-        Divides `batch_shapes`, and is at most the number of shapes.
-    on_device : () or (S', K, 4) and, if `num_surface`, (S', M, 6) float32
-        The samples of this process's shapes on the device of the training; without them, the store's files are read.
-    """
+    """The batches of a training."""
 
     store: SampleStore
     indices: tuple[int, ...]
+    """The store's number of each trained shape; the position is the row of its code."""
     batch_shapes: int
+    """Shapes per step over all processes."""
     batch_points: int
+    """Points per shape."""
     num_surface: int
+    """Surface points per shape and step; 0 reads none."""
     seed: int
     strata: int = 1
+    """Divides `batch_shapes`, and is at most the number of shapes."""
     processes: Processes = ALONE
     on_device: tuple[Tensor, ...] = ()
+    """The samples (S', K, 4) and, if any are read, surface points (S', M, 6) of this process on the training device."""
 
     def slots(self, step: int) -> list[tuple[int, int]]:
         """Return for each place in the batch of `step` its shape (0 to S - 1) and how often it was visited before."""
@@ -151,9 +134,6 @@ def keeps_samples(choice: Choice, *, device_type: str, num_bytes: int, free_byte
     """Tell whether all samples are moved to the device before the first step.
 
     On a CPU the mapped files are in the same memory already.
-
-    >>> keeps_samples("auto", device_type="cuda", num_bytes=4 * 10**9, free_bytes=130 * 10**9)
-    True
     """
     if choice != "auto":
         return bool(choice)

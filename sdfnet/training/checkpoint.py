@@ -56,29 +56,20 @@ class Plan:
 
 @dataclass(eq=False)
 class TrainingState:
-    """The moving parts of a training.
-
-    Attributes
-    ----------
-    decoder : Decoder
-    latents : (S', L) float32 parameter
-        The codes of the shapes that this process owns: all S of them where it is the only one.
-    optimizers : Adam for vectors and codes; before it, if asked for, Muon for the decoder's matrices
-        Each group of parameters says whose rate it takes (`role`, an attribute of LearningRates) and which share of it.
-    num_shapes : int
-        S, over all processes.
-    condition, decode : callable
-        The decoder's two steps as training calls them: its own methods, or compiled ones.
-    step : int
-        Steps done.
-    """
+    """The moving parts of a training."""
 
     decoder: Decoder
     latents: nn.Parameter
+    """(S', L) float32: the codes of the shapes that this process owns, all S of them where it is the only one."""
     optimizers: tuple[Optimizer, ...]
+    """Adam, and before it Muon for the decoder's matrices, if asked for.
+
+    A group's `role` names the rate in LearningRates that it takes, and `share` the share of it."""
     num_shapes: int
+    """S, over all processes."""
     condition: Callable[[Tensor], tuple[Tensor, ...]]
     decode: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
+    """The decoder's two steps as training calls them: its own methods, or compiled ones."""
     processes: Processes = ALONE
     step: int = 0
 
@@ -98,10 +89,9 @@ def make_state(
 ) -> TrainingState:
     """Move `decoder` and the process's own rows of `latents` (S, L) to `device` and make their optimizers.
 
-    With `optimizer="muon"` Muon moves the decoder's matrices, and Adam all else. With "adam" Adam moves everything.
-
-    Only the two functions that training calls are `compiled`, not the decoder itself. Measurements and previews
-    evaluate the decoder at other numbers of points, and every new number would have to be compiled again.
+    With "muon" as `optimizer`, Muon moves the decoder's matrices, and Adam all else. Only the two functions that
+    training calls are `compiled`, not the decoder itself. Measurements and previews evaluate the decoder at other
+    numbers of points, and every new number would have to be compiled again.
     """
     decoder.to(device)
     parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
@@ -138,13 +128,7 @@ def first_latents(num_shapes: int, latent_size: int, config: TrainingConfig) -> 
 
 
 def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder) -> Tensor:
-    """Copy the weights of `run` into `decoder` and return codes (S, L): for new names, codes near the run's mean.
-
-    Raises
-    ------
-    ValueError
-        The run's decoder has another shape.
-    """
+    """Copy the weights of `run` into `decoder` and return codes (S, L): for new names, codes near the run's mean."""
     shapes = {name: tensor.shape for name, tensor in run.decoder.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in decoder.state_dict().items()}:
         raise ValueError(
@@ -198,13 +182,7 @@ def save_state(directory: Path, state: TrainingState) -> None:
 
 
 def load_state(directory: Path, state: TrainingState) -> None:
-    """Fill `state` from `state.safetensors` and set the random state.
-
-    Raises
-    ------
-    ValueError
-        The file is missing, damaged or of another training.
-    """
+    """Fill `state` from `state.safetensors` and set the random state."""
     path = directory / STATE_FILE
     tensors, metadata = load_tensors(path)
     try:
@@ -302,19 +280,8 @@ def open_run(
 ) -> Plan:
     """Return the plan of the run that is in `directory`, or make one and write the new run's `run.json`.
 
-    All processes call `make_plan` together; the plan of the first holds.
-
-    Parameters
-    ----------
-    settings : mapping
-        As `chosen_settings` returns them; those of the store are added here.
-    provenance : mapping
-        Written into `run.json` as it is, and never compared.
-
-    Raises
-    ------
-    ValueError
-        The run there has another configuration or was trained on other meshes; the message names the difference.
+    All processes call `make_plan` together; the plan of the first holds. A run with other `settings` (those of the
+    store are added to them) or of other meshes is refused. `provenance` is written as it is, and never compared.
     """
     settings = {
         **settings,

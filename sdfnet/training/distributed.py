@@ -4,9 +4,8 @@ Every process holds the whole decoder and the codes of its own shapes. The code 
 s mod count, as its row s // count. Codes and their moments are sent only to be saved. One process is a special case, in
 which nothing is sent.
 
-The processes talk in two ways. Collectives (sums of gradients, flags, gathered codes) serve in every step. The
-launcher's key-value store serves for things that happen once; a process waits on it in a Python loop, so that signals
-are heard.
+Collectives (sums of gradients, flags, gathered codes) serve in every step. The launcher's key-value store serves for
+things that happen once; a process waits on it in a Python loop, so that signals are heard.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ def join_processes() -> Iterator[Processes]:
     except BaseException as error:
         if not _speaks_for_all(processes, error):
             raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
-        if _is_lost_peer(error):
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in ("onnection", "gloo", "NCCL")):
             raise ValueError(
                 "another process of this training ended unexpectedly. Repeat the same command to go on from the last "
                 "save"
@@ -153,10 +152,6 @@ def _speaks_for_all(processes: Processes, error: BaseException) -> bool:
         return processes.store.compare_set(_FAILED, "", str(processes.rank)).decode() == str(processes.rank)
     except RuntimeError:  # The launcher that kept the store has gone.
         return processes.is_first
-
-
-def _is_lost_peer(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("onnection", "gloo", "NCCL"))
 
 
 def do_first(processes: Processes, work: Callable[[], Any]) -> Any:

@@ -50,10 +50,7 @@ _PREVIEW_RESOLUTION = 64
 class Recorder:
     """Writes `metrics.csv` and `tensorboard/` of one run, from `step` on; later rows of an earlier process go.
 
-    Attributes
-    ----------
-    surface_error : float or None
-        The last one written, also by an earlier process.
+    `surface_error` is the last one written, also by an earlier process, or None.
     """
 
     def __init__(self, directory: Path, *, step: int) -> None:

@@ -28,13 +28,9 @@ _EPS = 1e-8
 
 
 class Optimizer(abc.ABC):
-    """Moves the parameters of its groups along their gradients.
+    """Moves the parameters of its groups along their gradients; `state` holds the moments of each, tensors by name.
 
-    Attributes
-    ----------
-    param_groups : list of dict
-        Each has `params` (a list of tensors), the learning rate `lr`, and any other keys that its maker added.
-    state : dict from a parameter to its moments, tensors by name
+    A group has `params` (a list of tensors), the learning rate `lr`, and any other keys that its maker added.
     """
 
     def __init__(self, groups: Iterable[Mapping[str, Any]]) -> None:
@@ -153,9 +149,6 @@ def kernel_matrix(kernel: Tensor, stride: int) -> Tensor:
 
     A transposed convolution of stride s with a kernel (I, O, k, k, k) makes s³ neighbouring outputs of (k / s)³
     neighbouring inputs: a matrix (I (k / s)³, O s³).
-
-    >>> kernel_matrix(torch.zeros(32, 8, 4, 4, 4), 2).shape
-    torch.Size([256, 64])
     """
     if stride == 1:
         return kernel.reshape(len(kernel), -1)
@@ -174,11 +167,7 @@ def kernel_of(matrix: Tensor, shape: torch.Size, stride: int) -> Tensor:
 
 
 def suits_muon(parameter: Tensor) -> bool:
-    """Tell whether `parameter` is a matrix, or counts as one, with several rows and columns.
-
-    >>> suits_muon(torch.zeros(64, 8)), suits_muon(torch.zeros(32, 8, 4, 4, 4)), suits_muon(torch.zeros(1, 64))
-    (True, True, False)
-    """
+    """Tell whether `parameter` is a matrix, or counts as one, with several rows and columns."""
     return parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= _LEAST_ROWS
 
 

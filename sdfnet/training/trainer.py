@@ -3,9 +3,8 @@
 Read from top to bottom: `train` turns the configuration into a decoder, codes, batches and a plan; `_take_steps` is the
 loop; below it stand the step, its records, and the plan (how many steps fit a budget, precision, compiling).
 
-`run.json` with the plan is written before the first step, and the state is saved now and then. A killed training
-continues from its last save and ends with the same bytes as one that was never killed. Elapsed time decides the number
-of steps once, in the plan, and never enters the schedule.
+A killed training continues from its last save and ends with the same bytes as one that was never killed. Elapsed time
+decides the number of steps once, in the plan, and never enters the schedule.
 """
 
 from __future__ import annotations
@@ -216,24 +215,13 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
 
 
 def train_step(
-    state: TrainingState,
-    batch: Batch,
-    config: TrainingConfig,
-    *,
-    rates: LearningRates,
-    share: float,
-    precision: str,
+    state: TrainingState, batch: Batch, config: TrainingConfig, *, rates: LearningRates, share: float, precision: str
 ) -> dict[str, Tensor]:
-    """Take one step in place and return its losses by name, as scalars still on the device.
+    """Take one step at `share` (0 to 1) of the training in place, and return its losses, scalars still on the device.
 
     Every loss is a mean over shapes with equally many samples each. So the loss of the whole batch is the sum of the
     losses of all processes, each times its share of the shapes. The same holds for the gradient of the decoder. The
     gradients of codes are not sent: every process owns its codes.
-
-    Parameters
-    ----------
-    share : float
-        How far the training is, 0 to 1: drives the schedules of rate, prior and curriculum.
     """
     checkpoint.set_learning_rates(state, rates, share=share, warmup_share=config.warmup_share)
     losses = compute_losses(state, batch, config, share=share, precision=precision)
@@ -374,11 +362,7 @@ def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: fl
 
 
 def compiles(config: TrainingConfig, *, device_type: str, capability: tuple[int, int], has_triton: bool) -> bool:
-    """Tell whether the decoder is compiled: on GPUs that Triton can write for, where the training is long enough.
-
-    >>> compiles(TrainingConfig(budget="1h"), device_type="cuda", capability=(9, 0), has_triton=True)
-    True
-    """
+    """Tell whether the decoder is compiled: on GPUs that Triton can write for, where the training is long enough."""
     if config.compile != "auto":
         return config.compile
     if config.steps is not None:
@@ -389,11 +373,7 @@ def compiles(config: TrainingConfig, *, device_type: str, capability: tuple[int,
 
 
 def choose_precision(choice: Precision, device: torch.device) -> str:
-    """Return "bfloat16" or "float32"; auto takes bfloat16 if the processor multiplies it in hardware.
-
-    >>> choose_precision("float32", torch.device("cpu"))
-    'float32'
-    """
+    """Return "bfloat16" or "float32"; auto takes bfloat16 if the processor multiplies it in hardware."""
     if choice != "auto":
         return choice
     if device.type == "cuda":
@@ -409,9 +389,8 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory for the next step; on other systems do nothing.
 
-    A training step takes and frees some hundred megabytes of activations. By default glibc gives them back to the
-    system, which must clear them again. Without that, a step takes 23 % less time (benchmarks/decoders.py, two cores).
-    The memory of the process stays at its peak.
+    By default glibc gives a step's activations back to the system, which must clear them again. Without that, a step
+    takes 23 % less time (benchmarks/decoders.py, two cores). The memory of the process stays at its peak.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from sdfnet.sampling import SamplerConfig, WorkersConfig, parallel, prepare_samples
-from sdfnet.sampling.jobs import Job, leave_samples
-from sdfnet.sampling.parallel import open_cluster, run_jobs
+from sdfnet.sampling import SamplerConfig, WorkersConfig, jobs, prepare_samples
+from sdfnet.sampling.jobs import Job, leave_samples, open_cluster, run_jobs
 
 distributed = pytest.importorskip("distributed", reason="dask and distributed are not installed")
 
@@ -90,7 +89,7 @@ def test_the_only_worker_of_a_cluster_started_here_works_not_the_process_that_as
     mesh_folder: Path, tmp_path: Path, small_config: SamplerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a mesh that crashes its worker would end the command: one of two workers is away just after a crash."""
-    monkeypatch.setattr("sdfnet.sampling.prepare.leave_samples", leave_samples_and_process)
+    monkeypatch.setattr("sdfnet.sampling.jobs.leave_samples", leave_samples_and_process)
     options: dict[str, Any] = {"config": small_config, "progress": False, "num_workers": 1, "shapes": "box_[01]"}
     prepare_samples(mesh_folder, tmp_path / "own", workers=WorkersConfig(backend="dask"), **options)
     processes = {int(path.read_text()) for path in mesh_folder.glob("*.process")}
@@ -130,15 +129,15 @@ def test_a_killed_preparation_by_a_cluster_ends_with_the_same_bytes(
 def test_a_part_that_stays_away_is_said_to_need_a_shared_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(parallel, "_WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(jobs, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(jobs, "_WATCH_SECONDS", 0.02)
     with pytest.raises(ValueError, match=r"has left .*a\.part, but it is not to be seen here"):
-        parallel._wait_to_see(tmp_path / "a.part")
+        jobs._wait_to_see(tmp_path / "a.part")
 
 
 @pytest.mark.slow
 def test_an_address_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(jobs, "_CONNECT_SECONDS", 1)
     nowhere = WorkersConfig(backend="dask", scheduler="tcp://127.0.0.1:1")
     with (
         pytest.raises(ValueError, match=r"no dask cluster at tcp://127\.0\.0\.1:1"),

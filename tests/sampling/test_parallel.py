@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from sdfnet.sampling import SamplerConfig, prepare_samples
-from sdfnet.sampling.jobs import Job
-from sdfnet.sampling.parallel import run_jobs
+from sdfnet.sampling.jobs import Job, run_jobs
 
 
 def make_job(folder: Path, name: str) -> Job:
@@ -48,8 +47,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {path!r}
-from sdfnet.sampling.jobs import Job
-from sdfnet.sampling.parallel import run_jobs
+from sdfnet.sampling.jobs import Job, run_jobs
 
 folder = Path(sys.argv[1])
 

@@ -252,13 +252,13 @@ def test_a_killed_preparation_is_not_taken_for_a_finished_one(
         leave_samples(job, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sdfnet.sampling.prepare.leave_samples", interrupt)
+        patch.setattr("sdfnet.sampling.jobs.leave_samples", interrupt)
         with pytest.raises(KeyboardInterrupt):
             prepare(mesh_folder, tmp_path / "samples", small_config)
     with pytest.raises(ValueError, match="not finished"):
         SampleStore(tmp_path / "samples")
     with monkeypatch.context() as patch:
-        patch.setattr("sdfnet.sampling.prepare.leave_samples", interrupt)
+        patch.setattr("sdfnet.sampling.jobs.leave_samples", interrupt)
         done = prepare(mesh_folder, tmp_path / "samples", small_config)
     assert len(calls) == 4 + 2  # three were finished
     assert done.num_done == 5
