@@ -96,12 +96,7 @@ MAX_RESOLUTION = 4096
 
 
 def check_resolution(resolution: int, *, least: int = 2) -> None:
-    """Refuse a number of samples along an axis that makes no lattice.
-
-    Raises
-    ------
-    ValueError
-        Below `least` or above MAX_RESOLUTION.
+    """Raise ValueError unless `resolution`, samples along an axis, is from `least` to MAX_RESOLUTION.
 
     >>> check_resolution(1)
     Traceback (most recent call last):

@@ -1,19 +1,15 @@
 """A bounding volume hierarchy over the triangles of a mesh: closest points, and winding numbers from rays.
 
-It answers many points at a time, in as many threads as libigl may use (IGL_NUM_THREADS). Give the points along a Morton
-curve: each search starts from the face that was closest to the point before. No answer depends on the other points, on
-the number of threads or on the shape of the tree.
+Give the points along a Morton curve: each search starts from the face that was closest to the point before. No answer
+depends on the other points, on the number of threads (IGL_NUM_THREADS) or on the shape of the tree.
 
 The tree is two arrays. `boxes` (2 * L - 1, 6) has the lower and upper corners of the nodes' boxes; the children of node
 i are 2 * i + 1 and 2 * i + 2, and the last L nodes are the leaves, L a power of two. `corners` (L, 9) has one triangle
-a leaf. Leaves that are left over have an empty box, whose lower corner is at infinity, so that no search enters them.
+a leaf. Empty leaves have a lower corner at infinity, so that no search enters them.
 
-numba compiles the loops at their first use on a machine, in about three seconds, and keeps the code on disk, in the
-package's folder or in the user's cache. Several processes that find no code there compile it each for itself. All
-arithmetic is double precision in the order written, without fused operations: two faces with a common edge get equal
-numbers for that edge.
-
-Only `distance` imports this module, at first use: numba takes a third of a second that most commands do without.
+numba compiles the loops at their first use, in about three seconds, and keeps the code on disk. All arithmetic is
+double precision in the order written: two faces with a common edge get equal numbers for that edge. Only `distance`
+imports this module, at first use: numba takes a third of a second that most commands do without.
 """
 
 from __future__ import annotations
@@ -47,11 +43,7 @@ _NO_TRIANGLES = np.array([[np.inf] * 3 + [-np.inf] * 3]), np.full((1, 9), np.nan
 class TriangleBVH:
     """A tree over triangles, built once, asked many times from any thread. It checks nothing.
 
-    Parameters
-    ----------
-    vertices : (V, 3) float64
-        About as large as the unit frame.
-    faces : (F, 3) int64, at least one
+    The vertices (V, 3) must be about as large as the unit frame, and there must be a face.
 
     >>> bvh = TriangleBVH(np.eye(3), np.array([[0, 1, 2]]))
     >>> distance, faces, closest = bvh.closest(np.array([[2.0, 0, 0], [1, 1, 1]]), np.array([1, 0]))
@@ -95,10 +87,7 @@ class TriangleBVH:
 
 
 def _halved(centers: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the order that `centers` (3, L) have in the leaves, (L,); L is a power of two.
-
-    Every node is split at the median, along the axis on which its centers spread most.
-    """
+    """Return the order of `centers` (3, L) in the leaves, (L,): nodes are split at the median of their longest axis."""
     order, size = np.arange(centers.shape[1]), centers.shape[1]
     while size > 1:
         nodes = centers.take(order, axis=1).reshape(3, -1, size)
@@ -249,11 +238,10 @@ def find_closest(
 
 @compiled
 def _projected_turn(triangle: Any, u: int, v: int, at_u: float, at_v: float) -> int:
-    """Return 1 or -1 if the triangle, projected on axes u and v, runs round the point; 0 if it does not hold the point.
+    """Return 1 or -1 if the triangle, projected on axes u and v, runs round the point (1: counter-clockwise), else 0.
 
-    1 is counter-clockwise. An edge counts for both its faces or for neither: whether it passes the line through the
-    point along u is exact, and the side on which it passes comes from a product that only changes its sign with the
-    direction of the edge.
+    An edge counts for both its faces or for neither: whether it passes the line through the point along u is exact, and
+    the side comes from a product that only changes its sign with the direction of the edge.
     """
     rising, falling = False, False
     start_u, start_v = triangle[6 + u] - at_u, triangle[6 + v] - at_v
@@ -269,10 +257,7 @@ def _projected_turn(triangle: Any, u: int, v: int, at_u: float, at_v: float) -> 
 
 @compiled
 def _is_above(triangle: Any, point: Any, axis: int, turn: int) -> Any:
-    """Return whether a triangle that holds the point's projection is above it along `axis`, and whether that is sure.
-
-    `turn` is the triangle's direction in the projection, as `_projected_turn` returns it.
-    """
+    """Return whether a triangle whose `_projected_turn` is `turn` is above the point, and whether that is sure."""
     low = min(triangle[axis], triangle[axis + 3], triangle[axis + 6])
     high = max(triangle[axis], triangle[axis + 3], triangle[axis + 6])
     if low > point[axis] or high < point[axis]:
@@ -288,9 +273,9 @@ def _is_above(triangle: Any, point: Any, axis: int, turn: int) -> Any:
 
 @compiled
 def _cast_ray(boxes: Any, corners: Any, stack: Any, point: Any, axis: int, direction: int) -> Any:
-    """Return how often a ray leaves minus how often it enters the surface, and whether no rounding decided that.
+    """Return how often a ray along `axis` leaves minus how often it enters, and whether no rounding decided that.
 
-    The ray runs along `axis`, upwards if `direction` is 1 and downwards if it is -1.
+    It runs upwards if `direction` is 1 and downwards if it is -1.
     """
     u, v, far = (axis + 1) % 3, (axis + 2) % 3, axis + 3 if direction > 0 else axis
     at_u, at_v, at_w = point[u], point[v], point[axis]

@@ -41,7 +41,6 @@ class NestedComponents:
     Attributes
     ----------
     component_of : (F,) int64
-        The component of each face.
     volumes : (C,) float64
         Negative where a component points inward, 0 where it is open.
     closed : (C,) bool
@@ -126,8 +125,7 @@ class CleanMesh:
         Vertices and faces that stay keep their order. If nothing was loose, this is the given mesh itself.
     kept : (F,) bool
         The faces that stay.
-    removed : tuple of RemovedComponent
-        The largest first.
+    removed : tuple of RemovedComponent, the largest first
     num_components, num_cavities : int
         Components that stay, without cavities, and cavities.
     """
@@ -149,9 +147,9 @@ def drop_loose_components(
 ) -> CleanMesh:
     """Remove the components of `mesh` below the share `min_share` of its volume, and fill such cavities.
 
-    With `num_components`, only that many components may stay: the smallest go first, but none with the share `largest`
-    or more. `num_cavities` is the same for cavities. Whatever lies in a removed component goes with it. The largest
-    component always stays. With `min_share=0` everything stays.
+    With `num_components`, only that many may stay: the smallest go first, but none with the share `largest` or more.
+    `num_cavities` is the same for cavities. What lies in a removed component goes with it. The largest one always
+    stays. With `min_share=0` everything stays.
 
     Raises
     ------
@@ -188,18 +186,13 @@ def drop_specks(
     """Remove specks and bubbles from the `mesh` of a learned shape; every command uses this rule.
 
     Components below `min_share` of the volume go. Components up to ten times that go if the source of the shape has
-    fewer components. Of a mix, which nobody has learned, components up to LARGEST_LOOSE go by the same count.
-
-    Parameters
-    ----------
-    num_surfaces : int or None
-        Connected components of the source, cavities included; of a mix, the most of its shapes. None if unknown.
+    fewer: `num_surfaces` is its number of components, cavities included, or None if unknown. Of a mix, which nobody has
+    learned, components up to LARGEST_LOOSE go by the same count; there `num_surfaces` is the most of its shapes.
 
     >>> from sdfnet.extraction import extract_mesh
     >>> from sdfnet.fields import Sphere, Union
     >>> ball_and_speck = extract_mesh(Union(Sphere(0.8), Sphere(0.03, center=[0.95, 0.0, 0.0])), resolution=64)
-    >>> clean = drop_specks(ball_and_speck, num_surfaces=1)
-    >>> len(clean.removed)
+    >>> len(drop_specks(ball_and_speck, num_surfaces=1).removed)
     1
     """
     return drop_loose_components(
@@ -256,7 +249,6 @@ class OrientedComponents:
     ----------
     mesh : Mesh
     component_of : (F,) int64
-        The component of each face.
     closed : (P,) bool
         Every edge joins two faces that agree about the winding.
     is_turned : (P,) bool
@@ -339,11 +331,10 @@ def _paired_half_edges(mesh: Mesh, edges: EdgeTable, patch: NDArray[np.int64]) -
 
 
 def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return rows (number of a half-edge in `around`, 1 if it enters solid and -1 if it leaves it) in their order.
+    """Return rows (number of a half-edge in `around`, 1 if it enters solid and -1 if it leaves it), counter-clockwise.
 
-    The order is counter-clockwise about their edge, from a place where nothing is entered yet. A backward half-edge
-    enters solid and a forward one leaves it. Where angles are equal, what leaves comes first: parts that touch
-    stay apart.
+    They start where nothing is entered yet. A backward half-edge enters solid. At equal angles, those that leave come
+    first: parts that touch stay apart.
     """
     faces, corners = mesh.faces[around // 3], around % 3
     ends = np.take_along_axis(faces, np.stack([corners, (corners + 1) % 3, (corners + 2) % 3], axis=1), axis=1)
@@ -360,10 +351,7 @@ def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.
 
 
 def _match_brackets(turn: NDArray[np.int64], patch: list[int], body: list[int]) -> NDArray[np.int64]:
-    """Pair what enters with what leaves, (P, 2): the last entered of the same body, or else the last entered.
-
-    Joins the bodies that it pairs.
-    """
+    """Pair what enters with what leaves, (P, 2), the last of the same body if there is one; join the bodies paired."""
 
     def body_of(half: int) -> int:
         root = patch[half]

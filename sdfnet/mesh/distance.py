@@ -65,16 +65,10 @@ class SignedDistances:
     winding : (N,) float64
         A whole number if the mesh is closed. Its error is about 10⁻⁴ (10⁻³ at worst) if the mesh has holes, and about
         10⁻³ (5·10⁻³ at worst) if there is more than one boundary edge for four faces.
-    faces : (N,) int64
-        The face that holds the closest point; the first of them where several are equally near.
-    closest_points : (N, 3) float64, the mesh's frame
+    faces, closest_points
+        As in `Distances`.
     radius : float
         The radius of the mesh; tolerances are shares of it.
-
-    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
-    >>> found = MeshDistance(triangle)(np.array([[0.2, 0.2, 0.5]]))
-    >>> found.faces.tolist()
-    [0]
     """
 
     sdf: NDArray[np.float64]
@@ -87,10 +81,9 @@ class SignedDistances:
 class MeshDistance:
     """The distance to one mesh: search trees built once, asked many times from any thread.
 
-    Distances are exact to about 10⁻¹⁴ of the mesh's radius, wherever the mesh stands. The sign for a closed mesh is
-    wrong only at points so near the surface that rounding decides. The sign for an open mesh jumps across its holes.
-    Faces without area are ignored. The result for a point does not depend on the other points or on the number of
-    threads. The first call that asks for signs builds further trees.
+    Distances are exact to about 10⁻¹⁴ of the mesh's radius. The sign for a closed mesh is wrong only where rounding
+    decides; for an open mesh it jumps across the holes. Faces without area are ignored. The result for a point does not
+    depend on the other points or on the number of threads. The first call that asks for signs builds further trees.
 
     Raises
     ------

@@ -19,14 +19,12 @@ class EdgeTable:
 
     Attributes
     ----------
-    faces : (F, 3) int64
     keys : (E,) int64
         One ascending number for each edge: lower vertex * num_vertices + higher vertex.
     counts : (E,) int64
         Half-edges on each edge.
     order : (3F,) int64
         The half-edges sorted by edge; those of one edge by their number.
-    num_vertices : int
 
     >>> table = EdgeTable.of(np.array([[0, 1, 2], [2, 1, 3]]), 4)
     >>> table.ends.tolist(), table.counts.tolist(), table.pairs.tolist()
@@ -200,8 +198,8 @@ def surplus_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int
     """Return the edges with more half-edges in one direction than in the other, (E, 2).
 
     Each is given in its more frequent direction, as many times as the surplus. If there is none, the winding number
-    is a whole number everywhere off the surface. Such a mesh may have several components, overlap and cross itself.
-    A mesh with a hole, with a face of the wrong orientation or with unmerged vertices has surplus edges.
+    is a whole number everywhere off the surface, even if components overlap. Holes, faces of the wrong orientation and
+    unmerged vertices make surplus edges.
 
     >>> tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     >>> surplus_edges(tetrahedron, 4).tolist(), surplus_edges(tetrahedron[1:], 4).tolist()
@@ -217,12 +215,8 @@ def surplus_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int
 def label_connected(left: ArrayLike, right: ArrayLike, size: int) -> tuple[int, NDArray[np.int64]]:
     """Return the number of connected components of a graph, and the component of each node, (size,).
 
-    Components are numbered in the order of their lowest nodes.
-
-    Parameters
-    ----------
-    left, right : (E,) ints
-        The nodes, from 0 to size - 1, that each edge joins; an edge may be given more than once.
+    Each edge joins a node of `left` and a node of `right`, from 0 to size - 1. Components are numbered in the order of
+    their lowest nodes.
 
     >>> label_connected([0, 3], [1, 1], 4)
     (2, array([0, 0, 1, 0]))

@@ -34,6 +34,9 @@ Project = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _LONG, _SHORT = 4 / 3, 4 / 5
 """Times the wanted edge length: longer edges are split, shorter ones collapsed (section 4 of the paper)."""
 
+_ITERATIONS = 6
+"""Times that all four operations are done."""
+
 _ROUNDS = 3
 """Independent sets of collapses, and of flips, in a row. Each set takes most of the remaining places."""
 
@@ -47,27 +50,26 @@ _SETTLING = 3
 """Rounds of flips and relaxation at the end, after which no edge is split or collapsed."""
 
 
-def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None, iterations: int = 6) -> Mesh:
+def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None) -> Mesh:
     """Return a mesh of the same surface with edges of about `edge_length` (mesh units) and even triangles.
 
-    The topology is that of `mesh`. Where the surface has details finer than the edge length, triangles stay smaller.
-    Vertex normals are dropped. Deterministic.
+    The topology stays. Where the surface has finer details, triangles stay smaller. Vertex normals are dropped.
+    Deterministic.
 
     Parameters
     ----------
     mesh : Mesh
         Closed and manifold: every edge has two faces that run along it in opposite directions.
     project : function, optional
-        Puts points back onto the surface. Without it, vertices only slide in their tangent planes, and a curved surface
-        shrinks a little.
+        Puts points back onto the surface. Without it, a curved surface shrinks a little.
 
     Raises
     ------
     ValueError
-        An open or non-manifold mesh; an edge length or a number of iterations that is not positive.
+        An open or non-manifold mesh; an edge length that is not positive.
 
-    >>> from sdfnet.fields.primitives import Sphere
-    >>> from sdfnet.extraction.extract import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> from sdfnet.extraction import extract_mesh
     >>> ball = extract_mesh(Sphere(1.0), resolution=24)
     >>> even = remesh(ball, edge_length=0.2, project=lambda p: p / np.linalg.norm(p, axis=1, keepdims=True))
     >>> bool(even.face_areas.std() / even.face_areas.mean() < 0.2), round(even.signed_volume, 1)
@@ -75,11 +77,9 @@ def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None, it
     """
     if not edge_length > 0:
         raise ValueError(f"edge_length must be positive, got {edge_length}")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
     require_closed(mesh.faces, len(mesh.vertices))
     vertices, faces = mesh.vertices, mesh.faces
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         vertices, faces = _split_long(vertices, faces, _LONG * edge_length)
         for _ in range(_ROUNDS):
             vertices, faces = _collapse_short(vertices, faces, _SHORT * edge_length, _LONG * edge_length)
@@ -209,10 +209,7 @@ def _may_flip(edges: EdgeTable, candidates: NDArray[np.int64], vertices: NDArray
 
 
 def _relaxed(vertices: NDArray[np.float64], faces: NDArray[np.int64], project: Project | None) -> NDArray[np.float64]:
-    """Move each vertex in its tangent plane towards the centre of the faces around it, then onto the surface.
-
-    Vertices of faces that would turn over stay.
-    """
+    """Move each vertex in its tangent plane towards its faces, then onto the surface, unless a face would turn over."""
     crosses = face_crosses(vertices, faces)
     areas = np.linalg.norm(crosses, axis=1, keepdims=True)
     sums = sum_at_vertices(faces, np.hstack([areas * vertices[faces].mean(axis=1), areas, crosses]), len(vertices))
@@ -260,15 +257,9 @@ _LEAST_FACES = 4
 
 @dataclass(frozen=True, eq=False)
 class Simplified:
-    """A mesh with fewer faces.
+    """A mesh with fewer faces, without vertex normals.
 
-    Attributes
-    ----------
-    mesh : Mesh
-        Without vertex normals.
-    num_faces_before : int
-    distance : float
-        The largest distance from the vertices and face centres of either surface to the other, in the mesh's units.
+    `distance` is the largest one from the vertices and face centres of either surface to the other, in mesh units.
     """
 
     mesh: Mesh

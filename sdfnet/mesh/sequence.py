@@ -38,8 +38,7 @@ class MovingMesh:
     Raises
     ------
     ValueError
-        Wrong shapes, no frames or faces, a face that names a vertex that is not there, numbers that are not finite,
-        colours out of range.
+        Wrong shapes, no frames or faces, wrong vertex numbers, numbers that are not finite, colours out of range.
 
     >>> MovingMesh(3, [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]] * 2, [[0, 1, 2]]).stop
     5
@@ -96,10 +95,7 @@ class MovingMesh:
         return self.colors is not None and self.colors.ndim == 3
 
     def linear_colors(self, index: int) -> NDArray[np.float32]:
-        """Return the colours of its frame `index`, counted from its own first, as linear ones, (V, 3).
-
-        It must have colours. glTF and USD store linear ones.
-        """
+        """Return the colours of its frame `index` as linear ones, as glTF and USD store them, (V, 3)."""
         assert self.colors is not None
         colors = self.colors[index] if self.is_recolored else self.colors
         return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
@@ -107,8 +103,6 @@ class MovingMesh:
 
 def join_frames(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
     """Return consecutive `meshes` with the same faces as one piece; missing normals are computed from the faces.
-
-    `colors` are those of `MovingMesh`.
 
     Raises
     ------

@@ -30,21 +30,12 @@ class Topology:
         Closed chains of boundary edges; 0 for a closed surface.
     num_nonmanifold_edges : int
         Edges with more than two faces.
-
-    >>> from sdfnet.extraction import extract_mesh
-    >>> from sdfnet.fields import Torus
-    >>> components_and_genus(extract_mesh(Torus(0.7, 0.25), resolution=32)).genus
-    1
     """
 
     num_components: int
     genus: int | None
     num_boundary_loops: int
     num_nonmanifold_edges: int
-
-    @property
-    def is_closed(self) -> bool:
-        return self.num_boundary_loops == 0 and self.num_nonmanifold_edges == 0
 
 
 def components_and_genus(mesh: Mesh) -> Topology:
@@ -89,10 +80,8 @@ class Closedness:
 
     Attributes
     ----------
-    num_open_edges : int
-        Edges with one face.
-    num_crowded_edges : int
-        Edges with more than two faces.
+    num_open_edges, num_crowded_edges : int
+        Edges with one face, and with more than two.
     num_twisted_edges : int
         Edges with two faces that run along it in the same direction: one of the faces is inside out.
     num_pinched_vertices : int
@@ -101,10 +90,6 @@ class Closedness:
         Faces that name a vertex twice or have no area.
     num_turned_components : int
         Closed components of the wrong orientation: inward but no cavity, or outward and buried in another.
-
-    >>> from sdfnet.mesh.mesh import Mesh
-    >>> check_closed(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])).is_clean
-    False
     """
 
     num_open_edges: int
@@ -164,7 +149,7 @@ def _count_degenerate(mesh: Mesh) -> int:
 
 
 def _count_turned(mesh: Mesh, edges: EdgeTable) -> int:
-    """Return how many components of a closed mesh are inward without being a cavity, or outward within another."""
+    """Count the components of a closed mesh that are inward without being a cavity, or outward within another."""
     count, component_of = edges.label_patches()
     parts = OrientedComponents(mesh, component_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
     is_outward = parts.volumes() > 0

@@ -136,7 +136,7 @@ class UnionResult:
     num_seams : int
         Narrow gaps that were filled.
     failures : tuple of str
-        Why components were not united, one entry for each group.
+        Why groups of components were not united.
     """
 
     kept: NDArray[np.bool_]

@@ -4,11 +4,6 @@ A point is inside where the winding number is above ½. The whole project takes 
 winding number keeps its meaning on open, overlapping and partly wrong meshes (Jacobson et al., 2013). The sum over the
 faces is the fast one of Barill et al. (2018), from libigl. Other modules import libigl from here, so that its number of
 threads is limited before it is loaded.
-
-`probe_surface` looks at the winding number on both sides of the surface. This tells thin sheets from solids, and finds
-surface that lies inside the solid after all repairs.
-
-Nothing here repairs a mesh: see `repair`.
 """
 
 from __future__ import annotations
@@ -216,11 +211,8 @@ def probe_surface(mesh: Mesh, *, step: float = SURFACE_STEP, num_probes: int = N
     """
     points, faces = spread_over_surface(mesh, num_probes)
     normals = mesh.face_normals[faces]
-    winding = WindingNumber(mesh)(np.concatenate([points - step * normals, points + step * normals]))
-    inside, outside = winding > 0.5 + INSIDE_MARGIN, winding < 0.5 - INSIDE_MARGIN
-    behind, before = slice(0, num_probes), slice(num_probes, None)
-    return SurfaceShares(
-        solid=float((inside[behind] & outside[before]).mean()),
-        reversed=float((outside[behind] & inside[before]).mean()),
-        buried=float((inside[behind] & inside[before]).mean()),
-    )
+    winding = WindingNumber(mesh)(np.concatenate([points - step * normals, points + step * normals])).reshape(2, -1)
+    solid_behind, solid_before = winding > 0.5 + INSIDE_MARGIN
+    air_behind, air_before = winding < 0.5 - INSIDE_MARGIN
+    kinds = solid_behind & air_before, air_behind & solid_before, solid_behind & solid_before
+    return SurfaceShares(*(float(kind.mean()) for kind in kinds))

@@ -60,16 +60,9 @@ class Solid:
     num_components : int
         Connected surfaces of `mesh`, cavities included.
     holes : HoleMeasures
-        The area is roughly the surface that the winding number adds, world units squared.
+        World units. The area is roughly the surface that the winding number adds.
     thickness : float or None
-        Not None for a sheet: the solid is then all points within this distance of `mesh`, with the field
-        |d| - thickness.
-
-    >>> from sdfnet.extraction import extract_mesh
-    >>> from sdfnet.fields import Sphere
-    >>> solid = make_solid(extract_mesh(Sphere(1.0), resolution=16))
-    >>> solid.closed, solid.num_components, solid.notes
-    (True, 1, ())
+        Not None for a sheet: the solid is then all points within this distance of `mesh`.
     """
 
     mesh: Mesh

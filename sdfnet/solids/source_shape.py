@@ -223,12 +223,7 @@ Normalize = Literal["each", "shared"]
 
 
 class MeshRefused(MeshError):
-    """A mesh file that was checked and refused.
-
-    Attributes
-    ----------
-    report : MeshReport
-        With the reason.
+    """A mesh file that was checked and refused; its `report` holds the reason.
 
     >>> issubclass(MeshRefused, ValueError)
     True
@@ -248,20 +243,14 @@ class SourceShape:
 
     Attributes
     ----------
-    name : str
-    path : Path
     mesh : Mesh
         The repaired solid, world frame, float64.
     closed : bool
         Its signed distance is exact; an open mesh's sign jumps across its holes.
     thickness : float or None
         Not None for a sheet: the solid is all within this distance (world units) of `mesh`.
-    report : MeshReport
     content_hash : str
         See `hash_content`.
-
-    >>> load_shape("chairs/chair_02.obj").report.notes
-    ()
     """
 
     name: str
@@ -274,14 +263,7 @@ class SourceShape:
 
 
 def load_shape(path: str | Path, *, name: str | None = None, thickness: float | None = None) -> SourceShape:
-    """Read, check and repair a mesh file.
-
-    Parameters
-    ----------
-    name
-        The file's name without suffix by default.
-    thickness
-        For sheets, world units: see `make_solid`.
+    """Read, check and repair a mesh file; parameters as in `inspect_mesh`.
 
     Raises
     ------
@@ -300,8 +282,7 @@ def load_shape(path: str | Path, *, name: str | None = None, thickness: float | 
 
 
 def hash_content(path: str | Path, *, thickness: float | None = None) -> str:
-    """Return a SHA-256 in hex that changes when the shape of a mesh file may: of its bytes, the files that it takes
-    its vertices from (glTF), and `thickness`.
+    """Return a SHA-256 in hex of the bytes of a mesh file, the files that hold its vertices (glTF), and `thickness`.
 
     Without those it is what `sha256sum` prints.
 

@@ -49,7 +49,7 @@ def double_torus() -> Mesh:
 def test_closed_surfaces_have_their_components_and_genus(mesh: Mesh, num_components: int, genus: int) -> None:
     topology = components_and_genus(mesh)
     assert (topology.num_components, topology.genus) == (num_components, genus)
-    assert topology.is_closed
+    assert (topology.num_boundary_loops, topology.num_nonmanifold_edges) == (0, 0)
 
 
 def test_a_soup_of_triangles_counts_as_the_surface_it_came_from() -> None:
@@ -68,7 +68,7 @@ def test_open_cylinder_has_two_holes_and_no_handle() -> None:
     wall = tube.faces[np.abs(tube.face_normals[:, 2]) < 0.5]
     topology = components_and_genus(Mesh(tube.vertices, wall))
     assert (topology.num_components, topology.genus, topology.num_boundary_loops) == (1, 0, 2)
-    assert not topology.is_closed
+    assert (topology.num_boundary_loops, topology.num_nonmanifold_edges) != (0, 0)
 
 
 def test_boxes_that_touch_in_a_corner_are_two_and_along_an_edge_have_no_genus() -> None:

@@ -26,8 +26,8 @@ class MeshFormat:
     name : str
         The suffix of its files, without the dot.
     reader : str or None
-        From the bytes of a file to a `PolygonMesh`; the reader of a format with `companions` takes `folder=` too.
-        A reader raises ValueError, without the name of the file.
+        From the bytes of a file to a `PolygonMesh`, or ValueError without the file's name. The reader of a format with
+        `companions` takes `folder=` too.
     writer : str or None
         From a `Mesh` to the bytes of a file.
     companions : str or None

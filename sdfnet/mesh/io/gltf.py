@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -35,12 +36,7 @@ _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 
 
 def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
-    """Return the default scene as one mesh, in the scene's frame.
-
-    Parameters
-    ----------
-    folder
-        Where the file lies: buffers that it names are looked for here.
+    """Return the default scene as one mesh, in the scene's frame; `folder` holds the buffers that the file names.
 
     Raises
     ------
@@ -103,19 +99,18 @@ def _read_buffers(document: dict[str, Any], binary: bytes, folder: Path) -> list
     return buffers
 
 
+@dataclass(frozen=True, eq=False)
 class _Scene:
     """A document with its buffers."""
 
-    def __init__(self, document: dict[str, Any], buffers: list[bytes]) -> None:
-        self._document = document
-        self._buffers = buffers
+    document: dict[str, Any]
+    buffers: list[bytes]
 
     def instances(self) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
         """Return vertices and faces of each mesh primitive, once for each node that shows it."""
-        document = self._document
-        nodes = document.get("nodes", [])
-        if document.get("scenes"):
-            roots = document["scenes"][document.get("scene", 0)].get("nodes", [])
+        nodes, scenes = self.document.get("nodes", []), self.document.get("scenes")
+        if scenes:
+            roots = scenes[self.document.get("scene", 0)].get("nodes", [])
         else:
             children = {child for node in nodes for child in node.get("children", [])}
             roots = [index for index in range(len(nodes)) if index not in children]
@@ -132,7 +127,7 @@ class _Scene:
             if not transform[:3, :3].any():
                 continue  # section 3.5.3: a scale of zero hides a node, as those of an animated morph
             if "mesh" in node:
-                for primitive in document["meshes"][node["mesh"]]["primitives"]:
+                for primitive in self.document["meshes"][node["mesh"]]["primitives"]:
                     vertices, faces = self._primitive(primitive)
                     if np.linalg.det(transform[:3, :3]) < 0:
                         faces = faces[:, ::-1]  # section 3.7.4: a mirrored node turns the winding
@@ -159,7 +154,7 @@ class _Scene:
 
     def _accessor(self, index: int) -> NDArray:
         """Return the items of an accessor, (N, width); normalised integers as float64 in [-1, 1]."""
-        accessor = self._document["accessors"][index]
+        accessor = self.document["accessors"][index]
         dtype, width, count = np.dtype(_DTYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]], accessor["count"]
         if not 0 <= count <= _MOST_ITEMS:
             raise ValueError(f"accessor {index} promises {count} items")
@@ -181,11 +176,11 @@ class _Scene:
 
     def _view(self, index: int, offset: int, dtype: np.dtype, width: int, count: int) -> NDArray:
         """Return `count` rows of `width` numbers from a buffer view, honouring its stride."""
-        view = self._document["bufferViews"][index]
+        view = self.document["bufferViews"][index]
         if any(name in view.get("extensions", {}) for name in _COMPRESSIONS):
             raise ValueError("it is compressed (meshopt); export it without compression")
         start = view.get("byteOffset", 0)
-        data = self._buffers[view["buffer"]][start : start + view["byteLength"]]
+        data = self.buffers[view["buffer"]][start : start + view["byteLength"]]
         row = width * dtype.itemsize
         stride = view.get("byteStride", row)
         if offset < 0 or stride < row or offset + (count - 1) * stride + row > len(data):

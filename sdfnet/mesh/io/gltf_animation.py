@@ -1,9 +1,7 @@
 """Write a moving mesh as one animated GLB: each tracked piece is a mesh with morph targets.
 
-A piece of one frame is a plain mesh. If there are several pieces, each has a node whose scale steps between one and
-zero: the glTF way to animate visibility. Exactly one piece is visible at any time.
-Colours that change from frame to frame are morph targets too. Not written: texture coordinates, skin weights,
-quantised or compressed vertices (extensions that not every program reads), cameras and lights.
+A piece of one frame is a plain mesh. The node of each piece has a scale that steps between one and zero: the glTF way
+to animate visibility. Exactly one piece is visible at any time. Colours that change are morph targets too.
 
 References
 ----------
@@ -230,10 +228,7 @@ def _shown(parts: Sequence[range], order: Sequence[int]) -> list[int]:
 
 
 def _weights(part: range, visible: NDArray[np.bool_], order: Sequence[int]) -> tuple[NDArray[np.int64], NDArray]:
-    """Return the places in the order that need a keyframe, (K,), and the weights there, (K, T - 1).
-
-    An interval leads to the next frame where that is a neighbour in the same part, and stands still where it is not.
-    """
+    """Return the places in the order with a keyframe, (K,), and the weights there, (K, T - 1)."""
     frames: dict[int, int] = {}
     for place in np.flatnonzero(visible).tolist():
         frame, following = order[place], order[(place + 1) % len(order)]

@@ -29,12 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 class MeshError(ValueError):
-    """A mesh file that cannot be used. The message is one line: the file, what is wrong, and what to do.
-
-    Attributes
-    ----------
-    reason : str
-        The message without the file.
+    """A mesh file that cannot be used. The message is one line: the file, then the `reason` with what to do.
 
     >>> issubclass(MeshError, ValueError)
     True
@@ -52,8 +47,8 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     """Find the mesh files in `folder` and below, sorted by name.
 
     A mesh's name is its path below `folder` without its suffix, with "/" on every system; files that would share a name
-    (`a.obj`, `a.ply`) keep their suffix in it. Hidden files and folders are skipped; links are followed, and those that
-    lead nowhere are found too, so that the report on a folder speaks of them.
+    (`a.obj`, `a.ply`) keep their suffix. Hidden files and folders are skipped. Links are followed, and those that lead
+    nowhere are found too, so that the report on a folder speaks of them.
 
     Raises
     ------
@@ -137,9 +132,9 @@ def _walk(folder: Path) -> list[Path]:
 def read_mesh(path: str | Path) -> Mesh:
     """Read the triangles of a mesh file, whose suffix names its format; `sdfnet.mesh.io.formats` lists the formats.
 
-    All objects are joined, scenes flattened with their node transforms, polygons triangulated with their winding (faces
-    keep the file's order), vertices that no face uses left out. Vertices stay as the file has them, in float64; equal
-    ones are not merged. Vertex normals, colours, materials and textures are not read.
+    All objects are joined, scenes flattened with their node transforms, polygons triangulated in the file's order, and
+    vertices that no face uses left out. Vertices stay as the file has them, in float64; equal ones are not merged.
+    Vertex normals, colours, materials and textures are not read.
 
     Raises
     ------

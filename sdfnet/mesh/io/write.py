@@ -18,9 +18,9 @@ def save_mesh(mesh: Mesh, path: str | Path) -> None:
     """Write `mesh` in the format that the suffix of `path` names; `sdfnet.mesh.io.formats` lists the formats.
 
     Coordinates keep nine significant digits of the mesh's extent wherever it lies: OBJ writes as many digits as that
-    takes (9 near the origin, 15 for a part a million times its size away), and PLY is binary float64. STL and GLB hold
-    float32, six digits of the extent. Far from the origin GLB puts the offset into its node and STL becomes text.
-    Vertex normals are kept in OBJ, PLY and GLB. Parent folders are made; the file appears when it is whole.
+    takes, and PLY is binary float64. STL and GLB hold float32, six digits of the extent; far from the origin GLB puts
+    the offset into its node and STL becomes text. Vertex normals are kept in OBJ, PLY and GLB. Parent folders are made;
+    the file appears when it is whole.
 
     Raises
     ------
