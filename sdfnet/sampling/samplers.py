@@ -331,9 +331,6 @@ def _turn_between(patches: _Patches, creases: Tensor, share: Tensor) -> Tensor:
     return angle.cos() * first + angle.sin() * across
 
 
-# Shares and weights.
-
-
 def draw_by_weight(weights: Tensor, num_points: int, *, generator: torch.Generator) -> Tensor:
     """Draw (N,) int64 indices with replacement, each in proportion to `weights` ((K,) float64, not all zero).
 

@@ -131,10 +131,7 @@ def load_device_samples(
 
 
 def keeps_samples(choice: Choice, *, device_type: str, num_bytes: int, free_bytes: int) -> bool:
-    """Tell whether all samples are moved to the device before the first step.
-
-    On a CPU the mapped files are in the same memory already.
-    """
+    """Tell whether all samples are moved to the device first; on a CPU the mapped files are in its memory already."""
     if choice != "auto":
         return bool(choice)
     return device_type == "cuda" and num_bytes <= _SHARE_OF_MEMORY * free_bytes

@@ -1,14 +1,12 @@
 """The two optimizers of a training: Adam for vectors and codes, and Muon for the weight matrices of a decoder.
 
-`torch.optim.Optimizer` is not used: making the first one imports torch's compiler, which takes 1.6 to 3.2 seconds, more
-than a short training can spare. Adam here calls the fused kernel of `torch.optim.Adam(fused=True)`, and equals it to
-the bit.
+`torch.optim.Optimizer` is not used: making the first one imports torch's compiler, which takes 1.6 to 3.2 seconds. Adam
+here calls the fused kernel of `torch.optim.Adam(fused=True)`, and equals it to the bit.
 
-Muon: a few directions dominate the gradient of a matrix. Muon replaces its momentum by the nearest matrix with equal
-singular values, so that every direction learns equally fast. It reaches the surface error of Adam in about half of the
-steps (docs/notes/decoders.md). `torch.optim.Muon` takes matrices only and iterates in bfloat16 on whole matrices. Here
-kernels of convolutions count as matrices. The iteration runs in float32 on the small Gram matrix, which costs two
-products of the whole matrix instead of fifteen.
+Muon replaces a matrix's momentum by the nearest matrix with equal singular values, so that every direction learns
+equally fast. It reaches the surface error of Adam in about half of the steps (docs/notes/decoders.md). Unlike in
+`torch.optim.Muon`, kernels of convolutions count as matrices, and the iteration runs in float32 on the small Gram
+matrix, which costs two products of the whole matrix instead of fifteen.
 """
 
 from __future__ import annotations

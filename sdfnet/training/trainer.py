@@ -287,14 +287,9 @@ def _is_due(step: int, steps: int, times: int) -> bool:
 
 
 def _make_state(training: _Training, network: Decoder, latents: Tensor, *, compiled: bool) -> TrainingState:
-    return checkpoint.make_state(
-        network,
-        latents,
-        training.device,
-        choose_optimizer(training.config, training.kind),
-        training.processes,
-        compiled,
-    )
+    device, processes = training.device, training.processes
+    optimizer = choose_optimizer(training.config, training.kind)
+    return checkpoint.make_state(network, latents, device, optimizer, processes, compiled)
 
 
 # The configuration: which shapes are trained, and refusals.
