@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fields.base import evaluate
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Bounds, Lattice
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.gltf_animation import save_animated_glb
@@ -85,7 +85,7 @@ def plan_view(plan: MorphPlan) -> View:
     return View(bounds, limit, float(np.linalg.norm(first.bounds.extent)) / 2)
 
 
-def _surface_points(plan: MorphPlan, index: int) -> NDArray[np.float64]:
+def _surface_points(plan: MorphPlan, index: int) -> FloatArray:
     """Return points on the surface of a frame, as the camera sees them; nodes of the whole cube if none is found."""
     frame, lattice = plan.frames[index], Lattice.over(UNIT_BOUNDS, _RESOLUTION)
     nodes = torch.from_numpy(lattice.slab(0, lattice.shape[0]).reshape(-1, 3)).to(plan.run.latents)
@@ -98,7 +98,7 @@ def _surface_points(plan: MorphPlan, index: int) -> NDArray[np.float64]:
     return world - ground_shift(plan.frames, index, config=plan.config)
 
 
-def ground_shift(frames: Sequence[MorphFrame], index: int, *, config: MorphConfig) -> NDArray[np.float64]:
+def ground_shift(frames: Sequence[MorphFrame], index: int, *, config: MorphConfig) -> FloatArray:
     """Return how far frame `index` has gone over the ground since the first, (3,) world; 0 unless followed."""
     shift = frames[index].similarity.center - frames[0].similarity.center
     shift["xyz".index(config.up_axis)] = 0.0

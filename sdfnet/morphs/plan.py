@@ -21,13 +21,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.results import TrackConfig, TrackedMorph
 from sdfnet.correspondence.track import track_surface
 from sdfnet.fields.adaptors import NeuralField
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents.arc_length import surface_displacements
 from sdfnet.latents.geodesic import bend, bend_path
@@ -47,9 +47,7 @@ from sdfnet.runs import (
 )
 from sdfnet.runs.mixes import add_mixes
 
-Floats = NDArray[np.float64]
-
-Displacements = Callable[[float, float], tuple[Floats, Floats]]
+Displacements = Callable[[float, float], tuple[FloatArray, FloatArray]]
 """From two times on the path to stops between them, as shares (S + 1,) from 0 to 1, and the displacement of the surface
 from each stop to the next, (S,)."""
 
@@ -225,7 +223,7 @@ def _tracked_meshes(
     all_apart = plan.config.on_change == "frames" and bool(tracked.cuts)
 
     @lru_cache(maxsize=1)
-    def kept_faces(number: int) -> NDArray[np.bool_]:
+    def kept_faces(number: int) -> BoolArray:
         """Return which faces of a piece are not loose in some frame."""
         piece = tracked.segments[number]
         kept = np.zeros(len(piece.faces), dtype=bool)
@@ -334,7 +332,7 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     follow = partial(_follow, latents, places, bends, config)
     ground = [axis for axis in range(3) if "xyz"[axis] != config.up_axis]
 
-    def displacement_at(path_times: Floats) -> Floats:
+    def displacement_at(path_times: FloatArray) -> FloatArray:
         """Return the displacement from each of T times on the path to the next, (T - 1,), but over the ground."""
         codes, moved = follow(path_times)
         seen = moved[:, :4].numpy()
@@ -356,7 +354,7 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
 
 
 def _follow(
-    latents: Tensor, places: Tensor, bends: Sequence[Tensor], config: MorphConfig, path_times: Floats
+    latents: Tensor, places: Tensor, bends: Sequence[Tensor], config: MorphConfig, path_times: FloatArray
 ) -> tuple[Tensor, Tensor]:
     """Return the codes (T, L) and the places (T, 5) at times on the path, before easing."""
     along = partial(interpolate, times=path_times, key_times=config.key_times, closed=config.playback == "loop")
@@ -381,9 +379,9 @@ class FrameTimes:
     a frame that is a key has the very time of that key. `even` is the same, bent by easing alone.
     """
 
-    film: Floats
-    path: Floats
-    even: Floats
+    film: FloatArray
+    path: FloatArray
+    even: FloatArray
 
 
 def time_frames(num_keys: int, *, config: MorphConfig, displacements: Displacements | None = None) -> FrameTimes:
@@ -421,7 +419,7 @@ def time_frames(num_keys: int, *, config: MorphConfig, displacements: Displaceme
     return FrameTimes(times, path, even)
 
 
-def share_out_steps(displacements: Sequence[float], num_steps: int) -> NDArray[np.int64]:
+def share_out_steps(displacements: Sequence[float], num_steps: int) -> IntArray:
     """Return how many of `num_steps` each segment gets, at least one, so that the largest displacement is least.
 
     >>> share_out_steps([3.0, 1.0, 0.0], 9).tolist()
@@ -433,7 +431,7 @@ def share_out_steps(displacements: Sequence[float], num_steps: int) -> NDArray[n
     return steps
 
 
-def even_shares(stops: Floats, moved: Floats, shares: Floats) -> Floats:
+def even_shares(stops: FloatArray, moved: FloatArray, shares: FloatArray) -> FloatArray:
     """Return where on a segment the `shares` (T,) of its displacement are reached.
 
     `moved` (S,) is the displacement from each of the `stops` (S + 1,) to the next; the stops rise from 0 to 1. A
@@ -454,7 +452,7 @@ def even_shares(stops: Floats, moved: Floats, shares: Floats) -> Floats:
 
 
 def _timed(
-    displacement_at: Callable[[Floats], Floats], num_keys: int, config: MorphConfig
+    displacement_at: Callable[[FloatArray], FloatArray], num_keys: int, config: MorphConfig
 ) -> tuple[FrameTimes, Sequence[float | None]]:
     """Return the times of the frames and, with `pace="surface"`, the displacement of the surface to each of them."""
     if config.pace == "code":
@@ -462,7 +460,7 @@ def _timed(
     frames_each = (config.frames - 1) / (num_keys - 1)
     num_steps = int(np.clip(frames_each, _FEWEST_STEPS, _MOST_STEPS))
 
-    def displacements(start: float, end: float) -> tuple[Floats, Floats]:
+    def displacements(start: float, end: float) -> tuple[FloatArray, FloatArray]:
         stops, moved = np.linspace(0, 1, 2), np.ones(1)
         for coarser in _COARSER:
             stops = even_shares(stops, moved, np.linspace(0, 1, num_steps // coarser + 1))

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sdfnet.evaluation.closest_points import Surface, bounding_radius, match_surfaces
 from sdfnet.evaluation.metrics import distances_of
 from sdfnet.evaluation.report import source_surface
 from sdfnet.files import atomic_path, write_json
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, sum_at_vertices
@@ -81,7 +80,7 @@ def displacement_between(before: Mesh, after: Mesh) -> tuple[float, float]:
     return sum(means) / 2, max(float(distances.max()) for distances, _ in found)
 
 
-def vertex_areas(mesh: Mesh) -> NDArray[np.float64]:
+def vertex_areas(mesh: Mesh) -> FloatArray:
     """Return a third of the area of the faces around each vertex, (V,)."""
     return sum_at_vertices(mesh.faces, mesh.face_areas[:, None] / 3, len(mesh.vertices))[:, 0]
 

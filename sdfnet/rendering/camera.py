@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import Float32Array, FloatArray
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 
@@ -47,7 +48,7 @@ class Camera:
     90.0
     """
 
-    target: NDArray[np.float64]
+    target: FloatArray
     distance: float
     _: KW_ONLY
     azimuth: float = 30.0
@@ -76,24 +77,24 @@ class Camera:
             object.__setattr__(self, name, None if value is None else float(value))
 
     @property
-    def axes(self) -> NDArray[np.float64]:
+    def axes(self) -> FloatArray:
         """Unit vectors to the right, up and back (away from what is seen), as rows, (3, 3)."""
         return camera_axes(self.azimuth, self.elevation, self.up_axis)
 
     @property
-    def position(self) -> NDArray[np.float64]:
+    def position(self) -> FloatArray:
         return self.target + self.distance * self.axes[2]
 
     def turned(self, azimuth: float) -> Camera:
         """Return the same camera at another azimuth."""
         return replace(self, azimuth=azimuth)
 
-    def slopes(self, size: tuple[int, int]) -> NDArray[np.float64]:
+    def slopes(self, size: tuple[int, int]) -> FloatArray:
         """Return the tangents of half the angles across the width and the height of a picture of `size`, (2,)."""
         return math.tan(math.radians(self.field_of_view) / 2) * np.array(size, dtype=np.float64) / min(size)
 
 
-def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> NDArray[np.float64]:
+def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> FloatArray:
     """Return the unit vectors right, up and back of a camera as rows, (3, 3), a rotation.
 
     >>> camera_axes(90, 0, "y").round().tolist()
@@ -110,7 +111,7 @@ def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> NDArray[np
 
 def pixel_directions(
     camera: Camera, size: tuple[int, int], rows: NDArray[np.floating], columns: NDArray[np.floating]
-) -> NDArray[np.float32]:
+) -> Float32Array:
     """Return the directions (..., 3) of the rays through fractional pixel positions, whose length along the view is 1.
 
     `rows` and `columns` broadcast.
@@ -173,12 +174,12 @@ def fit_camera(
     return replace(camera, target=target, distance=max(distance, 1e-3 * radius), ground=ground)
 
 
-def _least_distance(across: NDArray[np.float64], back: NDArray[np.float64], slope: float) -> float:
+def _least_distance(across: FloatArray, back: FloatArray, slope: float) -> float:
     """Return the least distance at which some shift has |across - shift| <= (distance - back) * slope at all points."""
     return float((across + back * slope).max() + (-across + back * slope).max()) / (2 * slope)
 
 
-def _centred_shift(across: NDArray[np.float64], back: NDArray[np.float64], distance: float) -> float:
+def _centred_shift(across: FloatArray, back: FloatArray, distance: float) -> float:
     """Return the shift at which both sides have the same free room at this `distance`, by bisection."""
     low, high = float(across.min()), float(across.max())
     depth = np.maximum(distance - back, 1e-12 * distance)
@@ -189,7 +190,7 @@ def _centred_shift(across: NDArray[np.float64], back: NDArray[np.float64], dista
     return (low + high) / 2
 
 
-def _points_to_fit(shapes: Mesh | Bounds | Sequence[Mesh | Bounds]) -> NDArray[np.float64]:
+def _points_to_fit(shapes: Mesh | Bounds | Sequence[Mesh | Bounds]) -> FloatArray:
     listed = [shapes] if isinstance(shapes, Mesh | Bounds) else list(shapes)
     if not listed:
         raise ValueError("cannot fit a camera to no shapes; give at least one mesh or box")

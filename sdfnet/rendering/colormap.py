@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.rendering.images import INK
 from sdfnet.rendering.style import Color, Style
 
@@ -16,7 +17,7 @@ _STOPS = np.array([[0.13, 0.25, 0.62], [0.30, 0.53, 0.86], [0.86, 0.87, 0.88], [
 _BAR_WIDTH = 0.5  # of the picture's width
 
 
-def diverging_colors(values: ArrayLike, *, limit: float) -> NDArray[np.float64]:
+def diverging_colors(values: ArrayLike, *, limit: float) -> FloatArray:
     """Return sRGB colours (..., 3) for `values` (...): cold at -`limit` and below, grey at 0, warm at `limit`.
 
     Raises

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from sdfnet.rendering.camera import Camera, pixel_directions
 from sdfnet.rendering.scene import Layer, Scene
 from sdfnet.rendering.style import GAMMA, LIGHTS, shade
-
-Floats = NDArray[np.float32]
 
 _SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 """Places within a pixel, in pixels from its middle."""
@@ -48,12 +47,12 @@ _BORDER = 0.1  # share of the picture's shorter side over which the ground fades
 class Hits:
     """The first face that each ray meets; `weights` (K, 3) are barycentric, of the face's corners."""
 
-    rays: NDArray[np.int64]
-    faces: NDArray[np.int64]
-    distances: Floats
-    weights: Floats
+    rays: IntArray
+    faces: IntArray
+    distances: Float32Array
+    weights: Float32Array
 
-    def interpolated(self, values: Floats, scene: Scene) -> Floats:
+    def interpolated(self, values: Float32Array, scene: Scene) -> Float32Array:
         """Return the `values` (V, 3) of the vertices at the points that were hit, (K, 3)."""
         corners = scene.faces[self.faces]
         result = values[corners[:, 0]] * self.weights[:, 0, None]
@@ -73,7 +72,7 @@ class RayTracer:
         self._tree: Any = EmbreeScene()
         TriangleMesh(self._tree, scene.vertices, scene.faces)
 
-    def first_hits(self, camera: Camera, directions: Floats) -> Hits:
+    def first_hits(self, camera: Camera, directions: Float32Array) -> Hits:
         """Return what rays (R, 3) from the camera, which is one unit away from the origin, meet first."""
         origins = np.broadcast_to(camera.axes[2].astype(np.float32), directions.shape).copy()
         found = self._tree.run(origins, directions, output=True)
@@ -82,7 +81,7 @@ class RayTracer:
         weights = np.stack([1 - u - v, u, v], axis=1)
         return Hits(rays, found["primID"][rays].astype(np.int64), found["tfar"][rays], weights)
 
-    def blocked(self, origins: Floats, directions: Floats, *, reach: float = _FAR) -> NDArray[np.bool_]:
+    def blocked(self, origins: Float32Array, directions: Float32Array, *, reach: float = _FAR) -> BoolArray:
         """Return which rays meet anything nearer than `reach` lengths of their direction, (R,)."""
         limits = np.full(len(origins), reach, dtype=np.float32)
         return np.asarray(self._tree.run(origins, directions, dists=limits, query="OCCLUDED")) >= 0
@@ -118,7 +117,7 @@ def _parts(count: int) -> list[slice]:
     return [slice(start, start + _PIXELS_AT_ONCE) for start in range(0, count, _PIXELS_AT_ONCE)]
 
 
-def _is_edge(shown: Floats) -> NDArray[np.bool_]:
+def _is_edge(shown: Float32Array) -> BoolArray:
     """Return which pixels (H, W) differ from a neighbour in normal or distance; `shown` is (H, W, 4)."""
     edge = np.zeros(shown.shape[:2], dtype=bool)
     for first, second in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
@@ -128,7 +127,9 @@ def _is_edge(shown: Floats) -> NDArray[np.bool_]:
     return edge
 
 
-def _seen(tracer: RayTracer, camera: Camera, directions: Floats, roughness: float) -> tuple[Hits, Floats, Floats]:
+def _seen(
+    tracer: RayTracer, camera: Camera, directions: Float32Array, roughness: float
+) -> tuple[Hits, Float32Array, Float32Array]:
     """Return what the rays meet first, and unit normals and stored colours there."""
     scene, hits = tracer.scene, tracer.first_hits(camera, directions)
     toward = -directions[hits.rays]
@@ -139,7 +140,7 @@ def _seen(tracer: RayTracer, camera: Camera, directions: Floats, roughness: floa
     return hits, normals, shade(normals, toward, albedo, axes=camera.axes, roughness=roughness)
 
 
-def _lengths(vectors: Floats) -> Floats:
+def _lengths(vectors: Float32Array) -> Float32Array:
     # Several times as fast as np.linalg.norm over a short axis.
     return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
 
@@ -148,12 +149,12 @@ def _lengths(vectors: Floats) -> Floats:
 class _Spots:
     """Points whose light is computed, drawing frame, and the pixels that show them."""
 
-    pixels: NDArray[np.int64]
-    points: Floats
-    normals: Floats
+    pixels: IntArray
+    points: Float32Array
+    normals: Float32Array
 
 
-def cast_shadows(tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> tuple[Floats, Floats]:
+def cast_shadows(tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
     """Return factors in (0, 1] for the stored colours of the surface and of the ground, (H, W) each. Deterministic.
 
     Those of the ground hold behind the surfaces too, so that edges can be blended.
@@ -178,7 +179,7 @@ def cast_shadows(tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> tu
     return _enlarged(surface_map, size), _enlarged(ground_map, size)
 
 
-def _surface_spots(tracer: RayTracer, camera: Camera, directions: Floats) -> tuple[_Spots, Floats]:
+def _surface_spots(tracer: RayTracer, camera: Camera, directions: Float32Array) -> tuple[_Spots, Float32Array]:
     """Return the surface points in the pixels, with the normals of their faces turned to the eye, and their depths."""
     hits = tracer.first_hits(camera, directions)
     seen = directions[hits.rays]
@@ -190,7 +191,7 @@ def _surface_spots(tracer: RayTracer, camera: Camera, directions: Floats) -> tup
     return _Spots(hits.rays, points, normals), hits.distances
 
 
-def _ground_spots(camera: Camera, directions: Floats) -> _Spots:
+def _ground_spots(camera: Camera, directions: Float32Array) -> _Spots:
     """Return where pixels would see the ground near the target; none from below, or where the camera has no ground."""
     axis = "xyz".index(camera.up_axis)
     height = 0.0 if camera.ground is None else (camera.position[axis] - camera.ground) / camera.distance
@@ -204,7 +205,7 @@ def _ground_spots(camera: Camera, directions: Floats) -> _Spots:
     return _Spots(pixels[near], points[near], normals)
 
 
-def _border_fade(pixels: NDArray[np.int64], size: tuple[int, int]) -> Floats:
+def _border_fade(pixels: IntArray, size: tuple[int, int]) -> Float32Array:
     """Return 1 in the middle of the picture and 0 at its border, so that a shadow is not cut off there."""
     width, height = size
     rows, columns = pixels // width, pixels % width
@@ -213,7 +214,7 @@ def _border_fade(pixels: NDArray[np.int64], size: tuple[int, int]) -> Floats:
     return share * share * (3 - 2 * share)
 
 
-def _light(tracer: RayTracer, spots: _Spots, key: Floats, width: int) -> tuple[Floats, Floats]:
+def _light(tracer: RayTracer, spots: _Spots, key: Float32Array, width: int) -> tuple[Float32Array, Float32Array]:
     """Return the share of the sky, weighted by cosine, and of the key light that reaches each spot, each (N,)."""
     tile = (spots.pixels // width % _TILE) * _TILE + spots.pixels % width % _TILE
     origins = spots.points + _STEP_OFF * spots.normals
@@ -238,7 +239,7 @@ def _light(tracer: RayTracer, spots: _Spots, key: Floats, width: int) -> tuple[F
     return sky / np.float32(_SKY_RAYS), lit / np.float32(_KEY_RAYS)
 
 
-def _pattern(ray: int, rays: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pattern(ray: int, rays: int) -> tuple[FloatArray, FloatArray]:
     """Return two numbers in [0, 1) for each place of a tile, (16,); over all rays they fill the square evenly.
 
     References
@@ -251,7 +252,9 @@ def _pattern(ray: int, rays: int) -> tuple[NDArray[np.float64], NDArray[np.float
     return term * 0.7548776662466927 % 1, term * 0.5698402909980532 % 1
 
 
-def _smoothed(values: NDArray[np.floating], pixels: NDArray[np.int64], depths: Floats, size: tuple[int, int]) -> Floats:
+def _smoothed(
+    values: NDArray[np.floating], pixels: IntArray, depths: Float32Array, size: tuple[int, int]
+) -> Float32Array:
     """Average `values` over tiles, but not across jumps of depth. Other pixels take a neighbour's value, else 1."""
     width, height = size
     flat = np.zeros((3, height * width), dtype=np.float32)
@@ -261,7 +264,7 @@ def _smoothed(values: NDArray[np.floating], pixels: NDArray[np.int64], depths: F
     return _tile_means(flat.reshape(3, height, width), first=1 - _TILE // 2)
 
 
-def _tile_means(layers: Floats, *, first: int) -> Floats:
+def _tile_means(layers: Float32Array, *, first: int) -> Float32Array:
     """Return means over the tile that starts `first` pixels off; `layers` (3, H, W) are value, depth, presence."""
     _, height, width = layers.shape
     padded = np.zeros((3, height + 2 * _TILE, width + 2 * _TILE), dtype=np.float32)
@@ -278,7 +281,7 @@ def _tile_means(layers: Floats, *, first: int) -> Floats:
     return np.divide(total, weight, out=np.ones_like(total), where=weight > 0)
 
 
-def _enlarged(small: Floats, size: tuple[int, int]) -> Floats:
+def _enlarged(small: Float32Array, size: tuple[int, int]) -> Float32Array:
     """Return linear factors at half resolution as factors of stored colours at `size`, bilinear."""
     from PIL import Image
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import Float32Array, FloatArray, IntArray
 from sdfnet.mesh.mesh import Mesh, label_positions
 from sdfnet.rendering.camera import Camera
 from sdfnet.rendering.style import Color, check_color, to_linear
@@ -59,9 +60,9 @@ Drawable = Mesh | PaintedMesh
 class Scene:
     """Triangles of all drawables together, (V, 3) and (F, 3), in the drawing frame; albedo is linear."""
 
-    vertices: NDArray[np.float32]
-    normals: NDArray[np.float32]
-    albedo: NDArray[np.float32]
+    vertices: Float32Array
+    normals: Float32Array
+    albedo: Float32Array
     faces: NDArray[np.int32]
 
 
@@ -79,9 +80,9 @@ class Layer:
         Of the surface in the middle of each pixel along the view, in the drawing frame; infinite where there is none.
     """
 
-    color: NDArray[np.float32]
-    coverage: NDArray[np.float32]
-    depth: NDArray[np.float32]
+    color: Float32Array
+    coverage: Float32Array
+    depth: Float32Array
 
 
 def make_scene(drawables: Sequence[Drawable], camera: Camera, *, color: Color) -> Scene:
@@ -105,9 +106,7 @@ def make_scene(drawables: Sequence[Drawable], camera: Camera, *, color: Color) -
     return Scene(vertices.astype(np.float32), normals.astype(np.float32), albedo, faces.astype(np.int32))
 
 
-def _corners(
-    drawable: Drawable, default: Color
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
+def _corners(drawable: Drawable, default: Color) -> tuple[FloatArray, FloatArray, Float32Array, IntArray]:
     """Return vertices, normals, albedo and faces; without vertex normals, every corner becomes a vertex."""
     painted = drawable if isinstance(drawable, PaintedMesh) else PaintedMesh(drawable)
     mesh = painted.mesh
@@ -121,7 +120,7 @@ def _corners(
     return vertices, normals, to_linear(colors), faces
 
 
-def crease_normals(mesh: Mesh, *, crease_angle: float = CREASE_ANGLE) -> NDArray[np.float64]:
+def crease_normals(mesh: Mesh, *, crease_angle: float = CREASE_ANGLE) -> FloatArray:
     """Return a unit normal for each corner of each face, (F, 3, 3): smooth across flat edges, sharp across creases.
 
     A corner averages, by area, the faces around its place that turn less than `crease_angle` degrees from its own.

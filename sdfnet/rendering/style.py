@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import Float32Array, FloatArray
+
 Color = tuple[float, float, float]
 
 GAMMA = 2.2
@@ -31,7 +33,7 @@ class Light:
     intensity: float
 
     @property
-    def unit(self) -> NDArray[np.float64]:
+    def unit(self) -> FloatArray:
         return np.array(self.direction) / math.hypot(*self.direction)
 
 
@@ -83,19 +85,19 @@ def check_color(name: str, color: Color) -> None:
         raise ValueError(f"{name} must be three numbers in [0, 1], got {color}")
 
 
-def to_linear(colors: NDArray[np.floating]) -> NDArray[np.float32]:
+def to_linear(colors: NDArray[np.floating]) -> Float32Array:
     """Return stored colours as linear light."""
     return np.power(np.asarray(colors, dtype=np.float32), np.float32(GAMMA))
 
 
 def shade(
-    normals: NDArray[np.float32],
-    toward: NDArray[np.float32],
-    albedo: NDArray[np.float32],
+    normals: Float32Array,
+    toward: Float32Array,
+    albedo: Float32Array,
     *,
-    axes: NDArray[np.float64],
+    axes: FloatArray,
     roughness: float,
-) -> NDArray[np.float32]:
+) -> Float32Array:
     """Return stored colours (N, 3) of surface points under LIGHTS and AMBIENT.
 
     The twin of pyrender's shader (metallic-roughness, not metallic), so that pictures with and without GL agree.

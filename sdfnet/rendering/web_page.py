@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.files import write_atomic
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.sequence import MovingMesh
 from sdfnet.rendering.camera import Camera, camera_axes
@@ -121,7 +122,7 @@ def save_player(
         raise ValueError(f"cannot write {path}: {error.strerror or error}. Choose another place.") from error
 
 
-def _pack(piece: MovingMesh, drawn: NDArray[np.float64], held: Bounds) -> bytes:
+def _pack(piece: MovingMesh, drawn: FloatArray, held: Bounds) -> bytes:
     """Return faces, positions and colours as bytes that deflate well: differences, in planes of equal weight.
 
     A face index is stored as its difference from the index before. A coordinate is stored as its difference from that
