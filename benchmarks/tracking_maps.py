@@ -114,9 +114,7 @@ FAMILIES: dict[str, tuple[Field, MakeMap, float]] = {
 
 def print_map(name: str, field: Field, make: MakeMap, amount: float) -> None:
     times = np.linspace(0, 1, 13)
-    morph = track_surface(
-        lambda at: Warped(field, make(amount * at)[1]), times, config=TrackConfig(resolution=64, normals=False)
-    )
+    morph = track_surface(lambda at: Warped(field, make(amount * at)[1]), times, config=TrackConfig(resolution=64))
     piece = morph.segments[0]
     forward = make(amount * times[piece.last_frame])[0]
     truth = forward(torch.from_numpy(piece.vertices[0])).numpy()

@@ -40,14 +40,6 @@ class LevelTopology:
         return f"components {self.components}, genus {self.genus}{cavities}"
 
 
-@dataclass(frozen=True)
-class SmallComponents:
-    """The components and cavities that were left out: how many, and their share of the whole volume."""
-
-    count: int
-    share: float
-
-
 def euler_number(values: Float32Array) -> int:
     """Return the Euler number of the inside (values <= 0) of a lattice (X, Y, Z): components - handles + cavities.
 
@@ -76,8 +68,8 @@ def euler_shares(values: Float32Array) -> FloatArray:
     return np.asarray(shares)
 
 
-def level_topology(values: Float32Array, *, min_share: float) -> tuple[LevelTopology, SmallComponents]:
-    """Return the topology of the inside of a lattice, and what was left out of it.
+def level_topology(values: Float32Array, *, min_share: float) -> LevelTopology:
+    """Return the topology of the inside of a lattice, without small components and cavities.
 
     Parameters
     ----------
@@ -90,34 +82,25 @@ def level_topology(values: Float32Array, *, min_share: float) -> tuple[LevelTopo
     >>> two = np.ones((9, 5, 5), dtype=np.float32)
     >>> two[1:6, 1:4, 1:4] = -1
     >>> two[7, 2, 2] = -1
-    >>> level_topology(two, min_share=0.1)[0]
-    LevelTopology(components=1, genus=0, cavities=0)
-    >>> level_topology(two, min_share=0.0)[0]
-    LevelTopology(components=2, genus=0, cavities=0)
+    >>> [level_topology(two, min_share=share).components for share in (0.0, 0.1)]
+    [2, 1]
     """
-    whole = float(_volumes(values).sum())
-    cleaned, num_components, small_in = _drop_small(values, min_share * whole)
-    cleaned, num_hollows, small_out = _drop_small(-cleaned, min_share * whole)
+    volume = min_share * float(_volumes(values).sum())
+    cleaned, num_components = _drop_small(values, volume)
+    cleaned, num_hollows = _drop_small(-cleaned, volume)
     num_cavities = num_hollows - 1  # the outside itself is one of them
     genus = num_components + num_cavities - euler_number(-cleaned)
-    dropped = small_in + small_out
-    share = sum(dropped) / whole if whole else 0.0
-    return LevelTopology(num_components, genus, num_cavities), SmallComponents(len(dropped), share)
+    return LevelTopology(num_components, genus, num_cavities)
 
 
-def _drop_small(values: Float32Array, volume: float) -> tuple[Float32Array, int, list[float]]:
-    """Turn the components of the negative side below a `volume` to the positive side.
-
-    Return the new values, the number of the remaining components, and the volumes of the dropped ones.
-    """
+def _drop_small(values: Float32Array, volume: float) -> tuple[Float32Array, int]:
+    """Turn the components of the negative side below a `volume` to the positive side, and count the others."""
     labels, count = _label(values)
-    if count == 0:
-        return values, 0, []
-    volumes = np.bincount(labels[values <= 0], weights=_volumes(values))[1:]
-    small = np.concatenate([[False], volumes < volume])
+    small = np.bincount(labels[values <= 0], weights=_volumes(values), minlength=count + 1) < volume
+    small[0] = False  # the positive side
     if not small.any():
-        return values, count, []
-    return np.where(small[labels], np.abs(values), values), count - int(small.sum()), volumes[small[1:]].tolist()
+        return values, count
+    return np.where(small[labels], np.abs(values), values), count - int(small.sum())
 
 
 def _volumes(values: Float32Array) -> FloatArray:

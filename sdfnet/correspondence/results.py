@@ -30,9 +30,6 @@ class TrackConfig:
     ----------
     resolution : int
         Samples per axis of the lattice on which topology events are found. Start meshes are extracted at twice as many.
-    edge_length : float or None
-        Mean edge length of start meshes, in spacings of the lattice of `resolution`. By default 1 from a resolution of
-        128 on, and less on coarser lattices (0.75 at 96 and below).
     substeps : int
         How many times the topology is examined between two frames.
     min_share : float
@@ -40,24 +37,18 @@ class TrackConfig:
     on_change : OnTopologyEvent
         "cut"; "keep", where the mesh keeps its own topology through small events, and `TrackedMorph.deviations` tells
         how far the mesh is from the surface; "frames", one extraction for each frame as soon as one cut is needed.
-    normals : bool
-        Whether to take a normal for every vertex from the field's gradient.
 
     >>> TrackConfig(resolution=96, on_change="keep").on_change
     'keep'
     """
 
     resolution: int = 96
-    edge_length: float | None = None
     substeps: int = 8
     min_share: float = 1e-4
     on_change: OnTopologyEvent = "cut"
-    normals: bool = True
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution, least=8)
-        if self.edge_length is not None and not self.edge_length > 0:
-            raise ValueError(f"edge_length must be positive, got {self.edge_length}")
         if self.substeps < 1:
             raise ValueError(f"substeps must be at least 1, got {self.substeps}")
         if not 0 <= self.min_share < 1:
@@ -67,9 +58,9 @@ class TrackConfig:
             raise ValueError(f"on_change must be one of {choices}, got {self.on_change!r}")
 
     @property
-    def target_edge_length(self) -> float:
-        """Return the edge length in spacings: `edge_length` or its default."""
-        return self.edge_length or min(max(self.resolution / _FINE, _SHORTEST), 1.0)
+    def edge_length(self) -> float:
+        """Return the mean edge length of start meshes, in spacings of the lattice of `resolution`."""
+        return min(max(self.resolution / _FINE, _SHORTEST), 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +74,11 @@ class TrackedSegment:
     faces : (F, 3) int64
     vertices : (T, V, 3) float64, unit frame
         Of each frame; vertex k is the same place of the surface in all frames.
-    normals : (T, V, 3) float64 or None
+    normals : (T, V, 3) float64
         Unit length, outward.
 
     >>> triangle = np.array([[[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]])
-    >>> TrackedSegment(4, 4, np.array([[0, 1, 2]]), triangle, None).mesh(4).vertices[0].tolist()
+    >>> TrackedSegment(4, 4, np.array([[0, 1, 2]]), triangle, triangle).mesh(4).vertices[0].tolist()
     [1.0, 0.0, 0.0]
     """
 
@@ -95,12 +86,12 @@ class TrackedSegment:
     last_frame: int
     faces: IntArray
     vertices: FloatArray
-    normals: FloatArray | None
+    normals: FloatArray
 
     def mesh(self, frame: int) -> Mesh:
         """Return the mesh of a frame (numbered as in the whole sequence), unit frame."""
         index = frame - self.first_frame
-        return Mesh(self.vertices[index], self.faces, None if self.normals is None else self.normals[index])
+        return Mesh(self.vertices[index], self.faces, self.normals[index])
 
 
 @dataclass(frozen=True)
@@ -165,7 +156,7 @@ class TrackedMorph:
     cuts : tuple of Cut
         One between each two segments. With `on_change="frames"` each segment is one frame, and `cuts` says why.
     topology : TopologyHistory
-        The topology events, and the small components that were ignored in each frame.
+        The topology events, and the topology at each frame.
     deviations : tuple of Deviation
         With `on_change="keep"`, one for each frame whose mesh is not everywhere on the surface.
 

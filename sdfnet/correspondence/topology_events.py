@@ -18,13 +18,7 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from sdfnet.correspondence.lattice_topology import (
-    LevelTopology,
-    SmallComponents,
-    euler_number,
-    euler_shares,
-    level_topology,
-)
+from sdfnet.correspondence.lattice_topology import LevelTopology, euler_number, euler_shares, level_topology
 from sdfnet.correspondence.narrow_band import FieldAt, NarrowBand, sample_field
 from sdfnet.geometry.arrays import Float32Array, FloatArray, IntArray
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
@@ -90,19 +84,10 @@ class TopologyEvent:
 
 @dataclass(frozen=True, eq=False)
 class TopologyHistory:
-    """The topology of a moving field.
-
-    Attributes
-    ----------
-    events : tuple of TopologyEvent
-        In order of time.
-    topologies, ignored : tuples of LevelTopology and of SmallComponents
-        What was counted and what was left out, at each frame.
-    """
+    """The topology of a moving field: its events in order of time, and the topology at each frame."""
 
     events: tuple[TopologyEvent, ...]
     topologies: tuple[LevelTopology, ...]
-    ignored: tuple[SmallComponents, ...]
 
 
 def find_topology_events(
@@ -138,7 +123,7 @@ def find_topology_events(
         found, counted = scan.run(check_lattice, second=samples != resolution, progress=progress)
         events = _merged(events, found)
     events.sort(key=lambda event: (event.time, event.until))
-    return TopologyHistory(tuple(events), *(tuple(column) for column in zip(*counted, strict=True)))
+    return TopologyHistory(tuple(events), tuple(counted))
 
 
 def _merged(events: Sequence[TopologyEvent], finer: Sequence[TopologyEvent]) -> list[TopologyEvent]:
@@ -181,7 +166,7 @@ class _Scan:
 
     def run(
         self, check_lattice: Lattice, *, second: bool, progress: bool
-    ) -> tuple[list[TopologyEvent], list[tuple[LevelTopology, SmallComponents]]]:
+    ) -> tuple[list[TopologyEvent], list[LevelTopology]]:
         """Return the events, and the topology at each frame.
 
         Events that the close-up does not confirm must last, and show on `check_lattice` too. The `second` scan leaves
@@ -190,7 +175,7 @@ class _Scan:
         times, band = self.times, NarrowBand.around(self.field_at, self.times, self.lattice)
         events: list[TopologyEvent] = []
         doubtful: list[TopologyEvent] = []
-        counted: list[tuple[LevelTopology, SmallComponents]] = []
+        counted: list[LevelTopology] = []
         earlier = np.zeros(0, dtype=np.float32)
         label = "finer topology" if second else "topology"
         for frame, time in enumerate(tqdm(times, desc=label, unit="frame", disable=not progress)):
@@ -199,7 +184,7 @@ class _Scan:
             counted.append(level_topology(values, min_share=self.min_share))
             if frame:
                 interval = _Interval(self.field_at, band, frame - 1, (times[frame - 1], time), (earlier, values))
-                for shown, step, cells in self._shown_events(interval, (counted[-2][0], counted[-1][0])):
+                for shown, step, cells in self._shown_events(interval, (counted[-2], counted[-1])):
                     if not len(cells) and second:
                         continue
                     event = self._confirmed(shown, step, cells, band) if len(cells) else shown
@@ -228,7 +213,7 @@ class _Scan:
             elif euler[step] == euler[step - 1] and len(set(euler)) > 1:
                 after = before
             else:
-                after = level_topology(values[step], min_share=self.min_share)[0]
+                after = level_topology(values[step], min_share=self.min_share)
             if after != before:
                 span = interval.time(shares[step - 1]), interval.time(shares[step])
                 event = TopologyEvent(interval.frame, *span, before, after, interval.frame)
@@ -259,7 +244,7 @@ class _Scan:
         pair = [self.times[max(event.frame - _NEAR, 0)], self.times[min(event.frame + 1 + _NEAR, last)]]
         band = NarrowBand.around(self.field_at, pair, lattice)
         before, after = (
-            level_topology(band.frame_values(self.field_at(time), index, 0), min_share=self.min_share)[0]
+            level_topology(band.frame_values(self.field_at(time), index, 0), min_share=self.min_share)
             for index, time in enumerate(pair)
         )
         return before != after

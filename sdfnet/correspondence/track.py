@@ -204,7 +204,7 @@ def _start(surface: _MovingSurface, frame: int, first_mesh: Mesh) -> tuple[Mesh,
 def _even_start(field: Field, config: TrackConfig) -> tuple[Mesh, TrackedMesh | None]:
     """Return an even mesh, and the same on the surface if it has no fault: of the fine lattice, or of the coarse."""
     for finer in (_FINER, 1):
-        edge_length = finer * config.target_edge_length
+        edge_length = finer * config.edge_length
         mesh = extract_even_mesh(
             field, resolution=finer * config.resolution, edge_length=edge_length, min_share=config.min_share
         )
@@ -216,10 +216,9 @@ def _even_start(field: Field, config: TrackConfig) -> tuple[Mesh, TrackedMesh | 
 
 def _single_frame(field: Field, frame: int, config: TrackConfig) -> TrackedSegment:
     """Return one frame meshed on its own."""
-    mesh = extract_mesh(field, resolution=config.resolution, vertex_normals=config.normals)
-    mesh = _drop_small_components(mesh, min_share=config.min_share)
-    normals = None if mesh.vertex_normals is None else mesh.vertex_normals[None]
-    return TrackedSegment(frame, frame, mesh.faces, mesh.vertices[None], normals)
+    mesh = _drop_small_components(extract_mesh(field, resolution=config.resolution), min_share=config.min_share)
+    assert mesh.vertex_normals is not None
+    return TrackedSegment(frame, frame, mesh.faces, mesh.vertices[None], mesh.vertex_normals[None])
 
 
 def _check_near_surface(mesh: Mesh, field: Field) -> None:
@@ -241,8 +240,7 @@ def _track_segment(
 
     Return the segment, the cut that ends it (None at the last frame), and the deviations of its frames.
     """
-    config = surface.config
-    keep, max_inverted = config.on_change == "keep", int(np.count_nonzero(tracked.inverted))
+    keep, max_inverted = surface.config.on_change == "keep", int(np.count_nonzero(tracked.inverted))
     topologies = surface.history.topologies
     events = surface.history.events + _events_shown_later(surface.history, first, tracked)
     frames, deviations = [tracked], list[Deviation]()
@@ -265,8 +263,8 @@ def _track_segment(
         tracked = moved
         frames.append(tracked)
         bar.update()
-    normals = np.stack([one.expanded(one.normals) for one in frames]) if config.normals else None
     vertices = np.stack([one.expanded(one.vertices) for one in frames])
+    normals = np.stack([one.expanded(one.normals) for one in frames])
     return TrackedSegment(first, first + len(frames) - 1, faces, vertices, normals), cut, deviations
 
 

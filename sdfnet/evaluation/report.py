@@ -88,12 +88,6 @@ class RunReport:
     def failed(self) -> tuple[ShapeReport, ...]:
         return tuple(shape for shape in self.shapes if shape.quality is None)
 
-    @property
-    def mean_distance(self) -> float:
-        """Mean surface distance over the measured shapes, percent of each one's radius; NaN if there are none."""
-        means = [shape.quality.result.distance.mean for shape in self.measured if shape.quality is not None]
-        return float(np.mean(means)) if means else float("nan")
-
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON document."""
         return dataclasses.asdict(self)
@@ -289,17 +283,10 @@ def save_report(report: RunReport, out: str | Path) -> tuple[Path, Path, Path]:
 
 
 def _quality_numbers(quality: Quality) -> dict[str, Any]:
-    distance, topology = quality.distance, quality.topology
+    topology = quality.topology
     return {
-        "mean_percent": distance.mean,
-        "p95_percent": distance.p95,
-        "max_percent": distance.max,
-        "result_to_source_percent": distance.result_to_source,
-        "source_to_result_percent": distance.source_to_result,
-        "chamfer": quality.chamfer,
-        "f_score": quality.f_score,
-        "normal_consistency": quality.normal_consistency,
-        "iou": quality.iou,
+        **{f"{key}_percent": value for key, value in dataclasses.asdict(quality.distance).items()},
+        **{key: getattr(quality, key) for key in ("chamfer", "f_score", "normal_consistency", "iou")},
         "components": topology.num_components,
         "genus": topology.genus,
         "cap_percent": quality.cap_percent,

@@ -124,11 +124,11 @@ class NeuralField(Field):
     """
 
     accuracy: Accuracy = "approximate"
+    bounds = UNIT_BOUNDS
 
-    def __init__(self, decoder: Decoder, latent: Tensor, *, bounds: Bounds = UNIT_BOUNDS) -> None:
+    def __init__(self, decoder: Decoder, latent: Tensor) -> None:
         if latent.shape != (decoder.latent_size,):
             raise ValueError(f"latent must have shape ({decoder.latent_size},), got {tuple(latent.shape)}")
-        self.bounds = bounds
         self.decoder = decoder.eval()
         self.latent = latent.detach()
         with torch.no_grad():

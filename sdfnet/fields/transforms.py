@@ -111,7 +111,6 @@ class Mirrored(Field):
         if axis not in ("x", "y", "z"):
             raise ValueError(f"axis must be 'x', 'y' or 'z', got {axis!r}")
         self.field = field
-        self.axis = axis
         self._index = "xyz".index(axis)
         self.accuracy = worst_accuracy("bound", field.accuracy)
         reach = max(float(field.bounds.upper[self._index]), 0.0)

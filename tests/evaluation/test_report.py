@@ -87,7 +87,6 @@ def test_a_run_is_measured_shape_by_shape_and_failures_stop_nothing(mixed_run: R
     assert "no surface at level 0" in by_name["empty"].error
     assert "broken.obj" in by_name["broken"].error
     assert len(report.failed) == 3
-    assert report.mean_distance < 2
 
 
 def test_an_open_source_leaves_out_its_cap_and_says_so(report: RunReport) -> None:
@@ -194,7 +193,6 @@ def test_csv_and_json_hold_every_shape_and_are_whole(mixed_run: Run, report: Run
 
 def test_a_report_without_any_measured_shape_still_writes(mixed_run: Run, tmp_path: Path) -> None:
     report = evaluate_run(mixed_run, shapes=["gone"], config=QUICK)
-    assert math.isnan(report.mean_distance)
     assert "0 of 1 shapes measured" in format_table(report)
     save_report(report, tmp_path / "out")
 
