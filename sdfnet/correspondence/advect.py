@@ -38,12 +38,8 @@ from sdfnet.mesh.edges import require_closed
 from sdfnet.mesh.mesh import Mesh, face_crosses, label_positions, sum_at_vertices, vertex_normals
 from sdfnet.mesh.quality import shape_quality, side_lengths
 
-_STEP_LENGTH = 0.5
-"""How far the surface may move in a sub-step, in mean edge lengths, at `_QUANTILE` of the vertices."""
-
-_QUANTILE = 0.999
-
-_MAX_SUBSTEPS = 16
+_STEP_LENGTH, _QUANTILE, _MAX_SUBSTEPS = 0.5, 0.999, 16
+"""How far the surface may move in a sub-step, in mean edge lengths, at the quantile of the vertices."""
 
 _FITS = 2
 """How often a sub-step fits a smooth displacement: first to the whole distance, then to the rest."""
@@ -70,14 +66,8 @@ _DETACHINGS, _MAX_RINGS = 12, 3
 _SMOOTHINGS = 30
 """Triangles that stay inverted are smoothed, in so many rounds at most."""
 
-_UNTANGLINGS = 40
-"""Rounds of untangling. In each round a set of vertices moves of which no two are neighbours."""
-
-_ROUNDS_A_RING = 5
-"""After so many rounds of untangling, the vertices of one more ring may move."""
-
-_PLACES = 24
-"""Places that a round of untangling tries for each vertex."""
+_UNTANGLINGS, _ROUNDS_A_RING, _PLACES = 40, 5, 24
+"""Rounds of untangling, rounds after which the vertices of one more ring may move, and places tried for a vertex."""
 
 _UPRIGHT = 0.3
 """A triangle is upright if its normal has this cosine to the surface's normal at one of its corners at least."""
@@ -120,18 +110,10 @@ def advect(
     keep: bool = False,
     refinement: int = 1,
 ) -> tuple[TrackedMesh, float]:
-    """Move a mesh from the surface at `span[0]` to the surface at `span[1]`.
+    """Move a mesh from the surface at `span[0]` to that at `span[1]`; return it, and the start of the last sub-step.
 
-    Return the mesh, and the start of the last sub-step.
-
-    Parameters
-    ----------
-    flow : Flow, optional
-        The motion behind the whole sequence. Each sub-step adds a smooth correction to it.
-    keep : bool
-        Whether vertices without a surface to lie on are detached, until the surface comes back.
-    refinement : int
-        How many times as many sub-steps to take as the distance to the surface asks for.
+    Each sub-step adds a smooth correction to the `flow`. With `keep`, vertices without a surface to lie on are detached
+    until the surface comes back. `refinement` times as many sub-steps are taken as the distance asks for.
     """
     values, gradients = values_and_gradients(field_at(span[1]), tracked.vertices)
     distance = float(np.quantile((np.abs(values) / gradient_norms(gradients))[~tracked.detached], _QUANTILE))

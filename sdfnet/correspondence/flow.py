@@ -25,11 +25,8 @@ from sdfnet.correspondence.tracked_mesh import OFF_SURFACE, gradient_norms, newt
 from sdfnet.fields.base import evaluate
 from sdfnet.geometry.arrays import FloatArray, IntArray
 
-_NUM_SAMPLES = 600
-"""About so many points of each surface are observed."""
-
-_MAX_TIMES = 64
-"""Of a longer sequence, so many evenly spaced frames are observed."""
+_NUM_SAMPLES, _MAX_TIMES = 600, 64
+"""About so many points of each surface are observed, at so many evenly spaced frames at most."""
 
 _TIME_STEP = 0.25
 """The speed at a frame is a finite difference over this share of the time to the frames before and after it."""
@@ -55,11 +52,9 @@ _RIDGE = 1e-9
 _MIN_SPEED = 0.01
 """Frames slower than this share of the mean speed count as this fast."""
 
-_NUM_GAUSSIANS = 64
-"""Gaussians, whose centres are spread evenly over the surface."""
-
-_WIDTH = 1.5
-"""Standard deviation of a Gaussian, relative to the median distance from a centre to the nearest other."""
+_NUM_GAUSSIANS, _WIDTH = 64, 1.5
+"""Gaussians, whose centres are spread evenly over the surface, and their standard deviation relative to the median
+distance from a centre to the nearest other."""
 
 _PENALTIES = (1e-8, 1e-5, 1e-3)
 """Ridge penalties on the linear part, the quadratic part and the Gaussians, relative to the number of equations."""

@@ -2,9 +2,8 @@
 
 `track_surface` extracts an even mesh of the first frame and moves it from frame to frame (`advect`), along a flow that
 is fitted to all frames together (`flow`). Where the topology of the surface changes (`topology_events`), or triangles
-fold or stretch too much, no mesh can go on. There the sequence is cut, and the next segment starts from a mesh of its
-own. With `on_change="keep"`, the mesh goes on through small topology events, and its deviation from the surface is
-measured.
+fold or stretch too much, the sequence is cut, and the next segment starts from a mesh of its own. With
+`on_change="keep"`, the mesh goes on through small topology events, and its deviation from the surface is measured.
 """
 
 from __future__ import annotations
@@ -38,15 +37,13 @@ from sdfnet.mesh.remesh import collapse_faces, remesh
 _QUANTILE = 0.99
 """Share of the given mesh's vertices that must be near the surface."""
 
-_FINER = 2
-"""Segments start from a mesh of a lattice finer by this factor. A mesh with edges of one length mostly lacks tips, gaps
-and necks that the lattice of `resolution` does not see, and these cost few faces."""
+_FINER, _COARSER = 2, 2
+"""Segments start from a mesh of a lattice that is finer by this factor; the search for uncovered surface runs on one
+that is coarser by the other."""
 
-_REFINEMENT = 3
-"""A frame whose mesh comes out unsound is tried again with so many times as many sub-steps."""
-
-_MAX_REASONS = 3
-"""A cut names at most so many topology events."""
+_REFINEMENT, _MAX_REASONS = 3, 3
+"""A frame whose mesh comes out unsound is tried again with so many times as many sub-steps. A cut names at most so many
+topology events."""
 
 _COLLAPSES = 16
 """Rounds of collapsing triangles that cannot be untangled, in a start mesh."""
@@ -56,11 +53,8 @@ _MAX_DISTANCE = 0.03
 """Beyond these bounds of a `Deviation` the topology event is too large to keep the mesh; the distance is in the unit
 frame."""
 
-_COARSER = 2
-"""The search for uncovered surface runs on a lattice that is coarser by this factor."""
-
 _NEAR = 2.0
-"""Surface nearer to the mesh than this is covered; in spacings of that lattice."""
+"""Surface nearer to the mesh than this is covered; in spacings of the coarser lattice."""
 
 
 def track_surface(

@@ -28,17 +28,13 @@ _NEWTON_STEPS, _CHUNK = 6, 8192
 _MIN_GRADIENT = 0.1
 """Gradients shorter than this count as this long: at a saddle the surface does not lie along the gradient."""
 
-_SEARCHES = 3
-"""How often vertices that Newton steps leave off the surface search for it along the normals."""
+_SEARCHES, _SEARCH_LENGTH = 3, 2
+"""How often vertices that Newton steps leave off the surface search for it along the normals, and how far to both
+sides, in mean edge lengths."""
 
-_SEARCH_LENGTH = 2
-"""How far they search to both sides, in mean edge lengths."""
-
-_MAX_SLIVERS = 0.04
-"""A mesh in which more triangles than this share have an angle below 10° has been stretched too much."""
-
-_MAX_STRETCH = 8.0
-"""So has a mesh with an edge longer than this many mean edges of its start."""
+_MAX_SLIVERS, _MAX_STRETCH = 0.04, 8.0
+"""A mesh is stretched too much where more triangles than this share have an angle below 10°, or an edge is longer than
+so many mean edges of its start."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from sdfnet.extraction.marching_cubes import LatticeMesh, march
 from sdfnet.extraction.normals import with_field_normals
@@ -61,13 +60,11 @@ def extract_mesh(
     sparse: bool = True,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    progress: bool = False,
 ) -> Mesh:
     """Extract the surface where `field` equals `level` as a triangle mesh with outward faces.
 
     The mesh is watertight where the surface stays inside the lattice; a surface that leaves it is left open, and a
-    warning is logged. On a sphere the error of a vertex falls as the square of the spacing; sharp edges are cut unless
-    `sharp` asks for them.
+    warning is logged. Sharp edges are cut unless `sharp` asks for them.
 
     Parameters
     ----------
@@ -82,18 +79,16 @@ def extract_mesh(
         if its move would turn a face over.
     sharp : bool
         Whether to put the surface's sharp edges and corners back, which marching cubes cuts off: see `sharp_features`.
-        Where there are none, the mesh is the same. A warning says if the mesh is less closed than without.
+        A warning says if the mesh is less closed than without.
     vertex_normals : bool
         Whether to take a normal for each vertex from the field's gradient.
     sparse : bool
         Whether to visit only those parts of the lattice that can hold the surface. Skipped parts are proven empty where
-        the field's accuracy is exact or bound. Where it is approximate, they are judged by the slopes seen, and a
-        hundredth of them is audited. If the audit finds a sign that was missed, the whole lattice is visited and a
-        warning is logged. The mesh is the same as without, but for the order of its vertices and faces.
+        the field's accuracy is exact or bound. Else they are judged by the slopes seen, and a hundredth is audited; if
+        the audit finds a sign that was missed, the whole lattice is visited and a warning is logged. The mesh is the
+        same as without, but for the order of its vertices and faces.
     device, dtype
         Where the field lives, and the precision of its points.
-    progress : bool
-        Whether to show a progress bar.
 
     Raises
     ------
@@ -108,13 +103,12 @@ def extract_mesh(
     """
     lattice = Lattice.over(field.bounds if bounds is None else bounds, resolution)
     is_feature: BoolArray | bool = False
-    with tqdm(unit="points", unit_scale=True, desc="evaluate", disable=not progress) as bar:
-        sampled = _SampledField(field, lattice, level, torch.device(device), dtype, bar)
-        marched = _march_sparse(sampled) if sparse else None
-        if marched is None:
-            marched = _march_dense(sampled)
-        if sharp:
-            marched, is_feature = _sharpened(marched, LatticeField(sampled.values, sampled.gradients))
+    sampled = _SampledField(field, lattice, level, torch.device(device), dtype)
+    marched = _march_sparse(sampled) if sparse else None
+    if marched is None:
+        marched = _march_dense(sampled)
+    if sharp:
+        marched, is_feature = _sharpened(marched, LatticeField(sampled.values, sampled.gradients))
     mesh = Mesh(lattice.origin + lattice.spacing * marched.vertices, marched.faces)
     if project_steps:
         mesh = _projected(mesh, sampled, project_steps)
@@ -132,7 +126,6 @@ class _SampledField:
     level: float
     device: torch.device
     dtype: torch.dtype
-    bar: tqdm
 
     def points(self, positions: NDArray[np.number]) -> Tensor:
         """Return the points of the field at `positions` (N, 3) in lattice coordinates."""
@@ -148,7 +141,6 @@ class _SampledField:
             padded = np.concatenate([part, np.repeat(part[-1:], -len(part) % _EVEN, axis=0)])
             sdf = evaluate(self.field, self.points(padded), chunk_size=chunk_size)[: len(part)]
             values[first : first + len(part)] = sdf.float().cpu().numpy()
-            self.bar.update(len(part))
         values -= np.float32(self.level)
         return values
 
@@ -190,7 +182,6 @@ def _march_dense(sampled: _SampledField) -> LatticeMesh:
     """Return the mesh in lattice coordinates from all points of the lattice."""
     shape = sampled.lattice.shape
     values = np.empty(shape, dtype=np.float32)
-    sampled.bar.reset(total=values.size)
     num_layers = max(1, (1 << 20) // (shape[1] * shape[2]))  # about a million points at a time
     for first in range(0, shape[0], num_layers):
         layers = values[first : first + num_layers]

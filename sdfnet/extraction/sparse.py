@@ -29,22 +29,17 @@ _FINEST = 2
 """Cells along a side of the blocks that are visited in full. One cell would ask for more centres than it saves."""
 
 _COARSEST_COUNT = 32
-"""Blocks along the longest axis to begin with. On [-1.05, 1.05] their half diagonal is 0.057. That is well below 0.1,
-the distance beyond which a network that learned clamped distances says no more than "far"."""
+"""Blocks along the longest axis to begin with. On [-1.05, 1.05] their half diagonal is 0.057, well below the distance
+of 0.1 beyond which a network that learned clamped distances says no more than "far"."""
 
-_SLOPE_QUANTILE = 0.99
-_SLOPE_SAFETY = 1.2
-_FINEST_SAFETY = 1.0
-"""An approximate field is trusted to change no faster than a usual slope times this safety factor. The usual slope is
-the quantile of the slopes in groups of eight blocks near the surface, or the slope of the block's own group if that is
-steeper. At the finest size the factor is 1: the surface is followed into skipped blocks, so only components smaller
-than two cells can be lost."""
+_SLOPE_QUANTILE, _FEW_NEAR = 0.99, 64
+_SLOPE_SAFETY, _FINEST_SAFETY = 1.2, 1.0
+"""An approximate field is trusted to change no faster than a usual slope times a safety factor. The usual slope is the
+quantile of the slopes in groups of eight blocks near the surface (in all groups where few are near), or the slope of
+the block's own group if that is steeper. At the finest size only components smaller than two cells can be lost."""
 
 _STRAIGHT = 2 * _FINEST
 """Up to this block size, the bound uses the finite-difference direction instead of the worst-case corner direction."""
-
-_FEW_NEAR = 64
-"""With fewer groups than this near the surface, the usual slope is taken over all groups."""
 
 _PROVEN_SAFETY = 1.001
 """For the rounding of positions and values where the slope is proven."""
@@ -184,7 +179,7 @@ def _count_missed(
 ) -> int:
     """Return how many of a hundredth of the skipped blocks, drawn with a fixed seed, hold both signs after all.
 
-    A block does not count where a part of it is among the `visited` ones, because the surface led there.
+    Blocks of which a part is among the `visited` ones do not count.
     """
     random = np.random.default_rng(0)
     missed = 0
@@ -243,19 +238,13 @@ def _steepest(values: Float32Array, doubled_centers: NDArray[np.int32], spacing:
 
 
 def _share_along(slopes: Float32Array, extents: NDArray[np.int32]) -> FloatArray:
-    """Return the change to the corner of a box as a share of the change if the gradient pointed at the corner.
-
-    Slopes and extents are those along the axes, (..., 3). For a cube the share is between 1/√3 and 1.
-    """
+    """Return the change to the corner of a box as a share of the change if the gradient pointed at the corner."""
     most = np.linalg.norm(slopes, axis=-1) * np.linalg.norm(extents, axis=-1)
     return np.divide((slopes * extents).sum(axis=-1), most, out=np.ones_like(most), where=most > 0)
 
 
 def _usual_slope(slopes: Float32Array, values: Float32Array, reach: FloatArray) -> float:
-    """Return the slope that all but the steepest groups near the surface keep to; of all where few are near.
-
-    A network that learned clamped distances may be steep anywhere beyond the clamp, where no surface comes of it.
-    """
+    """Return the slope that all but the steepest groups near the surface keep to; of all where few are near."""
     near = (np.abs(values) <= reach).any(axis=1)
     known = slopes[near] if np.count_nonzero(near) >= _FEW_NEAR else slopes
     return float(np.quantile(known, _SLOPE_QUANTILE)) if len(known) else 0.0
@@ -280,10 +269,7 @@ class _Tiles:
 def _fill_tiles(
     blocks: NDArray[np.int32], sample: Sample, shape: tuple[int, int, int], *, centers: Float32Array | None = None
 ) -> _Tiles:
-    """Evaluate all lattice points of the finest `blocks` (N, 3), each point once.
-
-    The values at the `centers` (N,) of blocks are not asked for again where they are given.
-    """
+    """Evaluate all lattice points of the finest `blocks` (N, 3) once, but those at given `centers` (N,) of blocks."""
     numbers, which = np.unique(_numbered(blocks // _TILE_BLOCKS, shape), return_inverse=True)
     corners = np.stack(np.unravel_index(numbers, shape), axis=1).astype(np.int64) * _TILE
     chosen = np.zeros((len(numbers), _TILE_BLOCKS, _TILE_BLOCKS, _TILE_BLOCKS), dtype=bool)

@@ -158,8 +158,8 @@ class Ribbon(Field):
 class Extrusion(Field):
     """A simple polygon in the (x, z) plane extruded along y to ±half_height, grown by `rounding` on all sides.
 
-    The outer size is the polygon's plus `rounding`: the inverse of the other solids, because shrinking a polygon may
-    split it. Exact where the polygon is convex or `rounding` is zero, otherwise a bound.
+    Unlike the other solids it grows by `rounding`, because shrinking a polygon may split it. Exact where the polygon is
+    convex or `rounding` is zero, otherwise a bound.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
 """Detection: which patches of a mesh hold a sharp feature, and whether triangles around the feature would be valid.
 
-This module is apart from the other steps because it is the longest. Neighbouring patches are joined where their
-features are one, or where the feature of one lies in the other.
+Neighbouring patches are joined where their features are one, or where the feature of one lies in the other.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ _SUSPECT_ANGLE = 20.0
 """Normals (in degrees) of a patch that diverge by less at the vertices of marching cubes show that nothing is sharp."""
 
 _LINEAR = 1e-3
-"""How far (in spacings) from the surface a vertex of marching cubes may lie without being moved onto it. Near an edge
-the field bends, and linear interpolation misses by up to half a spacing."""
+"""How far (in spacings) from the surface a vertex of marching cubes may lie without being moved onto it."""
 
 BEYOND = 1.0
 """How far (in spacings) from the box of its boundary a feature may lie: a tilted edge can poke out of its cell."""
@@ -100,10 +98,7 @@ def cut_into_patches(mesh: LatticeMesh, field: LatticeField) -> PatchedMesh:
 
 
 def detect_features(cut: PatchedMesh, patch_of: IntArray, *, before: PatchFeatures | None = None) -> PatchFeatures:
-    """Search for a feature in each suspect patch, with the patches numbered by `patch_of` (F,).
-
-    The features of patches with the same boundary are taken from `before`, without a new search.
-    """
+    """Search for a feature in each suspect patch; patches whose boundary is one of `before` keep their feature."""
     twins = cut.twins
     suspect = np.bincount(patch_of, weights=cut.is_suspect) > 0
     loops = disc_boundaries(cut.mesh.faces, twins, patch_of, suspect)

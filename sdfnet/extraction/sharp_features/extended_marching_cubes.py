@@ -1,8 +1,7 @@
 """Extended marching cubes: the steps that put sharp edges and corners back, in their order.
 
-At the end feature lines are completed. A sharp edge may pass through a cell without changing a sign at the cell's
-corners, or go from a cell to another that it meets only along a line. There a feature vertex has no neighbour further
-along the sharp edge. Of the vertices around it, the one nearest to the sharp edge is moved onto the edge.
+At the end feature lines are completed. Where a sharp edge passes through a cell without changing a sign at its corners,
+a feature vertex has no neighbour further along the edge. Of the vertices around it, the nearest is moved onto the edge.
 """
 
 from __future__ import annotations
@@ -24,11 +23,8 @@ from sdfnet.mesh.mesh import renumber_faces
 _ROUNDS = 4
 """In each round a feature line grows by one vertex at each of its ends."""
 
-_FARTHEST = 1.0
-"""How far (in spacings) a vertex may be moved."""
-
-_CLOSEST = 0.05
-"""How near (in spacings) to a feature another may come."""
+_FARTHEST, _CLOSEST = 1.0, 0.05
+"""How far a vertex may be moved, and how near to a feature another may come, in spacings."""
 
 _SAME_DIRECTION = 0.7
 """The cosine of the angle below which two directions from a feature are the same way along the sharp edge."""

@@ -131,7 +131,7 @@ def fixed_by_flips(
     well_placed: BoolArray,
     bad: BoolArray,
 ) -> BoolArray:
-    """Return which features (P,) need no more than flipped edges, because each bad triangle lies at another feature.
+    """Return which features (P,) need no more than flipped edges: each bad triangle lies at another feature.
 
     `neighbors` (P, L) are the patches on the other side of each boundary edge.
     """

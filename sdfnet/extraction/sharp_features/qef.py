@@ -17,11 +17,9 @@ from sdfnet.extraction.projection import newton_steps
 from sdfnet.extraction.sparse import Sample
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, unit_vectors
 
-SHARP_ANGLE = 25.0
-"""Normals that diverge by more (in degrees), however near to one another the points are, make an edge."""
-
-SMALL_MISS = 0.05
-"""How far (in spacings) from the surface a feature may lie."""
+SHARP_ANGLE, SMALL_MISS = 25.0, 0.05
+"""Normals that diverge by more degrees, however near the points are, make an edge. A feature may lie so many spacings
+from the surface."""
 
 _FLATTEST = 0.05
 """A third direction with less than this share of the normals' squares makes no corner: the edge is only bent."""
@@ -31,7 +29,6 @@ _ZOOMS = (0.3, 0.1)
 
 _FARTHEST = 1.0
 """How far (in spacings) a point may move onto the surface."""
-
 
 _ROOT_ROUNDS = 24
 _ROOT_TOLERANCE = 1e-5
@@ -99,10 +96,7 @@ def find_features(
 
 
 def _where_normals_turn(points: FloatArray, normals: FloatArray, used: BoolArray) -> FloatArray:
-    """Return the mean of the `points` (P, L, 3), each weighed by how far its normal is from the others', (P, 3).
-
-    So an edge that passes through a corner of a patch is searched for there, not at the patch's middle.
-    """
+    """Return the mean of the `points` (P, L, 3), each weighed by how far its normal is from the others', (P, 3)."""
     alike = np.einsum("pli,pmi,pm->pl", normals, normals, used) / used.sum(axis=1, keepdims=True)
     weights = used * np.clip(1 - alike, 1e-6, None)
     return np.asarray(np.einsum("pl,pli->pi", weights, points) / weights.sum(axis=1, keepdims=True))
