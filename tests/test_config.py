@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from sdfnet.cli.hydra_app.application import check_complete, compose, hydra_for, to_document
 from sdfnet.cli.hydra_app.arguments import parse_line
 from sdfnet.cli.hydra_app.command import COMMANDS, UsageError, load_command
-from sdfnet.cli.hydra_app.composing import check_complete, compose, hydra_for, to_document
 from sdfnet.cli.hydra_app.conf import command_examples, command_groups, conf_folder, key_comments
 from sdfnet.cli.hydra_app.conf_files import conf_files
 from sdfnet.cli.hydra_app.schema import default_values, missing_keys
@@ -155,7 +155,7 @@ def test_the_values_of_a_command_are_those_of_its_dataclass(name: str) -> None:
     assert {key: values[key] for key in plain} == plain
     assert set(values) <= {*plain, *command.groups, "defaults", "hydra"}
     assert command_groups(name) == [*command.groups]
-    assert tuple(command_examples(name)) == command.examples
+    assert f"sdfnet {name} " in command_examples(name)[0]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -26,7 +26,10 @@ def main(words: Sequence[str] | None = None) -> int:
         if first in ("-h", "--help", "help"):
             if first == "help" and len(words) > 1:
                 return main([words[1], "--help"])
-            return _print_commands()
+            from sdfnet.cli.hydra_app.help import format_commands
+
+            print(format_commands(COMMANDS))
+            return 0
         if first == "--version":
             print(f"sdfnet {sdfnet.__version__}")
             return 0
@@ -42,13 +45,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nsdfnet {first}: interrupted.", file=sys.stderr)
         return 130
-
-
-def _print_commands() -> int:
-    from sdfnet.cli.hydra_app.help import format_commands
-
-    print(format_commands(COMMANDS))
-    return 0
 
 
 def _refuse(word: str) -> int:

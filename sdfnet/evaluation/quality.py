@@ -128,8 +128,12 @@ def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, nam
     )
 
 
-def evaluate_shape(run: Run, name: str, source: Surface, *, config: EvaluationConfig) -> ShapeQuality:
+def evaluate_shape(
+    run: Run, name: str, source: Surface, *, config: EvaluationConfig, extracted: Mesh | None = None
+) -> ShapeQuality:
     """Extract a learned shape and measure it against `source`, unit frame, with the extraction error beside it.
+
+    `extracted` is the mesh if it is there already: `ExtractedShape.extracted`, by the same options as `config` has.
 
     Raises
     ------
@@ -148,6 +152,7 @@ def evaluate_shape(run: Run, name: str, source: Surface, *, config: EvaluationCo
     found = extract_shape(
         run,
         name,
+        extracted=extracted,
         resolution=config.resolution,
         project_steps=config.project_steps,
         sparse=config.sparse,

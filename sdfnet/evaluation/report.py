@@ -12,7 +12,7 @@ import io
 import logging
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from sdfnet.fields import MeshField, Shell
 from sdfnet.files import write_atomic, write_json
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import find_meshes
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, select_shapes
 from sdfnet.solids.source_shape import SourceShape, load_shape
 
@@ -99,6 +100,7 @@ def evaluate_run(
     *,
     shapes: str | Sequence[str] = "all",
     config: EvaluationConfig | None = None,
+    extracted: Mapping[str, Mesh] | None = None,
     num_workers: int = 1,
     progress: bool = False,
 ) -> RunReport:
@@ -109,6 +111,9 @@ def evaluate_run(
     meshes : path, optional
         The folder that holds the sources, if it has moved since training; a source is found in it by its shape's name.
     shapes : "all", names or globs
+    extracted : mapping, optional
+        Meshes that need not be extracted again: `ExtractedRun.extracted`, of the same resolution and options as
+        `config` has.
     num_workers : int
         Shapes measured at a time, in threads.
 
@@ -129,24 +134,25 @@ def evaluate_run(
     if meshes is not None:
         found = find_meshes(meshes)
         sources = {name: found.get(name, Path(meshes) / name) for name in names}
-    jobs = (delayed(_report_shape)(run, name, sources[name], config) for name in names)
+    there = extracted or {}
+    jobs = (delayed(_report_shape)(run, name, sources[name], config, there.get(name)) for name in names)
     finished = Parallel(n_jobs=num_workers, prefer="threads", return_as="generator")(jobs)
     reports = list(tqdm(finished, total=len(names), desc="evaluate", unit="shape", disable=not progress))
     return RunReport(str(run.directory), run.step, config, tuple(reports))
 
 
-def _report_shape(run: Run, name: str, path: Path, config: EvaluationConfig) -> ShapeReport:
+def _report_shape(run: Run, name: str, path: Path, config: EvaluationConfig, extracted: Mesh | None) -> ShapeReport:
     """Measure one shape; anything that is wrong with it or its source becomes its error."""
     started = time.perf_counter()
     try:
-        report = _measure(run, name, path, config)
+        report = _measure(run, name, path, config, extracted)
     except (ValueError, OSError) as error:
         _LOGGER.warning("%s could not be measured: %s", name, error)
         report = ShapeReport(name, str(path), None, error=str(error) or type(error).__name__)
     return dataclasses.replace(report, seconds=round(time.perf_counter() - started, 3))
 
 
-def _measure(run: Run, name: str, path: Path, config: EvaluationConfig) -> ShapeReport:
+def _measure(run: Run, name: str, path: Path, config: EvaluationConfig, extracted: Mesh | None) -> ShapeReport:
     shape = run.shape(name)
     if not path.is_file():
         raise ValueError(f"its source {path} is not there. Give the folder of the meshes with meshes=DIR")
@@ -159,7 +165,7 @@ def _measure(run: Run, name: str, path: Path, config: EvaluationConfig) -> Shape
     elif not source.closed:
         notes.append("an open source: what closes its holes is left out of the result (cap)")
     surface = source_surface(source, shape.similarity)
-    quality = evaluate_shape(run, name, surface, config=config)
+    quality = evaluate_shape(run, name, surface, config=config, extracted=extracted)
     return ShapeReport(name, str(path), quality, "", tuple(notes), surface.radius / shape.similarity.scale)
 
 

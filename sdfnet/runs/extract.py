@@ -7,9 +7,10 @@ by mistake.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +70,8 @@ class ExtractedShape:
         The decimation, with its error in the mesh's units; None where no bound on the faces was given.
     decimation_error : float or None
         The same error as a share of the shape's radius.
+    extracted : Mesh or None
+        The mesh as it was extracted, with its loose components, in the unit frame.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -83,6 +86,7 @@ class ExtractedShape:
     num_cavities: int
     decimated: Simplified | None = None
     decimation_error: float | None = None
+    extracted: Mesh | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `extract.json` says of the shape."""
@@ -107,6 +111,7 @@ def extract_shape(
     shape: str | RunShape,
     *,
     latent: Tensor | None = None,
+    extracted: Mesh | None = None,
     resolution: int = 128,
     project_steps: int = 0,
     sharp: bool = False,
@@ -125,6 +130,9 @@ def extract_shape(
         The name of a shape of the run; or the description of a shape that the run does not hold, with its `latent`.
     latent : (L,) float32, optional
         The code to extract; by default the code of the shape in the run.
+    extracted : Mesh, optional
+        What an earlier call with the same options extracted (`ExtractedShape.extracted`), to be cleaned once more, in
+        the other frame for example.
     resolution, project_steps, sharp, sparse, vertex_normals
         As `extract_mesh` takes them.
     min_piece : float
@@ -149,18 +157,19 @@ def extract_shape(
     described = run.shape(shape) if isinstance(shape, str) else shape
     field = NeuralField(run.decoder, run.latent(described.name) if latent is None else latent)
     similarity = None if frame == "unit" else described.similarity
-    mesh = extract_mesh(
-        field,
-        resolution=resolution,
-        similarity=similarity,
-        project_steps=project_steps,
-        sharp=sharp,
-        sparse=sparse,
-        vertex_normals=vertex_normals,
-        device=run.device,
-    )
+    if extracted is None:
+        extracted = extract_mesh(
+            field,
+            resolution=resolution,
+            project_steps=project_steps,
+            sharp=sharp,
+            sparse=sparse,
+            vertex_normals=vertex_normals,
+            device=run.device,
+        )
+    mesh = extracted if similarity is None else extracted.to_world(similarity)
     clean = clean_components(mesh, described, min_piece=min_piece, allowed=allowed)
-    found = ExtractedShape(clean.mesh, clean.removed, clean.num_components, clean.num_cavities)
+    found = ExtractedShape(clean.mesh, clean.removed, clean.num_components, clean.num_cavities, extracted=extracted)
     if max_faces is None:
         return found
     decimated = simplify_mesh(clean.mesh, max_faces=max_faces)
@@ -243,6 +252,8 @@ class ExtractedRun:
         What `extract.json` says of each shape.
     failures : dict
         Why the other shapes have no mesh.
+    extracted : dict
+        `ExtractedShape.extracted` of each shape if `extract_run` was asked to keep the meshes, else empty.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -255,6 +266,7 @@ class ExtractedRun:
     files: dict[str, tuple[Path, ...]]
     summaries: dict[str, dict[str, Any]]
     failures: dict[str, str]
+    extracted: dict[str, Mesh]
 
 
 def extract_run(
@@ -263,12 +275,14 @@ def extract_run(
     out: str | Path,
     *,
     config: ExtractConfig | None = None,
+    keep: bool = False,
     progress: bool = False,
 ) -> ExtractedRun:
     """Write the `shapes` (names, globs or mixes) of `run` as mesh files in world units into the folder `out`.
 
     `extract.json` says what each mesh is made of and what was left out of it; shapes of an earlier call stay in it. A
-    shape that has no surface does not stop the others; it is among the `failures`.
+    shape that has no surface does not stop the others; it is among the `failures`. With `keep`, the result holds the
+    meshes too, for `evaluate_run`.
 
     Raises
     ------
@@ -289,6 +303,7 @@ def extract_run(
     files: dict[str, tuple[Path, ...]] = {}
     summaries: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
+    extracted: dict[str, Mesh] = {}
     for name in tqdm(names, desc="extracting", unit="shape", delay=2, leave=False, disable=not progress):
         try:
             found = extract_shape(run, name, **options)
@@ -299,15 +314,10 @@ def extract_run(
         for path in files[name]:
             save_mesh(found.mesh, path)
         summaries[name] = found.to_dict()
-    _save_summaries(out / SUMMARY_FILE, summaries)
-    return ExtractedRun(out, files, summaries, failures)
-
-
-def _save_summaries(path: Path, summaries: Mapping[str, Any]) -> None:
-    """Write `extract.json`. The shapes that an earlier call wrote into the same folder stay in the file."""
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))["shapes"]
-        document = {"shapes": {**earlier, **summaries}}
-    except (OSError, ValueError, KeyError, TypeError):
-        document = {"shapes": dict(summaries)}  # There is no such file, or another program wrote it.
-    write_json(path, document)
+        if keep and found.extracted is not None:
+            extracted[name] = found.extracted
+    earlier = {}  # The shapes that an earlier call wrote into the same folder stay in the file.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # No such file, or another program wrote it.
+        earlier = dict(json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))["shapes"])
+    write_json(out / SUMMARY_FILE, {"shapes": {**earlier, **summaries}})
+    return ExtractedRun(out, files, summaries, failures, extracted)

@@ -16,7 +16,7 @@ from sdfnet.evaluation.report import TABLE_WIDTH, RunReport, evaluate_run, forma
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.runs import Run
+from sdfnet.runs import ExtractConfig, Run, extract_run
 
 QUICK = EvaluationConfig(resolution=32, num_points=2000, num_volume_points=10_000)
 CENTER, SCALE = (500.0, 0.0, -3.0), UNIT_RADIUS / 20
@@ -65,6 +65,17 @@ def mixed_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def report(mixed_run: Run) -> RunReport:
     return evaluate_run(mixed_run, config=QUICK)
+
+
+def test_meshes_that_were_kept_are_not_extracted_again_and_give_the_same_numbers(
+    mixed_run: Run, report: RunReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ExtractConfig(resolution=QUICK.resolution)
+    done = extract_run(mixed_run, ["right", "wide"], tmp_path, config=config, keep=True)
+    monkeypatch.setattr("sdfnet.runs.extract.extract_mesh", lambda *_, **__: pytest.fail("extracted again"))
+    again = evaluate_run(mixed_run, shapes=["right", "wide"], config=QUICK, extracted=done.extracted)
+    alone = {shape.name: shape.quality for shape in report.shapes}
+    assert {shape.name: shape.quality for shape in again.shapes} == {name: alone[name] for name in ("right", "wide")}
 
 
 def test_a_run_is_measured_shape_by_shape_and_failures_stop_nothing(mixed_run: Run, report: RunReport) -> None:

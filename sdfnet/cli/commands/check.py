@@ -1,11 +1,17 @@
-"""`sdfnet check`: read every mesh of a folder and say what is right and wrong with it."""
+"""`sdfnet check`: read every mesh of a folder and say what is right and wrong with it.
+
+Examples:
+
+    sdfnet check meshes=scans
+    sdfnet check meshes=scans out=report 'shapes=[bone_*,skull]'
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdfnet.cli.commands.keys import check_thickness
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.solids.source_shape import check_folder, format_reports
@@ -36,12 +42,6 @@ class CheckCommand:
         check_thickness(self.thickness)
 
 
-def check_thickness(thickness: float | None) -> None:
-    """Refuse a wall that is no wall."""
-    if thickness is not None and not 0 < thickness < math.inf:
-        raise ValueError(f"thickness must be above 0 or null, got {thickness}")
-
-
 def run_check(command: CheckCommand) -> None:
     """Print the report, and write it where `out` says."""
     reports = check_folder(
@@ -54,10 +54,4 @@ def run_check(command: CheckCommand) -> None:
         raise ValueError(f"none of the {len(reports)} meshes in {command.meshes} can be used; the reasons stand above")
 
 
-COMMAND = Command(
-    name="check",
-    config=CheckCommand,
-    run=run_check,
-    output_key="out",
-    examples=("sdfnet check meshes=scans", "sdfnet check meshes=scans out=report 'shapes=[bone_*,skull]'"),
-)
+COMMAND = Command("check", CheckCommand, run_check)

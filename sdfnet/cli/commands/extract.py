@@ -1,60 +1,51 @@
-"""`sdfnet extract`: write learned shapes as meshes, in the units and at the place of their sources."""
+"""`sdfnet extract`: write learned shapes as meshes, in the units and at the place of their sources.
+
+Examples:
+
+    sdfnet extract run=runs/chairs
+    sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes
+    sdfnet extract run=runs/chairs 'shapes=[0.5*chair_01 + 0.5*chair_07, chair_01 - chair_02 + chair_03]'
+    sdfnet extract run=runs/parts sharp=true max_faces=20000 project_steps=2
+    sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from sdfnet.cli.commands.keys import RunKeys, some_failed
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
-from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run, load_run
-
-_TOLD = 3
-"""The error names the reason of so many failed shapes; the others mostly fail for the same reason."""
+from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractCommand:
+class ExtractCommand(RunKeys):
     """The keys of `sdfnet extract`.
 
     Attributes
     ----------
-    run : path
-        A run directory, as train writes it.
     shapes : names
         all, one name, or a list of names, globs and mixes such as 0.5*a + 0.5*b.
     out : path
         Where the meshes and extract.json go; null is meshes/ inside the run.
-    device : text
-        auto, cpu, cuda, cuda:1 or mps.
     """
 
-    run: Path
-    shapes: str | tuple[str, ...] = "all"
-    out: Path | None = None
-    device: str = "auto"
+    inside = "meshes"
     extraction: ExtractConfig = flat(ExtractConfig)
 
-    @property
-    def folder(self) -> Path:
-        return self.run / "meshes" if self.out is None else self.out
 
-
-def run_extract(command: ExtractCommand) -> None:
+def run_extract(command: ExtractCommand, *, keep: bool = False) -> ExtractedRun:
     """Write the meshes and print how much was left out of them; a shape that fails does not stop the others."""
-    run = load_run(command.run, device=find_device(command.device))
     config = command.extraction
-    done = extract_run(run, command.shapes, command.folder, config=config, progress=True)
+    done = extract_run(command.load(), command.shapes, command.folder, config=config, keep=keep, progress=True)
     if done.failures:
-        told = "; ".join(f"{name}: {reason}" for name, reason in list(done.failures.items())[:_TOLD])
-        rest = f" The others are in {done.out}." if done.files else ""
-        num_shapes = len(done.failures) + len(done.files)
-        raise ValueError(f"{len(done.failures)} of {num_shapes} shapes have no mesh. {told}.{rest}")
+        raise some_failed(done.failures, len(done.failures) + len(done.files), "shapes have no mesh", done.out)
     what = f"{len(done.files)} shapes at resolution {config.resolution} as {', '.join(config.format)}"
     say(f"{what}{_left_out(done)}{_decimation_error(done)}")
     say_where(done.out)
+    return done
 
 
 def _left_out(done: ExtractedRun) -> str:
@@ -87,16 +78,8 @@ def _decimation_error(done: ExtractedRun) -> str:
 
 
 COMMAND = Command(
-    name="extract",
-    config=ExtractCommand,
-    run=run_extract,
-    output_key="out",
+    "extract",
+    ExtractCommand,
+    run_extract,
     interrupted=lambda command: f"The meshes written so far are whole, in {command.folder}.",
-    examples=(
-        "sdfnet extract run=runs/chairs",
-        "sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes",
-        "sdfnet extract run=runs/chairs 'shapes=[0.5*chair_01 + 0.5*chair_07, chair_01 - chair_02 + chair_03]'",
-        "sdfnet extract run=runs/parts sharp=true max_faces=20000 project_steps=2",
-        """sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'""",
-    ),
 )

@@ -1,4 +1,9 @@
-"""`sdfnet info`: print the contents of a run directory."""
+"""`sdfnet info`: print the contents of a run directory.
+
+Examples:
+
+    sdfnet info run=runs/chairs
+"""
 
 from __future__ import annotations
 
@@ -108,9 +113,4 @@ def _say_nested(document: dict[str, Any], depth: int = 0) -> None:
             say(f"{'  ' * depth}{key}: {format_value(value)}")
 
 
-COMMAND = Command(
-    name="info",
-    config=InfoCommand,
-    run=run_info,
-    examples=("sdfnet info run=runs/chairs",),
-)
+COMMAND = Command("info", InfoCommand, run_info, output_key=None)

@@ -1,60 +1,53 @@
-"""`sdfnet morph`: a sequence of meshes, and a film, that turns one learned shape into others."""
+"""`sdfnet morph`: a sequence of meshes, and a film, that turns one learned shape into others.
+
+Examples:
+
+    sdfnet morph run=runs/chairs 'shapes=[chair_01,chair_07,chair_12]' frames=60 out=morph
+    sdfnet morph run=runs/chairs 'shapes=[chair_0*]' playback=loop path=spline 'format=[glb,gif]' out=loop
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
+from sdfnet.cli.commands.keys import RunKeys
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.devices import find_device
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import MorphConfig
-from sdfnet.runs import load_run
 
 _CUTS_TOLD = 3
 """More than these stand in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MorphCommand:
+class MorphCommand(RunKeys):
     """The keys of `sdfnet morph`.
 
     Attributes
     ----------
-    run : path
-        A run directory, as train writes it.
     shapes : names
         The shapes to pass through, in order: a list of two or more names, globs and mixes such as a - b + c.
     out : path
         Where the sequence, manifest.json, morph.json, films and contact_sheet.png go; null is morph/ inside the run.
     overwrite : true or false
         Whether to replace another morph that is in out. The same morph is continued.
-    device : text
-        auto, cpu, cuda, cuda:1 or mps.
     """
 
-    run: Path
-    shapes: str | tuple[str, ...]
-    out: Path | None = None
+    inside = "morph"
+    shapes: str | tuple[str, ...] = field()
     overwrite: bool = False
-    device: str = "auto"
     morph: MorphConfig = flat(MorphConfig)
-
-    @property
-    def folder(self) -> Path:
-        return self.run / "morph" if self.out is None else self.out
 
 
 def run_morph(command: MorphCommand) -> None:
     """Write the morph and print the main facts of its report."""
-    run = load_run(command.run, device=find_device(command.device))
     result = make_morph(
-        run,
+        command.load(),
         command.shapes,
         command.folder,
         config=command.morph,
@@ -130,14 +123,4 @@ def _interrupted(command: MorphCommand) -> str:
     return f"{kept}, but tracks all anew: a motion is kept only as frames." if command.morph.tracked else f"{kept}."
 
 
-COMMAND = Command(
-    name="morph",
-    config=MorphCommand,
-    run=run_morph,
-    output_key="out",
-    interrupted=_interrupted,
-    examples=(
-        "sdfnet morph run=runs/chairs 'shapes=[chair_01,chair_07,chair_12]' frames=60 out=morph",
-        "sdfnet morph run=runs/chairs 'shapes=[chair_0*]' playback=loop path=spline 'format=[glb,gif]' out=loop",
-    ),
-)
+COMMAND = Command("morph", MorphCommand, run_morph, interrupted=_interrupted)

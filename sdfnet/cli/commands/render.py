@@ -1,4 +1,11 @@
-"""`sdfnet render`: pictures, turntables and a contact sheet of learned shapes or of mesh files."""
+"""`sdfnet render`: pictures, turntables and a contact sheet of learned shapes or of mesh files.
+
+Examples:
+
+    sdfnet render run=runs/chairs
+    sdfnet render run=runs/chairs shapes=chair_07 'format=[png,gif]' width=1280 height=960 out=pictures
+    sdfnet render meshes=scans up_axis=z out=pictures
+"""
 
 from __future__ import annotations
 
@@ -62,14 +69,8 @@ def run_render(command: RenderCommand) -> None:
 
 
 COMMAND = Command(
-    name="render",
-    config=RenderCommand,
-    run=run_render,
-    output_key="out",
+    "render",
+    RenderCommand,
+    run_render,
     interrupted=lambda command: f"The pictures drawn so far are whole, in {command.folder}.",
-    examples=(
-        "sdfnet render run=runs/chairs",
-        "sdfnet render run=runs/chairs shapes=chair_07 'format=[png,gif]' width=1280 height=960 out=pictures",
-        "sdfnet render meshes=scans up_axis=z out=pictures",
-    ),
 )

@@ -1,4 +1,11 @@
-"""`sdfnet sample`: draw points and signed distances from a folder of meshes, in parallel, into a sample store."""
+"""`sdfnet sample`: draw points and signed distances from a folder of meshes, in parallel, into a sample store.
+
+Examples:
+
+    sdfnet sample meshes=chairs samples=samples
+    sdfnet sample meshes=chairs samples=paper sampler=deepsdf
+    sdfnet sample meshes=chairs samples=shared/samples workers=dask workers.scheduler=tcp://host:8786
+"""
 
 from __future__ import annotations
 
@@ -6,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sdfnet.cli.commands.check import check_thickness
+from sdfnet.cli.commands.keys import check_num_workers, check_thickness
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
@@ -42,8 +49,7 @@ class SamplingKeys:
 
     def __post_init__(self) -> None:
         check_thickness(self.thickness)
-        if self.num_workers is not None and self.num_workers < 1:
-            raise ValueError(f"num_workers must be 1 or more, or null, got {self.num_workers}")
+        check_num_workers(self.num_workers)
         object.__setattr__(self, "sampler", with_tied(self.sampler, seed=self.seed))
 
 
@@ -91,15 +97,10 @@ def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
 
 
 COMMAND = Command(
-    name="sample",
-    config=SampleCommand,
-    run=run_sample,
+    "sample",
+    SampleCommand,
+    run_sample,
     output_key="samples",
     groups={"sampler": {"default": SamplerConfig}, "workers": {"loky": WorkersConfig}},
     interrupted=lambda config: f"Finished shapes are kept in {config.samples}; the same command goes on.",
-    examples=(
-        "sdfnet sample meshes=chairs samples=samples",
-        "sdfnet sample meshes=chairs samples=paper sampler=deepsdf",
-        "sdfnet sample meshes=chairs samples=shared/samples workers=dask workers.scheduler=tcp://host:8786",
-    ),
 )

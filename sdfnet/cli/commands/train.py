@@ -1,4 +1,13 @@
-"""`sdfnet train`: learn all shapes of a folder with one network, or go on with a training that was interrupted."""
+"""`sdfnet train`: learn all shapes of a folder with one network, or go on with a training that was interrupted.
+
+Examples:
+
+    sdfnet train meshes=chairs run=runs/chairs
+    sdfnet train meshes=chairs run=runs/chairs budget=30min 'holdout=[chair_1*]'
+    sdfnet train meshes=chairs run=runs/deepsdf experiment=deepsdf device=cuda
+    torchrun --nproc-per-node 4 -m sdfnet train meshes=chairs run=runs/large training.strata=4
+    sdfnet train meshes=chairs run=runs/rates samples=samples -m training.learning_rate=2e-3,5e-3
+"""
 
 from __future__ import annotations
 
@@ -139,9 +148,9 @@ def provenance() -> dict[str, Any]:
 
 
 COMMAND = Command(
-    name="train",
-    config=TrainCommand,
-    run=run_train,
+    "train",
+    TrainCommand,
+    run_train,
     output_key="run",
     groups={
         "decoder": decoder_configs(),
@@ -151,11 +160,4 @@ COMMAND = Command(
         "experiment": {},
     },
     interrupted=lambda config: f"What is finished is kept in {config.run}; the same command goes on.",
-    examples=(
-        "sdfnet train meshes=chairs run=runs/chairs",
-        "sdfnet train meshes=chairs run=runs/chairs budget=30min 'holdout=[chair_1*]'",
-        "sdfnet train meshes=chairs run=runs/deepsdf experiment=deepsdf device=cuda",
-        "torchrun --nproc-per-node 4 -m sdfnet train meshes=chairs run=runs/large training.strata=4",
-        "sdfnet train meshes=chairs run=runs/rates samples=samples -m training.learning_rate=2e-3,5e-3",
-    ),
 )

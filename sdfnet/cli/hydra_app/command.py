@@ -19,11 +19,10 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Command:
-    """One command of `sdfnet`.
+    """One command of `sdfnet`. Its examples stand in the docstring of its module.
 
     Attributes
     ----------
-    name : str
     config : type
         A frozen dataclass. Its fields are the command's keys; the fields of a `flat` member are keys too.
     run : callable
@@ -32,8 +31,6 @@ class Command:
         The key that says where results go. In a sweep every job gets a folder of its own below it.
     interrupted : callable
         Takes the configuration; says what Ctrl-C leaves behind and how to go on.
-    examples : tuple of str
-        Complete command lines for the help.
     groups : dict of str to dict of str to type
         The configuration groups of the command. For each group, the options that are written from a dataclass; the
         first is the default. A group without such an option (`experiment`) is off by default.
@@ -41,10 +38,9 @@ class Command:
 
     name: str
     config: type
-    run: Callable[[Any], None]
-    output_key: str | None = None
+    run: Callable[[Any], Any]
+    output_key: str | None = "out"
     interrupted: Callable[[Any], str] = field(default=lambda config: "Nothing was written.")
-    examples: tuple[str, ...] = ()
     groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from hydra.errors import HydraException
 
+from sdfnet.cli.hydra_app.application import hydra_for
 from sdfnet.cli.hydra_app.arguments import FLAGS, parse_line
 from sdfnet.cli.hydra_app.command import COMMANDS, UsageError
-from sdfnet.cli.hydra_app.composing import hydra_for
 from sdfnet.cli.hydra_app.conf import command_groups
 
 _SHELLS = ("bash", "fish", "zsh")

@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import itertools
 import re
+import sys
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -40,13 +41,14 @@ def conf_files() -> dict[str, str]:
 
 
 def _command_file(command: Command, summary: str) -> str:
-    examples = [f"#   {example}" for example in command.examples]
+    module = sys.modules[command.config.__module__]
+    examples = re.findall(r"^    ((?:sdfnet|torchrun) .*)$", module.__doc__ or "", flags=re.MULTILINE)
     chosen = [f"- {group}: {next(iter(options))}" for group, options in command.groups.items() if options]
     off = [f"- {group}: null" for group, options in command.groups.items() if not options]
     values = {key: value for key, value in default_values(command.config).items() if key not in command.groups}
     lines = [
         f"# sdfnet {command.name}: {summary}.",
-        *examples,
+        *(f"#   {example}" for example in examples),
         _WRITTEN,
         "defaults:",
         *(f"  {entry}" for entry in ("- program", *chosen, "- _self_", *off)),

@@ -10,18 +10,9 @@ from sdfnet.cli.hydra_app.command import UsageError
 def find_device(device: str, *, processes_here: int = 1, number_here: int = 0) -> str:
     """Return the device that `auto` stands for here, or `device` itself if this machine has it.
 
-    Parameters
-    ----------
-    processes_here, number_here
-        Where several processes of one training share this machine: how many, and which of them this is. Each takes a
-        GPU of its own.
-
-    Raises
-    ------
-    UsageError
-        No machine has a device of that name.
-    ValueError
-        This machine has no such device, or fewer GPUs than processes.
+    Where several processes of one training share this machine, `processes_here` is their number and `number_here` says
+    which of them this is: each takes a GPU of its own. A name that no machine has is a UsageError; a ValueError says
+    that this machine has no such device, or fewer GPUs than processes.
 
     >>> find_device("cpu")
     'cpu'

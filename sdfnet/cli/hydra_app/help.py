@@ -20,52 +20,35 @@ _LONGEST_KEY = 34
 def format_help(
     name: str, groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str | None], values: Mapping[str, Any]
 ) -> str:
-    """Return the help of one command.
-
-    Parameters
-    ----------
-    groups : the options of each configuration group
-    chosen : the option in force of each group
-    values : the composed configuration: the defaults that are shown
-    """
+    """Return the help of one command: `groups` has the options, `chosen` the one in force, `values` the defaults."""
     required = " ".join(f"{key}=…" for key, value in values.items() if value == _MISSING)
     lines = [f"sdfnet {name}: {COMMANDS[name]}", "", f"  sdfnet {name} {required} [key=value …] [flags]", ""]
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     lines += ["Keys", *_format_keys(plain, key_comments(f"{name}.yaml"))]
     if groups:
         lines += ["", "Groups: group=NAME chooses an option, group.key=value changes one of its values"]
-        lines += _table(
-            [
-                (f"{group}={format_value(chosen.get(group))}", "of " + ", ".join(options))
-                for group, options in groups.items()
-            ]
-        )
+        lines += _table([(f"{key}={format_value(chosen.get(key))}", f"of {', '.join(groups[key])}") for key in groups])
     for key, node in values.items():
         if isinstance(node, Mapping):
             comments = key_comments(key, chosen.get(key))
             lines += ["", f"{key}={chosen[key]}" if key in chosen else key, *_format_keys(node, comments, f"{key}.")]
     lines += ["", "Flags: anywhere on the line", *_table([(" ".join(flag.spellings), flag.meaning) for flag in FLAGS])]
-    examples = command_examples(name)
-    if examples:
-        lines += ["", "Examples", *(f"  {example}" for example in examples)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "Examples", *(f"  {example}" for example in command_examples(name))])
 
 
 def format_commands(commands: Mapping[str, str]) -> str:
     """Return the help of the program itself."""
-    return "\n".join(
-        [
-            "sdfnet: learn a family of 3D shapes as one neural signed distance field, and get them back as meshes.",
-            "",
-            "  sdfnet COMMAND [key=value …] [flags]",
-            "",
-            "Commands",
-            *_table(list(commands.items())),
-            "",
-            "sdfnet COMMAND --help lists a command's keys. sdfnet --version prints the version.",
-            'Completion: eval "$(sdfnet --shell-completion install=bash)"; also zsh (as bash), and install=fish.',
-        ]
-    )
+    table = "\n".join(_table(list(commands.items())))
+    return f"""\
+sdfnet: learn a family of 3D shapes as one neural signed distance field, and get them back as meshes.
+
+  sdfnet COMMAND [key=value …] [flags]
+
+Commands
+{table}
+
+sdfnet COMMAND --help lists a command's keys. sdfnet --version prints the version.
+Completion: eval "$(sdfnet --shell-completion install=bash)"; also zsh (as bash), and install=fish."""
 
 
 def _format_keys(values: Mapping[str, Any], comments: Mapping[str, str], prefix: str = "") -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,24 @@ MISSING = "???"
 
 INCOMPLETE = object()
 """The result of `build` if a required value is missing."""
+
+
+_UNFIT = object()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_PLAIN: dict[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
+    int: ("a whole number", lambda value: _is_number(value) and float(value).is_integer(), int),
+    float: ("a number", _is_number, float),
+    bool: ("true or false", lambda value: isinstance(value, bool), bool),
+    str: ("a text", lambda value: isinstance(value, str) or _is_number(value), str),
+    Path: ("a path", lambda value: value != "" and _PLAIN[str][1](value), lambda value: Path(str(value)).expanduser()),
+    type(None): ("null", lambda value: value is None, lambda value: None),
+}
+"""For each plain type: its name in messages, whether a value fits it, and the conversion."""
 
 
 def flat(config_type: type[Component]) -> Component:
@@ -174,8 +192,8 @@ def unknown_key(key: str, allowed: Iterable[str], where: str = "") -> UsageError
 def convert(annotation: Any, value: Any, name: str) -> Any:
     """Return `value` as the annotated type, or raise a UsageError that says what is allowed."""
     for member in _by_kind(annotation, value, name):
-        found, result = _try_convert(member, value, name)
-        if found:
+        result = _convert_one(member, value, name)
+        if result is not _UNFIT:
             return result
     raise UsageError(f"{name} must be {describe(annotation)}, got {value!r}")
 
@@ -199,8 +217,7 @@ def describe(annotation: Any) -> str:
     >>> describe(Literal["each", "shared"]), describe(int | None)
     ("one of 'each', 'shared'", 'a whole number or null')
     """
-    words = [_describe_one(member) for member in _members(annotation)]
-    return " or ".join(words)
+    return " or ".join(_describe_one(member) for member in _members(annotation))
 
 
 def text_choices(annotation: Any) -> tuple[str, ...]:
@@ -226,10 +243,6 @@ def is_text(annotation: Any) -> bool:
     )
 
 
-def takes_list(annotation: Any) -> bool:
-    return any(get_origin(member) is tuple for member in _members(annotation))
-
-
 def nested_types(annotation: Any) -> list[Any]:
     """Return the dataclasses among an annotation's alternatives."""
     return [member for member in _members(annotation) if dataclasses.is_dataclass(member)]
@@ -239,7 +252,7 @@ def text_keys(config_type: type, where: str = "") -> Iterator[tuple[str, bool]]:
     """Yield (dotted key, whether it takes a list) of every key whose value is text."""
     for key, (_, annotation) in key_fields(config_type).items():
         if is_text(annotation):
-            yield f"{where}{key}", takes_list(annotation)
+            yield f"{where}{key}", any(get_origin(member) is tuple for member in _members(annotation))
         elif len(nested := nested_types(annotation)) == 1:
             yield from text_keys(nested[0], f"{where}{key}.")
 
@@ -250,66 +263,33 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _try_convert(member: Any, value: Any, name: str) -> tuple[bool, Any]:
-    """Return (True, converted) where `value` fits this one type, else (False, None)."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if member is Any:
-        return True, value
-    if member in (None, type(None)):
-        return value is None, None
-    if member is bool:
-        return isinstance(value, bool), value
-    if member is int:
-        fits = number and float(value).is_integer()
-        return fits, int(value) if fits else None
-    if member is float:
-        return number, float(value) if number else None
-    if member is str:
-        fits = isinstance(value, str) or number
-        return fits, str(value)
-    if member is Path:
-        fits = number or (isinstance(value, str) and value != "")
-        return fits, Path(str(value)).expanduser() if fits else None
+def _convert_one(member: Any, value: Any, name: str) -> Any:
+    """Return `value` as this one type, or _UNFIT."""
+    if member in _PLAIN:
+        _, fits, make = _PLAIN[member]
+        return make(value) if fits(value) else _UNFIT
     if get_origin(member) is Literal:
-        return value in get_args(member), value
-    if get_origin(member) is tuple:
-        return _try_tuple(get_args(member), value, name)
+        return value if value in get_args(member) else _UNFIT
     if dataclasses.is_dataclass(member):
-        fits = isinstance(value, Mapping)
-        return fits, build(member, value, f"{name}.") if fits else None  # type: ignore[arg-type]
-    raise TypeError(f"{name} is annotated {member}, which the command line cannot check")
-
-
-def _try_tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[bool, Any]:
-    """A list of the right length; a lone value stands for a list of one where any length is allowed."""
-    any_length = arguments[-1] is Ellipsis
-    if value is None or isinstance(value, Mapping):
-        return False, None
-    items = value if isinstance(value, list) else [value]
-    if not any_length and len(items) != len(arguments):
-        return False, None
-    kinds = [arguments[0]] * len(items) if any_length else list(arguments)
-    return True, tuple(convert(kind, item, name) for kind, item in zip(kinds, items, strict=True))
+        return build(member, value, f"{name}.") if isinstance(value, Mapping) else _UNFIT  # type: ignore[arg-type]
+    if get_origin(member) is not tuple:
+        raise TypeError(f"{name} is annotated {member}, which the command line cannot check")
+    # A lone value stands for a list of one where any length is allowed.
+    items, kinds = value if isinstance(value, list) else [value], get_args(member)
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(items)
+    if value is None or isinstance(value, Mapping) or len(items) != len(kinds):
+        return _UNFIT
+    return tuple(convert(kind, item, name) for kind, item in zip(kinds, items, strict=True))
 
 
 def _describe_one(member: Any) -> str:
-    plain = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-        Path: "a path",
-        type(None): "null",
-    }
-    if member in plain:
-        return plain[member]
+    arguments = get_args(member)
+    if member in _PLAIN:
+        return _PLAIN[member][0]
     if get_origin(member) is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in get_args(member))
+        return "one of " + ", ".join(repr(choice) for choice in arguments)
     if get_origin(member) is tuple:
-        arguments = get_args(member)
-        if arguments[-1] is Ellipsis:
-            return f"a list, each {describe(arguments[0])}"
-        return f"a list of {len(arguments)}, each {describe(arguments[0])}"
-    if dataclasses.is_dataclass(member):
-        return "a group of keys"
-    return str(member)
+        length = "" if arguments[-1] is Ellipsis else f" of {len(arguments)}"
+        return f"a list{length}, each {describe(arguments[0])}"
+    return "a group of keys" if dataclasses.is_dataclass(member) else str(member)

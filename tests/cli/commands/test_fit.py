@@ -204,9 +204,9 @@ def test_blobs_that_the_source_has_not_are_left_out_and_said(
     blob = extract_mesh(Sphere(0.1), resolution=24)
     true_extract = run_extraction.extract_mesh
 
-    def with_blob(field, *, similarity, **options):  # type: ignore[no-untyped-def]
-        mesh = true_extract(field, similarity=similarity, **options)
-        vertices = similarity.to_world(blob.vertices + 0.9)
+    def with_blob(field, **options):  # type: ignore[no-untyped-def]
+        mesh = true_extract(field, **options)
+        vertices = blob.vertices + 0.9
         return Mesh(
             np.concatenate([mesh.vertices, vertices]), np.concatenate([mesh.faces, blob.faces + len(mesh.vertices)])
         )
