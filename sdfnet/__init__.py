@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sdfnet.fields import MeshField as MeshField
     from sdfnet.fields import NeuralField as NeuralField
     from sdfnet.fields import evaluate as evaluate
-    from sdfnet.fitting import fit_meshes as fit_meshes
+    from sdfnet.fitting.fit_meshes import fit_meshes as fit_meshes
     from sdfnet.mesh.io.read import read_mesh as read_mesh
     from sdfnet.mesh.io.write import save_mesh as save_mesh
     from sdfnet.mesh.mesh import Mesh as Mesh

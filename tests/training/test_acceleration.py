@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdfnet.cli.hydra_app.devices import find_device
+from sdfnet.cli.commands.keys import find_device
 from sdfnet.decoders import DeepSDFConfig, VolumeConfig, base, deepsdf
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box
