@@ -123,18 +123,15 @@ def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """The facts in the head of `model.safetensors`.
+    """The facts in the head of `model.safetensors`: training steps, numbers in the decoder, length of a code.
 
     >>> load_model_header("runs/chairs").latent_size
     2
     """
 
     step: int
-    """Training steps behind the weights."""
     num_weights: int
-    """Numbers in the decoder."""
     latent_size: int
-    """Length of a code."""
 
 
 def load_model_header(directory: str | Path) -> ModelHeader | None:

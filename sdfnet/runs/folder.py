@@ -38,22 +38,10 @@ _LONG_LISTS = 120
 class FolderKind:
     """What folders of one kind are called, and how their JSON file is laid out.
 
-    Attributes
-    ----------
-    what : str
-        The results in words, for messages: "morph".
-    file : str
-        The name of the JSON file.
-    format : int
-        The number of its layout. A file with another number counts as other settings.
-    records : str
-        The key of the records: a dict by name, or a list.
-    listed : bool
-        Whether the records are a list.
-    other_files : tuple of str
-        Keys beside the records whose values name files, or lists of files, of the whole folder.
-    pattern : str
-        A glob of files that only such a folder holds. Where they lie without the JSON file, the folder is refused.
+    `what` is the results in words, for messages. The JSON `file` has a layout of the number `format`; another number
+    counts as other settings. `records` is the key of the records: a list if `listed`, else a dict by name.
+    `other_files` are keys beside the records whose values name files, or lists of files, of the whole folder. `pattern`
+    is a glob of files that only such a folder holds: where they lie without the JSON file, the folder is refused.
     """
 
     what: str
@@ -70,12 +58,8 @@ def open_folder(
 ) -> dict[str, Any]:
     """Return the document of the folder `out`, which is made if it is not there: the earlier one, or a fresh one.
 
-    Parameters
-    ----------
-    settings : mapping
-        What all results in the folder depend on, as JSON values.
-    overwrite : bool, optional
-        Whether to remove the files of other results of this kind. None if the caller has no such option.
+    `settings` are all that the results in the folder depend on, as JSON values. `overwrite` says whether to remove the
+    files of other results of this kind; it is None if the caller has no such option.
 
     Raises
     ------
@@ -131,12 +115,8 @@ def setting_differences(
 ) -> list[str]:
     """Return how two settings differ, one text for each key that does; nested keys are joined by dots.
 
-    Parameters
-    ----------
-    ignored : names
-        Dotted keys that may differ.
-    unnamed : mapping, optional
-        What a dotted key stands for in settings that an earlier version wrote without the key.
+    The dotted keys in `ignored` may differ. `unnamed` says what a dotted key stands for in settings that an earlier
+    version wrote without the key.
 
     >>> setting_differences({"frames": 3, "film": {"fps": 20}}, {"frames": 4, "film": {"fps": 20, "loop": True}})
     ['frames is 3 there and 4 now', 'film.loop is null there and true now']
