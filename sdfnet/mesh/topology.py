@@ -30,6 +30,9 @@ class Topology:
         Closed chains of boundary edges; 0 for a closed surface.
     num_nonmanifold_edges : int
         Edges with more than two faces.
+
+    >>> components_and_genus(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
+    Topology(num_components=1, genus=0, num_boundary_loops=1, num_nonmanifold_edges=0)
     """
 
     num_components: int

@@ -59,6 +59,12 @@ class MorphResult:
         The files of the whole morph, by format: films, animated files.
     num_frames, num_skipped : int
         Frames in all, and those of them that were there already.
+
+    >>> from sdfnet.runs import load_run
+    >>> config = MorphConfig(frames=2, resolution=16, format=("obj",))
+    >>> made = make_morph(load_run("runs/chairs"), ["chair_00", "chair_01"], "two_frames", config=config)
+    >>> made.num_frames, [path.name for path in made.meshes]
+    (2, ['frame_0000.obj', 'frame_0001.obj'])
     """
 
     out: Path

@@ -52,7 +52,13 @@ _PARTS_FOLDER = ".parts"
 
 @dataclass(frozen=True, eq=False)
 class PrepareReport:
-    """The result of a preparation."""
+    """The result of a preparation.
+
+    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
+    >>> report = prepare_samples("chairs", "one_chair", config=config, shapes="chair_00", num_workers=1, progress=False)
+    >>> report.names, report.num_done + report.num_skipped
+    (('chair_00',), 1)
+    """
 
     store: SampleStore
     """Open, and checked."""

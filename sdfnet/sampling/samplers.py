@@ -33,7 +33,12 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class SurfaceSamples:
-    """Points on a mesh."""
+    """Points on a mesh.
+
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> sample_surface(triangle, 5, generator=torch.Generator().manual_seed(0)).faces.tolist()
+    [0, 0, 0, 0, 0]
+    """
 
     points: Tensor
     """(N, 3) float64, frame of the mesh."""

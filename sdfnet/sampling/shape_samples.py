@@ -180,7 +180,14 @@ def deepsdf_config() -> SamplerConfig:
 
 @dataclass(frozen=True, eq=False)
 class ShapeSamples:
-    """The samples of one shape: unit frame, float32, shuffled."""
+    """The samples of one shape: unit frame, float32, shuffled.
+
+    >>> from sdfnet.solids.source_shape import folder_similarities, load_shape
+    >>> chair = load_shape("chairs/chair_01.obj")
+    >>> config = SamplerConfig(num_samples=1000, num_surface=100, num_heldout=10)
+    >>> sample_shape(chair, folder_similarities([chair])[0], config).surface.shape
+    (100, 6)
+    """
 
     sdf: NDArray[np.float32]
     """(N, 4): x, y, z and the signed distance there."""

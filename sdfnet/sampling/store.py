@@ -35,7 +35,14 @@ FLOAT = np.dtype("<f4")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredShape:
-    """One shape of a store."""
+    """One shape of a store.
+
+    >>> from sdfnet.sampling import SamplerConfig, prepare_samples
+    >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
+    >>> report = prepare_samples("chairs", "one", config=config, shapes="chair_00", num_workers=1, progress=False)
+    >>> report.store.shapes[0].closed
+    True
+    """
 
     name: str
     source: str
