@@ -323,7 +323,7 @@ def test_a_decoder_that_nobody_knows_is_refused_by_the_name_of_the_file(
 def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sdfnet.cli.commands.extract.load_run", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr("sdfnet.cli.commands.extract.extract_run", lambda *arguments, **options: 1 / 0)
     code, line = refuse(capsys, "extract", f"run={tiny_run}")
     assert code == 1
     assert "unexpected ZeroDivisionError in extract.py, line" in line
@@ -338,7 +338,7 @@ def test_an_interrupt_says_what_is_left_and_exits_with_130(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdfnet.cli.commands.extract.load_run", interrupt)
+    monkeypatch.setattr("sdfnet.cli.commands.extract.extract_run", interrupt)
     assert run("extract", f"run={tiny_run}") == 130
     assert "interrupted. The meshes written so far are whole, in" in capsys.readouterr().err
 
