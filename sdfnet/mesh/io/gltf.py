@@ -1,20 +1,25 @@
 """glTF 2.0 and its binary form GLB: read the triangles of a scene, flattened with their node transforms; write GLB.
 
 Read: triangles, strips and fans; strided, sparse and normalised accessors; buffers in the file, as data URIs and as
-files beside it. Not read: materials, skins, morph targets, compressed buffers (an error says so).
+files beside it; skins and morph targets in the pose that the file shows without animation; instances; invisible nodes.
+Not read: materials; compressed buffers, where the file has no plain copy of them (an error says so).
 
 References
 ----------
-Khronos Group, "glTF 2.0 Specification", sections 3.5 (nodes), 3.6 (accessors), 3.7 (primitives), 4.4 (GLB).
+Khronos Group, "glTF 2.0 Specification", sections 3.5 (nodes), 3.6 (accessors), 3.7 (primitives, morph targets, skins),
+4.4 (GLB); the extensions EXT_mesh_gpu_instancing and KHR_node_visibility.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,8 +34,11 @@ from sdfnet.mesh.mesh import Mesh
 _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _COMPONENTS = {np.dtype(kind): code for code, kind in _DTYPES.items()}
-_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _COMPRESSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
+_UNDERSTOOD = (*_COMPRESSIONS, "EXT_mesh_gpu_instancing", "KHR_node_visibility", "KHR_mesh_quantization")
+_APPEARANCE = re.compile(r"[A-Z0-9]+_(materials|texture|lights|packing|techniques|xmp)")
+"""Extensions that never change the shape."""
 _MOST_ITEMS = 100_000_000
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 
@@ -41,15 +49,16 @@ def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
     Raises
     ------
     ValueError
-        Not glTF 2, compressed buffers, a buffer that is missing or too short, nodes that form no tree.
+        Not glTF 2, a required extension that may change the shape, compressed buffers without a plain copy, a buffer
+        that is missing or too short, nodes that form no tree.
     """
     document, binary = _split(data)
     version = str(document.get("asset", {}).get("version", "2.0"))
     if not version.startswith("2"):
         raise ValueError(f"it is glTF {version}, only glTF 2 is read; convert it with a newer exporter")
-    used = [name for name in _COMPRESSIONS if name in document.get("extensionsRequired", [])]
-    if used:
-        raise ValueError(f"it is compressed ({used[0]}); export it without compression")
+    unknown = [name for name in document.get("extensionsRequired", []) if not _is_understood(name)]
+    if unknown:
+        raise ValueError(f"it requires {', '.join(unknown)}, which may change the shape; export it without")
     parts = _Scene(document, _read_buffers(document, binary, folder)).instances()
     offsets = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
     vertices = np.concatenate([np.zeros((0, 3))] + [vertices for vertices, _ in parts])
@@ -61,13 +70,17 @@ def external_files(data: bytes, *, folder: Path) -> list[Path]:
     """Return the files that a glTF file takes its buffers from, whether they exist or not."""
     document, _ = _split(data)
     uris = [buffer["uri"] for buffer in document.get("buffers", []) if "uri" in buffer]
-    return [folder / unquote(uri) for uri in uris if not uri.startswith("data:")]
+    return [_find_buffer(uri, folder) for uri in uris if not uri.startswith("data:")]
+
+
+def _is_understood(extension: str) -> bool:
+    return extension in _UNDERSTOOD or _APPEARANCE.match(extension) is not None
 
 
 def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the JSON document and the binary chunk (empty if there is none)."""
     if data[:4] != b"glTF":
-        document, binary = json.loads(data), b""
+        document, binary = json.loads(data.rstrip(b"\0")), b""
     else:
         chunks: dict[int, bytes] = {}
         offset = 12
@@ -77,7 +90,7 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
                 raise ValueError("it is not whole: a chunk goes on behind the end of the file")
             chunks.setdefault(kind, data[offset + 8 : offset + 8 + length])
             offset += 8 + length
-        document, binary = json.loads(chunks.get(_JSON_CHUNK, b"")), chunks.get(_BINARY_CHUNK, b"")
+        document, binary = json.loads(chunks.get(_JSON_CHUNK, b"").rstrip(b"\0")), chunks.get(_BINARY_CHUNK, b"")
     if not isinstance(document, dict):
         raise ValueError("its JSON is not an object")
     return document, binary
@@ -85,18 +98,30 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 def _read_buffers(document: dict[str, Any], binary: bytes, folder: Path) -> list[bytes]:
     buffers = []
-    for buffer in document.get("buffers", []):
+    for index, buffer in enumerate(document.get("buffers", [])):
         uri = buffer.get("uri")
         if uri is None:
-            buffers.append(binary)
+            buffers.append(binary if index == 0 else b"")  # the place of what only the compressed copy holds
         elif uri.startswith("data:"):
             buffers.append(base64.b64decode(uri.partition(",")[2]))
         else:
-            path = folder / unquote(uri)
-            if "://" in uri or not path.is_file():
+            path = _find_buffer(uri, folder)
+            if not path.is_file():
                 raise ValueError(f"the file {uri[:80]!r} with its vertices is missing; put it beside the mesh")
             buffers.append(path.read_bytes())
     return buffers
+
+
+def _find_buffer(uri: str, folder: Path) -> Path:
+    """Return the file that a URI names, whether it exists or not.
+
+    Exporters also write `file:` and backslashes, often with a folder of another machine; then a file with the last name
+    of the path, beside the mesh, will do.
+    """
+    path = unquote(uri)
+    plain = re.sub("^file:(//(localhost)?(?=/))?", "", path, flags=re.IGNORECASE).replace("\\", "/")
+    names = [path, uri, plain] if plain == path else [path, uri, plain, PurePosixPath(plain).name]
+    return next((folder / name for name in names if (folder / name).is_file()), folder / path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +131,21 @@ class _Scene:
     document: dict[str, Any]
     buffers: list[bytes]
 
+    @cached_property
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.document.get("nodes", [])
+
+    @cached_property
+    def parents(self) -> dict[int, int]:
+        return {child: index for index, node in enumerate(self.nodes) for child in node.get("children", [])}
+
     def instances(self) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """Return vertices and faces of each mesh primitive, once for each node that shows it."""
-        nodes, scenes = self.document.get("nodes", []), self.document.get("scenes")
+        """Return vertices and faces of each mesh primitive, once for each node or instance that shows it."""
+        scenes = self.document.get("scenes")
         if scenes:
             roots = scenes[self.document.get("scene", 0)].get("nodes", [])
         else:
-            children = {child for node in nodes for child in node.get("children", [])}
-            roots = [index for index in range(len(nodes)) if index not in children]
+            roots = [index for index in range(len(self.nodes)) if index not in self.parents]
         parts = []
         seen: set[int] = set()
         stack = [(index, np.eye(4)) for index in reversed(roots)]
@@ -122,28 +154,82 @@ class _Scene:
             if index in seen:
                 raise ValueError(f"node {index} has two parents, but nodes must form a tree")
             seen.add(index)
-            node = nodes[index]
+            node = self.nodes[index]
+            if not node.get("extensions", {}).get("KHR_node_visibility", {}).get("visible", True):
+                continue  # its children are hidden too
             transform = parent @ _node_transform(node)
-            if not transform[:3, :3].any():
-                continue  # section 3.5.3: a scale of zero hides a node, as those of an animated morph
             if "mesh" in node:
-                for primitive in self.document["meshes"][node["mesh"]]["primitives"]:
-                    vertices, faces = self._primitive(primitive)
-                    if np.linalg.det(transform[:3, :3]) < 0:
-                        faces = faces[:, ::-1]  # section 3.7.4: a mirrored node turns the winding
-                    parts.append((vertices @ transform[:3, :3].T + transform[:3, 3], faces))
+                parts += self._node_parts(node, transform)
             stack += [(child, transform) for child in reversed(node.get("children", []))]
         return parts
 
-    def _primitive(self, primitive: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _node_parts(
+        self, node: dict[str, Any], transform: NDArray[np.float64]
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+        """Return vertices and faces of each primitive of a node with a mesh, posed and placed."""
+        mesh = self.document["meshes"][node["mesh"]]
+        parts = []
+        for primitive in mesh["primitives"]:
+            vertices, faces = self._primitive(primitive, node.get("weights", mesh.get("weights", [])))
+            if "skin" in node and "JOINTS_0" in primitive["attributes"] and len(vertices):
+                # Section 3.7.3.3: the transform of a skinned node does not count.
+                parts.append(_place(vertices, faces, self._skin_transforms(node["skin"], primitive["attributes"])))
+                continue
+            placements = self._placements(node, transform)
+            if len(placements) * len(vertices) > _MOST_ITEMS:
+                raise ValueError(f"its {len(placements)} instances are too many; export one of them")
+            # Section 3.5.3: a scale of zero hides a node, as those of an animated morph.
+            parts += [_place(vertices, faces, placement) for placement in placements if placement[:3, :3].any()]
+        return parts
+
+    def _placements(self, node: dict[str, Any], transform: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return the 4x4 matrix of each instance of a node's mesh (EXT_mesh_gpu_instancing); of one, as a rule."""
+        attributes = node.get("extensions", {}).get("EXT_mesh_gpu_instancing", {}).get("attributes", {})
+        known = [name for name in ("TRANSLATION", "ROTATION", "SCALE") if name in attributes]
+        if not known:
+            return [transform]
+        rows = zip(*(self._accessor(attributes[name]) for name in known), strict=True)
+        keys = [name.lower() for name in known]
+        return [transform @ _node_transform(dict(zip(keys, row, strict=True))) for row in rows]
+
+    def _skin_transforms(self, skin_index: int, attributes: dict[str, int]) -> NDArray[np.float64]:
+        """Return the 4x4 matrix of each vertex of a skinned primitive, (V, 4, 4): the mean over its joints."""
+        skin = self.document["skins"][skin_index]
+        matrices = np.stack([self._world_transform(joint) for joint in skin["joints"]])
+        if "inverseBindMatrices" in skin:
+            inverse = self._accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+            matrices = matrices @ inverse[: len(matrices)]
+        sets = range(sum(name.startswith("JOINTS_") for name in attributes))
+        joints = np.concatenate([self._accessor(attributes[f"JOINTS_{each}"]) for each in sets], axis=1)
+        weights = np.concatenate([self._accessor(attributes[f"WEIGHTS_{each}"]) for each in sets], axis=1)
+        weights = weights.astype(np.float64)
+        weights[~weights.any(axis=1), 0] = 1.0
+        weights /= weights.sum(axis=1, keepdims=True)
+        columns = zip(joints.T, weights.T, strict=True)
+        return np.sum([weight[:, None, None] * matrices[joint] for joint, weight in columns], axis=0)
+
+    def _world_transform(self, index: int) -> NDArray[np.float64]:
+        """Return the 4x4 matrix from a node to the scene; the node need not be in the scene that is shown."""
+        transform = np.eye(4)
+        for _ in self.nodes:
+            transform = _node_transform(self.nodes[index]) @ transform
+            if index not in self.parents:
+                return transform
+            index = self.parents[index]
+        raise ValueError(f"node {index} is its own ancestor, but nodes must form a tree")
+
+    def _primitive(
+        self, primitive: dict[str, Any], morph_weights: Sequence[float]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         mode = primitive.get("mode", _TRIANGLES)
         if mode not in (_TRIANGLES, _STRIP, _FAN) or "POSITION" not in primitive["attributes"]:
             return np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)
-        if any(name in primitive.get("extensions", {}) for name in _COMPRESSIONS):
-            raise ValueError("it is compressed (Draco); export it without compression")
         vertices = self._accessor(primitive["attributes"]["POSITION"]).astype(np.float64)
         if vertices.shape[1] != 3:
             raise ValueError("positions must have three numbers")
+        for weight, target in zip(morph_weights, primitive.get("targets", []), strict=False):
+            if weight and "POSITION" in target:
+                vertices = vertices + weight * self._accessor(target["POSITION"])
         if "indices" in primitive:
             indices = self._accessor(primitive["indices"]).reshape(-1).astype(np.int64)
         else:
@@ -163,7 +249,9 @@ class _Scene:
         elif "sparse" in accessor:
             items = np.zeros((count, width), dtype=dtype)
         else:
-            raise ValueError(f"accessor {index} has no data; export the mesh without compression")
+            used = [*self.document.get("extensionsUsed", []), *self.document.get("extensionsRequired", [])]
+            found = ", ".join(name for name in _COMPRESSIONS if name in used) or f"accessor {index} has no data"
+            raise ValueError(f"it is compressed ({found}); export it without compression")
         if "sparse" in accessor:
             places, values, count = (accessor["sparse"][key] for key in ("indices", "values", "count"))
             kind = np.dtype(_DTYPES[places["componentType"]])
@@ -177,15 +265,26 @@ class _Scene:
     def _view(self, index: int, offset: int, dtype: np.dtype, width: int, count: int) -> NDArray:
         """Return `count` rows of `width` numbers from a buffer view, honouring its stride."""
         view = self.document["bufferViews"][index]
-        if any(name in view.get("extensions", {}) for name in _COMPRESSIONS):
-            raise ValueError("it is compressed (meshopt); export it without compression")
         start = view.get("byteOffset", 0)
         data = self.buffers[view["buffer"]][start : start + view["byteLength"]]
         row = width * dtype.itemsize
         stride = view.get("byteStride", row)
         if offset < 0 or stride < row or offset + (count - 1) * stride + row > len(data):
+            if any(name in view.get("extensions", {}) for name in _COMPRESSIONS):
+                raise ValueError("it is compressed (meshopt); export it without compression")
             raise ValueError(f"buffer view {index} is shorter than its accessor promises")
         return np.ndarray((count, width), dtype=dtype, buffer=data, offset=offset, strides=(stride, dtype.itemsize))
+
+
+def _place(
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], transform: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Move vertices by one matrix (4, 4), or each by its own (V, 4, 4); a mirrored part keeps its faces outward."""
+    linear, offset = transform[..., :3, :3], transform[..., :3, 3]
+    if (np.linalg.det(linear) < 0).mean() > 0.5:
+        faces = faces[:, ::-1]  # section 3.7.4: a mirrored node turns the winding
+    moved = vertices @ linear.T if transform.ndim == 2 else np.einsum("vij,vj->vi", linear, vertices)
+    return moved + offset, faces
 
 
 def _node_transform(node: dict[str, Any]) -> NDArray[np.float64]:

@@ -250,7 +250,12 @@ def _looped():
 
 GLTF_DAMAGE = {
     "it is glTF 1.0": lambda: _gltf([{"mesh": 0}], extra={"asset": {"version": "1.0"}}),
-    "compressed .KHR_draco": lambda: _gltf([{"mesh": 0}], extra={"extensionsRequired": ["KHR_draco_mesh_compression"]}),
+    "compressed .KHR_draco": lambda: _gltf(
+        [{"mesh": 0}],
+        primitive={"attributes": {"POSITION": 2}},
+        accessors=[{"componentType": 5126, "count": 5, "type": "VEC3"}],
+        extra={"extensionsRequired": ["KHR_draco_mesh_compression"]},
+    ),
     "node 0 has two parents": _looped,
     "promises 4000000000 items": lambda: _gltf(
         [{"mesh": 0}],
