@@ -13,6 +13,7 @@ from sdfnet.mesh.io.polygons import PolygonMesh
 from sdfnet.mesh.mesh import Mesh
 
 _COMMENT = re.compile(rb"#[^\n]*")
+_NUMBERS = re.compile(rb"(v|vt|vn|vp|f|l|p)\s")
 _TEXTURE_AND_NORMAL = re.compile(rb"/\S*")
 
 
@@ -25,9 +26,9 @@ def parse_obj(data: bytes) -> PolygonMesh:
         A line of a vertex or a face is not numbers.
     """
     text = to_single_bytes(data)
-    if b"\\" in text:
-        text = re.sub(rb"\\[ \t]*(\r\n|\n|\r)", b" ", text)  # a line ending in a backslash goes on
     lines = [line.strip() for line in text.splitlines()]
+    if b"\\" in text:
+        lines = _join_continued(lines)
     vertex_lines = [line for line in lines if line.startswith((b"v ", b"v\t"))]
     face_lines = [line for line in lines if line.startswith((b"f ", b"f\t"))]
     vertices = _parse_vertices(vertex_lines)
@@ -40,6 +41,22 @@ def parse_obj(data: bytes) -> PolygonMesh:
     else:
         corners = corners - 1
     return PolygonMesh(vertices, corners, counts)
+
+
+def _join_continued(lines: list[bytes]) -> list[bytes]:
+    """Join lines that end in a backslash to the next, in statements of numbers; names may be folders of Windows."""
+    joined: list[bytes] = []
+    goes_on = False
+    for line in lines:
+        if goes_on:
+            joined[-1] += b" " + line
+        else:
+            joined.append(line)
+        last = joined[-1]
+        goes_on = last.endswith(b"\\") and _NUMBERS.match(last) is not None and b"#" not in last
+        if goes_on:
+            joined[-1] = last[:-1]
+    return joined
 
 
 def _parse_vertices(lines: list[bytes]) -> NDArray[np.float64]:

@@ -66,6 +66,25 @@ def test_read_mesh_takes_obj_in_any_dialect(tmp_path, encode):
     _assert_unit_cube(read_mesh(_write(tmp_path, "a.obj", encode(CUBE_OBJ))))
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.replace("o cube", "g D:\\scans\\"),
+        lambda text: text.replace("# a comment", "# from C:\\models\\").replace("mtllib missing.mtl\no cube\n", ""),
+        lambda text: text.replace("usemtl stone", "usemtl C:\\stones\\  "),
+        lambda text: text.replace("v 0 1 1\nusemtl stone\n", "v 0 1 1 # C:\\\n"),
+        lambda text: text.replace("f 4 3 2 1", "f 4 \\\n3 \\  \n2\\\n 1"),
+        lambda text: text.replace("v 0 1 1", "v 0 1 \\\n1 # C:\\"),
+        lambda text: text.rstrip("\n") + " \\\n",
+    ],
+)
+def test_read_mesh_goes_on_after_a_backslash_only_in_statements_of_numbers(tmp_path, encode, line_end):
+    mesh = read_mesh(_write(tmp_path, "a.obj", encode(CUBE_OBJ).replace("\n", line_end)))
+    _assert_unit_cube(mesh)
+    assert len(mesh.vertices) == 8
+
+
 def test_read_mesh_resolves_relative_indices_of_several_objects(tmp_path):
     one = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf -4 -2 -3\nf -4 -3 -1\nf -4 -1 -2\nf -3 -2 -1\n"
     two = one.replace("v 0", "v 5").replace("v 1", "v 6")
