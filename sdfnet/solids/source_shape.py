@@ -22,7 +22,7 @@ from sdfnet.files import ensure_folder, write_atomic, write_json
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.formats import find_format
-from sdfnet.mesh.io.read import MeshError, find_meshes, read_file, read_mesh, select_shapes
+from sdfnet.mesh.io.read import MeshError, find_meshes, read_file, read_mesh_file, select_shapes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.solid import Solid, make_solid
 
@@ -151,7 +151,7 @@ def inspect_mesh(
     name = path.stem if name is None else name
     measures: dict[str, Any] = {}
     try:
-        mesh = read_mesh(path)
+        mesh, facts = read_mesh_file(path)
         extent = tuple(mesh.bounds.extent.tolist())
         measures = {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
         with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than silently full of NaN
@@ -162,11 +162,12 @@ def inspect_mesh(
         _logger.debug("%s could not be repaired", path, exc_info=True)
         reason = f"it could not be repaired ({type(error).__name__}: {error}); mend it in a mesh editor"
     else:
-        status: Status = "noted" if solid.notes else "used"
+        notes = facts.notes + solid.notes
+        status: Status = "noted" if notes else "used"
         measures |= {"num_components": solid.num_components, "closed": solid.closed}
         measures |= {"boundary_edges": solid.holes.num_edges, "num_holes": solid.holes.num_holes}
         measures |= {"hole_share": float(solid.holes.area / solid.mesh.face_areas.sum())}
-        return MeshReport(name, str(path), status, notes=solid.notes, **measures), solid
+        return MeshReport(name, str(path), status, notes=notes, **measures), solid
     return MeshReport(name, str(path), "refused", reason=" ".join(reason.split()), **measures), None
 
 

@@ -16,6 +16,23 @@ _SLIVER = 1e-9
 dropped as degenerate later and leave a slit."""
 
 
+@dataclass(frozen=True)
+class FileFacts:
+    """Facts about a mesh file, beside its surface.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        Faults of the file that did not keep it from being read.
+    unit, up_axis : str or None
+        Those that the format or the file fixes, as "m" and "y"; None where neither does.
+    """
+
+    notes: tuple[str, ...] = ()
+    unit: str | None = None
+    up_axis: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class PolygonMesh:
     """Polygons over shared vertices.
@@ -27,22 +44,29 @@ class PolygonMesh:
         The vertex of each corner, one polygon after the other, counter-clockwise from outside.
     counts : (P,) int64
         Corners of each polygon; they sum to C.
+    facts : FileFacts
     """
 
     vertices: NDArray[np.float64]
     corners: NDArray[np.int64]
     counts: NDArray[np.int64]
+    facts: FileFacts
 
-    def __init__(self, vertices: ArrayLike, corners: ArrayLike, counts: ArrayLike) -> None:
+    def __init__(
+        self, vertices: ArrayLike, corners: ArrayLike, counts: ArrayLike, *, facts: FileFacts | None = None
+    ) -> None:
         object.__setattr__(self, "vertices", np.asarray(vertices, dtype=np.float64).reshape(-1, 3))
         object.__setattr__(self, "corners", np.asarray(corners, dtype=np.int64).reshape(-1))
         object.__setattr__(self, "counts", np.asarray(counts, dtype=np.int64).reshape(-1))
+        object.__setattr__(self, "facts", facts or FileFacts())
         assert self.counts.sum() == len(self.corners)
 
     @classmethod
-    def of_triangles(cls, vertices: ArrayLike, faces: NDArray[np.integer]) -> PolygonMesh:
+    def of_triangles(
+        cls, vertices: ArrayLike, faces: NDArray[np.integer], *, facts: FileFacts | None = None
+    ) -> PolygonMesh:
         """Return `faces` (F, 3) as polygons of three corners."""
-        return cls(vertices, faces, np.full(len(faces), 3))
+        return cls(vertices, faces, np.full(len(faces), 3), facts=facts)
 
 
 def triangulate(polygons: PolygonMesh) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.mesh.io.formats import READABLE, MeshFormat, find_format
-from sdfnet.mesh.io.polygons import PolygonMesh, triangulate
+from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh, triangulate
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 
 _SUFFIXES = ", ".join(f".{name}" for name in READABLE)
@@ -146,6 +146,15 @@ def read_mesh(path: str | Path) -> Mesh:
     >>> len(mesh.vertices), len(mesh.faces)
     (3990, 8000)
     """
+    return read_mesh_file(path)[0]
+
+
+def read_mesh_file(path: str | Path) -> tuple[Mesh, FileFacts]:
+    """Read a mesh file as `read_mesh` does, and the reader's notes, unit and up axis with it.
+
+    >>> read_mesh_file("chairs/chair_00.obj")[1].notes
+    ()
+    """
     path = Path(path)
     found = find_format(path)
     if found is None or found.reader is None:
@@ -165,7 +174,7 @@ def read_mesh(path: str | Path) -> Mesh:
         raise MeshError(path, f"coordinates beyond {_LARGEST_COORDINATE:g} cannot be computed with; scale it down")
     if not (mesh.bounds.extent > 0).any():
         raise MeshError(path, "all vertices are at one point, so it has no extent; export a surface")
-    return mesh
+    return mesh, polygons.facts
 
 
 def read_file(path: Path) -> bytes:

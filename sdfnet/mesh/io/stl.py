@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from sdfnet.mesh.io.coordinates import coordinate_digits, format_rows, is_far_from_origin, parse_floats, to_single_bytes
-from sdfnet.mesh.io.polygons import PolygonMesh
+from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh
 from sdfnet.mesh.mesh import Mesh
 
 _HEADER_BYTES = 84
@@ -18,38 +18,109 @@ _VERTEX = re.compile(rb"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)", re.IGNORECASE)
 def parse_stl(data: bytes) -> PolygonMesh:
     """Return all solids of an STL file; each triangle has its own three vertices, in the file's order.
 
-    Which of the two kinds a file is, its length decides: binary files that start with "solid" are common.
+    The length tells the two kinds apart, because binary files that start with "solid" are common. Binary files whose
+    length is not that of their count are read where it explains itself: several files joined into one, attributes
+    between the triangles, a wrong count. A note of `facts` says so.
 
     Raises
     ------
     ValueError
-        A binary file that ends before its last facet, a text facet without three vertices.
+        A binary file that ends before its last facet, a text facet without three vertices, text and binary files that
+        were joined.
     """
     num_facets = int.from_bytes(data[80:84], "little") if len(data) >= _HEADER_BYTES else 0
     expected = _HEADER_BYTES + num_facets * _FACET.itemsize
     if len(data) >= _HEADER_BYTES and len(data) == expected:
-        return _from_corners(_facets(data, num_facets))
+        return _from_corners(_facets(data, num_facets)["corners"])
+    joined = _read_joined(data)
+    if joined is not None:
+        return joined
     text = to_single_bytes(data)
     if text[:1024].lstrip()[:5].lower() == b"solid" and (b"\0" not in text[:1024] or _VERTEX.search(text)):
+        tail = text[max(text.rfind(b"endsolid"), text.rfind(b"ENDSOLID"), 0) :].rstrip(b"\0 \r\n")
+        if b"\0" in tail and tail[:8].lower() == b"endsolid":
+            raise ValueError("binary data follows its text; if two files were joined, save them as separate files")
         numbers = parse_floats(token for vertex in _VERTEX.findall(text) for token in vertex)
         if len(numbers) % 9:
             raise ValueError(f"it has {len(numbers) // 3} vertices, not three for each triangle")
         return _from_corners(numbers)
     if len(data) < _HEADER_BYTES:
         raise ValueError(f"it holds {len(data)} bytes, too few for STL")
-    if expected < len(data) < 2 * expected and num_facets > 0:
-        return _from_corners(_facets(data, num_facets))  # some exporters append data of their own
-    complete = (len(data) - _HEADER_BYTES) // _FACET.itemsize
-    raise ValueError(f"its header promises {num_facets} triangles, but it ends after {complete}")
+    return _parse_miscounted(data, num_facets)
 
 
-def _facets(data: bytes, num_facets: int) -> np.ndarray:
-    return np.frombuffer(data, dtype=_FACET, count=num_facets, offset=_HEADER_BYTES)["corners"]
+def _facets(data: bytes, num_facets: int, *, offset: int = 0) -> np.ndarray:
+    return np.frombuffer(data, dtype=_FACET, count=num_facets, offset=offset + _HEADER_BYTES)
 
 
-def _from_corners(corners: np.ndarray) -> PolygonMesh:
+def _read_joined(data: bytes) -> PolygonMesh | None:
+    """Return all files that were joined into this one, if they are binary and nothing is left over."""
+    parts = []
+    offset = 0
+    while offset + _HEADER_BYTES < len(data):
+        count = int.from_bytes(data[offset + 80 : offset + 84], "little")
+        end = offset + _HEADER_BYTES + count * _FACET.itemsize
+        if count == 0 or end > len(data):
+            break
+        parts.append(_facets(data, count, offset=offset)["corners"])
+        offset = end
+    if parts and data[offset:].lstrip()[:5].lower() == b"solid" and _VERTEX.search(data, offset):
+        raise ValueError("a text STL follows its binary data; save the two as separate files")
+    if len(parts) < 2 or offset < len(data):
+        return None
+    return _from_corners(np.concatenate(parts), f"{len(parts)} STL files joined into one: all read")
+
+
+def _parse_miscounted(data: bytes, num_facets: int) -> PolygonMesh:
+    """Read a binary file whose length is not that of its count."""
+    surplus = len(data) - _HEADER_BYTES - num_facets * _FACET.itemsize
+    if surplus > 0 and (records := _walk_records(data, num_facets)):
+        return _from_corners(np.frombuffer(b"".join(records), dtype=_FACET)["corners"])
+    fitting, rest = divmod(len(data) - _HEADER_BYTES, _FACET.itemsize)
+    facets = _facets(data, fitting)
+    if rest == 0 and _is_surface(facets, num_facets):
+        note = f"its header promises {num_facets} triangles, but its size is that of {fitting}: all {fitting} read"
+        return _from_corners(facets["corners"], note)
+    if surplus < 0:
+        raise ValueError(f"its header promises {num_facets} triangles, but it ends after {fitting}")
+    if num_facets == 0 or surplus >= len(data) - surplus:
+        raise ValueError(f"its header promises {num_facets} triangles, but {surplus} more bytes follow them")
+    # Some exporters append data of their own.
+    return _from_corners(facets["corners"][:num_facets], f"{surplus} bytes after its triangles left out")
+
+
+def _walk_records(data: bytes, num_facets: int) -> list[bytes] | None:
+    """Return the records of facets that have attributes behind them, if the lengths add up to that of the file."""
+    records = []
+    offset = _HEADER_BYTES
+    for _ in range(num_facets):
+        record = data[offset : offset + _FACET.itemsize]
+        records.append(record)
+        offset += _FACET.itemsize + int.from_bytes(record[-2:], "little")
+        if offset > len(data):
+            return None
+    return records if offset == len(data) else None
+
+
+def _is_surface(facets: np.ndarray, num_promised: int) -> bool:
+    """Whether facets that the header does not count look like facets; if it counts more, whether they are closed.
+
+    A file that was cut off between two triangles is open, and not one with a wrong count.
+    """
+    if num_promised > len(facets):
+        _, corners = np.unique(facets["corners"].reshape(-1, 3), axis=0, return_inverse=True)
+        edges = np.sort(corners.reshape(-1, 3)[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+        return bool((np.unique(edges, axis=0, return_counts=True)[1] % 2 == 0).all()) and len(facets) > 0
+    more = facets[num_promised:]
+    lengths = np.linalg.norm(more["normal"].astype(np.float64), axis=1)
+    is_normal = (lengths == 0) | (np.abs(lengths - 1) < 0.01)
+    return bool(is_normal.all() and np.isfinite(more["corners"]).all() and np.ptp(more["corners"], axis=1).any())
+
+
+def _from_corners(corners: np.ndarray, *notes: str) -> PolygonMesh:
     vertices = np.asarray(corners, dtype=np.float64).reshape(-1, 3)
-    return PolygonMesh.of_triangles(vertices, np.arange(len(vertices)).reshape(-1, 3))
+    faces = np.arange(len(vertices)).reshape(-1, 3)
+    return PolygonMesh.of_triangles(vertices, faces, facts=FileFacts(notes))
 
 
 def format_stl(mesh: Mesh) -> bytes:
