@@ -57,6 +57,8 @@ class MeshReport:
         Area of fans over the holes, as a share of the surface.
     extent : (3,) floats or None
         Edge lengths of the bounding box of the file's surface, world units; None if it could not be read.
+    unit, up_axis : str or None
+        Those that the file or its format fixes, as "m" and "y"; None where neither does.
 
     """
 
@@ -73,6 +75,8 @@ class MeshReport:
     num_holes: int = 0
     hole_share: float = 0.0
     extent: tuple[float, float, float] | None = None
+    unit: str | None = None
+    up_axis: str | None = None
 
     def __post_init__(self) -> None:
         assert self.status in get_args(Status)
@@ -154,6 +158,7 @@ def inspect_mesh(
         mesh, facts = read_mesh_file(path)
         extent = tuple(mesh.bounds.extent.tolist())
         measures = {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
+        measures |= {"unit": facts.unit, "up_axis": facts.up_axis}
         with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than silently full of NaN
             solid = make_solid(mesh, thickness=thickness)
     except ValueError as error:
@@ -193,6 +198,8 @@ def format_reports(reports: Iterable[MeshReport]) -> str:
 def _row(report: MeshReport) -> tuple[str, str, str, str, str]:
     faces = f"{report.num_faces:,}" if report.num_faces else "-"
     extent = "-" if report.extent is None else " ".join(f"{length:.4g}" for length in report.extent)
+    extent += "" if report.unit is None else f" {report.unit}"
+    extent += "" if report.up_axis is None else f", {report.up_axis} up"
     notes = report.reason if report.reason is not None else "; ".join(report.notes)
     return report.status, _printable(report.name), faces, extent, _printable(notes)
 

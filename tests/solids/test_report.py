@@ -8,7 +8,7 @@ from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids import source_shape as checking
-from sdfnet.solids.source_shape import MeshReport, format_reports, inspect_mesh
+from sdfnet.solids.source_shape import MeshReport, check_folder, format_reports, inspect_mesh
 
 
 def _box(lower, upper):
@@ -81,6 +81,22 @@ def test_a_report_reports_what_a_library_fails_on(tmp_path, monkeypatch):
     save_mesh(BOX, tmp_path / "a.obj")
     report = inspect_mesh(tmp_path / "a.obj")[0]
     assert report.reason.startswith("it could not be repaired (RuntimeError: deep in a library with two lines)")
+
+
+def test_the_report_has_the_unit_and_the_up_axis_that_a_format_fixes(tmp_path):
+    for name in ("a.glb", "b.ply"):
+        save_mesh(BOX, tmp_path / name)
+    reports = check_folder(tmp_path)
+    assert [(report.status, report.unit, report.up_axis) for report in reports] == [
+        ("used", "m", "y"),
+        ("used", None, None),
+    ]
+    extents = [" ".join(f"{length:.4g}" for length in report.extent) for report in reports]
+    lines = format_reports(reports).splitlines()
+    assert f"  {extents[0]} m, y up" in lines[1]
+    assert lines[2].endswith(f"  {extents[1]}")
+    older = {key: value for key, value in reports[1].to_dict().items() if key not in ("unit", "up_axis")}
+    assert MeshReport.from_dict(older) == reports[1]  # as sample stores of earlier versions hold it
 
 
 def test_format_reports_fits_the_page_and_counts():

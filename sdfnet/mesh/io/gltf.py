@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.io.coordinates import is_far_from_origin
-from sdfnet.mesh.io.polygons import PolygonMesh
+from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh
 from sdfnet.mesh.mesh import Mesh
 
 _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
@@ -63,7 +63,8 @@ def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
     offsets = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
     vertices = np.concatenate([np.zeros((0, 3))] + [vertices for vertices, _ in parts])
     faces = [faces + offset for (_, faces), offset in zip(parts, offsets, strict=False)]
-    return PolygonMesh.of_triangles(vertices, np.concatenate([np.zeros((0, 3), dtype=np.int64), *faces]))
+    facts = FileFacts(unit="m", up_axis="y")  # section 3.4
+    return PolygonMesh.of_triangles(vertices, np.concatenate([np.zeros((0, 3), dtype=np.int64), *faces]), facts=facts)
 
 
 def external_files(data: bytes, *, folder: Path) -> list[Path]:
