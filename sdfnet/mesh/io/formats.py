@@ -59,6 +59,8 @@ MESH_FORMATS = (
     MeshFormat("off", reader="off.parse_off"),
     MeshFormat("glb", reader="gltf.parse_gltf", writer="gltf.format_glb", companions="gltf.external_files"),
     MeshFormat("gltf", reader="gltf.parse_gltf", companions="gltf.external_files"),
+    MeshFormat("3mf", reader="xml_formats.parse_3mf"),
+    MeshFormat("dae", reader="xml_formats.parse_dae"),
 )
 
 READABLE = tuple(each.name for each in MESH_FORMATS if each.reader is not None)

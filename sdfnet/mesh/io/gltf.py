@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.io.coordinates import is_far_from_origin
-from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh
+from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh, join_parts, place_part
 from sdfnet.mesh.mesh import Mesh
 
 _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
@@ -60,11 +60,7 @@ def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
     if unknown:
         raise ValueError(f"it requires {', '.join(unknown)}, which may change the shape; export it without")
     parts = _Scene(document, _read_buffers(document, binary, folder)).instances()
-    offsets = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
-    vertices = np.concatenate([np.zeros((0, 3))] + [vertices for vertices, _ in parts])
-    faces = [faces + offset for (_, faces), offset in zip(parts, offsets, strict=False)]
-    facts = FileFacts(unit="m", up_axis="y")  # section 3.4
-    return PolygonMesh.of_triangles(vertices, np.concatenate([np.zeros((0, 3), dtype=np.int64), *faces]), facts=facts)
+    return join_parts(parts, facts=FileFacts(unit="m", up_axis="y"))  # section 3.4
 
 
 def external_files(data: bytes, *, folder: Path) -> list[Path]:
@@ -174,13 +170,13 @@ class _Scene:
             vertices, faces = self._primitive(primitive, node.get("weights", mesh.get("weights", [])))
             if "skin" in node and "JOINTS_0" in primitive["attributes"] and len(vertices):
                 # Section 3.7.3.3: the transform of a skinned node does not count.
-                parts.append(_place(vertices, faces, self._skin_transforms(node["skin"], primitive["attributes"])))
+                parts.append(place_part(vertices, faces, self._skin_transforms(node["skin"], primitive["attributes"])))
                 continue
             placements = self._placements(node, transform)
             if len(placements) * len(vertices) > _MOST_ITEMS:
                 raise ValueError(f"its {len(placements)} instances are too many; export one of them")
             # Section 3.5.3: a scale of zero hides a node, as those of an animated morph.
-            parts += [_place(vertices, faces, placement) for placement in placements if placement[:3, :3].any()]
+            parts += [place_part(vertices, faces, placement) for placement in placements if placement[:3, :3].any()]
         return parts
 
     def _placements(self, node: dict[str, Any], transform: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -275,17 +271,6 @@ class _Scene:
                 raise ValueError("it is compressed (meshopt); export it without compression")
             raise ValueError(f"buffer view {index} is shorter than its accessor promises")
         return np.ndarray((count, width), dtype=dtype, buffer=data, offset=offset, strides=(stride, dtype.itemsize))
-
-
-def _place(
-    vertices: NDArray[np.float64], faces: NDArray[np.int64], transform: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Move vertices by one matrix (4, 4), or each by its own (V, 4, 4); a mirrored part keeps its faces outward."""
-    linear, offset = transform[..., :3, :3], transform[..., :3, 3]
-    if (np.linalg.det(linear) < 0).mean() > 0.5:
-        faces = faces[:, ::-1]  # section 3.7.4: a mirrored node turns the winding
-    moved = vertices @ linear.T if transform.ndim == 2 else np.einsum("vij,vj->vi", linear, vertices)
-    return moved + offset, faces
 
 
 def _node_transform(node: dict[str, Any]) -> NDArray[np.float64]:

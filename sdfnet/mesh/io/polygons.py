@@ -6,6 +6,7 @@ large. So each fan is checked, and a polygon that fails the check is triangulate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,27 @@ class PolygonMesh:
     ) -> PolygonMesh:
         """Return `faces` (F, 3) as polygons of three corners."""
         return cls(vertices, faces, np.full(len(faces), 3), facts=facts)
+
+
+def join_parts(
+    parts: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], *, facts: FileFacts | None = None
+) -> PolygonMesh:
+    """Return parts of a scene, each vertices (V, 3) and triangles (F, 3), as one mesh."""
+    offsets = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
+    vertices = np.concatenate([np.zeros((0, 3))] + [vertices for vertices, _ in parts])
+    faces = [faces + offset for (_, faces), offset in zip(parts, offsets, strict=False)]
+    return PolygonMesh.of_triangles(vertices, np.concatenate([np.zeros((0, 3), dtype=np.int64), *faces]), facts=facts)
+
+
+def place_part(
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], transform: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Move vertices by one matrix (4, 4), or each by its own (V, 4, 4); a mirrored part keeps its faces outward."""
+    linear, offset = transform[..., :3, :3], transform[..., :3, 3]
+    if (np.linalg.det(linear) < 0).mean() > 0.5:
+        faces = faces[:, ::-1]  # a mirrored part turns its winding, in glTF by section 3.7.4
+    moved = vertices @ linear.T if transform.ndim == 2 else np.einsum("vij,vj->vi", linear, vertices)
+    return moved + offset, faces
 
 
 def triangulate(polygons: PolygonMesh) -> NDArray[np.int64]:
