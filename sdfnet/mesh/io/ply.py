@@ -71,6 +71,17 @@ def parse_ply(data: bytes) -> PolygonMesh:
     if "tristrips" in columns:
         raise ValueError("its faces are triangle strips, which are not read; save it with plain faces")
     name = next((name for name in _INDEX_NAMES if name in face), None)
+    lists = [
+        f"{prop.name} of {element.name}"
+        for element in elements
+        for prop in element.properties
+        if prop.count_dtype is not None and element.num_rows and element.name != "vertex"
+    ]
+    if name is None and lists:
+        found = ", ".join(lists)
+        raise ValueError(
+            f"no faces, which must be the list {_INDEX_NAMES[0]} of face, only {found}; rename it, or export a surface"
+        )
     if name is None:
         return PolygonMesh(vertices, [], [])
     return PolygonMesh(vertices, face[name], face[name + " count"])

@@ -321,6 +321,14 @@ REFUSED = {
         _ply("ascii", "float", PYRAMID, PYRAMID_FACES).replace(b"\n3 0 1 4", b"\n3e9 0 1 4"),
         "ends within a row",
     ),
+    "named.ply": (
+        _ply("ascii", "float", PYRAMID, PYRAMID_FACES).replace(b"vertex_indices", b"corners"),
+        "must be the list vertex_indices of face, only corners of face; rename it",
+    ),
+    "element.ply": (
+        _ply("ascii", "float", PYRAMID, PYRAMID_FACES).replace(b"element face", b"element polygon"),
+        "must be the list vertex_indices of face, only vertex_indices of polygon; rename it",
+    ),
     "odd.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 f 3\n", "a face must have whole numbers"),
     "head.ply": (b"ply\nformat ascii 1.0\nproperty float x\nend_header\n", "no sense at 'property float x'"),
     "type.ply": (_ply("ascii", "float", PYRAMID, PYRAMID_FACES).replace(b"float z", b"quad z"), "at 'property quad z'"),
