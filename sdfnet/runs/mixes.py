@@ -73,7 +73,7 @@ def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
     for pattern in [shapes] if isinstance(shapes, str) else shapes:
         weights = _read_mix(pattern, run.names)
         if weights is None:
-            chosen += select_shapes(run.names, pattern)
+            chosen += select_shapes(run.names, [pattern])
             continue
         name = next(iter(weights)) if len(weights) == 1 else mix_name(weights, taken=run.names)
         if mixes.get(name, weights) != weights:

@@ -87,6 +87,9 @@ def test_names_and_globs_are_left_as_they_are_and_may_repeat() -> None:
     assert same is run
     assert chosen == ["chair_1", "chair_2", "a+b", "a", "chair_1"]
     assert add_mixes(run, "all")[1] == list(run.names)
+    odd = sphere_run({"all": 0.3, "b": 0.4})
+    assert add_mixes(odd, "all")[1] == ["all", "b"]
+    assert add_mixes(odd, ["all"])[1] == ["all"]
     assert add_mixes(run, "chair_[12]")[1] == ["chair_1", "chair_2"]
 
 

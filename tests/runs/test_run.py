@@ -111,12 +111,21 @@ def test_unknown_names_offer_close_ones(saved):
         run.latent("a  b")
 
 
+def test_selection_takes_any_normal_form_of_unicode():
+    composed, decomposed = "st\u00fchle", "stu\u0308hle"
+    for name, pattern in ((composed, decomposed), (decomposed, composed)):
+        assert select_shapes(["b", name], pattern) == [name]
+        assert select_shapes(["b", name + "_1"], f"{pattern}_*") == [name + "_1"]
+    assert select_shapes([composed, decomposed], [decomposed]) == [decomposed]
+
+
 def test_selection_takes_exact_names_before_globs_and_keeps_order():
     names = ["x", "chair_1", "chair_2", "chair_[1]", "a/b"]
     assert select_shapes(names, "all") == names
     assert select_shapes(names, ["chair_[1]"]) == ["chair_[1]"]
     assert select_shapes(names, ["a/*", "chair_?", "x"]) == ["a/b", "chair_1", "chair_2", "x"]
-    assert select_shapes(["all", "b"], "all") == ["all"]
+    assert select_shapes(["all", "b"], "all") == ["all", "b"]
+    assert select_shapes(["all", "b"], ["all"]) == ["all"]
     with pytest.raises(ValueError, match="empty list"):
         select_shapes(names, [])
     with pytest.raises(ValueError, match="Did you mean chair_1"):

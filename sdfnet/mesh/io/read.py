@@ -10,6 +10,7 @@ import difflib
 import fnmatch
 import logging
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,9 +47,9 @@ class MeshError(ValueError):
 def find_meshes(folder: str | Path) -> dict[str, Path]:
     """Find the mesh files in `folder` and below, sorted by name.
 
-    A mesh's name is its path below `folder` without its suffix, with "/" on every system; files that would share a name
-    (`a.obj`, `a.ply`) keep their suffix. Hidden files and folders are skipped. Links are followed, and those that lead
-    nowhere are found too, so that the report on a folder speaks of them.
+    A mesh's name is its path below `folder` without its suffix, with "/" on every system, in Unicode's normal form C.
+    Files that would share a name (`a.obj`, `a.ply`) keep their suffix in it. Hidden files and folders are skipped.
+    Links are followed; those that lead nowhere are found too, so that the report on a folder speaks of them.
 
     Raises
     ------
@@ -65,8 +66,12 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     paths = [path for path in _walk(folder) if (found := find_format(path)) is not None and found.reader is not None]
     if not paths:
         raise ValueError(f"no meshes in {folder} or below it; looked for files ending in {_SUFFIXES}")
-    whole = [path.relative_to(folder).as_posix() for path in paths]
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    below = [path.relative_to(folder) for path in paths]
+    composed = [Path(_compose(str(path))) for path in below]
+    if len(set(composed)) == len(below):  # else two files differ in nothing but the form of their names
+        below = composed
+    whole = [path.as_posix() for path in below]
+    names = [path.with_suffix("").as_posix() for path in below]
     while clashing := {name for name, count in Counter(names).items() if count > 1}:
         names = [full if name in clashing else name for name, full in zip(names, whole, strict=True)]
     return dict(sorted(zip(names, paths, strict=True)))
@@ -76,8 +81,8 @@ def select_shapes(names: Sequence[str], patterns: str | Sequence[str]) -> list[s
     """Return the `names` that `patterns` select, each once.
 
     A pattern that is exactly a name means that name, whatever characters it holds; otherwise `*`, `?` and `[…]` are
-    wildcards (`*` also crosses `/`). The string `all` means every name. The order is that of the patterns and, within
-    one, of `names`.
+    wildcards (`*` also crosses `/`). The string `all` means every name; in a list, `all` is a name like others. The
+    normal forms of Unicode count as equal. The order is that of the patterns and, within one, of `names`.
 
     Raises
     ------
@@ -88,18 +93,29 @@ def select_shapes(names: Sequence[str], patterns: str | Sequence[str]) -> list[s
     ['a [1]', 'chair_00', 'chair_01']
     """
     if isinstance(patterns, str):
-        if patterns == "all" and "all" not in names:
+        if patterns == "all":
             return list(names)
         patterns = [patterns]
     if not patterns:
         raise ValueError("shapes is an empty list; use shapes=all or name some")
     chosen: dict[str, None] = {}
+    composed = {name: _compose(name) for name in names}
     for pattern in patterns:
-        matches = [pattern] if pattern in names else [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if pattern in composed:
+            chosen[pattern] = None
+            continue
+        wanted = _compose(pattern)
+        matches = [name for name in names if composed[name] == wanted]
+        matches = matches or [name for name in names if fnmatch.fnmatchcase(composed[name], wanted)]
         if not matches:
             raise ValueError(f"no shape is named {pattern!r}. {_suggestion(pattern, names)}")
         chosen.update(dict.fromkeys(matches))
     return list(chosen)
+
+
+def _compose(name: str) -> str:
+    """Return `name` in the normal form C; macOS decomposes the names of files, and keyboards type them composed."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _suggestion(pattern: str, names: Sequence[str]) -> str:

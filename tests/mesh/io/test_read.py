@@ -413,6 +413,17 @@ def test_find_meshes_names_by_path_and_keeps_the_suffix_where_names_clash(tmp_pa
     assert meshes["b"] == tmp_path / "b.OBJ"
 
 
+def test_find_meshes_composes_names_unless_two_files_differ_only_in_that(tmp_path):
+    composed, decomposed = "st\u00fchle", "stu\u0308hle"
+    (tmp_path / decomposed).mkdir()
+    _write(tmp_path, f"{decomposed}/{decomposed}.obj", "x")
+    found = find_meshes(tmp_path)
+    assert list(found) == [f"{composed}/{composed}"]
+    assert found[f"{composed}/{composed}"] == tmp_path / decomposed / f"{decomposed}.obj"
+    _write(tmp_path, f"{decomposed}/{composed}.obj", "x")
+    assert sorted(find_meshes(tmp_path)) == sorted([f"{decomposed}/{decomposed}", f"{decomposed}/{composed}"])
+
+
 def test_find_meshes_refuses_missing_and_empty_folders(tmp_path):
     with pytest.raises(ValueError, match=r"cannot read meshes from .*nowhere: there is no such folder"):
         find_meshes(tmp_path / "nowhere")
