@@ -22,7 +22,7 @@ from sdfnet.files import ensure_folder, write_atomic, write_json
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.formats import find_format
-from sdfnet.mesh.io.read import MeshError, find_meshes, read_file, read_mesh_file, select_shapes
+from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_file, read_mesh_file, select_shapes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.solid import Solid, make_solid
 
@@ -109,7 +109,8 @@ def check_folder(
     thickness
         For sheets, world units: see `make_solid`.
     out
-        Where to write the reports, as `report.json` and as the table `report.txt`; nowhere by default.
+        Where to write the reports, as `report.json`, and as the table `report.txt`, which also counts the files that
+        were skipped; nowhere by default.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def check_folder(
     progress_bar = tqdm(names, desc="checking", unit="mesh", delay=2, leave=False, disable=not progress)
     reports = [inspect_mesh(paths[name], name=name, thickness=thickness)[0] for name in progress_bar]
     if out is not None:
-        write_atomic(Path(out) / "report.txt", format_reports(reports) + "\n")
+        write_atomic(Path(out) / "report.txt", f"{format_reports(reports)}\n{describe_skipped(folder)}".rstrip() + "\n")
         write_json(Path(out) / "report.json", [report.to_dict() for report in reports])
     return reports
 

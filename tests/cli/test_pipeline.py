@@ -71,6 +71,22 @@ def test_check_reports_every_mesh_in_a_table_and_as_json(
     assert (tmp_path / "report" / "report.txt").read_text() in text
 
 
+def test_check_sample_and_train_say_what_they_skip_in_a_folder(
+    balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(balls, tmp_path / "meshes")
+    for name in ("a.fbx", "b.fbx", "c.blend"):
+        (tmp_path / "meshes" / name).write_text("x")
+    for words in (
+        ["check", f"meshes={tmp_path / 'meshes'}", f"out={tmp_path / 'report'}"],
+        ["sample", f"meshes={tmp_path / 'meshes'}", f"samples={tmp_path / 'store'}", *SMALL_SAMPLES],
+        train_words(tmp_path / "meshes", tmp_path / "run"),
+    ):
+        assert run(*words) == 0
+        assert "3 files skipped: 2 .fbx, 1 .blend" in capsys.readouterr().out.splitlines()
+    assert (tmp_path / "report" / "report.txt").read_text().endswith("\n3 files skipped: 2 .fbx, 1 .blend\n")
+
+
 def test_check_goes_on_after_a_bad_file_and_fails_if_nothing_is_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdfnet.cli.commands.keys import check_thickness
+from sdfnet.cli.commands.keys import check_thickness, say_skipped
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.solids.source_shape import check_folder, format_reports
@@ -48,6 +48,7 @@ def run_check(command: CheckCommand) -> None:
         command.meshes, shapes=command.shapes, thickness=command.thickness, out=command.out, progress=True
     )
     say(format_reports(reports))
+    say_skipped(command.meshes)
     if command.out is not None:
         say_where(command.out)
     if all(report.status == "refused" for report in reports):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from sdfnet.cli.hydra_app.command import UsageError
+from sdfnet.cli.hydra_app.output import say
+from sdfnet.mesh.io.read import describe_skipped
 from sdfnet.runs import Run, load_run
 
 _TOLD = 3
@@ -110,3 +112,10 @@ def _device_of_its_own(device: str, num_gpus: int, *, processes_here: int, numbe
             "Start one for each (torchrun --nproc-per-node), or use device=cpu"
         )
     return f"cuda:{number_here}"
+
+
+def say_skipped(meshes: Path) -> None:
+    """Print how many files of a folder are skipped, if any, because no reader takes them."""
+    skipped = describe_skipped(meshes)
+    if skipped:
+        say(skipped)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sdfnet.cli.commands.keys import check_num_workers, check_thickness
+from sdfnet.cli.commands.keys import check_num_workers, check_thickness, say_skipped
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
@@ -83,7 +83,7 @@ def run_sample(command: SampleCommand) -> None:
 
 def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
     """Sample the meshes that the store in `samples` does not hold yet, with a progress bar."""
-    return prepare_samples(
+    done = prepare_samples(
         meshes,
         samples,
         config=keys.sampler,
@@ -94,6 +94,8 @@ def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
         workers=keys.workers,
         progress=True,
     )
+    say_skipped(meshes)
+    return done
 
 
 COMMAND = Command(

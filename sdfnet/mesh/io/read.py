@@ -12,7 +12,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh, triangulate
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 
 _SUFFIXES = ", ".join(f".{name}" for name in READABLE)
+_DOCUMENTS = ("", ".md")
 _LARGEST_COORDINATE = 1e30
 """Beyond it areas and volumes overflow float32 or float64 somewhere."""
 
@@ -61,11 +62,13 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        reason = "it is a file" if folder.exists() else "there is no such folder"
-        raise ValueError(f"cannot read meshes from {folder}: {reason}. Give a folder that holds mesh files.")
-    paths = [path for path in _walk(folder) if (found := find_format(path)) is not None and found.reader is not None]
+        found = "it is a file" if folder.exists() else "there is no such folder"
+        raise ValueError(f"cannot read meshes from {folder}: {found}. Give a folder that holds mesh files.")
+    paths = [path for path in _walk(folder, on_error=_report_folder) if _is_readable(path)]
     if not paths:
-        raise ValueError(f"no meshes in {folder} or below it; looked for files ending in {_SUFFIXES}")
+        skipped = describe_skipped(folder)
+        found = f" ({skipped})" if skipped else ""
+        raise ValueError(f"no meshes in {folder} or below it{found}; looked for files ending in {_SUFFIXES}")
     below = [path.relative_to(folder) for path in paths]
     composed = [Path(_compose(str(path))) for path in below]
     if len(set(composed)) == len(below):  # else two files differ in nothing but the form of their names
@@ -75,6 +78,35 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     while clashing := {name for name, count in Counter(names).items() if count > 1}:
         names = [full if name in clashing else name for name, full in zip(names, whole, strict=True)]
     return dict(sorted(zip(names, paths, strict=True)))
+
+
+def describe_skipped(folder: str | Path) -> str:
+    """Return how many files in `folder` and below `find_meshes` skips, by suffix; an empty text if there are none.
+
+    Documents, hidden files and files that belong to a mesh by name (`chair.mtl`, `chair.parts.json`) are not counted.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a.fbx", "b.FBX", "c.blend", "d.obj", "d.mtl", "README.md"):
+    ...         _ = Path(folder, name).write_text("")
+    ...     describe_skipped(folder)
+    '3 files skipped: 2 .fbx, 1 .blend'
+    """
+    paths = _walk(Path(folder), on_error=None)
+    meshes = {path.with_suffix("") for path in paths if _is_readable(path)}
+    counts = Counter(path.suffix.lower() for path in paths if not _is_readable(path) and not _shorter(path) & meshes)
+    counts = Counter({suffix: count for suffix, count in counts.items() if suffix not in _DOCUMENTS})
+    kinds = ", ".join(
+        f"{count} {suffix}" for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item))
+    )
+    files = "1 file" if counts.total() == 1 else f"{counts.total()} files"
+    return f"{files} skipped: {kinds}" if counts else ""
+
+
+def _shorter(path: Path) -> set[Path]:
+    """Return `path` without its last suffix, without its last two, and so on."""
+    dots = [index for index, letter in enumerate(path.name) if letter == "." and index > 0]
+    return {path.with_name(path.name[:dot]) for dot in dots}
 
 
 def select_shapes(names: Sequence[str], patterns: str | Sequence[str]) -> list[str]:
@@ -126,15 +158,16 @@ def _suggestion(pattern: str, names: Sequence[str]) -> str:
     return f"There are: {shown}"
 
 
-def _walk(folder: Path) -> list[Path]:
+def _is_readable(path: Path) -> bool:
+    found = find_format(path)
+    return found is not None and found.reader is not None
+
+
+def _walk(folder: Path, *, on_error: Callable[[OSError], None] | None) -> list[Path]:
     """Return the files below `folder` that are not hidden; a folder linked into itself is entered once."""
     seen: set[str] = set()
     files: list[Path] = []
-
-    def skip(error: OSError) -> None:
-        _logger.warning("skipped the folder %s: %s", error.filename, error.strerror)
-
-    for current, folders, names in os.walk(folder, followlinks=True, onerror=skip):
+    for current, folders, names in os.walk(folder, followlinks=True, onerror=on_error):
         real = os.path.realpath(current)
         if real in seen:
             folders.clear()
@@ -143,6 +176,10 @@ def _walk(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += [Path(current, name) for name in names if not name.startswith(".")]
     return files
+
+
+def _report_folder(error: OSError) -> None:
+    _logger.warning("skipped the folder %s: %s", error.filename, error.strerror)
 
 
 def read_mesh(path: str | Path) -> Mesh:

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from sdfnet.mesh.io.read import MeshError, find_meshes, read_mesh
+from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.source_shape import hash_content
 
@@ -430,6 +430,26 @@ def test_find_meshes_refuses_missing_and_empty_folders(tmp_path):
     with pytest.raises(ValueError, match="it is a file"):
         find_meshes(_write(tmp_path, "notes.txt", "x"))
     with pytest.raises(ValueError, match=r"no meshes in .*; looked for files ending in \.obj, \.ply"):
+        find_meshes(tmp_path)
+
+
+def test_describe_skipped_counts_what_no_reader_takes_by_suffix(tmp_path):
+    assert describe_skipped(tmp_path) == ""
+    belonging = ("chair.mtl", "chair.parts.json", "sub/stool.bin", "README.md", "LICENSE", ".hidden.fbx")
+    for name in ("chair.obj", "sub/stool.gltf", *belonging):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert describe_skipped(tmp_path) == ""
+    (tmp_path / "chair2.blend").write_text("x")
+    assert describe_skipped(tmp_path) == "1 file skipped: 1 .blend"
+    for name in ("a.fbx", "sub/A.FBX", "sub/chair.abc"):
+        (tmp_path / name).write_text("x")
+    assert describe_skipped(tmp_path) == "4 files skipped: 2 .fbx, 1 .abc, 1 .blend"
+    for name in ("chair.obj", "sub/stool.gltf"):
+        (tmp_path / name).unlink()
+    with pytest.raises(
+        ValueError, match=r"no meshes in .* below it \(7 files skipped: 2 \.fbx, 1 .*\); looked for files"
+    ):
         find_meshes(tmp_path)
 
 
