@@ -32,6 +32,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sdfnet.files import atomic_path, ensure_folder, write_json
+from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import MeshError, find_meshes, select_shapes
 from sdfnet.runs.folder import setting_differences
@@ -46,6 +47,8 @@ logger = logging.getLogger(__name__)
 SHARD_BYTES = 512 * 2**20
 """Shards are filled up to about this size."""
 
+_SMALLEST = 2 * (1 + LATTICE_MARGIN) / 127
+"""The spacing of a lattice of 128 around the unit sphere: a smaller shape may fall between its samples."""
 _LOCK_FILE = ".lock"
 _PARTS_FOLDER = ".parts"
 
@@ -205,6 +208,14 @@ def _report(request: _Request, index: StoreIndex, parts: Mapping[str, Part]) -> 
     if not names:
         first = "; ".join(f"{report.name}: {report.reason}" for report in reports[:3])
         raise ValueError(f"none of the {len(reports)} meshes of {request.meshes} can be used: {first}")
+    if request.normalize == "shared" and index.frame is not None:
+        scale = Similarity.from_dict(index.frame["similarity"]).scale
+        small = [each.name for each in reports if each.extent is not None and max(each.extent) * scale < _SMALLEST]
+        if small:
+            logger.warning(
+                "smaller than a cell of a lattice of 128 in the frame that all share: %s. Are their units the same?",
+                ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else ""),
+            )
     opened = SampleStore(request.directory, verify=False)
     num_done = sum(name in parts for name in names)
     return PrepareReport(opened, names, reports, num_done, len(names) - num_done, opened.bytes_on_disk)

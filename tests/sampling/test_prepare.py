@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import PrepareReport, SamplerConfig, SampleStore, prepare_samples
@@ -155,6 +156,17 @@ def test_a_folder_without_one_usable_mesh_is_an_error(tmp_path: Path, small_conf
         prepare(tmp_path / "meshes", tmp_path / "samples", small_config)
     with pytest.raises(ValueError, match="no such folder"):
         prepare(tmp_path / "nowhere", tmp_path / "samples", small_config)
+
+
+def test_a_shape_in_other_units_than_the_rest_is_named(
+    mesh_folder: Path, tmp_path: Path, small_config: SamplerConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = read_mesh(mesh_folder / "box_1.obj")
+    save_mesh(Mesh(box.vertices / 1000, box.faces), mesh_folder / "metres.ply")
+    prepare(mesh_folder, tmp_path / "each", small_config, shapes="metres")
+    assert not caplog.records
+    prepare(mesh_folder, tmp_path / "shared", small_config, normalize="shared")
+    assert "a lattice of 128 in the frame that all share: metres. Are their units the same?" in caplog.text
 
 
 def test_a_shared_frame_keeps_relative_size_and_place(
