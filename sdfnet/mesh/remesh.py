@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
 
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.edges import EdgeTable, require_closed
@@ -166,6 +165,8 @@ def _independent(edges: EdgeTable, candidates: NDArray[np.int64], costs: NDArray
 
 def _is_link(edges: EdgeTable, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether collapsing each of the `candidates` keeps the topology: its ends have two common neighbours, no more."""
+    from scipy.sparse import coo_array  # Here, because the import takes 0.3 s and many commands do without.
+
     ones = np.ones(2 * len(edges.ends), dtype=np.int32)
     rows, columns = edges.ends.ravel(), edges.ends[:, ::-1].ravel()
     adjacent = coo_array((ones, (rows, columns)), shape=(edges.num_vertices, edges.num_vertices)).tocsr()
