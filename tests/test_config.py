@@ -98,6 +98,12 @@ def test_what_stands_on_top_of_train_reaches_its_parts() -> None:
     assert (job.training.budget, job.training.steps) == ("90s", 12)
 
 
+def test_the_volume_is_the_default_decoder() -> None:
+    """The default is the first entry of `DECODERS`: a new decoder stands behind the others."""
+    assert check_complete(load_command("train"), compose_document("train")).decoder.kind == "volume"
+    assert "  - decoder: volume\n" in (CONF / "train.yaml").read_text(encoding="utf-8")
+
+
 def test_the_decoder_files_are_the_decoders_and_their_values_the_dataclasses() -> None:
     assert {path.stem for path in (CONF / "decoder").glob("*.yaml")} == set(DECODERS)
     for name, config_type in decoder_configs().items():
@@ -132,6 +138,12 @@ def values_in(path: Path) -> dict[str, Any]:
     values = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+@pytest.mark.parametrize("path", [path for path in WRITTEN if "/" in path])
+def test_the_head_of_a_group_file_names_its_choice_once(path: str) -> None:
+    group, option = Path(path).with_suffix("").parts
+    assert WRITTEN[path].splitlines()[0].count(f"{group}={option}") == 1
 
 
 @pytest.mark.parametrize("path", WRITTEN)

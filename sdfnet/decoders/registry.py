@@ -1,8 +1,8 @@
 """The one registry of decoders: from a name to its options, its network and its tuned learning rates.
 
-A new decoder is one file in this folder, one line in `DECODERS` and one YAML in `conf/decoder/`. The file ends with
-`KIND = DecoderKind(...)`. This module imports no torch: a decoder's module is loaded when its name is first used, so
-that help and completion, which need only the names, start quickly.
+A new decoder is one file in this folder, one line at the end of `DECODERS` and one YAML in `conf/decoder/`. The file
+ends with `KIND = DecoderKind(...)`. This module imports no torch: a decoder's module is loaded when its name is first
+used, so that help and completion, which need only the names, start quickly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DECODERS = {
     "fourier": "sdfnet.decoders.fourier",
     "siren": "sdfnet.decoders.siren",
 }
-"""Every decoder by the name that `decoder=` takes, and the module that holds it."""
+"""Every decoder by the name that `decoder=` takes, and the module that holds it. The first is the default."""
 
 OptimizerKind = Literal["adam", "muon"]
 

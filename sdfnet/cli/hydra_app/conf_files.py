@@ -61,7 +61,8 @@ def _command_file(command: Command, summary: str) -> str:
 
 def _group_file(group: str, option: str, config_type: type) -> str:
     about = " ".join(inspect.cleandoc(config_type.__doc__ or "").split("\n\n")[0].split()).replace("`", "")
-    lines = [f"# {group}={option}. {about}", _WRITTEN]
+    chosen = f"{group}={option}"
+    lines = [f"# {about}" if chosen in about else f"# {chosen}. {about}", _WRITTEN]
     return "\n".join([*lines, *_value_lines(default_values(config_type), config_type), ""])
 
 
