@@ -16,6 +16,7 @@ from balls import BALLS, radii_of
 import sdfnet
 from sdfnet.cli.hydra_app.command import COMMANDS, load_command
 from sdfnet.cli.main import main
+from sdfnet.mesh.io.formats import WRITABLE
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.runs import load_tensors, save_tensors
 
@@ -91,7 +92,7 @@ def test_a_key_in_front_of_the_command_is_explained(capsys: pytest.CaptureFixtur
         (["extract", "run=x", "resolution=100000"], "resolution must be from 2 to 4096, got 100000"),
         (["render", "run=x", "resolution=5000"], "resolution must be from 8 to 4096, got 5000"),
         (["evaluate", "run=x", "resolution=5000"], "resolution must be from 8 to 4096, got 5000"),
-        (["extract", "run=x", "format=xyz"], "format must be one of 'obj', 'ply', 'stl', 'glb', got 'xyz'"),
+        (["extract", "run=x", "format=xyz"], f"format must be one of {', '.join(map(repr, WRITABLE))}, got 'xyz'"),
         (["extract", "run=x", "format=[]"], "format must name at least one"),
         (["extract", "run=x", "device=gpu"], "device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
         (["extract", "run=x", "resolution=[3"], "cannot read 'resolution=[3'"),

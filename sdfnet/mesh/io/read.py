@@ -247,6 +247,9 @@ def _parse(found: MeshFormat, path: Path, data: bytes) -> tuple[PolygonMesh, NDA
         with np.errstate(all="ignore"):  # odd floats are refused later, with a better message
             polygons = found.parse(data, folder=path.parent)
         return polygons, triangulate(polygons)
+    except ImportError as error:  # a file that may be whole
+        needed = error.name or "a package"
+        raise MeshError(path, f"reading .{found.name} needs {needed} ({error}); install it") from error
     except Exception as error:  # damaged bytes lead a parser anywhere, and one bad file must not stop a batch
         reason = " ".join(str(error).split())[:200].rstrip(".")
         if not isinstance(error, ValueError):
