@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -76,23 +77,50 @@ def test_the_shown_format_reads_what_it_writes(tmp_path, monkeypatch):
 
 def test_the_shown_reader_through_trimesh_reads(tmp_path, monkeypatch):
     shown = program("format.md", "shown_reader", tmp_path, monkeypatch, block=1)
-    found = shown.parse_with_trimesh(b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    xaml = b"""<Model3DGroup xmlns="http://schemas.microsoft.com/winfx/2006/xaml/presentation"><GeometryModel3D>
+        <GeometryModel3D.Geometry><MeshGeometry3D Positions="0,0,0 1,0,0 0,1,0" TriangleIndices="0,1,2"
+        Normals="0,0,1 0,0,1 0,0,1"/></GeometryModel3D.Geometry></GeometryModel3D></Model3DGroup>"""
+    with monkeypatch.context() as without:
+        without.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ValueError, match=r"needs lxml; pip install 'sdfnet\[formats\]'"):
+            shown.parse_xaml(xaml)
+    pytest.importorskip("lxml")
+    found = shown.parse_xaml(xaml)
     assert found.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert found.corners.tolist() == [0, 1, 2]
+
+
+def test_the_shown_writer_through_trimesh_writes(tmp_path, monkeypatch):
+    shown = program("format.md", "shown_reader", tmp_path, monkeypatch, block=1)
+    mesh = extract_mesh(Sphere(2.0), resolution=16)
+    data = shown.format_off(mesh)
+    assert data == shown.format_off(mesh)
+    (tmp_path / "ball.off").write_bytes(data)
+    np.testing.assert_allclose(read_mesh(tmp_path / "ball.off").triangles, mesh.triangles, rtol=0, atol=1e-10)
 
 
 def test_the_shown_observation_finds_the_ball_between_two_learned_ones(tmp_path, monkeypatch):
     shown = program("observation.md", "shown_observation", tmp_path, monkeypatch)
     monkeypatch.setitem(KINDS, "points", shown.POINTS)
     shapes = [RunShape(name, Similarity.identity(), f"{name}.obj", "", True, num_surfaces=1) for name in ("a", "b")]
-    run = load_run(learn_run(tmp_path / "run", shapes, [Sphere(0.4), Sphere(0.8)]))
+    folder = learn_run(tmp_path / "run", shapes, [Sphere(0.4), Sphere(0.8)])
+    document = json.loads((folder / "run.json").read_text())
+    document["config"]["normalize"] = "shared"
+    (folder / "run.json").write_text(json.dumps(document))
+    run = load_run(folder)
     directions = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
-    (tmp_path / "points").mkdir()
+    (tmp_path / "points" / "below").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"no points in .* looked for files ending in \.xyz"):
+        shown.find_points(tmp_path / "points")
     np.savetxt(tmp_path / "points" / "ball.xyz", (0.6 * directions / directions.norm(dim=1, keepdim=True)).numpy())
+    (tmp_path / "points" / "below" / "empty.xyz").write_text("\n")
+    (tmp_path / "points" / "flat.xyz").write_text("1 2\n")
     config = MeshFitConfig(kind="points", steps=100, num_starts=2, resolution=32)
     paths = shown.find_points(tmp_path / "points")
     fits = fit_meshes(run, paths, tmp_path / "fitted", config=config)
-    assert not fits.failures
+    assert sorted(fits.failures) == ["below/empty", "flat"]
+    assert fits.failures["below/empty"].endswith("empty.xyz: the file is empty")
+    assert fits.failures["flat"].endswith("each line must have three finite numbers, got an array of shape (1, 2)")
     mesh = read_mesh(tmp_path / "fitted" / "meshes" / "ball.obj")
     assert components_and_genus(mesh).num_components == 1
     assert np.linalg.norm(mesh.vertices, axis=1) == pytest.approx(0.6, abs=0.1)

@@ -9,6 +9,7 @@ Examples:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from sdfnet.fitting.observations import observation_kind
 from sdfnet.runs import select_shapes
 
 _NAME_WIDTH = 26
+_HEADINGS = ("mean %", "floor", "p95 %", "floor", "mean, world", "pieces")
+_WIDTHS = (9, 8, 9, 8, 13, 8)
+_FORMS = (".3f", ".3f", ".3f", ".3f", ".4g", "d")
 
 _LEGEND = (
     "percent of the bounding-sphere radius, both ways; floor: the exact field of the mesh, extracted; world: the mesh's"
@@ -79,32 +83,38 @@ def run_fit(command: FitCommand) -> None:
 
 
 def _table(done: MeshFits) -> list[str]:
-    """Return the distances of each shape, and their means; blank where nothing was there to measure against."""
+    """Return the distances of each shape, and their means; blank where nothing was there to measure against.
+
+    Where no shape was measured, only the number of pieces and the start are there.
+    """
     if not done.records:
         return []
-    lines = [_row("shape", ("mean %", "floor", "p95 %", "floor", "mean, world", "pieces"), "began at")]
-    measured = []
+    measured = [_numbers(record) for record in done.records.values() if "percent" in record]
+    first = 0 if measured else len(_HEADINGS) - 1
+    lines = [_row("shape", _HEADINGS[first:], "began at")]
     for name, record in done.records.items():
-        numbers: list[Any] = [None] * 5
-        if "percent" in record:
-            percent, floor = record["percent"], record["floor_percent"]
-            numbers = [percent["mean"], floor["mean"], percent["p95"], floor["p95"], record["world"]["mean"]]
-            measured.append(numbers[:4])
-        lines.append(_row(name, _formatted([*numbers, record["pieces"]]), record["start"] or "the mean code"))
+        numbers = _numbers(record) if "percent" in record else [None] * 5
+        lines.append(_row(name, _formatted([*numbers, record["pieces"]])[first:], record["start"] or "the mean code"))
     if len(measured) > 1:
-        lines.append(_row("mean", _formatted([*np.mean(measured, axis=0).tolist(), None, None]), ""))
-    return [*lines, _LEGEND]
+        means = np.mean([numbers[:4] for numbers in measured], axis=0).tolist()
+        lines.append(_row("mean", _formatted([*means, None, None]), ""))
+    return [*lines, _LEGEND] if measured else lines
 
 
-def _formatted(numbers: list[Any]) -> tuple[str, ...]:
-    forms = (".3f", ".3f", ".3f", ".3f", ".4g", "d")
-    return tuple("" if number is None else format(number, form) for number, form in zip(numbers, forms, strict=True))
+def _numbers(record: Mapping[str, Any]) -> list[Any]:
+    percent, floor = record["percent"], record["floor_percent"]
+    return [percent["mean"], floor["mean"], percent["p95"], floor["p95"], record["world"]["mean"]]
 
 
-def _row(name: str, cells: tuple[str, ...], start: str) -> str:
+def _formatted(numbers: Sequence[Any]) -> tuple[str, ...]:
+    return tuple("" if number is None else format(number, form) for number, form in zip(numbers, _FORMS, strict=True))
+
+
+def _row(name: str, cells: Sequence[str], start: str) -> str:
+    """Return a line of the table; fewer cells are those of the last columns."""
     if len(name) >= _NAME_WIDTH:
         name = "…" + name[len(name) - _NAME_WIDTH + 2 :]
-    text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, (9, 8, 9, 8, 13, 8), strict=True))
+    text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS[-len(cells) :], strict=True))
     return f"{name:{_NAME_WIDTH}}{text}" + (f"  {start}" if start else "")
 
 

@@ -3,6 +3,7 @@
 from sdfnet.fitting.observations.base import DistanceObservation as DistanceObservation
 from sdfnet.fitting.observations.base import Observation as Observation
 from sdfnet.fitting.observations.base import ObservationKind as ObservationKind
+from sdfnet.fitting.observations.base import choose_similarity as choose_similarity
 from sdfnet.fitting.observations.mesh import MESH
 
 KINDS: dict[str, ObservationKind] = {"mesh": MESH}

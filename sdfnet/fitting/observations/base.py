@@ -12,10 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.evaluation.closest_points import Surface
 from sdfnet.fitting.config import MeshFitConfig
+from sdfnet.geometry.bounds import LATTICE_MARGIN
+from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs import Run, RunShape
 from sdfnet.training.losses import clamped_residual
 
@@ -26,8 +30,8 @@ class Observation(abc.ABC):
     Attributes
     ----------
     rows : (N, W) floating
-        One row for each observed point: x, y, z in the unit frame, then the columns that `misfit` needs. They are
-        shuffled before use, so any few of them must stand for all: start codes are chosen by the first ones.
+        One row for each observed point: x, y, z in the unit frame, then the columns that `misfit` needs. In any order:
+        `fit_codes` shuffles them.
     shape : RunShape or None
         Name, source and similarity with which the fitted shape joins the run; None where only the code is wanted.
     reference : Surface or None
@@ -83,6 +87,34 @@ class DistanceObservation(Observation):
         return clamped_residual(sdf_pred, rows[:, 3], clamp_distance=clamp_distance).abs().mean()
 
 
+def choose_similarity(run: Run, points_world: NDArray[np.floating], *, alone: Similarity | None = None) -> Similarity:
+    """Return the map to the unit frame for a shape of which `points_world` (N, 3) are known.
+
+    It is the one that training would give the shape. Where the run's shapes share one (`normalize=shared`), it is that.
+    Otherwise it is `alone`, or else the map that centres the points' box and brings the farthest to the unit radius.
+
+    Raises
+    ------
+    ValueError
+        The points lie outside the unit frame that the run's shapes share.
+
+    >>> from sdfnet.runs import load_run
+    >>> similarity = choose_similarity(load_run("runs/chairs"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 8.0]]))
+    >>> similarity.to_unit(np.array([0.0, 0.0, 4.0])).tolist()
+    [0.0, 0.0, 0.0]
+    """
+    if run.document.get("config", {}).get("normalize") != "shared":
+        return alone or Similarity.normalizing(points_world)
+    similarity = run.shapes[0].similarity
+    reach = float(np.abs(similarity.to_unit(points_world)).max())
+    if reach > 1 + LATTICE_MARGIN:
+        raise ValueError(
+            f"it reaches to {reach:.3g} in the unit frame that the run's shapes share, which ends at "
+            f"{1 + LATTICE_MARGIN:g}. Is it in the same units and place as the meshes of the training?"
+        )
+    return similarity
+
+
 @dataclass(frozen=True)
 class ObservationKind:
     """One kind of input of `sdfnet fit`.
@@ -90,7 +122,8 @@ class ObservationKind:
     Attributes
     ----------
     find : function
-        From a folder, to the input files in it by the names of their shapes.
+        From a folder, to the input files in it and below, by name. A name is the path below the folder, without suffix.
+        Raises ValueError where there is no such file.
     read : function
         From a run, the name of the shape, its file and the options, to the observation. Raises ValueError or OSError
         where the file cannot be used; the message goes to the user.

@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sdfnet.evaluation.report import source_surface
 from sdfnet.fitting.config import MeshFitConfig
-from sdfnet.fitting.observations.base import DistanceObservation, ObservationKind
-from sdfnet.geometry.bounds import LATTICE_MARGIN
-from sdfnet.geometry.similarity import Similarity
+from sdfnet.fitting.observations.base import DistanceObservation, ObservationKind, choose_similarity
 from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import Run, RunShape
 from sdfnet.sampling import SamplerConfig, sample_shape
-from sdfnet.solids.source_shape import SourceShape, folder_similarities, hash_content, load_shape
+from sdfnet.solids.source_shape import folder_similarities, hash_content, load_shape
 
 
 def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> DistanceObservation:
@@ -31,7 +28,7 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
         The file holds no usable mesh, or the mesh lies outside the unit frame that the run's shapes share.
     """
     source = load_shape(path, name=name, thickness=thickness_of(run, config))
-    similarity = _similarity(run, source)
+    similarity = choose_similarity(run, source.mesh.vertices, alone=folder_similarities([source])[0])
     options: dict[str, Any] = run.document.get("config", {}).get("sampler", {})
     wanted = {"num_samples": config.num_samples, "num_surface": 0, "num_heldout": 0, "seed": config.seed}
     samples = sample_shape(source, similarity, SamplerConfig(**{**options, **wanted})).sdf
@@ -54,20 +51,6 @@ def thickness_of(run: Run, config: MeshFitConfig) -> float | None:
     """Return how thick sheets are taken to be: as `config` says, else as in the run's training."""
     known = (shape.thickness for shape in run.shapes if shape.thickness is not None)
     return config.thickness if config.thickness is not None else next(known, None)
-
-
-def _similarity(run: Run, source: SourceShape) -> Similarity:
-    """Return the map to the unit frame: the mesh's own, or that which all shapes of the run share."""
-    if run.document.get("config", {}).get("normalize") != "shared":
-        return folder_similarities([source])[0]
-    similarity = run.shapes[0].similarity
-    reach = float(np.abs(similarity.to_unit(source.mesh.vertices)).max())
-    if reach > 1 + LATTICE_MARGIN:
-        raise ValueError(
-            f"it reaches to {reach:.3g} in the unit frame that the run's shapes share, which ends at "
-            f"{1 + LATTICE_MARGIN:g}. Is it in the same units and place as the meshes of the training?"
-        )
-    return similarity
 
 
 MESH = ObservationKind(

@@ -12,11 +12,13 @@ import pytest
 import torch
 from balls import CENTER, SCALE, radii_of, write_ball
 
+from sdfnet.cli.commands.keys import some_failed
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
 from sdfnet.fitting.config import MeshFitConfig
 from sdfnet.fitting.observations import KINDS, DistanceObservation, ObservationKind
+from sdfnet.mesh.io.formats import WRITABLE
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, load_run, load_tensors
@@ -132,6 +134,13 @@ def test_a_bad_mesh_is_told_and_stops_no_other(
     assert load_run(out).names[-2:] == tuple(NEW)
 
 
+def test_a_long_list_of_failures_is_cut_and_says_how_many_more(tmp_path: Path) -> None:
+    three = dict.fromkeys("abc", "empty")
+    assert str(some_failed(three, 3, "meshes fail", tmp_path)) == "3 of 3 meshes fail. a: empty; b: empty; c: empty."
+    line = str(some_failed({**three, "d": "empty", "e": "empty"}, 5, "meshes fail", tmp_path))
+    assert line == "5 of 5 meshes fail. a: empty; b: empty; c: empty; and 2 more."
+
+
 def test_a_folder_of_other_options_and_the_run_itself_are_refused(
     shared_run: Path, meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,7 +162,7 @@ def test_a_folder_of_other_options_and_the_run_itself_are_refused(
         ("num_samples=0", "num_samples must be at least 1, got 0"),
         ("resolution=4", "resolution must be from 8 to 4096, got 4"),
         ("thickness=-1", "thickness must be above 0 or null, got -1"),
-        ("format=[]", "format must name at least one of obj, ply, stl, glb"),
+        ("format=[]", f"format must name at least one of {', '.join(WRITABLE)}, got an empty list"),
         ("learning_rate=fast", "learning_rate must be a number or null, got 'fast'"),
     ],
 )
@@ -166,11 +175,11 @@ def test_another_kind_than_those_of_the_table_is_refused(
     shared_run: Path, meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fit(f"run={shared_run}", f"meshes={meshes}", f"out={tmp_path / 'fitted'}", "kind=smell") == 1
-    assert "kind must be one of mesh, got 'smell'" in capsys.readouterr().err
+    assert f"kind must be one of {', '.join(KINDS)}, got 'smell'" in capsys.readouterr().err
 
 
 def test_a_kind_of_ones_own_is_one_line_of_the_table(
-    shared_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Radius files: points of a sphere, without a mesh to measure against."""
 
@@ -193,6 +202,9 @@ def test_a_kind_of_ones_own_is_one_line_of_the_table(
     words = (f"run={shared_run}", f"meshes={tmp_path / 'in'}", f"out={tmp_path / 'fitted'}", "kind=radius")
     for _ in range(2):
         assert fit(*words) == 0
+        heading, row, *_ = capsys.readouterr().out.splitlines()
+        assert heading.split() == ["shape", "pieces", "began", "at"]
+        assert row.split()[:2] == ["ball", "1"]
     record = json.loads((tmp_path / "fitted" / "fit.json").read_text())["shapes"]["ball"]
     assert "percent" not in record
     assert radii_of(read_mesh(tmp_path / "fitted" / "meshes" / "ball.obj")).mean() == pytest.approx(0.6, abs=0.03)
