@@ -1,4 +1,4 @@
-"""Files that are whole or absent: every write of the project goes through here.
+"""Write files whole or not at all. Every write of the project goes through this module.
 
 A write goes to a temporary sibling, is flushed to disk and then renamed over the target, so that a killed process
 never leaves a half-written file that a later run would believe.
@@ -17,7 +17,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that replaces it when the block ends without an error.
+    """Yield a temporary path beside `path`. It replaces `path` when the block ends without an error.
 
     The temporary keeps the suffix of `path` (writers choose a format by it) and starts with a dot. Parent folders are
     made. On an error the temporary is removed and `path` stays as it was.

@@ -1,6 +1,6 @@
 """Closest points between two surfaces: samples on each, and the closest point of the other to each sample.
 
-All distances and normals of `metrics` come from one such match, so that a shape is sampled once. Distances are exact
+`metrics` takes all distances and normals from one match, so that each shape is sampled once. Distances are exact
 point-to-triangle distances. Both meshes are in one frame, and lengths come out in its unit.
 """
 
@@ -30,15 +30,15 @@ _EDGE_SHARE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A mesh with its search tree, which every comparison with it needs. Make it by `Surface.of`.
+    """A mesh with its search tree, for comparisons with other meshes. Make it with `Surface.of`.
 
     Attributes
     ----------
     mesh : Mesh
     distance : MeshDistance
-        Of that mesh.
+        The search tree of `mesh`.
     is_closed : bool
-        False if the mesh is known to have holes: what covers them on the other side is then left out.
+        False if the mesh has holes. Then parts of the other surface that cover these holes are left out.
 
     >>> from sdfnet.extraction import extract_mesh
     >>> from sdfnet.fields import Sphere
@@ -62,7 +62,7 @@ class Surface:
 
 
 def bounding_radius(mesh: Mesh) -> float:
-    """Return the radius of the sphere about the centre of the box of `mesh` that holds it: that of normalisation.
+    """Return the radius of the sphere around `mesh`. The centre is the centre of the box, as in normalisation.
 
     >>> bounding_radius(Mesh([[0, 0, 0], [6, 0, 0], [0, 8, 0], [99, 0, 0]], [[0, 1, 2]]))
     5.0
@@ -78,11 +78,11 @@ class DirectedDistances:
     Attributes
     ----------
     points, normals : (N, 3) float64
-        Even over the area; normals of their faces.
+        Samples of uniform density over the area, and the normals of their faces.
     distances : (N,) float64
         To the other surface, not negative.
     other_normals : (N, 3) float64
-        Of the faces that hold the closest points.
+        Normals of the faces that hold the closest points.
     counted : (N,) bool
         False for samples on faces that close a hole of the other surface; no measure counts them.
     """
@@ -96,14 +96,14 @@ class DirectedDistances:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceMatch:
-    """Two surfaces, matched both ways.
+    """The match of two surfaces in both directions.
 
     Attributes
     ----------
     from_result, from_source : DirectedDistances
         Samples on the result against the source, and the reverse.
     radius : float
-        Of the source: what percentages refer to.
+        The radius of the source. Percentages refer to it.
     """
 
     from_result: DirectedDistances
@@ -121,8 +121,8 @@ def match_surfaces(
 ) -> SurfaceMatch:
     """Sample both surfaces evenly by area and find the closest points of each on the other.
 
-    If `source` is open, samples of the result that close its holes are marked: samples farther than HOLE_DISTANCE of
-    its radius whose closest point is on a boundary edge, or at which the winding number is near ½.
+    If `source` is open, samples of the result that close its holes are marked. Such a sample is farther from the source
+    than HOLE_DISTANCE times its radius. Its closest point is on a boundary edge, or the winding number there is near ½.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def _one_way(surface: Surface, other: Surface, num_points: int, generator: torch
 
 
 def _on_boundary(found: SignedDistances, mesh: Mesh) -> BoolArray:
-    """Return which closest points lie on an edge of `mesh` that has a single face."""
+    """Return a mask of the closest points that lie on a boundary edge of `mesh`, an edge with a single face."""
     is_boundary = EdgeTable.of(mesh.faces, len(mesh.vertices)).is_boundary
     is_boundary_F3 = np.roll(is_boundary.reshape(-1, 3), -1, axis=1)  # by the corner opposite to the edge
     corners = mesh.triangles[found.faces]

@@ -1,7 +1,7 @@
-"""The extraction error: what marching cubes alone loses of the exact field of a source, on the lattice of the results.
+"""The extraction error: the error of marching cubes on the exact field of a source, on the lattice of the results.
 
-No decoder can be better than this on the same lattice, except by luck. So the extraction error stands beside every
-result; tables and files call it `floor`.
+On the same lattice no decoder has a smaller error, except by luck. So every result is shown with its extraction error.
+Tables and files call it `floor`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 from sdfnet.mesh.mesh import Mesh
 
 _COARSENING = 5
-"""Steps of the lattice per step of the coarse lattice. With fewer, more points count as near the surface; with more,
-the coarse lattice itself costs much."""
+"""Number of lattice steps in one step of the coarse lattice. A larger number makes more points count as near the
+surface. A smaller number makes the coarse lattice expensive."""
 
 _EXACT_STEPS = 2
 """Within this many lattice steps of the surface every value is exact: both ends of each edge that crosses it."""
@@ -53,8 +53,8 @@ class _SourceField(Field):
     """The signed distance to `source`, exact within _EXACT_STEPS of it and right in sign elsewhere.
 
     By the triangle inequality, the exact distance d(q) at a node q of a coarse lattice proves that a point p is at
-    least |d(q)| - |p - q| from the surface, and on the same side as q. Where that is far enough, it is the value. The
-    sign of an open source jumps far from its surface too; there every value is computed.
+    least |d(q)| - |p - q| from the surface, and on the same side as q. If this lower bound is large enough, it is the
+    value. The sign of an open source jumps far from its surface too, so for an open source every value is computed.
     """
 
     bounds = UNIT_BOUNDS

@@ -1,8 +1,8 @@
 """How near one surface is to another: distances, Chamfer, F-score, normals, volume.
 
 Surface distances are plain and in percent of the source's radius; Chamfer is DeepSDF's, squared and summed, unit frame,
-times 1000. `result` is what was made and `source` what it should be; only the radius and the handling of holes tell
-them apart.
+times 1000. `result` is the mesh to judge and `source` the correct mesh. Only the radius and the holes are taken from
+the source.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SurfaceDistance:
     max : float
         The largest met: a lower bound of the Hausdorff distance.
     result_to_source, source_to_result : float
-        The mean of each direction: what is too much, and what is missing.
+        The mean of each direction. The first shows surplus parts of the result, the second missing parts.
 
     >>> SurfaceDistance(mean=0.1, p95=0.3, max=0.9, result_to_source=0.12, source_to_result=0.08).p95
     0.3
@@ -64,8 +64,8 @@ def surface_distance(
 ) -> SurfaceDistance:
     """Measure plain distances between two meshes of one frame both ways, in percent of the source's radius.
 
-    From `num_points` samples even by area on each mesh to the exactly nearest point of the other. For 30,000 of them,
-    the sampling error of the mean is about 0.5 % of its value.
+    Each mesh gets `num_points` samples of uniform density. The distance of a sample to the other mesh is exact. With
+    30,000 samples, the sampling error of the mean is about 0.5 % of its value.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> from sdfnet.extraction.extract import extract_mesh
@@ -105,7 +105,8 @@ def distances_of(match: SurfaceMatch) -> SurfaceDistance:
 def f_score(match: SurfaceMatch, *, threshold: float = F_SCORE_THRESHOLD) -> float:
     """Return the harmonic mean of precision and recall in percent, at `threshold` times the source's radius.
 
-    Precision is the share of the result's area within the threshold of the source; recall the reverse.
+    Precision is the share of the result's area within the threshold of the source. Recall is the share of the source's
+    area within the threshold of the result.
 
     References
     ----------
@@ -144,8 +145,8 @@ def normal_consistency(match: SurfaceMatch) -> float:
 def chamfer_of(match: SurfaceMatch) -> float:
     """Return DeepSDF's Chamfer distance of the samples of `match`: squared, summed both ways, unit frame, times 1000.
 
-    Between the two sets of samples, as in the paper; lengths are brought to the frame where the source has radius
-    1 / 1.03. Never zero: `chamfer_of_sampling` is what the sampling alone gives.
+    The distance is between the two sets of samples, as in the paper. Lengths are scaled to the frame in which the
+    source has radius 1 / 1.03. The value is never zero: `chamfer_of_sampling` gives the part of the sampling alone.
 
     References
     ----------
@@ -172,7 +173,7 @@ def chamfer_distance(result: Mesh, source: Mesh, *, num_points: int = NUM_POINTS
 
 
 def chamfer_of_sampling(source: Mesh, *, num_points: int = NUM_POINTS, generator: torch.Generator) -> float:
-    """Return the Chamfer distance of `source` to itself by two samplings: no result can be told from it below this.
+    """Return the Chamfer distance between two samplings of `source`. Smaller values of a result have no meaning.
 
     >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     >>> 0 < chamfer_of_sampling(triangle, num_points=2000, generator=torch.Generator()) < 10
@@ -182,10 +183,10 @@ def chamfer_of_sampling(source: Mesh, *, num_points: int = NUM_POINTS, generator
 
 
 def volume_iou(result: Mesh, source: Mesh, *, num_points: int, generator: torch.Generator) -> float:
-    """Return the volume inside both over the volume inside either, estimated at points uniform in the common box.
+    """Return the common volume divided by the volume of the union, estimated at uniform points in the common box.
 
-    Inside is where the winding number exceeds ½; so a mesh turned inside out has no inside. The standard error is
-    about sqrt(iou (1 - iou) / the points that fall inside either). 0 if no point falls inside either.
+    Inside is where the winding number exceeds ½; so a mesh turned inside out has no inside. The standard error is about
+    sqrt(iou (1 - iou) / the points that fall inside either). The result is 0 if no point falls inside either.
 
     >>> from sdfnet.extraction import extract_mesh
     >>> from sdfnet.fields import Sphere

@@ -1,4 +1,4 @@
-"""All the numbers about one result: a mesh against its source, and the extraction error beside a learned shape."""
+"""All measures of one result: a mesh against its source, and for a learned shape also the extraction error."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Quality:
-    """What is measured of one mesh against its source; units are those of the functions in `metrics`.
+    """The measures of one mesh against its source, in the units of the functions in `metrics`.
 
     `cap_percent` is the share of the mesh's area that closes holes of an open source; distances, Chamfer, F-score and
     normals leave it out.
@@ -89,7 +89,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class ShapeQuality:
-    """What is measured of one learned shape.
+    """The measures of one learned shape.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ def evaluate_shape(
 ) -> ShapeQuality:
     """Extract a learned shape and measure it against `source`, unit frame, with the extraction error beside it.
 
-    `extracted` is the mesh if it is there already: `ExtractedShape.extracted`, by the same options as `config` has.
+    `extracted` replaces a new extraction. It must be `ExtractedShape.extracted`, made with the options of `config`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The report of a run: every learned shape measured against its source mesh, in the unit frame.
 
-A shape whose source is gone or whose field is empty is reported and never stops the others. A report becomes text for a
-terminal, and text, CSV and JSON files.
+If the source of a shape is gone or its field is empty, the report says so, and the other shapes are measured. A report
+becomes text for a terminal, and text, CSV and JSON files.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ShapeReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What `evaluate_run` measured: the directory and the training steps of the run, and its shapes in their order.
+    """The result of `evaluate_run`: the directory and the training steps of the run, and its shapes in order.
 
     >>> missing = ShapeReport("chair_00", source="", quality=None, error="its source is missing")
     >>> report = RunReport("runs/chairs", 200, EvaluationConfig(), (missing,))
@@ -112,15 +112,16 @@ def evaluate_run(
         The folder that holds the sources, if it has moved since training; a source is found in it by its shape's name.
     shapes : "all", names or globs
     extracted : mapping, optional
-        Meshes that need not be extracted again: `ExtractedRun.extracted`, of the same resolution and options as
-        `config` has.
+        Meshes to use instead of a new extraction: `ExtractedRun.extracted`, made with the resolution and options of
+        `config`.
     num_workers : int
         Shapes measured at a time, in threads.
 
     Raises
     ------
     ValueError
-        An unknown shape; a folder that is not there. What is wrong with a single shape goes into its line instead.
+        An unknown shape; a folder that is not there. An error of a single shape goes into the line of that shape
+        instead.
 
     >>> from sdfnet.runs import load_run
     >>> config = EvaluationConfig(resolution=16, num_points=1000, num_volume_points=1000)
@@ -170,7 +171,7 @@ def _measure(run: Run, name: str, path: Path, config: EvaluationConfig, extracte
 
 
 def source_surface(source: SourceShape, similarity: Similarity) -> Surface:
-    """Return the surface to measure against, unit frame; that of a sheet is the boundary of its thickness."""
+    """Return the surface to measure against, unit frame. For a sheet, it is the boundary of the thickened sheet."""
     mesh = source.mesh.to_unit(similarity)
     if source.thickness is None:
         return Surface.of(mesh, is_closed=source.closed)

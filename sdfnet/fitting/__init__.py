@@ -1,4 +1,4 @@
-"""Codes of shapes that were not trained on, found from what was observed of them."""
+"""Fit codes of shapes that were not trained on to observations of these shapes."""
 
 from sdfnet.fitting.config import FitConfig as FitConfig
 from sdfnet.fitting.config import MeshFitConfig as MeshFitConfig

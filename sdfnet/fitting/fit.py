@@ -1,8 +1,8 @@
-"""Codes fitted to observations: a shape that was not trained on, found by its code alone, with the decoder as it is.
+"""Fit codes of shapes that were not trained on to observations. The decoder does not change.
 
-DeepSDF's inference (Park et al. 2019, section 4.3): the code that minimises the misfit of an observation plus a
-multiple of the code's squared length. An observation says what was seen, and how badly predictions fit what was seen:
-see `observations`.
+This is DeepSDF's inference (Park et al. 2019, section 4.3). It finds the code that minimises the misfit of an
+observation plus a multiple of the code's squared length. An observation holds the observed points and defines the
+misfit: see `observations`.
 
 Legend: S learned shapes, B shapes to fit, K starts of each, C learned codes that are tried, I codes moved at a time,
 N points, L latent size.
@@ -43,7 +43,7 @@ _RATE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class FittedCodes:
-    """What `fit_codes` found.
+    """The codes that `fit_codes` found.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class FittedCodes:
     losses : (B,) floats
         The misfit of each observation, without the prior. Of signed distances: the mean clamped difference, unit frame.
     starts : (B,) texts or None
-        The learned shape whose code each fit began at; None where that was the mean code.
+        The learned shape whose code was the start of each fit; None if the mean code was the start.
 
     >>> FittedCodes(torch.zeros(1, 2), (0.01,), (None,)).losses
     (0.01,)
@@ -67,9 +67,9 @@ def fit_codes(
 ) -> FittedCodes:
     """Find the code of each observed shape; the decoder stays as it is.
 
-    Minimises misfit + `prior_weight` |code|² by Adam from several starts: the mean of the learned codes and those
-    learned codes that fit best. Never worse than the best start. Each shape's result depends on its own observation
-    alone, up to rounding. Deterministic given the seed, machine and number of threads.
+    Adam minimises misfit + `prior_weight` |code|² from several starts: the mean of the learned codes, and the learned
+    codes that fit best. The result is never worse than the best start. The code of a shape depends only on its own
+    observation, up to rounding. The result is deterministic given the seed, the machine and the number of threads.
 
     Raises
     ------
@@ -102,9 +102,10 @@ def fit_codes(
 
 
 def with_fitted(run: Run, shapes: Sequence[RunShape], latents: Tensor) -> Run:
-    """Return `run` with fitted shapes as shapes of it, behind the learned ones; a learned one of the same name goes.
+    """Return `run` with the fitted shapes after the learned shapes.
 
-    Whatever takes a run takes the result: extraction, morphs between learned and fitted shapes, evaluation.
+    A fitted shape replaces a learned shape of the same name. The result is a run for every other function: extraction,
+    morphs between learned and fitted shapes, evaluation.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -129,7 +130,7 @@ def with_fitted(run: Run, shapes: Sequence[RunShape], latents: Tensor) -> Run:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What stays the same over a fit: `rows` are those of each observation, shuffled, on the run's device."""
+    """The constant data of a fit. `rows` holds the shuffled rows of each observation, on the run's device."""
 
     run: Run
     observations: tuple[Observation, ...]
@@ -139,7 +140,7 @@ class _Problem:
     rate: float
 
     def take(self, shapes: Sequence[int], start: int, count: int) -> list[Tensor]:
-        """Return for each of `shapes` its rows (count, W) from number `start` on, round and round."""
+        """Return `count` rows (count, W) of each of `shapes` from row `start` on, in a circle."""
         rows = [self.rows[shape] for shape in shapes]
         return [each[torch.arange(start, start + count, device=each.device) % len(each)] for each in rows]
 
@@ -199,7 +200,7 @@ def _fit(problem: _Problem, *, progress: bool) -> FittedCodes:
         everyone = torch.arange(num_shapes)
         chosen = moved.view(num_shapes, num_starts, -1)[everyone, best_B]
         ends_BL = _descend(problem, chosen, everyone, steps=range(exploring, config.steps), bar=bar)
-    # A start that fits better than where it led stays: the way is drawn by a few points at a time.
+    # Each step sees only a few points, so the end can fit worse than the start. Then the start is kept.
     begun_BL = starts_BKL[everyone, best_B]
     (misfit_old, objective_old), (misfit_new, objective_new) = (
         _compare(problem, latents, everyone) for latents in (begun_BL, ends_BL)
@@ -255,7 +256,7 @@ def _compare(problem: _Problem, latents_IL: Tensor, shapes_I: Tensor) -> tuple[T
 def _descend(problem: _Problem, begun_IL: Tensor, shapes_I: Tensor, *, steps: range, bar: tqdm) -> Tensor:
     """Move each code for its shape by Adam's `steps` of all steps, and return where they end, (I, L).
 
-    A few codes move at a time. The sum over them is minimised, so that none feels the others.
+    A few codes move at a time. The sum of their objectives is minimised, so the codes do not affect each other.
     """
     config, ends = problem.config, []
     for begun, owners in zip(begun_IL.split(_CODES_AT_A_TIME), shapes_I.split(_CODES_AT_A_TIME), strict=True):

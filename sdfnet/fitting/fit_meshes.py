@@ -1,8 +1,8 @@
-"""Files fitted by their codes into a folder: read, fit, extract, measure beside the source, write; safe to kill.
+"""Fit codes to mesh files and write the results into a folder: read, fit, extract, measure, write; safe to kill.
 
 The folder holds `fit.json` with the record of every shape, meshes, codes, and a run of the learned and the fitted
-shapes, which every other command reads. A shape stands in `fit.json` only after all its files are whole on disk. The
-same call again does what is missing or has changed.
+shapes, which every other command reads. A shape enters `fit.json` only after all its files are whole on disk. A second
+call fits only the shapes that are missing or have changed.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ _TOGETHER = 8
 
 @dataclass(frozen=True, eq=False)
 class MeshFits:
-    """What `fit_meshes` did.
+    """The results of `fit_meshes`.
 
     Attributes
     ----------
     run : Run
-        The learned shapes and the fitted ones, as it is on disk; a learned one of a fitted one's name is left out.
+        The run on disk with the learned and the fitted shapes. A fitted shape replaces a learned shape of the same
+        name.
     records : dict
-        What `fit.json` says of each shape that was asked for and could be fitted.
+        The record in `fit.json` of each requested shape that could be fitted.
     failures : dict
-        Why the others could not.
+        The reason for each requested shape that could not be fitted.
     num_skipped : int
         Shapes of `records` that were there already.
 
@@ -78,7 +79,8 @@ def fit_meshes(
     """Fit the code of each file of `paths` (name to file), and write codes, meshes, record and run into `out`.
 
     Each mesh gets the similarity that training would give it: its own, or, where the run's shapes share one, that. A
-    file that cannot be used stops no other. What `out` holds of the same fit is kept, other shapes of it included.
+    file that cannot be used does not stop the others. All results of the same fit in `out` are kept, also those of
+    other shapes.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def _settings(run: Run, config: MeshFitConfig) -> dict[str, Any]:
 
 
 def _hash_model(run: Run) -> str:
-    """Return what tells this run's weights and codes from those of others."""
+    """Return a hash of the weights and codes of this run."""
     digest = hashlib.sha256()
     for tensor in (*run.decoder.state_dict().values(), run.latents):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""The options of a morph: what moves and how, and what is written."""
+"""The options of a morph: its motion, and the files to write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MorphPath = Literal[PathKind, "geodesic"]
 """How codes go from shape to shape: by a formula, or bent so that the surface stays in one piece."""
 
 Pace = Literal["code", "surface"]
-"""Whose steps from frame to frame are even: the code's, or the surface's in the mean."""
+"""The quantity that moves evenly from frame to frame: the code, or the surface on average."""
 
 Frame = Literal["world", "unit"]
 """Where meshes lie: in the units and at the places of their sources, or all in the network's own frame."""
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     MorphFormat = str
 else:
     MorphFormat = Literal[(*WRITABLE, "html", "usd", "mp4", "gif", "webp")]
-"""What can be written of a morph: mesh formats, and formats of one file for the whole."""
+"""The formats of a morph: mesh formats, and formats with one file for the whole morph."""
 
 ANIMATION_FORMATS = ("glb", "html", "usd")
 """One file for the whole morph, made from the meshes of all frames."""
@@ -45,13 +45,14 @@ class MorphConfig:
     Notes
     -----
     With `pace="surface"` the surface moves the same mean distance from frame to frame, if no other `easing` is given.
-    Frames are shared out between the shapes by that distance if no `key_times` are given. The movement over the ground
-    (`follow`) is no part of that distance and goes evenly from shape to shape. A geodesic path takes some ten seconds
-    between each two shapes.
+    Without `key_times`, the number of frames between two shapes follows that distance. The distance does not include
+    the movement over the ground (`follow`), which is even from shape to shape. A geodesic path takes about ten seconds
+    for each pair of neighbouring shapes.
 
     A tracked morph has the same faces in every frame, and vertex k is the same place on the shape throughout. Where the
-    topology changes or triangles would fold, a new mesh starts, and the report says so; `on_change="keep"` lets one
-    mesh continue through small changes, such as fingers that touch, and the report says where it is off the surface.
+    topology changes or triangles would fold, a new mesh starts, and the report lists this cut. With `on_change="keep"`,
+    one mesh continues through small changes, such as fingers that touch. The report then says where the mesh is off the
+    surface.
 
     Between shapes, and in mixes, `min_piece` also removes larger components (up to 5 % of the volume) if the shapes
     have fewer components. The report lists what was removed.

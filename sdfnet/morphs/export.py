@@ -1,12 +1,13 @@
-"""The pictures and files of a morph: one camera for all frames, then the files of each frame and of the whole.
+"""The pictures and files of a morph, with one camera for all frames.
 
-All pictures share a `View`: the box that the camera sees and the end of the colour scale. It is found before the first
-frame is made and kept in the manifest, so that a frame made after an interruption looks like the others. Colours show
-how far each place lies from the first frame's surface: warm where the shape has grown, cold where it has shrunk.
+All pictures share a `View`: the box that the camera sees and the end of the colour scale. The view is computed before
+the first frame and stored in the manifest. So a frame that is made after an interruption looks like the others. Colours
+show the distance of each place from the surface of the first frame: warm where the shape has grown, cold where it has
+shrunk.
 
-A mesh format gives one file for each frame (`frame_0000.obj`, …). The other formats give one file for the whole morph:
-films are made from the pictures; an animated GLB or USD file, and an HTML page that plays the morph, are made from the
-meshes. They carry the colours of the surface. Ghosts and the turning of the camera are in the pictures only.
+A mesh format gives one file for each frame (`frame_0000.obj`, …). Every other format gives one file for the whole
+morph. Films are made from the pictures. Animated GLB and USD files and the HTML page are made from the meshes, with the
+colours of the surface. Only pictures and films show ghosts and the turning of the camera.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ _LOGGER = logging.getLogger(__name__)
 SHEET_FILE = "contact_sheet.png"
 
 _SHEET_FRAMES, _SHEET_COLUMNS = 12, 4
-_SHEET_WIDTH = 640  # of one picture on the contact sheet, pixels, at most
+_SHEET_WIDTH = 640  # largest width of one picture on the contact sheet, pixels
 
 BEFORE, AFTER = (0.50, 0.40, 0.80), (0.32, 0.68, 0.40)
-"""Tints of the ghosts of the shapes before and after a frame; neither is a colour of the scale."""
+"""Colours of the ghosts: the shape before a frame, and the shape after it. The colour scale contains neither colour."""
 
 _RESOLUTION = 32
 _NUM_FRAMES = 24
@@ -64,13 +65,15 @@ _ON_SURFACE = 0.1
 """A projected point counts if its value is below this share of the coarse spacing."""
 
 _QUANTILE = 0.9
-"""So much of the farthest frame's surface lies within the colour scale; the rest takes the colour of its end."""
+"""This share of the farthest frame's surface lies within the colour scale. The rest has the colour at the end of the
+scale."""
 
 
 def plan_view(plan: MorphPlan) -> View:
-    """Return what the pictures of a morph will share, from points of the surfaces of up to 24 frames, ends included.
+    """Return the box and the colour scale that all pictures of a morph share.
 
-    The box is short of a surface only by the bulge between two points. The ground is drawn at the box's lower side.
+    The box holds surface points of up to 24 frames, with the first and the last frame among them. It misses at most the
+    bulge of such a surface between two points. The ground is drawn at the lower side of the box.
     """
     frames = plan.frames
     chosen = np.unique(np.linspace(0, len(frames) - 1, _NUM_FRAMES).round().astype(int)).tolist()
@@ -86,7 +89,10 @@ def plan_view(plan: MorphPlan) -> View:
 
 
 def _surface_points(plan: MorphPlan, index: int) -> FloatArray:
-    """Return points on the surface of a frame, as the camera sees them; nodes of the whole cube if none is found."""
+    """Return points on the surface of a frame, placed as the camera sees them.
+
+    If no point is found, return the lattice nodes of the whole cube.
+    """
     frame, lattice = plan.frames[index], Lattice.over(UNIT_BOUNDS, _RESOLUTION)
     nodes = torch.from_numpy(lattice.slab(0, lattice.shape[0]).reshape(-1, 3)).to(plan.run.latents)
     field = NeuralField(plan.run.decoder, frame.latent)
@@ -99,26 +105,27 @@ def _surface_points(plan: MorphPlan, index: int) -> FloatArray:
 
 
 def ground_shift(frames: Sequence[MorphFrame], index: int, *, config: MorphConfig) -> FloatArray:
-    """Return how far frame `index` has gone over the ground since the first, (3,) world; 0 unless followed."""
+    """Return the shift over the ground from the first frame to frame `index`, (3,) world; 0 unless `config.follow`."""
     shift = frames[index].similarity.center - frames[0].similarity.center
     shift["xyz".index(config.up_axis)] = 0.0
     return shift if config.follow else np.zeros(3)
 
 
 def as_seen(mesh: Mesh, frames: Sequence[MorphFrame], index: int, *, config: MorphConfig) -> Mesh:
-    """Return the mesh of a frame where the camera sees it, which may go along over the ground."""
+    """Return `mesh` at the place where the camera sees it. The camera may follow the shape over the ground."""
     return replace_vertices(mesh, mesh.vertices - ground_shift(frames, index, config=config))
 
 
 def paint_by_distance(mesh: Mesh, first: MeshDistance, *, limit: float) -> PaintedMesh:
-    """Return `mesh`, placed as the camera sees it, coloured by its signed distance from the `first` one."""
+    """Return `mesh` coloured by its signed distance from the `first` mesh; `mesh` is placed as the camera sees it."""
     return PaintedMesh(mesh, vertex_colors=diverging_colors(first(mesh.vertices).sdf, limit=limit))
 
 
 def frame_drawer(plan: MorphPlan, view: View, renderer: Renderer) -> Callable[[MorphFrame, Mesh], Callable[[], Image]]:
-    """Return a function that draws what GL draws of a frame, and returns what gives the picture, in any thread.
+    """Return a function that starts the picture of a frame.
 
-    Frames may come in any order.
+    This function does the GL part in the calling thread. It returns a second function, which finishes the picture in
+    any thread. Frames may come in any order.
     """
     config, frames, limit = plan.config, plan.frames, view.color_limit
     first = None if limit is None else MeshDistance(plan.key_shapes[frames[0].shape].mesh)
@@ -149,7 +156,7 @@ def frame_drawer(plan: MorphPlan, view: View, renderer: Renderer) -> Callable[[M
 
 
 def legend_strips(view: View, width: int, *, config: MorphConfig) -> list[Image]:
-    """Return the strips, `width` pixels wide, that explain the colours of the pictures, if they mean anything."""
+    """Return strips, `width` pixels wide, that explain the colours of the pictures, if they have a meaning."""
     strips = []
     if config.overlay:
         now = [] if config.color == "travel" else [(Style().color, "frame")]
@@ -170,9 +177,9 @@ def write_frame(
     before: Mesh | None,
     config: MorphConfig,
 ) -> MorphFrame:
-    """Measure one frame and write its files into `out`; return the frame with what was written.
+    """Measure one frame and write its files into `out`; return the frame with the names of its files.
 
-    `picture_of` gives its picture, `before` is the mesh of the frame before it.
+    `picture_of` returns the picture of the frame. `before` is the mesh of the previous frame.
     """
     name = f"frame_{frame.index:04d}"
     meshes = {suffix: f"{name}.{suffix}" for suffix in config.frame_formats}
@@ -213,7 +220,7 @@ def write_animation(sequence: MorphSequence, path: Path) -> None:
 
 
 def write_player(sequence: MorphSequence, path: Path) -> None:
-    """Write `sequence` as one HTML file; where the films' camera goes along over the ground, so does this one."""
+    """Write `sequence` as one HTML file. Its camera follows the shapes if the camera of the films does."""
     config = sequence.config
     size = (config.width, config.height)
     seen = [Bounds.of(_mesh(sequence, index, follow=True).vertices) for index in range(len(sequence.frames))]
@@ -230,11 +237,14 @@ SEQUENCE_WRITERS: dict[str, Callable[[MorphSequence, Path], None]] = {
     "html": write_player,
     "usd": write_animation,
 }
-"""By format, what writes a whole morph to a path whose suffix is the format."""
+"""For each format, the function that writes a whole morph to a path. The suffix of the path is the format."""
 
 
 def write_sequence(sequence: MorphSequence, *, renew: bool) -> list[str]:
-    """Write the files of the whole morph that are missing, or all if `renew`; return the names of all but the sheet."""
+    """Write the missing files of the whole morph, or all of its files if `renew`.
+
+    Return the names of all files of the whole morph except the contact sheet.
+    """
     config = sequence.config
     pictured = [name for name in ("overlay", "turntable") if getattr(config, name)]
     if config.animation_formats and pictured:
@@ -252,7 +262,7 @@ def write_sequence(sequence: MorphSequence, *, renew: bool) -> list[str]:
 
 
 def moving_meshes(sequence: MorphSequence, *, follow: bool) -> Iterator[MovingMesh]:
-    """Yield the tracked pieces of `sequence` in turn; a frame with faces of its own is a piece."""
+    """Yield the pieces of `sequence` in order: frames that share their faces, or a single frame with its own faces."""
     limit = sequence.view.color_limit
     first = None if limit is None else MeshDistance(sequence.mesh(0))
     pieces = [-1 - frame.index if frame.piece is None else frame.piece for frame in sequence.frames]
@@ -266,7 +276,7 @@ def moving_meshes(sequence: MorphSequence, *, follow: bool) -> Iterator[MovingMe
 
 
 def _mesh(sequence: MorphSequence, index: int, *, follow: bool) -> Mesh:
-    """Return the mesh of a frame, where the camera sees it if that is to `follow` over the ground."""
+    """Return the mesh of a frame. With `follow`, the mesh lies where a camera that follows over the ground sees it."""
     mesh = sequence.mesh(index)
     return as_seen(mesh, sequence.frames, index, config=sequence.config) if follow else mesh
 
@@ -277,7 +287,7 @@ def _named_frames(sequence: MorphSequence) -> tuple[tuple[int, str], ...]:
 
 
 def _sheet(sequence: MorphSequence) -> Image:
-    """Return a few pictures at even steps, first and last among them, labelled by shape or by time."""
+    """Return a contact sheet of a few frames at even steps, with the first and the last, labelled by shape or time."""
     frames = sequence.frames
     chosen = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
     labels = [frames[index].shape or f"{frames[index].time:.2f}" for index in chosen]

@@ -1,8 +1,8 @@
 """A morph as files: a sequence of meshes with a manifest, films from a steady camera, and a contact sheet.
 
-Its ends, and every shape on the way, are the very meshes that `extract_shape` gives at the same resolution. Frames are
-written one by one, whole, and listed in the manifest, so that an interrupted morph goes on where it stopped when it is
-called again with the same settings.
+The first and the last frame, and every shape on the way, are exactly the meshes that `extract_shape` gives at the same
+resolution. Frames are written one by one, each whole or not at all, and listed in the manifest. So an interrupted morph
+continues when it is called again with the same settings.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from sdfnet.runs import Run
 from sdfnet.runs.folder import open_folder
 
 _SAVE_SECONDS = 2.0
-"""A manifest of many frames is long; a kill loses at most the frames of this many seconds."""
+"""Seconds between two writes of the manifest, which can be long. A kill loses at most the frames of this time."""
 
 _MOST_WRITERS = 8
-"""Threads that finish frames. So many frames may wait; with those in the making, fewer than 16 are in memory."""
+"""Largest number of threads that finish frames, and of frames that wait. Fewer than 16 frames are in memory."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class MorphResult:
     out, manifest, sheet, report, plot : Path
         The folder, its `manifest.json`, `contact_sheet.png`, `morph.json` and `morph.png`.
     meshes : tuple of Path
-        The sequence, frame by frame; all formats of a frame in turn.
+        The mesh files, frame by frame; the formats of one frame follow each other.
     films : tuple of Path
-        The files of the whole morph, by format: films, animated files.
+        The files of the whole morph: one film or animated file for each format.
     num_frames, num_skipped : int
-        Frames in all, and those of them that were there already.
+        The number of all frames, and of the frames that an earlier call had written.
 
     >>> from sdfnet.runs import load_run
     >>> config = MorphConfig(frames=2, resolution=16, format=("obj",))
@@ -89,10 +89,10 @@ def make_morph(
 ) -> MorphResult:
     """Write a morph of `run` through `shapes` (names, globs or mixes, in order) into the folder `out`.
 
-    `frame_0000.obj` and so on are in world units; between shapes of different size and place the world moves along.
-    Loose components are left out (`config.min_piece`). The report says which, how even the speed and how good the
-    triangles are, and how near the ends are to their sources. Called again with the same settings, this makes only what
-    is missing.
+    `frame_0000.obj` and so on are in world units. Between two shapes, size and place are interpolated too. Loose
+    components are left out (`config.min_piece`), and the report lists them. The report also gives the evenness of the
+    speed, the quality of the triangles, and the distance of the ends from their sources. A second call with the same
+    settings makes only the missing files.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def make_morph(
 
 
 def _settings(plan: MorphPlan) -> dict[str, Any]:
-    """Return what the files depend on: the same settings give the same files."""
+    """Return all settings on which the files depend. The same settings give the same files."""
     run, config = plan.run, plan.config
     names = [frame.shape for frame in plan.frames if frame.shape]
     digest = hashlib.sha256()
@@ -166,10 +166,10 @@ def _settings(plan: MorphPlan) -> dict[str, Any]:
 def _make_frames(
     plan: MorphPlan, out: Path, manifest: dict[str, Any], written: dict[int, MorphFrame], *, progress: bool
 ) -> None:
-    """Make every frame that is not `written`, and add it there and to the manifest.
+    """Make every frame that `written` lacks, and add it to `written` and to the manifest.
 
-    One thread extracts, this one draws what GL draws, others shade, measure and write. What is `written` stays so if
-    there is an error.
+    One thread extracts, the calling thread draws with GL, and other threads shade, measure and write. After an error,
+    the frames in `written` stay.
     """
     indices = _indices_to_make(len(plan.frames), written)
     num_writers = max(1, min(_MOST_WRITERS, (os.cpu_count() or 1) - 1))
@@ -213,7 +213,7 @@ def _make_frames(
 
 
 def _indices_to_make(num_frames: int, written: dict[int, MorphFrame]) -> list[int]:
-    """Return the missing frames, and of the written ones those whose mesh the next one needs and nobody has kept."""
+    """Return the missing frames, and the written frames whose mesh is not stored although the next frame needs it."""
     missing = {index for index in range(num_frames) if index not in written}
     needed = {index - 1 for index in missing if index > 0} - missing
     return sorted(missing | {index for index in needed if not written[index].stored})

@@ -1,12 +1,13 @@
 """The plan of a morph, and the surfaces of its frames.
 
-`plan_frames` says when each frame is taken, what moves, and where each frame lies in the world; it extracts nothing.
-A `MorphPlan` also gives the meshes of the shapes that the morph goes through. Each is extracted once, by
-`extract_shape`, so that these frames are what the command `extract` gives.
+`plan_frames` sets the time, the code and the place in the world of each frame; it extracts nothing. A `MorphPlan` also
+gives the meshes of the shapes that the morph goes through. `extract_shape` extracts each of these meshes once, so these
+frames are equal to the meshes of the command `extract`.
 
-A frame between shapes is extracted, or one mesh is tracked through all frames. An extracted frame loses its loose
-components: as many stay as the shapes before and after have, and besides those only what is too large to be called
-loose. A tracked mesh keeps its faces until the topology changes or triangles fold; a new one starts there.
+Either each frame between shapes is extracted, or one mesh is tracked through all frames. An extracted frame loses its
+loose components. It keeps as many components as the shapes before and after have, and every further component that is
+too large to count as loose. A tracked mesh keeps its faces until the topology changes or triangles fold. A new mesh
+starts there.
 """
 
 from __future__ import annotations
@@ -48,24 +49,26 @@ from sdfnet.runs import (
 from sdfnet.runs.mixes import add_mixes
 
 Displacements = Callable[[float, float], tuple[FloatArray, FloatArray]]
-"""From two times on the path to stops between them, as shares (S + 1,) from 0 to 1, and the displacement of the surface
-from each stop to the next, (S,)."""
+"""A function of two times on the path. It returns stops between them, as shares (S + 1,) from 0 to 1, and the
+displacement (S,) of the surface from each stop to the next."""
 
 _STILL = 1e-6
-"""Share of the displacement that is spread evenly over a segment. A step without any would make the inverse jump."""
+"""This share of the displacement is spread evenly over a segment. The inverse would jump at a step without
+displacement."""
 
 _FEWEST_STEPS, _MOST_STEPS = 16, 60
-"""Displacement is measured over about as many steps as there are frames from one shape to the next, within these
-limits."""
+"""Limits of the number of steps over which displacement is measured. Between them, it is about the number of frames
+from one shape to the next."""
 
 _COARSER = (4, 2, 1)
-"""Displacement is measured three times, over fewer steps by these factors. Each time after the first, the steps are
-those that the time before showed to be even. Of even steps of the path, one may hold a fifth of the displacement."""
+"""Displacement is measured three times, over fewer steps by these factors. The first measurement takes even steps of
+the path, of which one may hold a fifth of the displacement. The others take steps that were even in the measurement
+before."""
 
 
 @dataclass(frozen=True, eq=False)
 class MorphPlan:
-    """What a morph is made of, before any frame is made; `run` has the mixes among its shapes."""
+    """The plan of a morph: its run, its options and its planned frames. The mixes are shapes of `run`."""
 
     run: Run
     config: MorphConfig
@@ -78,7 +81,7 @@ class MorphPlan:
 
     @cached_property
     def key_shapes(self) -> dict[str, ExtractedShape]:
-        """The mesh of each shape, by name. All are extracted when the first is asked for, each shape once."""
+        """The mesh of each shape, by name. All are extracted at the first access, each shape once."""
         found: dict[str, ExtractedShape] = {}
         for frame in self.frames:
             if frame.shape and frame.shape not in found:
@@ -86,19 +89,19 @@ class MorphPlan:
         return found
 
     def indices_around(self, index: int) -> tuple[int, int]:
-        """Return the frames of the shapes before and after frame `index`; for a shape, twice its own.
+        """Return the frame numbers of the shapes before and after frame `index`.
 
-        After the last shape of a loop comes the first.
+        If frame `index` is itself a shape, both numbers are `index`. In a loop, the first shape follows the last one.
         """
         keys = self.key_indices
         before = max((key for key in keys if key <= index), default=keys[-1])
         return before, min((key for key in keys if key >= index), default=keys[0])
 
     def allowed_components(self, frame: MorphFrame) -> ComponentCounts | None:
-        """Return how many components and cavities a frame between shapes may have; None for a shape, or for all.
+        """Return how many components and cavities a frame between shapes may have.
 
-        It may have as many as the shape before or the shape after has, whichever has more. A mix counts with no more
-        than the shapes that it is mixed of have.
+        The limit is the larger number of the shape before and the shape after. A mix counts at most as many components
+        as the source of one of its shapes has. None means no limit: for a frame that is a shape, or with `min_piece=0`.
         """
         if frame.shape or self.config.min_piece == 0:
             return None
@@ -111,7 +114,7 @@ class MorphPlan:
         )
 
     def num_extra(self, frame: MorphFrame, num_components: int) -> int:
-        """Return how many components a frame has beyond those allowed: they are too large to be called loose."""
+        """Return how many components a frame has above the allowed number. They are too large to count as loose."""
         allowed = self.allowed_components(frame)
         most = None if allowed is None else allowed.components
         if frame.shape and self.run.shape(frame.shape).is_mix:
@@ -166,14 +169,14 @@ def extract_frame(plan: MorphPlan, frame: MorphFrame) -> ExtractedShape:
 
 
 def described_shape(run: Run, frame: MorphFrame) -> RunShape:
-    """Return what the shape of a frame is, placed where the frame has it; between shapes nothing is known of it."""
+    """Return the description of a frame's shape, with the place of the frame; between shapes, the rest is empty."""
     if frame.shape:
         return dataclasses.replace(run.shape(frame.shape), similarity=frame.similarity)
     return RunShape("", frame.similarity, source="", content_hash="", closed=True)
 
 
 def extracted_frames(plan: MorphPlan, indices: Sequence[int]) -> Generator[tuple[MorphFrame, Mesh]]:
-    """Yield each of the frames `indices` with its mesh; a thread extracts the next one meanwhile."""
+    """Yield each frame of `indices` with its mesh. Meanwhile, a thread extracts the next mesh."""
     key_shapes = plan.key_shapes  # extracted here, not by the thread
 
     def extracted(index: int) -> tuple[MorphFrame, Mesh]:
@@ -194,9 +197,9 @@ def extracted_frames(plan: MorphPlan, indices: Sequence[int]) -> Generator[tuple
 def tracked_frames(
     plan: MorphPlan, indices: Sequence[int], *, progress: bool = False
 ) -> Generator[tuple[MorphFrame, Mesh]]:
-    """Yield each of the frames `indices` with its mesh. All frames are tracked first, whatever the indices are.
+    """Track all frames of the morph, then yield each frame of `indices` with its mesh.
 
-    Loose components are left out as in extracted frames, but a component that is not loose in one frame of a piece
+    Loose components are left out as in extracted frames. But if a component is not loose in one frame of a piece, it
     stays in all frames of that piece.
     """
     config = plan.config
@@ -224,7 +227,7 @@ def _tracked_meshes(
 
     @lru_cache(maxsize=1)
     def kept_faces(number: int) -> BoolArray:
-        """Return which faces of a piece are not loose in some frame."""
+        """Return a mask of the faces of a piece that are not loose in at least one frame."""
         piece = tracked.segments[number]
         kept = np.zeros(len(piece.faces), dtype=bool)
         for frame in plan.frames[piece.first_frame : piece.last_frame + 1]:
@@ -248,9 +251,10 @@ def _tracked_meshes(
 
 
 def field_along(run: Run, frames: Sequence[MorphFrame]) -> FieldAt:
-    """Return the moving field of `frames`: a function from a time, 0 to their number - 1, to a field, unit frame.
+    """Return a function from a time in [0, number of frames - 1] to the field at that time, unit frame.
 
-    A whole number is that frame, with its very code; between two frames the code goes straight. For `track_surface`.
+    At a whole number, the field has exactly the code of that frame. Between two frames, the code is interpolated
+    linearly. `track_surface` takes such a function.
 
     Raises
     ------
@@ -301,11 +305,11 @@ def morph_keys(names: Sequence[str], shapes: str | Sequence[str]) -> list[str]:
 def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress: bool = False) -> list[MorphFrame]:
     """Return the frames of a morph of `run` through the shapes `keys`.
 
-    The codes follow `config.path`. In the world, centres move along the same kind of path (straight where codes go on
-    an arc), and scales change by equal factors in equal time; both keep the speed of the codes. With `frame="unit"`
-    only the codes move. With `pace="surface"` the surface moves by the same mean displacement from frame to frame, or
-    as the easing says. The way over the ground does not count as displacement; it goes evenly from key to key. A frame
-    that is a shape has its code and its similarity to the bit.
+    The codes follow `config.path`. In the world frame, centres and logarithms of scales move along the same kind of
+    path, with the speed of the codes. They move straight if the path of the codes is spherical or geodesic. With
+    `frame="unit"` only the codes move. With `pace="surface"` the surface moves by the same mean displacement from frame
+    to frame, or as the easing says. Movement over the ground does not count as displacement; it is even from key to
+    key. A frame that is a shape has exactly the code and the similarity of the shape.
 
     Raises
     ------
@@ -333,7 +337,7 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     ground = [axis for axis in range(3) if "xyz"[axis] != config.up_axis]
 
     def displacement_at(path_times: FloatArray) -> FloatArray:
-        """Return the displacement from each of T times on the path to the next, (T - 1,), but over the ground."""
+        """Return the displacement (T - 1,) from each of T times on the path to the next, without the ground axes."""
         codes, moved = follow(path_times)
         seen = moved[:, :4].numpy()
         seen[:, ground] = 0.0
@@ -341,11 +345,11 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
 
     times, displacements = _timed(displacement_at, len(keys), config)
     codes, moved = follow(times.path)
-    # A place may be much farther away than a surface changes. At one speed for both, the shapes would rush on the way.
+    # Places can be much farther apart than surfaces differ. With one pace for both, the shapes would rush on the way.
     moved[:, ground] = follow(times.even)[1][:, ground]
     frames = []
     for index, (time, code, place) in enumerate(zip(times.film.tolist(), codes, moved, strict=True)):
-        # The key's own row comes back bit for bit, and its last number says which key it is.
+        # At a key, the row of `places` comes back bit for bit. Its last number is the index of the key.
         key = next((key for key in range(len(keys)) if torch.equal(place, places[key])), None)
         similarity = Similarity(place[:3].tolist(), math.exp(float(place[3]))) if key is None else similarities[key]
         shape = "" if key is None else keys[key]
@@ -375,8 +379,8 @@ def _follow(
 class FrameTimes:
     """Times of the frames, (frames,) each, in [0, 1].
 
-    `film` is evenly spaced between key frames. `path` is the time on the path, bent by easing and by the displacement;
-    a frame that is a key has the very time of that key. `even` is the same, bent by easing alone.
+    `film` has even steps between key frames. `path` is the time on the path after easing and after the correction by
+    displacement. `even` is the time on the path after easing alone. A key frame has exactly the time of its key.
     """
 
     film: FloatArray
@@ -390,8 +394,8 @@ def time_frames(num_keys: int, *, config: MorphConfig, displacements: Displaceme
     Parameters
     ----------
     displacements : Displacements, optional
-        If given, easing acts on the share of the displacement from key to key instead of the share of the path. Where
-        no key times are given, the frames are then shared out so that the largest step is least.
+        If given, easing acts on the share of the displacement from key to key instead of the share of the path. Without
+        key times, the frames are then distributed so that the largest step is as small as possible.
 
     Raises
     ------
@@ -420,7 +424,9 @@ def time_frames(num_keys: int, *, config: MorphConfig, displacements: Displaceme
 
 
 def share_out_steps(displacements: Sequence[float], num_steps: int) -> IntArray:
-    """Return how many of `num_steps` each segment gets, at least one, so that the largest displacement is least.
+    """Distribute `num_steps` over the segments, so that the largest displacement of a step is as small as possible.
+
+    Each segment gets at least one step.
 
     >>> share_out_steps([3.0, 1.0, 0.0], 9).tolist()
     [6, 2, 1]
@@ -432,10 +438,10 @@ def share_out_steps(displacements: Sequence[float], num_steps: int) -> IntArray:
 
 
 def even_shares(stops: FloatArray, moved: FloatArray, shares: FloatArray) -> FloatArray:
-    """Return where on a segment the `shares` (T,) of its displacement are reached.
+    """Return the positions on a segment at which the `shares` (T,) of its displacement are reached.
 
-    `moved` (S,) is the displacement from each of the `stops` (S + 1,) to the next; the stops rise from 0 to 1. A
-    monotone cubic joins them. Where nothing moves, the result is the shares themselves.
+    `moved` (S,) is the displacement from each of the `stops` (S + 1,) to the next; the stops increase from 0 to 1. A
+    monotone cubic interpolates between the stops. If nothing moves, the result is `shares`.
 
     >>> even_shares(np.array([0.0, 0.5, 1.0]), np.array([3.0, 1.0]), np.array([0.0, 0.75, 1.0])).round(4).tolist()
     [0.0, 0.5, 1.0]
@@ -468,7 +474,7 @@ def _timed(
         return stops, moved
 
     times = time_frames(num_keys, config=config, displacements=displacements)
-    # Measured anew, for these frames: the last measurement is what they were to have.
+    # The displacement is measured again at the final frames. The last measurement above is only a plan.
     within = max(1, math.ceil(num_steps / frames_each))
     closed = config.playback == "loop"
     stops = np.append(times.path, 1.0) if closed else times.path

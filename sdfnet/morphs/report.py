@@ -1,9 +1,9 @@
-"""The report of a morph: measures of every frame, what they sum up to, and the same as curves.
+"""The report of a morph: the measures of every frame, their summary, and their curves.
 
 Each frame is measured while it is made, in world units. The report turns lengths into percent of the shapes' radius and
-adds the distance of the ends to their source meshes. The displacement of a frame is the distance from the vertices of
-its mesh to the mesh before, and back. Where a surface moves along its normal, this is how far it moves. Where something
-appears or vanishes, it is how far that is from the rest.
+adds the distance of the ends to their source meshes. The displacement of a frame is the distance between its mesh and
+the mesh before, from the vertices of each mesh to the other. If a surface moves along its normal, the displacement is
+the length of the movement. If a part appears or vanishes, the displacement is the distance of the part from the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ REPORT_FORMAT = 1
 PLOT_FILE = "morph.png"
 
 _NUM_POINTS = 20_000
-"""Samples each way of the distance to a source: its mean is good to about 0.5 % of itself."""
+"""Samples in each direction for the distance to a source. The sampling error of the mean is about 0.5 % of its
+value."""
 
 _SIZE = (9.0, 10.5)  # inches
 _DPI = 110
@@ -41,7 +42,7 @@ _LINE, _OTHER, _MARK = "#2f6db5", "#c9622d", "#9aa0a8"
 
 
 def measure_frame(frame: MorphFrame, mesh: Mesh, before: Mesh | None) -> dict[str, Any]:
-    """Return the measures of one frame, plain numbers; `before` is the mesh before it, None for the first frame."""
+    """Return the measures of one frame as plain numbers. `before` is the previous mesh, None for the first frame."""
     topology, triangles = components_and_genus(mesh), triangle_quality(mesh)
     mean, largest = (None, None) if before is None else displacement_between(before, mesh)
     return {
@@ -66,7 +67,9 @@ def measure_frame(frame: MorphFrame, mesh: Mesh, before: Mesh | None) -> dict[st
 
 
 def displacement_between(before: Mesh, after: Mesh) -> tuple[float, float]:
-    """Return mean (by area, over both ways) and largest distance between two surfaces, in their unit of length.
+    """Return the mean and the largest distance between two surfaces, in their unit of length.
+
+    The mean is weighted by area and averaged over both directions.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> from sdfnet.extraction.extract import extract_mesh
@@ -127,13 +130,13 @@ def make_report(plan: MorphPlan, sequence: MorphSequence) -> dict[str, Any]:
 
 
 def _key_mesh(plan: MorphPlan, sequence: MorphSequence, index: int) -> Mesh:
-    """Return the mesh of a frame that is a shape, as it was written."""
+    """Return the mesh of a frame that is a shape, exactly as it was written."""
     frame = sequence.frames[index]
     return sequence.mesh(index) if frame.stored else plan.key_shapes[frame.shape].mesh
 
 
 def _summary(rows: Sequence[dict[str, Any]], closing: list[float]) -> dict[str, Any]:
-    """Return the figures that one would look at first; `closing` is the mean and largest travel that closes a loop."""
+    """Return the most important numbers. `closing` holds the mean and the largest travel that close a loop."""
     means = [row["travel_mean"] for row in rows[1:]] + closing[:1]
     largest = [row["travel_max"] for row in rows[1:]] + closing[1:]
     planned = [row["planned_travel"] for row in rows if row["planned_travel"] is not None]
@@ -159,13 +162,13 @@ def _summary(rows: Sequence[dict[str, Any]], closing: list[float]) -> dict[str, 
 
 
 def _evenness(displacements: Sequence[float]) -> dict[str, float | None]:
-    """Return the smallest and the largest of some displacements, and their ratio if there is one."""
+    """Return the smallest and the largest displacement, and their ratio; the ratio is None if the smallest is 0."""
     smallest, largest = min(displacements), max(displacements)
     return {"smallest": smallest, "largest": largest, "ratio": largest / smallest if smallest > 0 else None}
 
 
 def _end(plan: MorphPlan, sequence: MorphSequence, index: int) -> dict[str, Any]:
-    """Return how far one end is from its source mesh, in percent of the source's radius, or why that is not known."""
+    """Return the distance of one end from its source mesh, in percent of its radius, or the reason for no value."""
     frame = sequence.frames[index]
     shape = plan.run.shape(frame.shape)
     told: dict[str, Any] = {"frame": index, "shape": frame.shape, "source": shape.source, "distance": None}
@@ -188,7 +191,7 @@ def _end(plan: MorphPlan, sequence: MorphSequence, index: int) -> dict[str, Any]
 
 
 def save_morph_report(report: dict[str, Any], out: Path) -> None:
-    """Write `report` as `morph.json` and as curves, `morph.png`, into `out`: the same report gives the same bytes."""
+    """Write `report` as `morph.json` and its curves as `morph.png` into `out`. The same report gives the same bytes."""
     from matplotlib.figure import Figure
 
     write_json(out / REPORT_FILE, report)

@@ -1,7 +1,7 @@
-"""The record of a frame, and the folder that a morph is kept in.
+"""The record of a frame, and the folder of a morph.
 
 A `MorphFrame` is planned, then made, then written; each step fills more of its fields. The manifest holds one record
-for every frame whose files are whole on disk, so that an interrupted morph goes on where it stopped. Until a morph is
+for every frame whose files are whole on disk. So an interrupted morph continues where it stopped. Until a morph is
 finished, its manifest says `"complete": false`.
 """
 
@@ -37,21 +37,21 @@ MORPH_FOLDER = FolderKind(
 )
 
 _WRITTEN = ("piece", "cut", "meshes", "picture", "stored", "measures", "files")
-"""Fields that the manifest gives back; the others come from the plan."""
+"""Fields of a frame that are read from the manifest. The other fields come from the plan."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What the pictures of a morph share.
+    """The box and the colour scale that all pictures of a morph share.
 
     Attributes
     ----------
     bounds : Bounds
-        What the camera must see.
+        The box that the camera must see.
     color_limit : float or None
-        Where the scale of `color=travel` ends, world length; None where nothing is coloured.
+        The distance at the end of the colour scale of `color=travel`, world length; None without colours.
     radius : float or None
-        The length that the legend gives shares of.
+        The length that is 100 % in the legend.
     """
 
     bounds: Bounds
@@ -76,26 +76,27 @@ class MorphFrame:
     ----------
     latent : (L,) Tensor
     similarity : Similarity
-        Between the unit frame and the world of this frame.
+        The map between the unit frame and the world, for this frame.
     shape : str
-        The shape that this frame is, exactly; empty between shapes.
+        The name of the shape that this frame shows exactly; empty between shapes.
     displacement : float or None
-        Planned mean displacement of the surface from the frame before (for the first frame of a loop, from the last),
-        in world lengths, without the way over the ground. None for a first frame, or with `pace="code"`.
+        Planned mean displacement of the surface from the previous frame, world length, without the movement over the
+        ground. In a loop, the last frame precedes the first. Otherwise the first frame has None. With `pace="code"` all
+        have None.
     piece : int or None
         Frames with the same number have the same faces, and vertex k is the same place in all of them. None where each
         frame has its own faces.
     cut : str
-        Why a tracked mesh starts anew at this frame; empty where it goes on, or where nothing is tracked.
+        The reason why a new tracked mesh starts at this frame; empty if the mesh continues or nothing is tracked.
     deviation : dict or None
-        How far a mesh that is kept through changes of topology is from the surface; None where it is on the surface.
-        It is called `stray` in the manifest.
+        The distance of the mesh from the surface, if the mesh was kept through a change of topology; None if the mesh
+        is on the surface. The manifest calls it `stray`.
     removed : tuple of RemovedComponent
         Loose components that were left out, the largest first.
     num_extra : int
-        Components more than the shapes before and after have, too large to be called loose.
+        Number of components above that of the shapes before and after. They are too large to count as loose.
     meshes, picture, stored : dict and str
-        File names: of the mesh by format; of the picture; of the mesh bit for bit, or "" where it is not kept.
+        File names of the mesh in each format, of the picture, and of the bit-exact mesh ("" if it is not stored).
     measures : dict
         Plain numbers (`measure_frame`).
     files : dict
@@ -120,21 +121,21 @@ class MorphFrame:
     files: Mapping[str, int] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
-        """Return what the manifest says of the frame."""
+        """Return the record of the frame for the manifest."""
         written = {name: getattr(self, name) for name in _WRITTEN if name != "stored" or self.stored}
         plan = {"index": self.index, "time": self.time, "shape": self.shape}
         written["stray"] = self.deviation
         return plan | written | {"similarity": self.similarity.to_dict(), "latent": self.latent.tolist()}
 
     def with_record(self, record: Mapping[str, Any]) -> MorphFrame:
-        """Return this planned frame as the manifest says it was written."""
+        """Return this planned frame with the fields of its `record` in the manifest."""
         written = {name: record[name] for name in _WRITTEN if name in record}
         return dataclasses.replace(self, **written, deviation=record.get("stray"))
 
 
 @dataclass(frozen=True, eq=False)
 class MorphSequence:
-    """A finished morph in its folder `out`; `playback` has frame numbers in the order in which a film shows them."""
+    """A finished morph in its folder `out`. `playback` lists the frame numbers in the order of the film."""
 
     out: Path
     config: MorphConfig
@@ -151,7 +152,7 @@ class MorphSequence:
 
 
 def save_stored(mesh: Mesh, path: Path) -> None:
-    """Write `mesh` so that it comes back bit for bit, normals and all."""
+    """Write `mesh` with its normals, so that `load_stored` returns it bit for bit."""
     arrays: dict[str, Any] = {"vertices": mesh.vertices, "faces": mesh.faces.astype(np.int32)}
     if mesh.vertex_normals is not None:
         arrays["normals"] = mesh.vertex_normals
@@ -160,13 +161,13 @@ def save_stored(mesh: Mesh, path: Path) -> None:
 
 
 def load_stored(path: Path) -> Mesh:
-    """Read what `save_stored` wrote."""
+    """Read a mesh that `save_stored` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return Mesh(arrays["vertices"], arrays["faces"], arrays.get("normals"))
 
 
 def is_stored(index: int, config: MorphConfig) -> bool:
-    """Return whether a later step reads the mesh of frame `index`: a writer, or the measure that closes a loop."""
+    """Tell whether a later step reads the mesh of frame `index`: a writer, or the measure that closes a loop."""
     closes_loop = config.playback == "loop" and index == config.frames - 1
     return config.tracked or bool(config.animation_formats) or closes_loop
 
@@ -174,12 +175,12 @@ def is_stored(index: int, config: MorphConfig) -> bool:
 def written_frames(
     out: Path, manifest: Mapping[str, Any], frames: Sequence[MorphFrame], *, config: MorphConfig
 ) -> dict[int, MorphFrame]:
-    """Return, by index, those of the planned `frames` whose files are all there with the size that was written."""
+    """Return the planned `frames` whose files all exist with the recorded size, by index."""
     whole = (record for record in manifest["frames"] if is_whole(out, record))
     found = (frames[record["index"]].with_record(record) for record in whole)
     return {frame.index: frame for frame in found if frame.stored or not is_stored(frame.index, config)}
 
 
 def save_manifest(out: Path, manifest: Mapping[str, Any], written: Mapping[int, MorphFrame]) -> None:
-    """Write `manifest` with the records of the `written` frames into `out`, whole."""
+    """Write `manifest` with the records of the `written` frames into `out`, whole or not at all."""
     save_folder(out, {**manifest, "frames": [written[index].to_record() for index in sorted(written)]}, MORPH_FOLDER)

@@ -1,4 +1,4 @@
-"""Cameras: one that circles a target, and the closest one that still sees all of some shapes.
+"""A camera that circles a target, and a function that fits a camera to shapes.
 
 Cameras are in the frame of the meshes, float64. Angles are degrees. Azimuth 0 looks at the front (from +z where y is
 up, from -y where z is up, as modelling programs do) and grows as the camera moves to its right; elevation grows upward.
@@ -134,8 +134,8 @@ def fit_camera(
 ) -> Camera:
     """Return the closest camera that sees all of `shapes`, centred, with a margin of 8 % on every side.
 
-    Meshes are fitted exactly, boxes by their corners. Give all the shapes of a film at once and its camera is steady.
-    The ground lies under the lowest of them.
+    Meshes are fitted exactly, boxes by their corners. For a steady camera, give all shapes of a film at once. The
+    ground lies under the lowest of them.
 
     Parameters
     ----------

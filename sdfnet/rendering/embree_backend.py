@@ -73,7 +73,7 @@ class RayTracer:
         TriangleMesh(self._tree, scene.vertices, scene.faces)
 
     def first_hits(self, camera: Camera, directions: Float32Array) -> Hits:
-        """Return what rays (R, 3) from the camera, which is one unit away from the origin, meet first."""
+        """Return the first hits of rays (R, 3) from the camera. The camera is one unit away from the origin."""
         origins = np.broadcast_to(camera.axes[2].astype(np.float32), directions.shape).copy()
         found = self._tree.run(origins, directions, output=True)
         rays = np.flatnonzero(found["primID"] >= 0)
@@ -82,7 +82,7 @@ class RayTracer:
         return Hits(rays, found["primID"][rays].astype(np.int64), found["tfar"][rays], weights)
 
     def blocked(self, origins: Float32Array, directions: Float32Array, *, reach: float = _FAR) -> BoolArray:
-        """Return which rays meet anything nearer than `reach` lengths of their direction, (R,)."""
+        """Return a mask (R,) of the rays that meet a face within `reach` times the length of their direction."""
         limits = np.full(len(origins), reach, dtype=np.float32)
         return np.asarray(self._tree.run(origins, directions, dists=limits, query="OCCLUDED")) >= 0
 
@@ -130,7 +130,7 @@ def _is_edge(shown: Float32Array) -> BoolArray:
 def _seen(
     tracer: RayTracer, camera: Camera, directions: Float32Array, roughness: float
 ) -> tuple[Hits, Float32Array, Float32Array]:
-    """Return what the rays meet first, and unit normals and stored colours there."""
+    """Return the first hits of the rays, and the unit normals and stored colours at the hits."""
     scene, hits = tracer.scene, tracer.first_hits(camera, directions)
     toward = -directions[hits.rays]
     toward /= _lengths(toward)
@@ -157,7 +157,7 @@ class _Spots:
 def cast_shadows(tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
     """Return factors in (0, 1] for the stored colours of the surface and of the ground, (H, W) each. Deterministic.
 
-    Those of the ground hold behind the surfaces too, so that edges can be blended.
+    The factors of the ground are also valid behind surfaces, so that edges can be blended.
     """
     small = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     rows, columns = 2 * np.arange(small[1]) + 0.5, 2 * np.arange(small[0]) + 0.5

@@ -1,7 +1,7 @@
 """Pictures of meshes: one function for one picture, and a renderer that keeps its GL context for many.
 
-A picture may also show ghosts: meshes that one can see through, to compare the drawn mesh with others. A ghost veils
-what lies behind it and is hidden by what lies before it; it casts no shadow.
+A picture may also show ghosts: transparent meshes to compare the drawn mesh with. Surfaces behind a ghost shine through
+it, and surfaces before a ghost hide it. A ghost casts no shadow.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Renderer:
     Raises
     ------
     ValueError
-        A size or a backend that cannot be.
+        An invalid size or an unknown backend.
     GLUnavailableError
         `backend="gl"` where there is no GL.
 
@@ -116,7 +116,7 @@ class Renderer:
     def begin(
         self, drawables: Sequence[Drawable], camera: Camera, *, ghosts: Sequence[PaintedMesh] = ()
     ) -> Callable[[], Image]:
-        """Draw the part of a picture that GL draws, in this thread; return a function that finishes it in any thread.
+        """Do the GL part of a picture in this thread; return a function that finishes the picture in any thread.
 
         The finish (shadows, and all of the picture where there is no GL) takes longer, so a film gains from threads.
         """

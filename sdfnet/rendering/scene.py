@@ -123,8 +123,9 @@ def _corners(drawable: Drawable, default: Color) -> tuple[FloatArray, FloatArray
 def crease_normals(mesh: Mesh, *, crease_angle: float = CREASE_ANGLE) -> FloatArray:
     """Return a unit normal for each corner of each face, (F, 3, 3): smooth across flat edges, sharp across creases.
 
-    A corner averages, by area, the faces around its place that turn less than `crease_angle` degrees from its own.
-    Vertices at one place count as one, so files that split them are shaded the same.
+    The normal of a corner is the area-weighted mean of the normals of faces around its place. Only faces count whose
+    normals differ by less than `crease_angle` degrees from that of the corner's own face. Vertices at one place count
+    as one, so files that split them are shaded the same.
 
     >>> mesh = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 2, 1], [0, 1, 3]])
     >>> crease_normals(mesh)[0].tolist() == [[0, 0, -1]] * 3  # the faces meet at a right angle

@@ -83,7 +83,7 @@ class RenderConfig:
 
 @dataclass(frozen=True)
 class RenderedShapes:
-    """What `render_shapes` wrote.
+    """The files that `render_shapes` wrote.
 
     Attributes
     ----------

@@ -29,7 +29,7 @@ _SUPERSAMPLING = 2
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Where rays meet a field: `distances` (R,) along the ray, infinite without a hit; `points` (R, 3), then NaN."""
+    """Hits of rays on a field: `distances` (R,) along the rays, `points` (R, 3). Without a hit: infinity and NaN."""
 
     hit: Tensor
     distances: Tensor

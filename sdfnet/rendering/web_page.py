@@ -145,7 +145,7 @@ def _moves(frames: NDArray[np.unsignedinteger]) -> list[bytes]:
 
 
 def _planes(steps: NDArray[np.unsignedinteger]) -> bytes:
-    """Return unsigned differences, small ones of either sign first in value, as planes of bytes, lowest first."""
+    """Return differences as planes of bytes, lowest first. Small differences of either sign become small numbers."""
     width = steps.dtype.itemsize
     signed = np.ascontiguousarray(steps).view(f"i{width}")
     folded = (signed << 1) ^ (signed >> (8 * width - 1))

@@ -1,4 +1,4 @@
-"""What a run directory is, and what every command does with one: load it, choose and mix shapes, extract meshes.
+"""Run directories: load a run, choose and mix its shapes, extract meshes.
 
 The names below are loaded when first used, so that a command that reads only `run.json` need not wait for torch.
 """

@@ -1,6 +1,7 @@
 """The files of a run directory that need no torch: `run.json`, and the head of `model.safetensors`.
 
-A run directory is data. It can be moved; to use it needs neither the meshes nor the samples, and unpickles nothing.
+A run directory is plain data, and nothing in it is unpickled. It can be moved, and it works without the meshes and the
+samples.
 
 | file | holds |
 |---|---|
@@ -36,14 +37,14 @@ METADATA_KEY = "sdfnet"
 
 @dataclass(frozen=True)
 class RunShape:
-    """A learned shape: its name, where it came from and how its unit frame lies in the world.
+    """A learned shape: its name, its source, and the map between its unit frame and the world.
 
     Attributes
     ----------
     source : str
         Path of the mesh file when it was sampled.
     content_hash : str
-        Of that file, so that an evaluation can tell a changed mesh.
+        Hash of that file, so that an evaluation can detect a changed mesh.
     closed : bool
         Whether the source encloses a volume.
     thickness : float or None

@@ -1,4 +1,4 @@
-"""From a learned shape, or a mix of shapes, to a clean mesh: the one way that every command takes.
+"""Extract clean meshes of learned shapes and of mixes. Every command uses this module.
 
 `extract_shape` gives one mesh, `extract_run` writes the meshes of many shapes into a folder. The rule for loose
 components, the device and the frame are those of the run and of the shape, so that a caller cannot choose another one
@@ -56,7 +56,7 @@ class ComponentCounts:
 
 @dataclass(frozen=True, eq=False)
 class ExtractedShape:
-    """The mesh of one learned shape, and what was done to make it clean.
+    """The mesh of one learned shape, and the changes that made it clean.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class ExtractedShape:
     extracted: Mesh | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `extract.json` says of the shape."""
+        """Return the entry of the shape in `extract.json`."""
         document: dict[str, Any] = {
             "pieces": self.num_components,
             "cavities": self.num_cavities,
@@ -187,9 +187,10 @@ def clean_components(
 ) -> CleanMesh:
     """Return the mesh of a learned shape without loose components and cavities.
 
-    Below `min_piece` of the volume they always go. Larger ones go as far as the source has fewer of them: up to ten
-    times `min_piece` from a learned shape, and up to a twentieth of the volume from a mix or a fitted shape, which the
-    network has not seen: its code may put components into empty space. `allowed` replaces the counts of the shape.
+    Components and cavities below `min_piece` of the volume are always removed. Larger ones are removed only if the
+    source has fewer of them. The limit is ten times `min_piece` for a learned shape. It is a twentieth of the volume
+    for a mix or a fitted shape, because the network may put components into empty space there. `allowed` replaces the
+    counts of the shape.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -240,7 +241,7 @@ class ExtractConfig:
 
 @dataclass(frozen=True, eq=False)
 class ExtractedRun:
-    """What `extract_run` wrote.
+    """The files that `extract_run` wrote.
 
     Attributes
     ----------
@@ -249,9 +250,9 @@ class ExtractedRun:
     files : dict
         The mesh files of each shape, in the order of the formats.
     summaries : dict
-        What `extract.json` says of each shape.
+        The entry of each shape in `extract.json`.
     failures : dict
-        Why the other shapes have no mesh.
+        The reason for each shape without a mesh.
     extracted : dict
         `ExtractedShape.extracted` of each shape if `extract_run` was asked to keep the meshes, else empty.
 

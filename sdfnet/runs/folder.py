@@ -36,7 +36,7 @@ _LONG_LISTS = 120
 
 @dataclass(frozen=True)
 class FolderKind:
-    """What folders of one kind are called, and how their JSON file is laid out.
+    """The name of one kind of folder, and the layout of its JSON file.
 
     `what` is the results in words, for messages. The JSON `file` has a layout of the number `format`; another number
     counts as other settings. `records` is the key of the records: a list if `listed`, else a dict by name.
@@ -56,7 +56,7 @@ class FolderKind:
 def open_folder(
     out: str | Path, settings: Mapping[str, Any], kind: FolderKind, *, overwrite: bool | None = None
 ) -> dict[str, Any]:
-    """Return the document of the folder `out`, which is made if it is not there: the earlier one, or a fresh one.
+    """Return the document of the folder `out`: the earlier one, or a fresh one. Make the folder if needed.
 
     `settings` are all that the results in the folder depend on, as JSON values. `overwrite` says whether to remove the
     files of other results of this kind; it is None if the caller has no such option.
@@ -113,7 +113,7 @@ def setting_differences(
     ignored: Collection[str] = (),
     unnamed: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Return how two settings differ, one text for each key that does; nested keys are joined by dots.
+    """Return one text for each key in which two settings differ; nested keys are joined by dots.
 
     The dotted keys in `ignored` may differ. `unnamed` says what a dotted key stands for in settings that an earlier
     version wrote without the key.

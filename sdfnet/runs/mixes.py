@@ -1,7 +1,8 @@
 """Mixes of learned shapes by name: `0.5*a + 0.5*b`, `a - b + c`, `a + 0.3*(b - c)`.
 
 A mix is a sum of shapes with weights that sum to 1. Its code is the weighted sum of their codes. In the world frame,
-its centre is the weighted sum of their centres, and the logarithm of its scale that of the logarithms of their scales.
+the centre of a mix is the weighted sum of their centres. The logarithm of its scale is the weighted sum of the
+logarithms of their scales.
 
 Names need no quotes, whatever characters they hold. At each place the parser takes the longest known name that ends
 before a blank, an operator or the end of the text. So where `a-b` is a shape, `a-b` is that shape and `a - b` is a
@@ -49,7 +50,7 @@ _LONGEST_NAME = 80
 
 
 def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
-    """Return `run` with the mixes among `shapes` added as shapes of it, and the names of the selected shapes.
+    """Add the mixes among `shapes` to `run` as shapes. Return that run and the names of the selected shapes.
 
     `select_shapes` reads names, and globs that match. Any other text with an operator is read as a mix. The name of a
     mix is made of its weights (`0.5a+0.5b`) and can be a file name; a mix has no source. The names come in order. A

@@ -245,7 +245,7 @@ def _before(text: str, marker: str) -> str:
 
 @contextlib.contextmanager
 def sweep_overrides(overrides: Sequence[str], output_key: str | None) -> Iterator[list[str]]:
-    """Yield the overrides that give every job of a sweep a folder of its own; refuse jobs that would share one."""
+    """Yield the overrides of each job of a sweep, with a separate folder for each; refuse jobs that share a folder."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = {str(override.key_or_group): override for override in parsed}
     swept = [key for key, override in given.items() if override.is_sweep_override()]

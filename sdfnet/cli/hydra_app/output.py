@@ -54,7 +54,7 @@ class ProgressHandler(logging.StreamHandler):
 
     @property
     def stream(self) -> Any:
-        """The stderr of the moment, not that of when the handler was made."""
+        """The current stderr, which can differ from the stderr when the handler was made."""
         return sys.stderr
 
     @stream.setter

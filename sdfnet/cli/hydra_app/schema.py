@@ -94,7 +94,7 @@ def default_values(config_type: type) -> dict[str, Any]:
 
 
 def tied_keys(config_type: type, groups: Iterable[str]) -> dict[str, list[str]]:
-    """Return, for each group, its keys that the command has too: one value is meant, given once at the top."""
+    """Return, for each group, the keys that the command also has. The user gives such a value once, at the top."""
     keys = key_fields(config_type)
     tied: dict[str, list[str]] = {}
     for group in groups:
@@ -134,12 +134,12 @@ def missing_keys(document: Mapping[str, Any], where: str = "") -> list[str]:
 def build(config_type: type, document: Mapping[str, Any], where: str = "") -> Any:
     """Return an instance of `config_type` made of plain values, each checked against its annotation.
 
-    Where a value is still `???`, the others are checked all the same and INCOMPLETE is returned.
+    If a value is still `???`, the other values are checked, and INCOMPLETE is returned.
 
     Raises
     ------
     UsageError
-        A key that the dataclass has not, a value of another type, a value that the dataclass refuses.
+        An unknown key, a value of a wrong type, or a value that the dataclass refuses.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Options:

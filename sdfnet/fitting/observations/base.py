@@ -1,4 +1,4 @@
-"""What fitting knows of a shape that the network was not trained on: the interface of all kinds of observations.
+"""The interface of all kinds of observations: the data on a new shape to which its code is fitted.
 
 A new kind (points, depth images, slices) is one file beside this one, and one line of the table in `__init__.py`. The
 file has a function that reads an input file into an `Observation`, and an `ObservationKind` that names it. Where the
@@ -25,7 +25,7 @@ from sdfnet.training.losses import clamped_residual
 
 
 class Observation(abc.ABC):
-    """What is known of one shape. The code is fitted to `rows` by descent on `misfit`.
+    """The observed data of one shape. Descent on `misfit` fits the code to `rows`.
 
     Attributes
     ----------
@@ -50,9 +50,9 @@ class Observation(abc.ABC):
 
     @abc.abstractmethod
     def misfit(self, sdf_pred: Tensor, rows: Tensor, *, clamp_distance: float) -> Tensor:
-        """Return how badly predictions (N,) at some of the rows (N, W) fit, a scalar; differentiable by `sdf_pred`.
+        """Return the misfit of predictions (N,) at some of the rows (N, W): a scalar, differentiable by `sdf_pred`.
 
-        Distances beyond `clamp_distance` need only be beyond it, because the network was trained so.
+        Where the true distance is beyond `clamp_distance`, the prediction must only be beyond it too, as in training.
         """
 
 
@@ -122,8 +122,8 @@ class ObservationKind:
     Attributes
     ----------
     find : function
-        From a folder, to the input files in it and below, by name. A name is the path below the folder, without suffix.
-        Raises ValueError where there is no such file.
+        Takes a folder; returns the input files in it and below by name: the path below the folder, without suffix.
+        Raises ValueError if there is no such file.
     read : function
         From a run, the name of the shape, its file and the options, to the observation. Raises ValueError or OSError
         where the file cannot be used; the message goes to the user.
