@@ -1,6 +1,6 @@
-"""Networks from (points, latents) to signed distance, one file each, and their registry.
+"""Decoders: networks from (points, latents) to signed distance. Each has its own file; `registry` lists all of them.
 
-The names below are loaded when first used: the registry alone needs no torch.
+The names below are loaded at their first use, because the registry alone needs no torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every decoder is: a network from points and latent codes to signed distance, in two steps; and shared parts.
+"""The base class of decoders: networks from points and latent codes to signed distance, in two steps.
 
-The parts are the positional encoding, and linear layers whose input depends partly on the shape alone.
-Legend: B shapes in a batch, N points per shape, L latent size, C channels.
+The module also holds shared parts: the positional encoding, and linear layers with inputs that are the same for all
+points of a shape. Legend: B shapes in a batch, N points per shape, L latent size, C channels.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 
 class Decoder(nn.Module, abc.ABC):
-    """A latent-conditioned signed distance network, shared by all shapes. Unit frame in and out.
+    """A latent-conditioned signed distance network that all shapes share. Points and distances are in the unit frame.
 
-    `conditioned = decoder.condition(latents_BL)` does once per shape what depends on the code alone;
-    `decoder.decode(points_BN3, conditioned)` does the rest and returns (B, N). Calling the decoder is the two in turn.
+    `conditioned = decoder.condition(latents_BL)` does the work that depends on the code alone, once per shape.
+    `decoder.decode(points_BN3, conditioned)` does the rest and returns (B, N). A call of the decoder does both steps.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Decoder(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
-        """Return what depends on the codes alone; every tensor has the batch axis B first."""
+        """Return tensors that depend on the codes alone. Their first axis is the batch axis B."""
 
     @abc.abstractmethod
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
@@ -46,13 +46,13 @@ class Decoder(nn.Module, abc.ABC):
 
 
 def positional_encoding(points: Tensor, num_frequencies: int) -> Tensor:
-    """Return `points` with sines and cosines of them at octave frequencies, (..., 3 + 6 num_frequencies).
+    """Return `points` followed by their sines and cosines at octave frequencies, (..., 3 + 6 num_frequencies).
 
     gamma(p) = (sin(2^k pi p), cos(2^k pi p)) for k = 0 .. num_frequencies - 1.
 
     References
-    ----------
-    Mildenhall et al., "NeRF", ECCV 2020, equation 4; the raw coordinates are kept beside it, as its code does.
+    ---------- Mildenhall et al., "NeRF", ECCV 2020, equation 4; the raw coordinates are kept beside the encoding, as in
+    NeRF's code.
 
     >>> positional_encoding(torch.zeros(1, 3), 2).shape
     torch.Size([1, 15])
@@ -63,7 +63,7 @@ def positional_encoding(points: Tensor, num_frequencies: int) -> Tensor:
 
 
 def preferred_multiple(device_type: str) -> int:
-    """Return the number of which all widths should be multiples on a device.
+    """Return a number such that widths that are its multiples are fast on the device.
 
     Tensor cores need rows that start at multiples of 16 bytes, which are 8 numbers of 16 bits. With other widths, such
     as DeepSDF's 3 and 253, the whole product runs in slower kernels.
@@ -72,7 +72,7 @@ def preferred_multiple(device_type: str) -> int:
 
 
 def padded_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, multiple: int) -> Tensor:
-    """Return `linear(x, weight, bias)`, computed with both widths filled up by zeros to multiples of `multiple`."""
+    """Return `linear(x, weight, bias)`, computed with both widths padded with zeros to multiples of `multiple`."""
     width_out, width_in = weight.shape
     more_in, more_out = -width_in % multiple, -width_out % multiple
     if more_in or more_out:
@@ -83,17 +83,17 @@ def padded_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, mult
 
 
 def latent_product(layer: nn.Linear, latents_BL: Tensor) -> Tensor:
-    """Return the part of `layer` that depends on the code alone, (B, 1, C): its last L columns times it, plus bias.
+    """Return the part of `layer` that depends on the code, (B, 1, C): its last L columns times the code, plus the bias.
 
-    `layer([x, latent])` equals `x_product(layer, x) + latent_product(layer, latent)`: the code's share is computed
-    once per shape instead of once per point.
+    `layer([x, latent])` equals `x_product(layer, x) + latent_product(layer, latent)`. So the product with the code is
+    computed once per shape instead of once per point.
     """
     size = latents_BL.shape[1]
     return nn.functional.linear(latents_BL, layer.weight[:, -size:], layer.bias)[:, None]
 
 
 def x_product(layer: nn.Linear, x_BNC: Tensor) -> Tensor:
-    """Return the part of `layer` that depends on the point, (B, N, C'): its first columns times `x_BNC`, no bias."""
+    """Return the part of `layer` that depends on the point, (B, N, C'): its first columns times `x_BNC`. No bias."""
     weight = layer.weight[:, : x_BNC.shape[-1]]
     return padded_linear(x_BNC, weight, multiple=preferred_multiple(x_BNC.device.type))
 

@@ -1,8 +1,8 @@
-"""The decoder of DeepSDF, faithful to the paper and its released configuration.
+"""The decoder of DeepSDF, as in the paper and its released configuration.
 
-Eight hidden layers of 512, ReLU, weight normalisation, dropout 0.2, the input (code and point) fed in again before
-the fifth layer, tanh at the end. Slow on a CPU: it is here to compare with.
-Legend: B shapes in a batch, N points per shape, L latent size.
+The network has eight hidden layers of 512 units, ReLU, weight normalisation, dropout 0.2, and tanh at the end. The
+fifth layer gets the input (code and point) again. The decoder is slow on a CPU and serves for comparison. Legend: B
+shapes in a batch, N points per shape, L latent size.
 """
 
 from __future__ import annotations
@@ -51,10 +51,9 @@ class DeepSDFDecoder(Decoder):
     """Map (point, code) to signed distance with DeepSDF's network.
 
     References
-    ----------
-    Park et al., "DeepSDF: Learning Continuous Signed Distance Functions for Shape Representation", CVPR 2019,
-    section 5 and figure 4 of the supplement. The code's linear product is computed once per shape; the result is
-    the same function.
+    ---------- Park et al., "DeepSDF: Learning Continuous Signed Distance Functions for Shape Representation", CVPR
+    2019, section 5 and figure 4 of the supplement. The linear product with the code is computed once per shape, which
+    does not change the function.
     """
 
     def __init__(self, config: DeepSDFConfig) -> None:

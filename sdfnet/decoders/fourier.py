@@ -1,4 +1,4 @@
-"""A ReLU network on positionally encoded points: sharp detail from a plain network, against spectral bias.
+"""A ReLU network on positionally encoded points. The encoding counters spectral bias and gives sharp detail.
 
 Legend: B shapes in a batch, N points per shape, L latent size.
 """
@@ -39,7 +39,7 @@ class FourierConfig(DecoderConfig):
 
 
 class FourierDecoder(Decoder):
-    """Map (encoded point, code) to signed distance; the code enters the first layer and the middle one.
+    """Map (encoded point, code) to signed distance. The code enters the first layer and the middle layer.
 
     References
     ----------

@@ -1,8 +1,8 @@
-"""The one registry of decoders: from a name to its options, its network and its tuned learning rates.
+"""The one registry of decoders: each name has its options, its network and its tuned learning rates.
 
 A new decoder is one file in this folder, one line at the end of `DECODERS` and one YAML in `conf/decoder/`. The file
-ends with `KIND = DecoderKind(...)`. This module imports no torch: a decoder's module is loaded when its name is first
-used, so that help and completion, which need only the names, start quickly.
+ends with `KIND = DecoderKind(...)`. This module does not import torch. A decoder's module is loaded at the first use of
+its name. So help and completion start quickly, because they need only the names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DECODERS = {
     "fourier": "sdfnet.decoders.fourier",
     "siren": "sdfnet.decoders.siren",
 }
-"""Every decoder by the name that `decoder=` takes, and the module that holds it. The first is the default."""
+"""The module of every decoder, by the name that `decoder=` takes. The first decoder is the default."""
 
 OptimizerKind = Literal["adam", "muon"]
 
@@ -60,19 +60,19 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class DecoderKind:
-    """One decoder as the program knows it.
+    """One decoder: its options, its network and its tuned rates.
 
     >>> decoder_kind("siren").config(latent_size=16).kind
     'siren'
     """
 
     config: type[DecoderConfig]
-    """Its options, a frozen dataclass; every option has a default."""
+    """The class of its options, a frozen dataclass. Every option has a default."""
     network: type[Decoder]
-    """The decoder itself, built from an instance of `config`."""
+    """The class of the network, which is built from an instance of `config`."""
     rates: Mapping[OptimizerKind, LearningRates] = field(default_factory=dict)
-    """The rates that were tuned for each optimizer; the first optimizer is the decoder's default. May be empty: then
-    adam is the default, and a training must be told its learning rate."""
+    """The rates that were tuned for each optimizer. The first optimizer is the decoder's default. Without any rates,
+    adam is the default, and a training must set its learning rate."""
 
     @property
     def default_optimizer(self) -> OptimizerKind:
@@ -80,7 +80,7 @@ class DecoderKind:
 
 
 def decoder_kind(name: object) -> DecoderKind:
-    """Return the decoder of that name.
+    """Return the decoder called `name`.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def decoder_kind(name: object) -> DecoderKind:
 
 
 def decoder_configs() -> dict[str, type[DecoderConfig]]:
-    """Return the options dataclass of every decoder, by name. Loads the module of each.
+    """Return the options dataclass of every decoder, by name. This loads the modules of all decoders.
 
     >>> decoder_configs()["siren"]().latent_size
     128

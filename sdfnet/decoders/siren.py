@@ -1,4 +1,4 @@
-"""A network of sines whose phases the code shifts: smooth, with smooth derivatives of every order.
+"""A network of sines. The code shifts the phases. All derivatives of the network are smooth.
 
 Legend: B shapes in a batch, N points per shape, L latent size.
 """

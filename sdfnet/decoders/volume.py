@@ -1,4 +1,4 @@
-"""The default decoder: a convolutional generator turns the code into a volume of features, which points interpolate.
+"""The default decoder. A convolutional generator makes a feature volume from the code; points interpolate in it.
 
 The generator runs once per shape, so a point costs one trilinear interpolation and a small network. On a CPU it takes
 about a hundred times more points per second than DeepSDF's network. Experiments: `docs/notes/decoders.md`.
@@ -57,8 +57,9 @@ class VolumeConfig(DecoderConfig):
 class VolumeDecoder(Decoder):
     """Map (point, code) to signed distance through a generated feature volume.
 
-    The volume is indexed [z, y, x], as `grid_sample` wants it. Twice differentiable in the points almost everywhere,
-    at a price (docs/notes/decoders.md); training's gradient terms use finite differences instead.
+    The volume is indexed [z, y, x], as `grid_sample` wants it. The distance is twice differentiable in the points
+    almost everywhere, but this is slow (docs/notes/decoders.md). The gradient terms of training use finite differences
+    instead.
 
     References
     ----------

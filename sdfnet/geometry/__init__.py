@@ -1,1 +1,1 @@
-"""Boxes and grids, the map to the unit frame, reading, checking and writing meshes, exact distances. No learning."""
+"""Arrays, boxes, lattices, and the map between world frame and unit frame."""

@@ -1,6 +1,6 @@
 """Names for the types of NumPy arrays, and two operations on arrays that most folders need.
 
-Under 60 lines, but all numerical modules share it.
+This module has under 60 lines, but all numerical modules share it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BoolArray = NDArray[np.bool_]
 
 
 def mask_of(indices: NDArray[np.integer], size: int) -> BoolArray:
-    """Return which of the numbers 0 to size - 1 are among `indices`, (size,).
+    """Return a mask (size,) that is True at each of `indices`.
 
     >>> mask_of(np.array([2, 0, 2]), 4).tolist()
     [True, False, True, False]
@@ -26,7 +26,7 @@ def mask_of(indices: NDArray[np.integer], size: int) -> BoolArray:
 
 
 def unit_vectors(vectors: FloatArray) -> FloatArray:
-    """Return `vectors` (..., 3) at length 1; zero stays zero.
+    """Return `vectors` (..., 3) scaled to length 1. Zero vectors stay zero.
 
     >>> unit_vectors(np.array([[0.0, 3.0, 4.0], [0.0, 0.0, 0.0]])).tolist()
     [[0.0, 0.6, 0.8], [0.0, 0.0, 0.0]]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LATTICE_MARGIN = 0.05
-"""How far a lattice reaches beyond the bounds, as a share of half the longest extent: [-1, 1] becomes [-1.05, 1.05]."""
+"""A lattice extends beyond the bounds by this share of half the longest extent: [-1, 1] becomes [-1.05, 1.05]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,8 @@ class Bounds:
     Attributes
     ----------
     lower, upper : (3,) float64
-        Opposite corners, `lower <= upper`; may be infinite, never NaN. The frame is the owner's.
+        Opposite corners, with `lower <= upper`. They may be infinite but never NaN. Their frame is that of the object
+        that holds the box.
 
     >>> Bounds.cube(1.0).extent
     array([2., 2., 2.])
@@ -46,7 +47,7 @@ class Bounds:
 
     @classmethod
     def infinite(cls) -> Bounds:
-        """Return all of space."""
+        """Return the box that contains all of space."""
         return cls([-math.inf] * 3, [math.inf] * 3)
 
     @classmethod
@@ -68,18 +69,18 @@ class Bounds:
         return (self.lower + self.upper) / 2
 
     def grown(self, margin: float) -> Bounds:
-        """Return the box with every face moved outward by `margin` (inward if negative, at most to a point)."""
+        """Return the box with every face moved outward by `margin`. A negative margin shrinks it at most to a point."""
         lower, upper = self.lower - margin, self.upper + margin
         crossed = lower > upper  # Only finite sides can cross; the middle of infinite ones would be NaN.
         middle = np.add(self.lower, self.upper, out=np.zeros(3), where=crossed) / 2
         return Bounds(np.where(crossed, middle, lower), np.where(crossed, middle, upper))
 
     def union(self, other: Bounds) -> Bounds:
-        """Return the smallest box around both."""
+        """Return the smallest box around both boxes."""
         return Bounds(np.minimum(self.lower, other.lower), np.maximum(self.upper, other.upper))
 
     def intersection(self, other: Bounds) -> Bounds:
-        """Return the common box; where the two do not meet, the box collapses to a point of `self`."""
+        """Return the intersection of both boxes. If they do not overlap, return a box that is a point of `self`."""
         lower = np.maximum(self.lower, other.lower)
         upper = np.minimum(self.upper, other.upper)
         apart = lower > upper
@@ -92,11 +93,12 @@ class Bounds:
 
 
 MAX_RESOLUTION = 4096
-"""Samples along an axis: beyond it even the cells that a surface crosses fill a large machine's memory."""
+"""Largest number of samples along an axis. Above it, even the cells that a surface crosses fill a large machine's
+memory."""
 
 
 def check_resolution(resolution: int, *, least: int = 2) -> None:
-    """Raise ValueError unless `resolution`, samples along an axis, is from `least` to MAX_RESOLUTION.
+    """Raise ValueError unless `resolution` (samples along an axis) is from `least` to MAX_RESOLUTION.
 
     >>> check_resolution(1)
     Traceback (most recent call last):
@@ -108,7 +110,7 @@ def check_resolution(resolution: int, *, least: int = 2) -> None:
 
 
 UNIT_BOUNDS = Bounds.cube(1.0)
-"""The box of every learned shape, unit frame; its lattice is the one on [-1.05, 1.05]³."""
+"""The box of every learned shape, unit frame. The lattice over this box covers [-1.05, 1.05]³."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,7 @@ class Lattice:
     spacing : float
         The same along every axis.
     shape : tuple of int
-        Points along x, y and z; each at least 2.
+        Numbers of points along x, y and z, each at least 2.
 
     >>> Lattice(np.zeros(3), 0.5, (3, 3, 3)).shape
     (3, 3, 3)

@@ -17,13 +17,13 @@ UNIT_RADIUS = 1 / 1.03
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Uniform scale and shift: `points_unit = (points_world - center) * scale`. Always float64.
+    """A uniform scale and shift: `points_unit = (points_world - center) * scale`. It always computes in float64.
 
     Attributes
     ----------
     center : (3,) float64, world frame
     scale : float
-        Unit lengths per world length, positive.
+        Length in the unit frame per length in the world frame, positive.
 
     >>> similarity = Similarity([10, 0, 0], 0.5)
     >>> similarity.to_unit(np.array([[12.0, 0, 0]])).tolist()
@@ -49,7 +49,7 @@ class Similarity:
 
     @classmethod
     def normalizing(cls, vertices: NDArray[np.floating]) -> Similarity:
-        """Return the map that centres the box of `vertices` (V, 3) and brings the farthest to UNIT_RADIUS."""
+        """Return the map that centres the box of `vertices` (V, 3) and moves the farthest vertex to UNIT_RADIUS."""
         vertices_64 = np.asarray(vertices, dtype=np.float64)
         center = Bounds.of(vertices_64).center
         radius = float(np.linalg.norm(vertices_64 - center, axis=1).max())

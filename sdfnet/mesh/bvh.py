@@ -1,15 +1,15 @@
-"""A bounding volume hierarchy over the triangles of a mesh: closest points, and winding numbers from rays.
+"""A bounding volume hierarchy over the triangles of a mesh. It finds closest points, and winding numbers by rays.
 
-Give the points along a Morton curve: each search starts from the face that was closest to the point before. No answer
-depends on the other points, on the number of threads (IGL_NUM_THREADS) or on the shape of the tree.
+Pass the points in Morton order, because each search starts from the closest face of the previous point. The results do
+not depend on the other points, on the number of threads (IGL_NUM_THREADS) or on the shape of the tree.
 
-The tree is two arrays. `boxes` (2 * L - 1, 6) has the lower and upper corners of the nodes' boxes; the children of node
-i are 2 * i + 1 and 2 * i + 2, and the last L nodes are the leaves, L a power of two. `corners` (L, 9) has one triangle
-a leaf. Empty leaves have a lower corner at infinity, so that no search enters them.
+The tree consists of two arrays. `boxes` (2 * L - 1, 6) holds the lower and upper corners of the nodes' boxes. The
+children of node i are 2 * i + 1 and 2 * i + 2. The last L nodes are the leaves, and L is a power of two. `corners` (L,
+9) holds one triangle for each leaf. Empty leaves have a lower corner at infinity, so that no search enters them.
 
-numba compiles the loops at their first use, in about three seconds, and keeps the code on disk. All arithmetic is
-double precision in the order written: two faces with a common edge get equal numbers for that edge. Only `distance`
-imports this module, at first use: numba takes a third of a second that most commands do without.
+numba compiles the loops at their first use, in about three seconds, and keeps the compiled code on disk. All arithmetic
+is double precision in the order written, so that two faces with a common edge get equal numbers for that edge. Only
+`distance` imports this module, and only at first use, because importing numba takes a third of a second.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 CHUNK_SIZE = 4096
-"""Points that one thread does at a time: some milliseconds of work."""
+"""One thread processes this many points at a time, which takes some milliseconds."""
 
 STACK_SIZE = 128
-"""Room for the nodes that wait during a search: one for each level of the tree, twice over."""
+"""Capacity of the stack of nodes during a search: twice the largest number of levels of the tree."""
 
 _ROUNDING = 1e-14
 """Rounding errors of distances to triangles and boxes stay below this share of the distance and of the unit frame."""
@@ -41,7 +41,7 @@ _NO_TRIANGLES = np.array([[np.inf] * 3 + [-np.inf] * 3]), np.full((1, 9), np.nan
 
 
 class TriangleBVH:
-    """A tree over triangles, built once, asked many times from any thread. It checks nothing.
+    """A search tree over triangles. It is built once, answers queries from any thread, and does not check its input.
 
     The vertices (V, 3) must be about as large as the unit frame, and there must be a face.
 
@@ -62,7 +62,7 @@ class TriangleBVH:
     def closest(
         self, points: NDArray[np.float64], rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return distances (N,), faces (N,) and closest points (N, 3); `points[i]` is answered in row `rows[i]`.
+        """Return distances (N,), faces (N,) and closest points (N, 3). The result for `points[i]` is in row `rows[i]`.
 
         Of several faces that are equally near, the one with the lowest number is returned.
         """
@@ -77,8 +77,9 @@ class TriangleBVH:
     ) -> NDArray[np.float64]:
         """Return how often a ray from each point leaves the surface minus how often it enters it, (N,).
 
-        This is the winding number if the mesh is closed. Else give a second tree whose mesh has the same boundary
-        (`surplus_edges`): the result is the difference between the winding numbers of the two meshes.
+        If the mesh is closed, this number is the winding number. For an open mesh, pass a second tree whose mesh has
+        the same boundary (`surplus_edges`). Then the result is the difference between the winding numbers of the two
+        meshes.
         """
         winding = np.empty(len(points))
         other = _NO_TRIANGLES if minus is None else (minus._boxes, minus._corners)
@@ -87,7 +88,7 @@ class TriangleBVH:
 
 
 def _halved(centers: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the order of `centers` (3, L) in the leaves, (L,): nodes are split at the median of their longest axis."""
+    """Return the order (L,) of `centers` (3, L) in the leaves. Each node is split at the median of its longest axis."""
     order, size = np.arange(centers.shape[1]), centers.shape[1]
     while size > 1:
         nodes = centers.take(order, axis=1).reshape(3, -1, size)
@@ -122,7 +123,7 @@ def _in_chunks(kernel: Callable[..., None], *arguments: Any) -> None:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Return `function` compiled at its first call, kept on disk where possible; other threads run meanwhile."""
+    """Return `function`, compiled at its first call without blocking other threads and cached on disk if possible."""
     try:
         return njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # Neither the package's folder nor the user's cache can be written.
@@ -142,8 +143,8 @@ def _to_triangle(corners: Any, x: float, y: float, z: float) -> Any:
     """Return the squared distance of a point to a triangle, and the offset (x, y, z) from the closest point.
 
     The distance is that to the nearest edge or, above the inside, to the plane. The height above the plane is measured
-    from the closest point of the nearest edge, so that it is accurate on needles too, whose normals are not. It is
-    never less than a needle's width allows.
+    from the closest point of the nearest edge, because the normal of a needle is inaccurate. The squared distance is
+    never less than that to the nearest edge minus the squared width of the triangle.
     """
     ax, ay, az = corners[3] - corners[0], corners[4] - corners[1], corners[5] - corners[2]
     bx, by, bz = corners[6] - corners[3], corners[7] - corners[4], corners[8] - corners[5]
@@ -175,7 +176,7 @@ def _to_triangle(corners: Any, x: float, y: float, z: float) -> Any:
 
 @compiled
 def _to_box(box: Any, x: float, y: float, z: float) -> float:
-    """Return the squared distance of a point to a box; 0 inside."""
+    """Return the squared distance of a point to a box. It is 0 inside the box."""
     dx = max(box[0] - x, x - box[3], 0.0)
     dy = max(box[1] - y, y - box[4], 0.0)
     dz = max(box[2] - z, z - box[5], 0.0)
@@ -184,7 +185,7 @@ def _to_box(box: Any, x: float, y: float, z: float) -> float:
 
 @compiled
 def _search_limit(squared: float) -> float:
-    """Return the squared distance above which nothing can be as near as `squared`, whatever rounding did to both."""
+    """Return the squared distance above which no triangle can be as near as `squared`, even with rounding errors."""
     return (math.sqrt(squared) * (1 + _ROUNDING) + _ROUNDING) ** 2
 
 
@@ -196,7 +197,7 @@ def find_closest(
     """Write distance, face and closest point of points[start:stop] to the rows rows[start:stop] of the results.
 
     `faces` (L,) has the number of each leaf's face. Of several nearest faces the one with the lowest number is taken.
-    The search for a point starts with the face found for the point before, so neighbours should follow one another.
+    Each search starts with the face found for the previous point, so consecutive points should be neighbours.
     """
     stack, heights = np.empty(STACK_SIZE, dtype=np.int64), np.empty(STACK_SIZE)
     first_leaf = len(corners) - 1
@@ -240,8 +241,8 @@ def find_closest(
 def _projected_turn(triangle: Any, u: int, v: int, at_u: float, at_v: float) -> int:
     """Return 1 or -1 if the triangle, projected on axes u and v, runs round the point (1: counter-clockwise), else 0.
 
-    An edge counts for both its faces or for neither: whether it passes the line through the point along u is exact, and
-    the side comes from a product that only changes its sign with the direction of the edge.
+    Both faces at an edge treat the edge alike. Whether the edge crosses the line through the point along u is decided
+    exactly. The side of the crossing comes from a product that only changes its sign with the direction of the edge.
     """
     rising, falling = False, False
     start_u, start_v = triangle[6 + u] - at_u, triangle[6 + v] - at_v
@@ -257,7 +258,7 @@ def _projected_turn(triangle: Any, u: int, v: int, at_u: float, at_v: float) -> 
 
 @compiled
 def _is_above(triangle: Any, point: Any, axis: int, turn: int) -> Any:
-    """Return whether a triangle whose `_projected_turn` is `turn` is above the point, and whether that is sure."""
+    """Return whether a triangle whose `_projected_turn` is `turn` is above the point, and whether this is sure."""
     low = min(triangle[axis], triangle[axis + 3], triangle[axis + 6])
     high = max(triangle[axis], triangle[axis + 3], triangle[axis + 6])
     if low > point[axis] or high < point[axis]:
@@ -273,7 +274,7 @@ def _is_above(triangle: Any, point: Any, axis: int, turn: int) -> Any:
 
 @compiled
 def _cast_ray(boxes: Any, corners: Any, stack: Any, point: Any, axis: int, direction: int) -> Any:
-    """Return how often a ray along `axis` leaves minus how often it enters, and whether no rounding decided that.
+    """Return how often a ray along `axis` leaves the surface minus how often it enters, and whether the result is sure.
 
     It runs upwards if `direction` is 1 and downwards if it is -1.
     """
@@ -308,8 +309,9 @@ def count_crossings(
 ) -> None:  # fmt: skip
     """Write a tree's crossings minus another tree's for rays from points[start:stop] to winding[rows[start:stop]].
 
-    Both trees get the same ray: only then is the difference that of winding numbers. The ray takes the shortest way out
-    of the first tree's box. Where rounding might decide on which side of a face the point lies, other axes are tried.
+    Both trees get the same ray, because only then the difference equals that of the winding numbers. The ray takes the
+    shortest way out of the first tree's box. If rounding might decide on which side of a face the point lies, other
+    axes are tried.
     """
     stack = np.empty(STACK_SIZE, dtype=np.int64)
     for i in range(start, stop):

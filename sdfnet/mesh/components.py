@@ -1,10 +1,10 @@
-"""Connected components of a mesh: bodies, cavities and specks, and an orientation for each.
+"""Connected components of a mesh: find bodies, cavities and specks, remove specks, and orient the components.
 
 A body is a component that points outward; a cavity is a component that points inward and lies in a body. Faces are
-connected across shared edges, so the vertices of the mesh must be merged, as extraction gives them. Two components may
-share a vertex. An open component has no volume and is never removed.
+connected across shared edges, so the vertices of the mesh must be merged. Extracted meshes have merged vertices. Two
+components may share a vertex. An open component has no volume and is never removed.
 
-`split_components` also parts components that touch at non-manifold edges, so that each is closed where possible.
+`split_components` also separates components that touch at non-manifold edges, so that each is closed where possible.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from sdfnet.mesh.winding import WindingNumber, spread_over_surface
 
 MIN_PIECE = 1e-4
 """Components below this share of the volume are specks. Over 24 chairs, 32 bodies and 16 random objects, learned in
-minutes and extracted at 128, the largest loose component had 0.55 of it; a cell of the lattice has 0.1 to 0.8 of it."""
+minutes and extracted at 128, the largest loose component had 0.55 of this share. A cell of the lattice has 0.1 to 0.8
+of it."""
 
 LARGEST_LOOSE = 0.05
-"""A component with more than this share of the volume is never loose: without it the shape would be another one."""
+"""A component with more than this share of the volume is never loose, because the shape would differ without it."""
 
 NOTHING = -1
-"""The host of a component that lies in no other."""
+"""The host of a component that lies in no other component."""
 
 _BEYOND = 10.0
-"""A component that the source does not have is a speck up to this many times `min_share`: of 24 chairs learned in three
-minutes, one had a speck of five times. A finger that has come off a body may be that small, and goes too."""
+"""A component that the source does not have is a speck up to this many times `min_share`. Of 24 chairs learned in three
+minutes, one had a speck of five times `min_share`. A finger that is separated from its body may be as small, and is
+removed too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +44,10 @@ class NestedComponents:
     ----------
     component_of : (F,) int64
     volumes : (C,) float64
-        Negative where a component points inward, 0 where it is open.
+        Negative for a component that points inward, 0 for an open component.
     closed : (C,) bool
     host : (C,) int64
-        The innermost component around each; NOTHING if there is none.
+        The innermost component around each component; NOTHING if there is none.
     """
 
     component_of: NDArray[np.int64]
@@ -60,7 +62,7 @@ class NestedComponents:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Share of the whole volume, (C,): of a body without its cavities, of a cavity alone; 0 if open."""
+        """Share of the whole volume, (C,). A body counts without its cavities. An open component has share 0."""
         net = np.abs(self.volumes)
         cavities = np.flatnonzero(self.is_cavity)
         np.subtract.at(net, self.host[cavities], net[cavities])
@@ -68,7 +70,7 @@ class NestedComponents:
 
 
 def nest_components(mesh: Mesh) -> NestedComponents:
-    """Return the connected components of `mesh`, and which lies in which.
+    """Return the connected components of `mesh`, and the component around each of them.
 
     >>> tetrahedron = Mesh(np.eye(4)[:, :3], [[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
     >>> nest_components(tetrahedron).is_cavity.tolist()
@@ -108,7 +110,7 @@ def component_boxes(mesh: Mesh, component_of: NDArray[np.int64]) -> tuple[NDArra
 
 @dataclass(frozen=True)
 class RemovedComponent:
-    """A component that was removed: its share of the whole volume, the middle of its box, whether it was a cavity."""
+    """The share of the whole volume of a removed component, the middle of its box, and whether it was a cavity."""
 
     share: float
     center: tuple[float, float, float]
@@ -122,12 +124,12 @@ class CleanMesh:
     Attributes
     ----------
     mesh : Mesh
-        Vertices and faces that stay keep their order. If nothing was loose, this is the given mesh itself.
+        The remaining vertices and faces keep their order. If nothing was loose, this is the given mesh itself.
     kept : (F,) bool
         The faces that stay.
     removed : tuple of RemovedComponent, the largest first
     num_components, num_cavities : int
-        Components that stay, without cavities, and cavities.
+        The numbers of remaining bodies (with open components) and of remaining cavities.
     """
 
     mesh: Mesh
@@ -145,11 +147,11 @@ def drop_loose_components(
     num_cavities: int | None = None,
     largest: float = LARGEST_LOOSE,
 ) -> CleanMesh:
-    """Remove the components of `mesh` below the share `min_share` of its volume, and fill such cavities.
+    """Remove the components of `mesh` with less than the share `min_share` of its volume, and fill such cavities.
 
-    With `num_components`, only that many may stay: the smallest go first, but none with the share `largest` or more.
-    `num_cavities` is the same for cavities. What lies in a removed component goes with it. The largest one always
-    stays. With `min_share=0` everything stays.
+    With `num_components`, at most that many components stay. The smallest are removed first, but no component with the
+    share `largest` or more. `num_cavities` limits the cavities in the same way. Components inside a removed component
+    are removed too. The largest component always stays. With `min_share=0` every component stays.
 
     Raises
     ------
@@ -185,9 +187,10 @@ def drop_specks(
 ) -> CleanMesh:
     """Remove specks and bubbles from the `mesh` of a learned shape; every command uses this rule.
 
-    Components below `min_share` of the volume go. Components up to ten times that go if the source of the shape has
-    fewer: `num_surfaces` is its number of components, cavities included, or None if unknown. Of a mix, which nobody has
-    learned, components up to LARGEST_LOOSE go by the same count; there `num_surfaces` is the most of its shapes.
+    Components below `min_share` of the volume are removed. Components up to ten times that share are removed if the
+    source of the shape has fewer components. `num_surfaces` is the number of components of the source, cavities
+    included, or None if unknown. A mix of shapes has no source. There `num_surfaces` is the largest number among its
+    shapes, and components up to LARGEST_LOOSE are removed by the same count.
 
     >>> from sdfnet.extraction import extract_mesh
     >>> from sdfnet.fields import Sphere, Union
@@ -235,15 +238,16 @@ def _without(mesh: Mesh, nested: NestedComponents, dropped: NDArray[np.bool_]) -
 
 
 NESTING_STEP = 1e-4
-"""Distance beside an inward component at which the winding number tells what it lies in; unit frame."""
+"""The winding number at this distance (unit frame) from an inward component tells whether it lies in another one."""
 
 BOX_MARGIN = 1e-6
-"""Bounding boxes this close meet, unit frame: six loose sides of a box belong together."""
+"""Bounding boxes at this distance (unit frame) still count as touching, so that six loose sides of a box are one
+group."""
 
 
 @dataclass(frozen=True, eq=False)
 class OrientedComponents:
-    """A mesh split into P connected components that share no vertex; its faces keep their order.
+    """A mesh that is split into P connected components without common vertices. The faces keep their order.
 
     Attributes
     ----------
@@ -252,7 +256,7 @@ class OrientedComponents:
     closed : (P,) bool
         Every edge joins two faces that agree about the winding.
     is_turned : (P,) bool
-        Which have the opposite orientation of the given mesh.
+        Whether a component has the opposite orientation of the given mesh.
     """
 
     mesh: Mesh
@@ -272,14 +276,14 @@ class OrientedComponents:
         return drop_unreferenced_vertices(Mesh(self.mesh.vertices, self.mesh.faces[chosen[self.component_of]]))
 
     def turned(self, chosen: NDArray[np.bool_]) -> OrientedComponents:
-        """Return all components, with those `chosen` (P,) turned inside out."""
+        """Return all components. The components `chosen` (P,) are turned inside out."""
         mesh = Mesh(self.mesh.vertices, turn_faces(self.mesh.faces, chosen[self.component_of]))
         return OrientedComponents(mesh, self.component_of, self.closed, self.is_turned ^ chosen)
 
     def volumes(self, groups: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """Return the volume of each component (P,), negative if it points inward; or of each of the `groups` (P,).
+        """Return the volume (negative if inward) of each component (P,), or of each of the `groups` (P,) of components.
 
-        The volume of an open one depends on a reference point: here the mean of the group's corners.
+        The volume of an open component depends on a reference point. The reference is the mean of the group's corners.
         """
         group_of = self.component_of if groups is None else groups[self.component_of]
         corners = self.mesh.triangles
@@ -302,8 +306,8 @@ class OrientedComponents:
 def split_components(mesh: Mesh, patch: NDArray[np.int64] | None = None) -> OrientedComponents:
     """Split an oriented mesh into connected components without non-manifold edges.
 
-    Where more than two faces meet at an edge, they are paired as wedges of solid, so that components that touch come
-    apart. Faces of one `patch` (F,) surely belong together; by default patches end at non-manifold edges.
+    Where more than two faces meet at an edge, they are paired as wedges of solid. So components that touch are
+    separated. The faces of one `patch` (F,) always stay together. By default patches end at non-manifold edges.
     """
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
     pairs = _paired_half_edges(mesh, edges, edges.label_patches()[1] if patch is None else patch)
@@ -333,8 +337,8 @@ def _paired_half_edges(mesh: Mesh, edges: EdgeTable, patch: NDArray[np.int64]) -
 def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return rows (number of a half-edge in `around`, 1 if it enters solid and -1 if it leaves it), counter-clockwise.
 
-    They start where nothing is entered yet. A backward half-edge enters solid. At equal angles, those that leave come
-    first: parts that touch stay apart.
+    The rows start outside of any solid. A backward half-edge enters solid. At equal angles, half-edges that leave solid
+    come first, so that parts that touch stay separate.
     """
     faces, corners = mesh.faces[around // 3], around % 3
     ends = np.take_along_axis(faces, np.stack([corners, (corners + 1) % 3, (corners + 2) % 3], axis=1), axis=1)
@@ -351,7 +355,10 @@ def _turn_about_edge(mesh: Mesh, around: NDArray[np.int64], forward: NDArray[np.
 
 
 def _match_brackets(turn: NDArray[np.int64], patch: list[int], body: list[int]) -> NDArray[np.int64]:
-    """Pair what enters with what leaves, (P, 2), the last of the same body if there is one; join the bodies paired."""
+    """Pair each half-edge that leaves solid with the last unpaired one that enters, of the same body if possible.
+
+    Returns the pairs (P, 2) and joins the bodies of each pair.
+    """
 
     def body_of(half: int) -> int:
         root = patch[half]
@@ -374,8 +381,9 @@ def _match_brackets(turn: NDArray[np.int64], patch: list[int], body: list[int]) 
 def orient_components(components: OrientedComponents) -> OrientedComponents:
     """Turn the components (unit frame) that are inside out.
 
-    Components whose bounding boxes meet are judged together: if their volume is negative, all of them are turned,
-    cavities included. Then each closed inward component that lies in nothing is turned, because a cavity needs a body.
+    Components whose bounding boxes touch form a group. If the volume of a group is negative, all its components are
+    turned, cavities included. Then each closed inward component that lies in no other is turned, because a cavity needs
+    a body.
     """
     clusters = cluster_boxes(*components.boxes(), margin=BOX_MARGIN)
     turned = components.turned((components.volumes(clusters) < 0)[clusters])
@@ -394,7 +402,7 @@ def orient_components(components: OrientedComponents) -> OrientedComponents:
 
 
 def cluster_boxes(lower: NDArray[np.float64], upper: NDArray[np.float64], *, margin: float) -> NDArray[np.int64]:
-    """Number the groups of boxes (P, 3) that meet, directly or through others, once grown by `margin`, (P,)."""
+    """Return the group of each box, (P,). Boxes that overlap after growing by `margin` belong to the same group."""
     order = np.argsort(lower[:, 0])
     low, high = lower[order] - margin, upper[order] + margin
     last = np.searchsorted(low[:, 0], high[:, 0], side="right")

@@ -1,7 +1,7 @@
 """Exact signed distance from points to a triangle mesh, with the closest point and its face.
 
-The distance is that to the closest point of the nearest triangle (`bvh`). The sign is negative where the winding number
-exceeds ½. Give it the mesh of a `Solid`: here nothing is repaired.
+The distance is measured to the closest point of the nearest triangle (`bvh`). The sign is negative where the winding
+number exceeds ½. Pass the mesh of a `Solid`, because this module repairs nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ if TYPE_CHECKING:
     from sdfnet.mesh.bvh import TriangleBVH
 
 JUMP_BAND = 0.2
-"""A point off the surface lies in a hole if its winding number is this close to ½: see `at_sign_jump`."""
+"""A point off the surface lies in a hole if its winding number differs from ½ by less than this (`at_sign_jump`)."""
 
 ON_SURFACE = 1e-6
-"""Points this close to the surface (share of the radius) count as on it: the winding number means nothing there."""
+"""Points this close to the surface (share of the radius) count as surface points: their winding number is
+meaningless."""
 
 MAX_FAN_SHARE = 0.25
-"""If the fans would have more triangles than this share of the faces, the mesh itself is summed."""
+"""If the fans have more triangles than this share of the faces, the sum runs over the mesh instead of the fans."""
 
 FAN_ACCURACY = 3.0
-"""`accuracy` of the sum over the fans, which are few."""
+"""The `accuracy` of the sum over the fans. It is high, because the fans are few."""
 
 _OFF_CENTER = np.array([0.0131, 0.0173, 0.0127])
-"""Shift of a fan's middle, as a share of its radius: points of a lattice would lie on its edges if a hole is flat."""
+"""Shift of a fan's middle, as a share of its radius. Without it, lattice points could lie on the edges of the fan of a
+flat hole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class Distances:
     ----------
     distance : (N,) float64, the mesh's unit of length, not negative
     faces : (N,) int64
-        The face that holds the closest point; the first of them where several are equally near.
+        The face that holds the closest point. If several faces are equally near, the one with the lowest number.
     closest_points : (N, 3) float64, the mesh's frame
     """
 
@@ -61,14 +63,14 @@ class SignedDistances:
     Attributes
     ----------
     sdf : (N,) float64, the mesh's unit of length
-        Negative inside, that is where the winding number exceeds ½.
+        Negative inside, where the winding number exceeds ½.
     winding : (N,) float64
         A whole number if the mesh is closed. Its error is about 10⁻⁴ (10⁻³ at worst) if the mesh has holes, and about
-        10⁻³ (5·10⁻³ at worst) if there is more than one boundary edge for four faces.
+        10⁻³ (5·10⁻³ at worst) if the mesh has more than one boundary edge for every four faces.
     faces, closest_points
         As in `Distances`.
     radius : float
-        The radius of the mesh; tolerances are shares of it.
+        The radius of the mesh. Tolerances are shares of this radius.
     """
 
     sdf: NDArray[np.float64]
@@ -79,16 +81,17 @@ class SignedDistances:
 
 
 class MeshDistance:
-    """The distance to one mesh: search trees built once, asked many times from any thread.
+    """The signed distance to one mesh. The search trees are built once and answer queries from any thread.
 
     Distances are exact to about 10⁻¹⁴ of the mesh's radius. The sign for a closed mesh is wrong only where rounding
-    decides; for an open mesh it jumps across the holes. Faces without area are ignored. The result for a point does not
-    depend on the other points or on the number of threads. The first call that asks for signs builds further trees.
+    decides. The sign for an open mesh jumps across the holes. Faces without area are ignored. The result for a point
+    does not depend on the other points or on the number of threads. The first call that asks for signs builds further
+    trees.
 
     Raises
     ------
     ValueError
-        A mesh without faces (or only such without area), or with vertices that are not finite.
+        The mesh has no faces with area, or it has vertices that are not finite.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> distance = MeshDistance(Mesh(corners, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
@@ -127,28 +130,31 @@ class MeshDistance:
         return SignedDistances(sdf, winding, found.faces, found.closest_points, radius=1 / self._frame.scale)
 
     def unsigned(self, points: ArrayLike) -> Distances:
-        """Return the plain distances of `points` ((N, 3), the mesh's frame), in their order; raises as a call does."""
+        """Return the unsigned distances of `points` ((N, 3), the mesh's frame) in their order.
+
+        Raises the same errors as `__call__`.
+        """
         return self._closest(*self._sorted(points))
 
     def _sorted(self, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return `points` in the unit frame and in Morton order, (N, 3), and the row that each had, (N,)."""
+        """Return `points` (N, 3) in the unit frame and in Morton order, and the original row of each point, (N,)."""
         points_unit = self._frame.to_unit(finite_points(points))
         order = morton_order(points_unit)
         return points_unit.take(order, axis=0), order  # several times faster than points_unit[order]
 
     def _closest(self, points_unit: NDArray[np.float64], rows: NDArray[np.int64]) -> Distances:
-        """Return the distances of sorted points, in the rows and in the frame of the points as they were given."""
+        """Return the distances of sorted points. The rows and the frame are those of the given points."""
         distance, faces, closest = self._bvh.closest(points_unit, rows)
         return Distances(distance / self._frame.scale, self._face_numbers.take(faces), self._frame.to_world(closest))
 
 
 class _WindingNumbers:
-    """The winding numbers of one mesh, unit frame; whole numbers if it is closed.
+    """The winding numbers of one mesh, unit frame. They are whole numbers if the mesh is closed.
 
     The winding number of a closed mesh is counted along rays. An open mesh is compared with fans of triangles over its
     holes, which have the same boundary. The winding numbers of the two differ by a whole number, which rays count. The
-    winding number of the fans themselves is a sum over few triangles (after Jacobson et al., 2013). If most edges are
-    boundary edges, there are too many fans: then the sum runs over the mesh.
+    winding number of the fans themselves is a sum over few triangles (after Jacobson et al., 2013). If the mesh has too
+    many boundary edges, the sum runs over the mesh instead of the fans.
     """
 
     def __init__(self, vertices: NDArray[np.float64], faces: NDArray[np.int64], bvh: TriangleBVH) -> None:
@@ -165,7 +171,7 @@ class _WindingNumbers:
             self._sum = fast_winding_number(*fans, accuracy=FAN_ACCURACY)
 
     def __call__(self, points: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the winding numbers (N,) of `points` (N, 3); that of `points[i]` in row `rows[i]`."""
+        """Return the winding numbers (N,) of `points` (N, 3). The result for `points[i]` is in row `rows[i]`."""
         winding = np.zeros(len(points)) if self._bvh is None else self._bvh.crossings(points, rows, minus=self._fans)
         if self._sum is not None:
             winding[rows] += self._sum(points)
@@ -192,12 +198,12 @@ def boundary_fans(
 
 
 def at_sign_jump(distances: SignedDistances, *, band: float = JUMP_BAND) -> NDArray[np.bool_]:
-    """Return which points lie where the sign of an open mesh jumps although its surface is elsewhere, (N,).
+    """Return which points lie where the sign of an open mesh jumps away from its surface, (N,).
 
     Across a hole the winding number passes ½ smoothly, and the signed distance jumps from +d to -d. Near the middle of
     a flat hole, a lid over the hole would reduce the distance to the share `2 * abs(winding - ½)`. So inside the
-    default band the distance is more than twice that of the closed mesh. Never true on the surface itself, nor for a
-    closed mesh, whose winding numbers are whole.
+    default band the distance is more than twice the distance to the mesh with a lid. The result is False for points on
+    the surface and for closed meshes, whose winding numbers are whole.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> distance = MeshDistance(Mesh(corners, [[0, 1, 3], [0, 3, 2], [1, 2, 3]]))  # open at the bottom, z = 0

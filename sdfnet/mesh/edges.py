@@ -1,7 +1,7 @@
 """Edges of triangle meshes, and connected components of graphs.
 
-`EdgeTable` is the one table of edges of the project. `label_connected` is the one labelling of connected components.
-A half-edge is one side of one face: half-edge 3 f + k runs from corner k of face f to the next corner of that face.
+The whole project uses `EdgeTable` for edges and `label_connected` for connected components. A half-edge is one side of
+one face: half-edge 3 f + k runs from corner k of face f to the next corner of that face.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, eq=False)
 class EdgeTable:
-    """The E edges of a mesh of F faces, and the half-edges that run along each. The mesh may be open or non-manifold.
+    """The E edges of a mesh with F faces, and the half-edges along each edge. The mesh may be open or non-manifold.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class EdgeTable:
     counts : (E,) int64
         Half-edges on each edge.
     order : (3F,) int64
-        The half-edges sorted by edge; those of one edge by their number.
+        The half-edges, sorted by edge and then by their own number.
 
     >>> table = EdgeTable.of(np.array([[0, 1, 2], [2, 1, 3]]), 4)
     >>> table.ends.tolist(), table.counts.tolist(), table.pairs.tolist()
@@ -39,7 +39,7 @@ class EdgeTable:
 
     @classmethod
     def of(cls, faces: NDArray[np.int64], num_vertices: int) -> EdgeTable:
-        """Return the table of `faces` (F, 3), which name vertices 0 to num_vertices - 1."""
+        """Return the table of `faces` (F, 3), whose entries are vertices from 0 to num_vertices - 1."""
         starts, stops = half_edge_ends(faces)
         keys = np.minimum(starts, stops) * np.int64(num_vertices) + np.maximum(starts, stops)
         order, ordered = _stably_sorted(keys)
@@ -67,7 +67,7 @@ class EdgeTable:
 
     @property
     def balance(self) -> NDArray[np.int64]:
-        """Forward half-edges minus backward ones of each edge, (E,): zero everywhere if the mesh is closed."""
+        """Number of forward minus backward half-edges of each edge, (E,): zero everywhere if the mesh is closed."""
         signs = np.where(self.forward, 1, -1)
         return np.bincount(self.edge_of, weights=signs, minlength=len(self.counts)).astype(np.int64)
 
@@ -90,7 +90,7 @@ class EdgeTable:
 
     @property
     def twins(self) -> NDArray[np.int64]:
-        """The other half-edge of the same edge, (3F,); -1 where the edge has not exactly two."""
+        """The other half-edge of the same edge, (3F,), or -1 if the edge does not have exactly two half-edges."""
         twins = np.full(len(self.order), -1)
         twins[self.pairs[:, 0]], twins[self.pairs[:, 1]] = self.pairs[:, 1], self.pairs[:, 0]
         return twins
@@ -131,7 +131,7 @@ class EdgeTable:
 
 
 def _stably_sorted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the stable order of `keys` (N,), not negative, and the keys in that order."""
+    """Return the stable order of `keys` (N,), and the sorted keys. Keys must not be negative."""
     bits = len(keys).bit_length()
     if int(keys.max(initial=0)).bit_length() + bits > 63:
         order = np.argsort(keys, kind="stable")
@@ -162,8 +162,8 @@ def next_corner(corners: NDArray[np.int64]) -> NDArray[np.int64]:
 def label_fans(faces: NDArray[np.int64], pairs: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
     """Return the number of fans, and the fan of each face corner, (3F,).
 
-    A fan is a group of faces around one vertex that are connected across the edges of `pairs` (P, 2), half-edges along
-    the same edge. A manifold mesh has one fan at each vertex.
+    A fan is a group of faces around one vertex that are connected across edges. `pairs` (P, 2) holds the two half-edges
+    of each such edge. A manifold mesh has one fan at each vertex.
     """
     starts = faces.ravel()
     ends = next_corner(pairs)
@@ -195,11 +195,11 @@ extract_mesh gives for a surface inside its bounds
 
 
 def surplus_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int64]:
-    """Return the edges with more half-edges in one direction than in the other, (E, 2).
+    """Return the edges that have more half-edges in one direction than in the other, as vertices (E, 2).
 
-    Each is given in its more frequent direction, as many times as the surplus. If there is none, the winding number
-    is a whole number everywhere off the surface, even if components overlap. Holes, faces of the wrong orientation and
-    unmerged vertices make surplus edges.
+    Each edge is given in its more frequent direction, as many times as the surplus. If there are no such edges, the
+    winding number is a whole number everywhere off the surface, even if components overlap. Holes, faces of the wrong
+    orientation and unmerged vertices make surplus edges.
 
     >>> tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     >>> surplus_edges(tetrahedron, 4).tolist(), surplus_edges(tetrahedron[1:], 4).tolist()
@@ -215,8 +215,8 @@ def surplus_edges(faces: NDArray[np.int64], num_vertices: int) -> NDArray[np.int
 def label_connected(left: ArrayLike, right: ArrayLike, size: int) -> tuple[int, NDArray[np.int64]]:
     """Return the number of connected components of a graph, and the component of each node, (size,).
 
-    Each edge joins a node of `left` and a node of `right`, from 0 to size - 1. Components are numbered in the order of
-    their lowest nodes.
+    Each edge joins a node of `left` to a node of `right`. Nodes are numbered from 0 to size - 1. Components are
+    numbered in the order of their lowest nodes.
 
     >>> label_connected([0, 3], [1, 1], 4)
     (2, array([0, 0, 1, 0]))

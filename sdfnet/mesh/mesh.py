@@ -1,4 +1,4 @@
-"""The triangle mesh that the whole project passes around: plain arrays, no behaviour beyond simple measures."""
+"""The triangle mesh that the whole project uses: plain arrays and simple measures of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Mesh:
     Raises
     ------
     ValueError
-        Wrong shapes, or a face that names a vertex that is not there (native libraries crash on those).
+        Wrong shapes, or a face with a vertex number that does not exist (native libraries crash on such faces).
 
     >>> Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]).face_areas.tolist()
     [0.5]
@@ -84,7 +84,7 @@ class Mesh:
 
     @property
     def signed_volume(self) -> float:
-        """Enclosed volume by the divergence theorem; positive for outward faces. Means little for an open mesh."""
+        """Enclosed volume by the divergence theorem, positive for outward faces. It means little for an open mesh."""
         center = self.vertices.mean(axis=0) if len(self.vertices) else np.zeros(3)
         corners = self.triangles - center
         return float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6)
@@ -105,7 +105,7 @@ class Mesh:
 
 
 def replace_vertices(mesh: Mesh, vertices: NDArray[np.float64]) -> Mesh:
-    """Return `mesh` with other vertex positions; normals are kept (a similarity does not turn them)."""
+    """Return `mesh` with other vertex positions. Normals are kept, because a similarity does not turn them."""
     return replace(mesh, vertices=vertices)
 
 
@@ -119,7 +119,7 @@ def names_vertex_twice(faces: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def turn_faces(faces: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return `faces` (F, 3) with those `chosen` (F,) in the opposite orientation.
+    """Return `faces` (F, 3). The faces `chosen` (F,) get the opposite orientation.
 
     >>> turn_faces(np.array([[0, 1, 2], [3, 4, 5]]), np.array([True, False])).tolist()
     [[2, 1, 0], [3, 4, 5]]
@@ -128,7 +128,7 @@ def turn_faces(faces: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[n
 
 
 def join_meshes(meshes: Sequence[Mesh]) -> Mesh:
-    """Return one mesh with all faces of `meshes`, in their order; no vertices are merged, and normals are dropped.
+    """Return one mesh with all faces of `meshes` in their order. Vertices are not merged, and normals are dropped.
 
     >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     >>> join_meshes([triangle, triangle]).faces.tolist()
@@ -161,7 +161,7 @@ def sum_at_vertices(faces: NDArray[np.int64], values: NDArray[np.float64], num_v
 
 
 def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean of the face normals around each vertex by area, unit length, (V, 3); zero where there are none.
+    """Return unit vertex normals (V, 3): area-weighted means of the face normals, or zero at a vertex without faces.
 
     >>> vertex_normals(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))[0].tolist()
     [0.0, 0.0, 1.0]
@@ -171,7 +171,7 @@ def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> N
 
 
 def drop_unreferenced_vertices(mesh: Mesh) -> Mesh:
-    """Return `mesh` without the vertices that no face uses; the others keep their order and their normals.
+    """Return `mesh` without the vertices that no face uses. The other vertices keep their order and their normals.
 
     >>> drop_unreferenced_vertices(Mesh([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0]], [[1, 2, 3]])).faces.tolist()
     [[0, 1, 2]]
@@ -183,7 +183,7 @@ def drop_unreferenced_vertices(mesh: Mesh) -> Mesh:
 
 
 def renumber_faces(faces: NDArray[np.int64], num_vertices: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the vertices that `faces` use, ascending, (U,), and the faces with these vertices numbered 0 to U - 1.
+    """Return the sorted vertices that `faces` use, (U,), and the faces with these vertices numbered from 0 to U - 1.
 
     >>> [found.tolist() for found in renumber_faces(np.array([[5, 2, 7]]), 9)]
     [[2, 5, 7], [[1, 0, 2]]]
@@ -196,7 +196,7 @@ def renumber_faces(faces: NDArray[np.int64], num_vertices: int) -> tuple[NDArray
 def label_positions(
     vertices: NDArray[np.float64], groups: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return one vertex of each position, (U,), and the number of its position for each vertex, (V,).
+    """Return one vertex for each distinct position, (U,), and the position number of each vertex, (V,).
 
     Positions are numbered by x, then y, then z. With `groups` (V,), vertices of different groups are kept apart.
 

@@ -11,7 +11,7 @@ import sdfnet.mesh.winding  # noqa: F401  (caps the threads of libigl before tha
 from sdfnet.mesh.mesh import Mesh, face_crosses
 
 POOR_ANGLE = 10.0
-"""Degrees: a triangle whose smallest angle is below is poor."""
+"""A triangle is poor if its smallest angle is below this, degrees."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class TriangleQuality:
     Attributes
     ----------
     worst_angle : float
-        The smallest angle of all, degrees; 0 where a face has no area.
+        The smallest angle of all faces, degrees. It is 0 if a face has no area.
     good_share : float
         Share of the faces whose smallest angle is at least POOR_ANGLE.
     self_intersections : int
-        Pairs of faces that run through each other or overlap, beyond the corners and edges that they share.
+        Pairs of faces that cross or overlap outside the corners and edges that they share.
     """
 
     worst_angle: float
@@ -34,7 +34,7 @@ class TriangleQuality:
 
 
 def triangle_quality(mesh: Mesh) -> TriangleQuality:
-    """Measure the triangles of `mesh`, which must have some.
+    """Measure the triangles of `mesh`. The mesh must have faces.
 
     >>> triangle_quality(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
     TriangleQuality(worst_angle=45.0, good_share=1.0, self_intersections=0)
@@ -44,7 +44,7 @@ def triangle_quality(mesh: Mesh) -> TriangleQuality:
 
 
 def smallest_angles(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the smallest angle of each face, (F,), degrees; 0 for a face without area."""
+    """Return the smallest angle of each face in degrees, (F,). It is 0 for a face without area."""
     corners = vertices[faces]
     sides = np.roll(corners, -1, axis=1) - corners
     squared = np.einsum("fij,fij->fi", sides, sides)
@@ -67,7 +67,7 @@ def side_lengths(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDA
 
 
 def shape_quality(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how even triangles are, (F,): 1 for equal sides, 0 for no area (4√3 area / sum of squared sides).
+    """Return 4√3 area / (sum of squared sides) of each triangle, (F,): 1 for equal sides, 0 for no area.
 
     >>> shape_quality(np.array([[0.0, 0, 0], [1, 0, 0], [0.5, 0.75**0.5, 0]]), np.array([[0, 1, 2]])).round(9).tolist()
     [1.0]
@@ -77,7 +77,7 @@ def shape_quality(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> ND
 
 
 def count_self_intersections(mesh: Mesh) -> int:
-    """Return how many pairs of faces run through each other, by exact predicates (libigl).
+    """Count the pairs of faces that cross each other, by exact predicates (libigl).
 
     >>> from sdfnet.extraction import extract_mesh
     >>> from sdfnet.fields import Sphere

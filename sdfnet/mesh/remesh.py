@@ -1,6 +1,6 @@
 """Change the triangles of a surface: remesh it with edges of equal length, or decimate it to fewer faces.
 
-`remesh` does the four operations of Botsch & Kobbelt, each at many places at once that touch no common faces. No
+`remesh` does the four operations of Botsch & Kobbelt. Each step changes many places at once that share no faces. No
 operation changes the topology. `simplify_mesh` collapses edges by quadrics (libigl's `qslim`), which keeps the surface
 manifold and refuses most collapses that make faces cross.
 
@@ -28,31 +28,32 @@ from sdfnet.mesh.topology import check_closed
 from sdfnet.mesh.winding import libigl
 
 Project = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From points (V, 3) near the surface to points on it."""
+"""Moves points (V, 3) near the surface onto the surface."""
 
 _LONG, _SHORT = 4 / 3, 4 / 5
-"""Times the wanted edge length: longer edges are split, shorter ones collapsed (section 4 of the paper)."""
+"""Factors on the wanted edge length: longer edges are split, shorter edges are collapsed (section 4 of the paper)."""
 
 _ITERATIONS = 6
-"""Times that all four operations are done."""
+"""Number of rounds of all four operations."""
 
 _ROUNDS = 3
-"""Independent sets of collapses, and of flips, in a row. Each set takes most of the remaining places."""
+"""Number of independent sets of collapses, and of flips, in each round. Each set covers most of the remaining
+places."""
 
 _TURN = 0.5
-"""Least cosine between a face's normal before and after a collapse or flip."""
+"""Smallest allowed cosine between a face's normals before and after a collapse or flip."""
 
 _SLIVER = 0.2
-"""Least `shape_quality` of a face that a flip makes."""
+"""Smallest allowed `shape_quality` of a face that a flip makes."""
 
 _SETTLING = 3
-"""Rounds of flips and relaxation at the end, after which no edge is split or collapsed."""
+"""Number of final rounds that only flip and relax, without splits or collapses."""
 
 
 def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None) -> Mesh:
     """Return a mesh of the same surface with edges of about `edge_length` (mesh units) and even triangles.
 
-    The topology stays. Where the surface has finer details, triangles stay smaller. Vertex normals are dropped.
+    The topology does not change. Triangles stay smaller where the surface has fine details. Vertex normals are dropped.
     Deterministic.
 
     Parameters
@@ -60,7 +61,7 @@ def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None) ->
     mesh : Mesh
         Closed and manifold: every edge has two faces that run along it in opposite directions.
     project : function, optional
-        Puts points back onto the surface. Without it, a curved surface shrinks a little.
+        Moves points back onto the surface. Without this function, a curved surface shrinks a little.
 
     Raises
     ------
@@ -91,10 +92,10 @@ def remesh(mesh: Mesh, *, edge_length: float, project: Project | None = None) ->
 
 
 def collapse_faces(mesh: Mesh, chosen: NDArray[np.bool_]) -> Mesh:
-    """Remove many of the `chosen` faces (F,) of a closed mesh: an edge of each is collapsed into one of its ends.
+    """Remove many of the `chosen` faces (F,) of a closed mesh. An edge of each is collapsed into one of its ends.
 
-    The shortest edges go first. Edges stay where the collapse would change the topology, and near a collapsed edge.
-    Vertex normals are dropped.
+    The shortest edges are collapsed first. An edge stays if its collapse would change the topology, or if it lies near
+    a collapsed edge. Vertex normals are dropped.
     """
     vertices, faces = mesh.vertices, mesh.faces
     edges = EdgeTable.of(faces, len(vertices))
@@ -109,7 +110,7 @@ def collapse_faces(mesh: Mesh, chosen: NDArray[np.bool_]) -> Mesh:
 def _split_long(
     vertices: NDArray[np.float64], faces: NDArray[np.int64], longest: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Halve edges longer than `longest` until there is none, of each face its longest first."""
+    """Halve edges until no edge is longer than `longest`. The longest edge of each face is halved first."""
     while True:
         edges = EdgeTable.of(faces, len(vertices))
         lengths = edges.lengths(vertices)
@@ -154,7 +155,10 @@ def _collapse_short(
 
 
 def _independent(edges: EdgeTable, candidates: NDArray[np.int64], costs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the ends (2, N) of those `candidates` that cost least where faces have corners of several."""
+    """Return the ends (2, N) of an independent set of `candidates`.
+
+    A candidate is taken if it costs least among the candidates at the faces around its ends.
+    """
     rank = _ranks(costs)
     at_vertex = _lowest(edges.ends[candidates], rank, edges.num_vertices)
     at_ring = np.full(edges.num_vertices, len(rank))
@@ -164,7 +168,7 @@ def _independent(edges: EdgeTable, candidates: NDArray[np.int64], costs: NDArray
 
 
 def _is_link(edges: EdgeTable, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether collapsing each of the `candidates` keeps the topology: its ends have two common neighbours, no more."""
+    """Whether the collapse of each candidate keeps the topology: its ends must have exactly two common neighbours."""
     from scipy.sparse import coo_array  # Here, because the import takes 0.3 s and many commands do without.
 
     ones = np.ones(2 * len(edges.ends), dtype=np.int32)
@@ -177,7 +181,7 @@ def _is_link(edges: EdgeTable, candidates: NDArray[np.int64]) -> NDArray[np.bool
 
 
 def _even_valences(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Flip edges, several independent sets in a row, where that brings the valences of the four vertices nearer 6."""
+    """Flip edges in several independent sets if the flip brings the valences of the four vertices nearer to 6."""
     for _ in range(_ROUNDS):
         edges = EdgeTable.of(faces, len(vertices))
         valence = np.bincount(edges.ends.ravel(), minlength=len(vertices)) - 6
@@ -225,20 +229,20 @@ def _relaxed(vertices: NDArray[np.float64], faces: NDArray[np.int64], project: P
 
 
 def _turned(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each normal (any length) has turned too far; one that has become zero has."""
+    """Whether each normal (of any length) has turned too far. A normal that has become zero counts as turned."""
     dots = np.einsum("ij,ij->i", before, after)
     return ~(dots > _TURN * np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1))
 
 
 def _ranks(costs: NDArray[np.number]) -> NDArray[np.int64]:
-    """Return a different number for each cost, lower for lower ones."""
+    """Return a different rank for each cost. Lower costs get lower ranks."""
     rank = np.empty(len(costs), dtype=np.int64)
     rank[np.argsort(costs, kind="stable")] = np.arange(len(costs))
     return rank
 
 
 def _lowest(places: NDArray[np.int64], rank: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Return the lowest rank that is at each place, (size,); `places` (N, K) are those of rank n."""
+    """Return the lowest rank at each place, (size,). Row n of `places` (N, K) lists the places with `rank[n]`."""
     lowest = np.full(size, len(rank))
     np.minimum.at(lowest, places.ravel(), np.repeat(rank, places.shape[1]))
     return lowest
@@ -260,7 +264,8 @@ _LEAST_FACES = 4
 class Simplified:
     """A mesh with fewer faces, without vertex normals.
 
-    `distance` is the largest one from the vertices and face centres of either surface to the other, in mesh units.
+    `distance` is the largest distance from the vertices and face centres of one surface to the other, both ways, in
+    mesh units.
     """
 
     mesh: Mesh
@@ -269,7 +274,7 @@ class Simplified:
 
 
 def check_max_faces(max_faces: int) -> None:
-    """Raise ValueError unless a closed surface can have so few faces."""
+    """Raise ValueError if `max_faces` is too few for a closed surface."""
     if max_faces < _LEAST_FACES:
         raise ValueError(f"max_faces must be at least {_LEAST_FACES} (a tetrahedron), got {max_faces}")
 
@@ -277,8 +282,8 @@ def check_max_faces(max_faces: int) -> None:
 def simplify_mesh(mesh: Mesh, *, max_faces: int) -> Simplified:
     """Collapse edges of `mesh` until it has at most `max_faces` faces, where the surface changes least.
 
-    A closed mesh stays closed, with its components and handles. If `max_faces` cannot be reached that way, a warning
-    says how many faces are left. A mesh with few enough faces comes back as it is.
+    A closed mesh stays closed, with its components and handles. If `max_faces` cannot be reached under these
+    conditions, a warning says how many faces are left. A mesh that has few enough faces is returned unchanged.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""Moving meshes: a sequence of frames in pieces, each with the same faces in all its frames.
+"""Moving meshes: a sequence of frames that is cut into pieces. All frames of a piece have the same faces.
 
 A tracked sequence is one long piece, or a few pieces. An untracked sequence has as many pieces as frames. Writers of
-moving meshes (animated GLB, USD, the HTML player) take one piece after the other, so that one is in memory at a time.
+moving meshes (animated GLB, USD, the HTML player) take one piece after the other, so that only one piece is in memory
+at a time.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ _LINEAR_FROM = 0.04045
 
 @dataclass(frozen=True, eq=False)
 class MovingMesh:
-    """Consecutive frames with the same faces; vertex k is the same point of the shape in all of them.
+    """Consecutive frames with the same faces. Vertex k is the same point of the shape in all frames.
 
     Attributes
     ----------
     start : int
-        Number of its first frame in the sequence.
+        Number of the piece's first frame in the sequence.
     vertices : (T, V, 3) float64
-        Frame by frame, T at least 1.
+        Positions for each of the T frames, at least one.
     faces : (F, 3) int64
-        Counter-clockwise seen from outside, F at least 1.
+        Counter-clockwise seen from outside, at least one face.
     normals : (T, V, 3) float64
-        Outward; of unit length, or zero at a vertex without faces. By default those of `vertex_normals`.
+        Outward, of unit length, or zero at a vertex without faces. The default comes from `vertex_normals`.
     colors : (V, 3) or (T, V, 3) float64, or None
-        sRGB in [0, 1]; the same in all frames, or frame by frame.
+        sRGB in [0, 1]: the same colours in all frames, or colours for each frame.
 
     Raises
     ------
@@ -86,23 +87,23 @@ class MovingMesh:
 
     @property
     def stop(self) -> int:
-        """One more than the number of its last frame."""
+        """One more than the number of the piece's last frame."""
         return self.start + len(self.vertices)
 
     @property
     def is_recolored(self) -> bool:
-        """Whether its colours change from frame to frame."""
+        """Whether the colours change from frame to frame."""
         return self.colors is not None and self.colors.ndim == 3
 
     def linear_colors(self, index: int) -> NDArray[np.float32]:
-        """Return the colours of its frame `index` as linear ones, as glTF and USD store them, (V, 3)."""
+        """Return the linear colours of frame `index` of this piece, (V, 3). glTF and USD store linear colours."""
         assert self.colors is not None
         colors = self.colors[index] if self.is_recolored else self.colors
         return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
 
 
 def join_frames(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
-    """Return consecutive `meshes` with the same faces as one piece; missing normals are computed from the faces.
+    """Return consecutive `meshes` with the same faces as one piece. Missing normals are computed from the faces.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def join_frames(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None 
 
 
 def check_order(order: Sequence[int], *, num_frames: int) -> None:
-    """Raise ValueError unless `order` plays frames of 0 to `num_frames` - 1, each next to the one before it."""
+    """Raise ValueError unless `order` plays the frames 0 to `num_frames` - 1 without jumps."""
     if not len(order):
         raise ValueError("order must name at least one frame, got none")
     for place, (frame, before) in enumerate(zip(order, [order[0], *order], strict=False)):

@@ -24,8 +24,8 @@ class Topology:
     num_components : int
         Components connected across edges; the inner wall of a hollow body is a component of its own.
     genus : int or None
-        Handles of all components together (a torus has 1). None where an edge has more than two faces, or where the
-        surface has one side only: there genus means nothing.
+        Handles of all components together (a torus has 1). None if an edge has more than two faces, or if the surface
+        has only one side, because genus is meaningless there.
     num_boundary_loops : int
         Closed chains of boundary edges; 0 for a closed surface.
     num_nonmanifold_edges : int
@@ -45,8 +45,8 @@ def components_and_genus(mesh: Mesh) -> Topology:
     """Count components, genus and holes of `mesh`.
 
     Vertices at equal positions count as one vertex. A face that names a vertex twice does not count. Components that
-    meet in a single vertex are separate, and the vertex counts once for each of them. So the Euler number fulfils
-    V - E + F = 2 components - 2 genus - loops.
+    meet in a single vertex are separate, and the vertex counts once for each of them. So the Euler characteristic
+    fulfils V - E + F = 2 components - 2 genus - loops.
 
     >>> tetrahedron = Mesh(np.eye(4)[:, :3], [[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
     >>> components_and_genus(tetrahedron)
@@ -71,10 +71,11 @@ def components_and_genus(mesh: Mesh) -> Topology:
 
 
 _FLAT = 1e-10
-"""A face is degenerate if its area is below this share of its longest side squared: float64 cannot tell its normal."""
+"""A face is degenerate if its area is below this share of its longest side squared. float64 cannot represent its
+normal."""
 
 _ASIDE = 1e-3
-"""Distance beside a component at which the winding number of the others is taken, as a share of its own box."""
+"""The winding number of the other components is measured at this distance beside a component (share of its own box)."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,16 @@ class Closedness:
     Attributes
     ----------
     num_open_edges, num_crowded_edges : int
-        Edges with one face, and with more than two.
+        Number of edges with one face, and of edges with more than two faces.
     num_twisted_edges : int
-        Edges with two faces that run along it in the same direction: one of the faces is inside out.
+        Edges with two faces that run along the edge in the same direction, so that one of the faces is inside out.
     num_pinched_vertices : int
         Vertices with several fans of faces; the ends of crowded edges count too.
     num_degenerate_faces : int
         Faces that name a vertex twice or have no area.
     num_turned_components : int
-        Closed components of the wrong orientation: inward but no cavity, or outward and buried in another.
+        Closed components with the wrong orientation: inward components that are not cavities, and outward components
+        that are buried in another component.
     """
 
     num_open_edges: int
@@ -152,7 +154,7 @@ def _count_degenerate(mesh: Mesh) -> int:
 
 
 def _count_turned(mesh: Mesh, edges: EdgeTable) -> int:
-    """Count the components of a closed mesh that are inward without being a cavity, or outward within another."""
+    """Count inward components that are not cavities, and outward components inside another one, of a closed mesh."""
     count, component_of = edges.label_patches()
     parts = OrientedComponents(mesh, component_of, np.ones(count, dtype=bool), np.zeros(count, dtype=bool))
     is_outward = parts.volumes() > 0

@@ -1,12 +1,13 @@
 """Unite closed components that overlap or touch, so that no surface is buried inside the solid.
 
-The solid is where the winding number exceeds ½: outward components add 1, inward ones (cavities) take 1 away.
-`manifold3d` does the booleans. Components that it does not accept stay as they are, and the result says so.
+The solid is where the winding number exceeds ½: outward components add 1, inward components (cavities) subtract 1.
+`manifold3d` computes the booleans. Components that it does not accept stay as they are, and the result says so.
 
 Narrow gaps between components are filled. Files round coordinates, and convex decompositions leave gaps of 10⁻⁴ of the
 radius. No lattice or network resolves such a gap, but its two walls would count as surface. The filler is the
-intersection of both components, each moved across the gap along its normal: a slab between the walls that hardly
-reaches beyond them sideways. `make_solid` alone uses this module; repairing single components is another subject.
+intersection of the two components after each has moved across the gap along its normal. This filler is a slab between
+the walls that hardly extends beyond them sideways. Only `make_solid` uses this module; repairing single components is
+another subject.
 """
 
 from __future__ import annotations
@@ -27,23 +28,24 @@ if TYPE_CHECKING:
 
 
 GAP_WIDTH = 1e-3
-"""Gaps between closed components up to this wide are filled; share of the radius."""
+"""Gaps between closed components up to this width (share of the radius) are filled."""
 
 FACING = -0.9
-"""The walls of a gap have normals whose product is below this."""
+"""The normals of the two walls of a gap have a dot product below this."""
 
 OVERREACH = 1e-6
-"""A filler reaches this far into both components, unit frame: beyond rounding, below the accuracy of distances."""
+"""A filler extends this far into both components (unit frame): more than rounding, less than the accuracy of
+distances."""
 
 _GAP_PROBES, _MAX_GAP_PROBES = 400, 100_000
-"""Probes on each component, and on all of them."""
+"""Number of probes on each component, and on all components together."""
 
 
 def find_narrow_gaps(meshes: list[Mesh]) -> list[tuple[int, int, NDArray[np.float64]]]:
     """Find the narrow gaps between closed outward meshes (unit frame), by probes spread over their surfaces.
 
-    Each gap has the numbers of two components, and the vector (3,) that moves the wall of the first across the gap into
-    the second. Its width is zero where they just touch.
+    Each gap has the numbers of two components, and the vector (3,) that moves the wall of the first component across
+    the gap into the second. The gap width is zero if the components just touch.
 
     >>> box = Mesh(np.indices((2, 2, 2)).reshape(3, -1).T, [[0, 1, 3], [0, 3, 2], [4, 7, 5], [4, 6, 7], [0, 4, 5],
     ...     [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])
@@ -70,7 +72,7 @@ def find_narrow_gaps(meshes: list[Mesh]) -> list[tuple[int, int, NDArray[np.floa
 def _contacts(
     mesh: Mesh, number: int, points: NDArray[np.float64], normals: NDArray[np.float64], owners: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return rows (lower number, higher number, normal out of the lower, width) of probes that face `mesh` closely."""
+    """Return rows (lower number, higher number, normal of the lower, width) of probes that closely face `mesh`."""
     found = MeshDistance(mesh).unsigned(points)
     facing = np.einsum("ij,ij->i", mesh.face_normals[found.faces], normals) < FACING
     rows = facing & (found.distance <= GAP_WIDTH)
@@ -81,7 +83,7 @@ def _contacts(
 
 
 def _pushes(contacts: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Group the contacts of two components by direction; the vector of each group crosses its widest place."""
+    """Group the contacts of two components by direction. The vector of each group crosses its widest place."""
     pushes = []
     while len(contacts):
         same = contacts[:, 2:5] @ contacts[0, 2:5] > -FACING
@@ -108,35 +110,36 @@ def inflate(mesh: Mesh, amount: float) -> Mesh:
 
 
 UNCHANGED = 1e-9
-"""Relative change of area and volume below which a union counts as having found nothing to unite."""
+"""If area and volume change less than this share, the union found nothing to unite."""
 
 MAX_DISAGREEMENT = 1e-2
-"""Share of probes beside the surfaces at which a union may differ from the winding number before it is refused."""
+"""A union is refused if it disagrees with the winding number at more than this share of probes beside the surfaces."""
 
 NUM_PROBES = 500
 
 FLAKE_THICKNESS = 1e-5
-"""Components of a union thinner than this come from rounding, unit frame."""
+"""Components of a union that are thinner than this (unit frame) come from rounding."""
 
 INFLATION = 2e-7
-"""Components with common walls are inflated by one to two times this, each differently (unit frame). Then no two faces
-coincide; where faces coincide, booleans leave slits and flakes. Well below the accuracy of distances."""
+"""Components with common walls are inflated by one to two times this (unit frame), each by a different amount. Then no
+two faces coincide. Booleans of coinciding faces leave slits and flakes. The amount is well below the accuracy of
+distances."""
 
 
 @dataclass(frozen=True, eq=False)
 class UnionResult:
-    """What became of the P components of a mesh.
+    """The result of uniting the P components of a mesh.
 
     Attributes
     ----------
     kept : (P,) bool
-        Components that overlap nothing, or could not be united.
+        Components that overlap no other, or that could not be united.
     united : tuple of Mesh
         One mesh for each group of components that were united.
     num_seams : int
         Narrow gaps that were filled.
     failures : tuple of str
-        Why groups of components were not united.
+        Reasons why groups of components were not united.
     """
 
     kept: NDArray[np.bool_]
@@ -146,7 +149,7 @@ class UnionResult:
 
 
 def unite_components(components: OrientedComponents) -> UnionResult:
-    """Unite closed components (unit frame) whose bounding boxes meet, where the union changes the surface."""
+    """Unite closed components (unit frame) whose bounding boxes touch, if the union changes the surface."""
     closed = np.flatnonzero(components.closed)
     kept = np.ones(len(components), dtype=bool)
     if len(closed) < 2:
@@ -210,7 +213,7 @@ def _unite_group(group: list[Mesh]) -> tuple[Mesh | str | None, int]:
 
 
 def _parents(outward: list[Mesh], is_cavity: list[bool]) -> list[int | None]:
-    """Return for each cavity the smallest body that it lies in, if any, and for each body itself."""
+    """Return the smallest body around each cavity, or None. For a body, return the number of the body itself."""
     bodies = sorted((i for i, cavity in enumerate(is_cavity) if not cavity), key=lambda i: outward[i].signed_volume)
     return [
         next((body for body in bodies if _lies_in(mesh, outward[body])), None) if is_cavity[i] else i
@@ -219,7 +222,7 @@ def _parents(outward: list[Mesh], is_cavity: list[bool]) -> list[int | None]:
 
 
 def _hollow(solids: list[manifold3d.Manifold], parents: list[int | None]) -> list[manifold3d.Manifold]:
-    """Return the bodies among `solids`, each less the cavities whose parent it is."""
+    """Return the bodies among `solids`, after subtracting from each body the cavities whose parent it is."""
     import manifold3d
 
     bodies = {i: [solids[i]] for i, parent in enumerate(parents) if parent == i}
@@ -242,7 +245,7 @@ def _lies_in(cavity: Mesh, body: Mesh) -> bool:
 
 
 def _drop_flakes(mesh: Mesh) -> Mesh:
-    """Drop what rounding leaves of coincident walls: specks, components without thickness, slits as narrow as a gap."""
+    """Drop the remains of coincident walls: specks, components without thickness, and slits as narrow as a gap."""
     parts = split_components(mesh)
     if len(parts) < 2:
         return mesh
@@ -266,7 +269,7 @@ def _to_mesh(solid: manifold3d.Manifold) -> Mesh:
 
 
 def _same_measures(before: Mesh, after: Mesh) -> bool:
-    """Whether two meshes have the same area and volume; then a union found nothing to unite."""
+    """Whether two meshes have the same area and volume, so that the union found nothing to unite."""
     area, volume = before.face_areas.sum(), abs(before.signed_volume)
     return bool(
         abs(after.face_areas.sum() - area) <= UNCHANGED * area
@@ -275,7 +278,7 @@ def _same_measures(before: Mesh, after: Mesh) -> bool:
 
 
 def _disagreement(before: Mesh, after: Mesh) -> float:
-    """Return the share of probes just beside both surfaces at which two meshes differ about inside."""
+    """Return the share of probes just beside both surfaces that are inside one mesh but outside the other."""
     probes = []
     for mesh in (before, after):
         points, faces = spread_over_surface(mesh, NUM_PROBES)

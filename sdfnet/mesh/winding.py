@@ -1,9 +1,9 @@
-"""Generalized winding numbers of a triangle mesh: how often the surface wraps a point, 1 inside and 0 outside.
+"""Generalized winding numbers count how often a triangle mesh wraps a point: 1 inside and 0 outside.
 
 A point is inside where the winding number is above ½. The whole project takes its signs from this rule, because the
 winding number keeps its meaning on open, overlapping and partly wrong meshes (Jacobson et al., 2013). The sum over the
-faces is the fast one of Barill et al. (2018), from libigl. Other modules import libigl from here, so that its number of
-threads is limited before it is loaded.
+faces uses the fast algorithm of Barill et al. (2018) in libigl. Other modules import libigl from here, so that the
+number of its threads is limited before libigl is loaded.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.mesh import Mesh, renumber_faces
 
 MAX_NATIVE_THREADS = 32
-"""libigl crashes with more; a user's own IGL_NUM_THREADS is left alone."""
+"""libigl crashes with more threads. A value of IGL_NUM_THREADS that the user has set is not changed."""
 
 os.environ.setdefault("IGL_NUM_THREADS", str(max(1, min(MAX_NATIVE_THREADS, os.cpu_count() or 1))))
 
 ACCURACY_SCALE = 2.0
-"""Barill et al.'s beta: a cluster of faces is summed as a whole from this many radii away."""
+"""Barill et al.'s beta: a cluster of faces is summed as a whole if it is at least this many radii away."""
 
 SURFACE_STEP = 1e-3
-"""How far from the surface `probe_surface` looks, as a share of the mesh's radius."""
+"""Distance of the probes of `probe_surface` from the surface, as a share of the mesh's radius."""
 
 
 def libigl() -> ModuleType:
-    """Return the module `igl`. It is imported here because it imports scipy, which takes some tenths of a second."""
+    """Return the module `igl`. It is imported late because it imports scipy, which takes some tenths of a second."""
     import igl
 
     return igl
 
 
 def finite_points(points: ArrayLike) -> NDArray[np.float64]:
-    """Return `points` as contiguous float64 (N, 3), or say what is wrong with them: native code does not check.
+    """Return `points` as contiguous float64 (N, 3). Raise ValueError for a wrong shape or values that are not finite.
 
     >>> finite_points([[0, 0, 1]]).shape
     (1, 3)
@@ -56,9 +56,9 @@ def finite_points(points: ArrayLike) -> NDArray[np.float64]:
 
 
 def morton_order(points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the order of `points` (N, 3) along a Morton curve, (N,): neighbours in space become neighbours in memory.
+    """Return the order (N,) of `points` (N, 3) along a Morton curve, so that neighbours in space stay close in memory.
 
-    Tree queries in this order run several times faster, because successive ones visit the same nodes.
+    Tree queries in this order run several times faster, because successive queries visit the same nodes.
 
     >>> morton_order(np.array([[1.0, 1, 1], [0, 0, 0], [0.9, 1, 1]])).tolist()
     [1, 2, 0]
@@ -100,14 +100,15 @@ def _spread(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class WindingNumber:
-    """The winding number of one mesh, built once, asked many times from any thread.
+    """The winding number of one mesh. The search tree is built once and answers queries from any thread.
 
-    It differs from the exact sum by about 10⁻³, which matters only where the exact winding number is near ½.
+    The result differs from the exact sum by about 10⁻³. This error matters only where the exact winding number is near
+    ½.
 
     Raises
     ------
     ValueError
-        A mesh without faces or with vertices that are not finite.
+        The mesh has no faces, or vertices that are not finite.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> winding = WindingNumber(Mesh(corners, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
@@ -120,7 +121,7 @@ class WindingNumber:
         self._sum = fast_winding_number(self._frame.to_unit(mesh.vertices), mesh.faces)
 
     def __call__(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Return the winding number at `points` (N, 3), the mesh's frame, as (N,) float64."""
+        """Return the winding numbers, (N,) float64, at `points` (N, 3) in the mesh's frame."""
         points_unit = self._frame.to_unit(finite_points(points))
         order = morton_order(points_unit)
         winding = np.empty(len(order))
@@ -131,9 +132,9 @@ class WindingNumber:
 def fast_winding_number(
     vertices: NDArray[np.float64], faces: NDArray[np.int64], *, accuracy: float = ACCURACY_SCALE
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the function from points (N, 3) to winding numbers (N,) of libigl. It checks nothing.
+    """Return libigl's function from points (N, 3) to winding numbers (N,). The function does not check its input.
 
-    Points that follow one another should be neighbors. All are in one frame, about as large as the unit frame.
+    Consecutive points should be neighbours. Vertices and points share a frame that is about as large as the unit frame.
 
     >>> winding = fast_winding_number(np.eye(3), np.array([[0, 1, 2]]))
     >>> winding(np.array([[0.2, 0.2, 0.2], [9.0, 9, 9]])).round(2).tolist()
@@ -152,7 +153,7 @@ def mesh_frame(mesh: Mesh) -> Similarity:
     Raises
     ------
     ValueError
-        No faces, vertices that are not finite, or all in one point.
+        The mesh has no faces, vertices that are not finite, or all face corners at one point.
     """
     if len(mesh.faces) == 0:
         raise ValueError("the mesh has no faces")
@@ -166,10 +167,11 @@ def mesh_frame(mesh: Mesh) -> Similarity:
 
 
 def spread_over_surface(mesh: Mesh, num_points: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return points (num_points, 3) spread evenly over the area, and the face of each (num_points,). Deterministic.
+    """Return points (num_points, 3) that cover the area evenly, and the face of each (num_points,). Deterministic.
 
     Equal steps of accumulated area choose the faces. A low-discrepancy sequence (Roberts, 2018) chooses the place on
-    each face. So shares of the surface are estimated with an error of about 1 / num_points.
+    each face. So the share of probes with a property estimates its share of the area with an error of about 1 /
+    num_points.
     """
     areas = mesh.face_areas
     edges = np.cumsum(areas)
@@ -185,16 +187,16 @@ def spread_over_surface(mesh: Mesh, num_points: int) -> tuple[NDArray[np.float64
 
 
 INSIDE_MARGIN = 0.1
-"""A winding number must differ by this from ½ to count as inside or outside: beside a flat open sheet it is near ½."""
+"""A winding number within this distance of ½ counts as neither inside nor outside, as beside a flat open sheet."""
 
 NUM_PROBES = 2000
 
 
 @dataclass(frozen=True)
 class SurfaceShares:
-    """Shares of the area of a surface: solid only behind it, solid only before it, solid on both sides.
+    """Shares of the area of a surface with solid only behind the face, only in front of it, and on both sides.
 
-    Together they are at most 1: the rest has air on both sides.
+    The sum of the three shares is at most 1. The rest of the surface has air on both sides.
     """
 
     solid: float
@@ -203,7 +205,9 @@ class SurfaceShares:
 
 
 def probe_surface(mesh: Mesh, *, step: float = SURFACE_STEP, num_probes: int = NUM_PROBES) -> SurfaceShares:
-    """Return what lies on both sides of `mesh` (unit frame): `num_probes` places are probed at a distance of `step`.
+    """Return which sides of the surface of `mesh` (unit frame) are solid, from `num_probes` pairs of probes.
+
+    The two probes of a pair lie at the distance `step` on either side of the surface.
 
     >>> flat = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     >>> probe_surface(flat)

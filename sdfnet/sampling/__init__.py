@@ -1,4 +1,4 @@
-"""Random points with signed distances, drawn from meshes, kept in a store and read back in slices."""
+"""Random points with signed distances. They are drawn from meshes, kept in a store, and read in slices."""
 
 from sdfnet.sampling.jobs import WorkersConfig as WorkersConfig
 from sdfnet.sampling.prepare import PrepareReport as PrepareReport

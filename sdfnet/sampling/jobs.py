@@ -1,13 +1,13 @@
-"""The work on one shape, and the worker processes that do it for many.
+"""The work on one shape, and the worker processes that do this work for many shapes.
 
-The work: draw the samples of a shape, or its outline, and leave the result in a file, the part of the job. A part with
-samples is a line of JSON, then the bytes of the record. A part with an outline is a NumPy file: the points of a mesh
-that decide the similarity of a whole folder (`normalize=shared`).
+The work on a shape draws its samples or finds its outline. The result is written into a file, the part of the job. A
+part with samples has a line of JSON, and then the bytes of the record. A part with an outline is a NumPy file. The
+outline consists of those points of a mesh that decide the similarity of a whole folder (`normalize=shared`).
 
-A job is finished when its part is there, so a kill does no harm. After a crash, the jobs that had been started are
-tried again one at a time; the job that crashes its process again is the cause. The workers are processes of this
-machine, or those of a Dask or Ray cluster, through joblib's backends. A cluster's workers need this package and a file
-system that they share with this process.
+A job is finished when its part exists, so a killed process loses only unfinished jobs. After a crash, the unfinished
+jobs that had started are repeated one at a time. A job that crashes its process again is the cause. The workers are
+processes of this machine or of a Dask or Ray cluster, started by joblib's backends. A cluster's workers need this
+package and a file system that they share with this process.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from sdfnet.solids.source_shape import MeshRefused, MeshReport, SourceShape, fol
 logger = logging.getLogger(__name__)
 
 Status = Literal["used", "refused", "failed"]
-"""used: the samples are there. refused: the mesh cannot be used. failed: another try may succeed."""
+"""used: the samples exist. refused: the mesh cannot be used. failed: another attempt may succeed."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One shape to prepare: the mesh in `path`, whose result goes to `part`. The other names are `StoredShape`'s.
+    """One shape to prepare: the mesh is in `path`, and the result goes to `part`. Other fields are as in `StoredShape`.
 
-    `similarity` is the shared one; None for the shape's own.
+    `similarity` is the shared similarity, or None if the shape uses its own.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Part:
 
 
 def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -> None:
-    """Draw the samples of one shape and leave them in the job's part, or else a report of what is wrong."""
+    """Draw the samples of one shape and write them to the job's part. If that fails, write a report instead."""
     report = MeshReport(job.name, str(job.path), "refused", reason="not read yet")
     try:
         shape = load_shape(job.path, name=job.name, thickness=thickness)
@@ -96,7 +96,7 @@ def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -
 
 
 def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similarity: Similarity) -> None:
-    """Leave the samples of a shape in the job's part."""
+    """Write the samples of a shape to the job's part."""
     blocks = (samples.sdf, samples.surface, samples.heldout)
     record = b"".join(np.ascontiguousarray(block, dtype=FLOAT).data for block in blocks)
     header = {
@@ -113,14 +113,14 @@ def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similar
 
 
 def write_unused_part(job: Job, status: Status, report: MeshReport, *, reason: str | None = None) -> None:
-    """Leave in the job's part that the mesh cannot be used ("refused") or could not be sampled ("failed")."""
+    """Write to the job's part that the mesh cannot be used ("refused") or could not be sampled ("failed")."""
     if reason is not None:
         report = replace(report, status="refused", notes=(), reason=" ".join(reason.split()))
     write_atomic(job.part, json.dumps({"status": status, "report": report.to_dict()}) + "\n")
 
 
 def read_part(job: Job) -> Part:
-    """Return the part of a job; a "failed" one where there is none."""
+    """Return the part of a job. If the file is missing or damaged, return a part with the status "failed"."""
     try:
         with open(job.part, "rb") as handle:
             header = json.loads(handle.readline())
@@ -132,9 +132,12 @@ def read_part(job: Job) -> Part:
 
 
 def leave_outline(job: Job, *, thickness: float | None) -> None:
-    """Leave in the job's part the corners of the mesh's convex hull: the farthest point from any centre is one of them.
+    """Write the corners of the mesh's convex hull to the job's part.
 
-    A row is x, y, z (world frame) and how far the solid reaches beyond that point. A refused mesh has no rows.
+    The farthest point of the mesh from any centre is one of these corners.
+
+    A row holds x, y, z (world frame) and the distance that the solid extends beyond this point. A refused mesh has no
+    rows.
     """
     try:
         shape = load_shape(job.path, name=job.name, thickness=thickness)
@@ -153,7 +156,7 @@ def save_outline(job: Job, outline: NDArray[np.float64]) -> None:
 
 
 def shared_similarity(jobs: Sequence[Job]) -> Similarity | None:
-    """Return the similarity of all meshes whose outlines `jobs` have left; None if none of them can be used."""
+    """Return the shared similarity of all meshes with outlines from `jobs`, or None if no mesh can be used."""
     box: Bounds | None = None
     for job in jobs:
         outline = np.load(job.part)
@@ -186,7 +189,7 @@ def _hull_corners(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
 Backend = Literal["loky", "dask", "ray"]
 
 Work = Callable[[Job], None]
-"""Leaves the part of a job. A module-level function or a `functools.partial` of one, because it is pickled."""
+"""Writes the part of a job. It is pickled, so it must be a module-level function or a `functools.partial` of one."""
 
 _CONNECT_SECONDS = 30
 
@@ -226,13 +229,13 @@ class Cluster:
     crashes: tuple[type[BaseException], ...] = (BrokenProcessPool,)
     """What joblib raises when a worker process ends."""
     is_remote: bool = False
-    """Whether workers may be on other machines, and paths must mean the same there."""
+    """Whether workers may run on other machines, where the paths must refer to the same files."""
     streams: bool = True
-    """Whether joblib hands results over one by one; Ray's backend gives all of them at the end."""
+    """Whether joblib returns results one by one. Ray's backend returns all results at the end."""
 
 
 HERE = Cluster()
-"""Processes of this machine."""
+"""The processes of this machine."""
 
 
 def run_jobs(
@@ -244,10 +247,10 @@ def run_jobs(
     progress: Callable[[int], object],
     cluster: Cluster = HERE,
 ) -> None:
-    """Do `work` on all `jobs` in `num_workers` processes (1: in this one), started in the given order.
+    """Do `work` on all `jobs` in `num_workers` processes, in the given order. With 1, this process does the work.
 
-    `on_crash` is called for each job that ends its process; it must leave a part. `progress` is called with 1 for each
-    finished job. A cluster from `open_cluster` uses all of its workers, whatever `num_workers` is.
+    `on_crash` is called for each job that crashes its process, and must write a part for this job. `progress` is called
+    with 1 for each finished job. A cluster from `open_cluster` ignores `num_workers` and uses all of its workers.
     """
     if cluster.is_remote:
         num_workers = -1
@@ -289,7 +292,7 @@ def _run(
 
 
 def _run_one(work: Work, job: Job, parent: int | None) -> Path:
-    """Do one job in the worker, with one native thread; a mark stands beside the part meanwhile. Return the part.
+    """Do one job in the worker with one native thread, and return the part. A mark file exists during the job.
 
     `parent` is the process that a worker must not outlive. It is None in a cluster, which ends its workers itself.
     """
@@ -320,10 +323,10 @@ def _wait_to_see(part: Path) -> None:
 
 @functools.cache
 def _watch_parent() -> None:
-    """Start a thread, once, that ends this process soon after its parent process has gone.
+    """Start a thread that ends this process soon after its parent process has ended. Later calls do nothing.
 
-    Otherwise the workers of a killed command would work on beside those of the next command, and keep their memory for
-    minutes.
+    Otherwise the workers of a killed command would continue beside the workers of the next command, and keep their
+    memory for minutes.
     """
 
     def watch() -> None:
@@ -335,12 +338,15 @@ def _watch_parent() -> None:
 
 
 def _mark(job: Job) -> Path:
-    """Return the empty file that stands beside a part while a worker does the job."""
+    """Return the empty file that exists beside a part while a worker does the job."""
     return job.part.with_suffix(".started")
 
 
 def open_cluster(config: WorkersConfig, *, num_workers: int) -> contextlib.AbstractContextManager[Cluster]:
-    """Make joblib use what `config` names inside the block; a cluster started here, of `num_workers`, ends with it."""
+    """Make joblib use the workers that `config` names inside the block.
+
+    If no scheduler is given, a cluster of `num_workers` workers is started here and ends with the block.
+    """
     if config.backend == "loky":
         return contextlib.nullcontext(HERE)
     opened = _open_dask if config.backend == "dask" else _open_ray
@@ -372,11 +378,11 @@ def _open_dask(scheduler: str | None, num_workers: int) -> Iterator[Cluster]:
 
 
 def _register_dask() -> str:
-    """Register joblib's backend for Dask with two corrections, and return its name.
+    """Register joblib's backend for Dask with two corrections, and return the name of the backend.
 
-    In joblib 1.6 a generator of results does not learn that a worker was lost, and waits for ever: `_collect` calls
-    back only after a success. And if only one worker is left, as after a crash, joblib does the jobs in this process,
-    which the next crash would end.
+    In joblib 1.6, a generator of results waits forever if a worker is lost, because `_collect` calls back only after a
+    success. If a crash leaves only one worker, joblib does the jobs in this process, and the next crash would end this
+    process.
     """
     from joblib._dask import DaskDistributedBackend
 

@@ -1,12 +1,12 @@
-"""Prepare the sample store of a folder of meshes: in parallel, once for each mesh, and safe to kill at any point.
+"""Prepare the sample store of a folder of meshes in parallel. The preparation may be killed at any point.
 
-Each shape has a key made of its mesh's content and the settings. So the same command again does only the shapes that
-are missing, have changed or were damaged, and ends with the same bytes as an undisturbed one. Shapes whose mesh left
-the folder leave the store; the rows of the others stay where they are.
+Each shape has a key made of its mesh's content and the settings. So a repeated command prepares only the shapes that
+are missing, changed or damaged. The final store has the same bytes as that of an uninterrupted command. If a mesh is
+removed from the folder, its shape is removed from the store. The rows of the other shapes do not move.
 
-`prepare_samples` comes first; below it stand its three steps. Plan: compare the folder and the settings with the
-store. Sample: workers leave a part for each shape (`jobs`). Place: put the parts into shards by name, and
-write the index.
+`prepare_samples` comes first, followed by its three steps. Plan: compare the folder and the settings with the store.
+Sample: workers write a part for each shape (`jobs`). Place: put the parts into shards, sorted by name, and write the
+index.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ from sdfnet.solids.source_shape import MeshReport, Normalize, hash_content
 logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 512 * 2**20
-"""Shards are filled up to about this size."""
+"""The largest size of a shard, approximately."""
 
 _SMALLEST = 2 * (1 + LATTICE_MARGIN) / 127
-"""The spacing of a lattice of 128 around the unit sphere: a smaller shape may fall between its samples."""
+"""The spacing of a lattice of 128 around the unit sphere. A smaller shape may fall between the samples of the
+lattice."""
 _LOCK_FILE = ".lock"
 _PARTS_FOLDER = ".parts"
 
@@ -64,21 +65,21 @@ class PrepareReport:
     """
 
     store: SampleStore
-    """Open, and checked."""
+    """The store, already open and checked."""
     names: tuple[str, ...]
-    """The shapes that were asked for and can be used, sorted; the store may hold more of the folder."""
+    """The requested shapes that can be used, sorted. The store may hold more shapes of the folder."""
     reports: list[MeshReport]
-    """One for each mesh that was asked for, sorted by name."""
+    """One report for each requested mesh, sorted by name."""
     num_done: int
     num_skipped: int
-    """Shapes of `names` that were sampled now (`num_done`), and that were there already."""
+    """Numbers of shapes of `names` that were sampled now (`num_done`), and that the store had before."""
     bytes_on_disk: int
     """Size of the whole store."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """The arguments of `prepare_samples`, checked: `paths` are all meshes of the folder, `wanted` the shapes to do."""
+    """The checked arguments of `prepare_samples`: `paths` are all meshes of the folder, `wanted` those requested."""
 
     meshes: Path
     paths: Mapping[str, Path]
@@ -107,24 +108,25 @@ def prepare_samples(
     workers: WorkersConfig | None = None,
     progress: bool = True,
 ) -> PrepareReport:
-    """Sample every mesh of a folder into the store in `directory`, as far as that is not done yet.
+    """Sample every mesh of a folder into the store in `directory`. Finished shapes are not sampled again.
 
     Parameters
     ----------
     thickness
         For sheets, world units: see `make_solid`.
     shapes
-        Names or globs of those to prepare. The store keeps all other shapes that it holds.
+        Names or globs of the shapes to prepare. The store keeps its other shapes.
     num_workers
-        Processes; 1 works in this one, where a crash of native code would end the program. All cores by default.
+        Number of processes, by default one for each core. With 1, this process does the work, and a crash of native
+        code ends the program.
     workers
         Processes of this machine by default, or a cluster.
 
     Raises
     ------
     ValueError
-        No meshes, or none that can be used; unknown shapes; a store with other settings (the message says which);
-        a disk that is full or cannot be written to. Interrupted or not, finished shapes are kept.
+        No mesh exists or can be used; a shape is unknown; the store has other settings (the message says which); the
+        disk is full or cannot be written to. Finished shapes are kept even after an interruption.
 
     >>> config = SamplerConfig(num_samples=1000, num_surface=100, num_heldout=100)
     >>> done = prepare_samples("chairs", "samples", config=config, shapes="chair_0[01]", num_workers=1, progress=False)
@@ -164,7 +166,7 @@ def prepare_samples(
 
 
 def _prepare(request: _Request) -> PrepareReport:
-    """Plan, sample and place; then open the store that is complete now."""
+    """Plan, sample and place. Then open the complete store."""
     directory = request.directory
     index = _open_index(request)
     for path in directory.rglob(".*.partial.*"):  # Half-written files that a killed preparation left.
@@ -225,7 +227,7 @@ def _report(request: _Request, index: StoreIndex, parts: Mapping[str, Part]) -> 
 
 
 def _open_index(request: _Request) -> StoreIndex:
-    """Return the index of the store, a fresh and saved one if there is none yet; refuse one with other settings."""
+    """Return the index of the store. Save a new index if none exists. Refuse an index with other settings."""
     directory = request.directory
     sampler = request.config.to_dict()
     settings = {"sampler": sampler, "normalize": request.normalize, "thickness": request.thickness}
@@ -246,7 +248,7 @@ def _open_index(request: _Request) -> StoreIndex:
 def _plan_jobs(
     request: _Request, names: Collection[str], index: StoreIndex, similarity: Similarity | None
 ) -> list[Job]:
-    """Return one job for each mesh of the folder that is in `names`, sorted by name, whether or not it is done."""
+    """Return one job for each mesh of the folder that is in `names`, sorted by name. Finished jobs are included."""
     frame = None if similarity is None else similarity.to_dict()
     planned = []
     for name, path in sorted(request.paths.items()):
@@ -272,7 +274,7 @@ def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
 
 
 def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Similarity | None]:
-    """Return the similarity of the whole folder and the index that knows it; measured only if a mesh has changed."""
+    """Return the index with the folder's shared similarity, and this similarity. Measure only if a mesh has changed."""
     planned = _plan_jobs(request, request.paths, index, None)
     # An outline does not depend on how the shape is sampled.
     outlines = [
@@ -300,7 +302,7 @@ def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Simil
 
 @contextlib.contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
-    """Let a second preparation of the same store wait until this one ends. A killed one does not block.
+    """Let a second preparation of the same store wait until this one ends. A killed preparation does not block.
 
     Where the system has no such locks (Windows, some network file systems), nothing waits.
     """
@@ -328,7 +330,7 @@ def _digest(document: Any) -> str:
 
 
 def _sample(request: _Request, todo: Sequence[Job]) -> None:
-    """Leave the part of every job that an earlier, interrupted preparation did not finish."""
+    """Write the part of every job that an earlier, interrupted preparation did not finish."""
     left = [job for job in todo if jobs.read_part(job).status == "failed"]
     for job in left:
         job.part.unlink(missing_ok=True)
@@ -338,7 +340,7 @@ def _sample(request: _Request, todo: Sequence[Job]) -> None:
 
 
 def _run(request: _Request, work: Work, todo: Sequence[Job], **hooks: Callable[..., Any]) -> None:
-    """Do the jobs here or in the cluster, with the `hooks` of `run_jobs`; without jobs, no cluster is asked."""
+    """Do the jobs here or in the cluster, with the `hooks` of `run_jobs`. Without jobs, no cluster is contacted."""
     if todo:
         with jobs.open_cluster(request.workers, num_workers=request.num_workers) as cluster:
             jobs.run_jobs(work, todo, num_workers=request.num_workers, cluster=cluster, **hooks)
@@ -356,11 +358,11 @@ def _report_crash(job: Job) -> None:
 
 
 def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part], gone: Collection[str]) -> StoreIndex:
-    """Put `parts` into the shards, take the shapes that are `gone` out of the index, and return it.
+    """Put `parts` into the shards, remove the shapes that are `gone` from the index, and return the index.
 
-    A shape that the index already names keeps its row. New shapes are appended, by name, in new shards. A shape whose
-    part was refused loses its row, and is not tried again before its file changes. The index is written after each
-    shard, and parts are removed after that, so that a kill at any point loses nothing.
+    A shape that the index already names keeps its row. New shapes are appended in new shards, sorted by name. A shape
+    whose part was refused loses its row, and is not tried again before its file changes. The index is written after
+    each shard, and then the parts of this shard are removed. So nothing is lost if the process is killed at any point.
     """
     used = {name: part for name, part in parts.items() if part.status == "used"}
     unusable = {*gone, *(parts.keys() - used.keys())}
@@ -428,7 +430,7 @@ def _read_record(part: Part, size: int) -> bytes:
 
 
 def _read_old_row(path: Path, offset: int, size: int) -> bytes:
-    """Return a row of the old file. Bytes that a damaged file lacks belong to no shape any more and become zeros."""
+    """Return a row of the old file. Missing bytes of a damaged file become zeros, because no shape uses them."""
     if not path.exists():
         return bytes(size)
     with open(path, "rb") as source:

@@ -1,7 +1,8 @@
-"""Random points on a mesh, near it, where it is hard to learn, on a thickened sheet, and in a volume.
+"""Random points on a mesh, near a mesh, where a shape is hard to learn, on a thickened sheet, and in a volume.
 
-Each sampler draws exactly the number of points asked for from the generator it is given, independently and identically
-distributed unless it says otherwise. Points are float64 tensors in the frame of the mesh or box that came in.
+Each sampler draws exactly the requested number of points with the given generator. The points are independent and
+identically distributed unless the docstring says otherwise. Points are float64 tensors in the frame of the mesh or box
+that came in.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.winding import libigl
 
 SMALLEST_THICKNESS = 0.01
-"""Parts thinner than this (share of the mesh's bounding radius) get no further samples for being thinner still."""
+"""Below this thickness (share of the mesh's bounding radius), thinner parts do not get more samples."""
 
 _CANDIDATES = 2
-"""Surface points that are measured for each sample that is kept in a thin part."""
+"""Number of measured surface points for each sample that is kept in a thin part."""
 
 _ROUNDS = 50
 _ROUNDING = 1e-6
@@ -80,7 +81,7 @@ def sample_near_surface(
 ) -> Tensor:
     """Draw surface points and move each by isotropic Gaussian noise of standard deviation `noise_std` per axis.
 
-    With several deviations, each gets an equal share of the points: the first rows have the first deviation.
+    With several deviations, each applies to an equal share of the points. The first rows have the first deviation.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def sample_near_surface(
 
 
 def add_noise(points: Tensor, noise_std: float | Tensor, *, generator: torch.Generator) -> Tensor:
-    """Return `points` (N, 3) moved by isotropic Gaussian noise; a tensor of deviations is (N, 1)."""
+    """Return `points` (N, 3) moved by isotropic Gaussian noise. A tensor of deviations has shape (N, 1)."""
     return points + noise_std * torch.randn(points.shape, dtype=points.dtype, generator=generator)
 
 
@@ -137,20 +138,20 @@ def sample_ball(num_points: int, *, radius: float = 1.0, generator: torch.Genera
 
 
 def sample_features(mesh: Mesh, num_points: int, *, noise_std: float, generator: torch.Generator) -> Tensor:
-    """Draw points near `mesh` where it is hard to learn: half about curved places, half in and about thin parts.
+    """Draw points near `mesh` where it is hard to learn: one half near curved places, one half in and near thin parts.
 
     Uniform surface samples follow the area, so that few lie on a chair's leg or a finger. The measures here do not
-    depend on how finely a mesh is triangulated. Curvature: a point on an edge, in proportion to the edge's length times
-    its dihedral angle. So a straight bar of any thickness has 2π per length. Thinness: a surface point, in proportion
-    to one over the thickness of the solid below it. It serves thin plates, whose faces have no curvature.
+    depend on how finely a mesh is triangulated. For curvature, points on edges are drawn in proportion to the edge's
+    length times its dihedral angle. So a straight bar of any thickness has a measure of 2π per length. For thinness,
+    surface points are drawn in proportion to one over the thickness of the solid below the point. This measure covers
+    thin plates, whose faces have no curvature.
 
-    The offsets are isotropic Gaussian: of deviation `noise_std` about curved places, and of half the local thickness
-    but at most `noise_std` in thin parts, so that about a third of those lie inside however thin the part is. A flat
-    mesh without curvature, or an open one without an opposite side, gets area-weighted points instead.
+    The offsets are isotropic Gaussian. Near curved places their deviation is `noise_std`. In thin parts it is half the
+    local thickness, but at most `noise_std`. So about a third of the points in thin parts lie inside, however thin the
+    part is. A flat mesh without curvature, or an open one without an opposite side, gets area-weighted points instead.
 
     Returns
-    -------
-    (N, 3) float64, frame of the mesh; the first half about curved places.
+    ------- (N, 3) float64, frame of the mesh. The first half of the points is near curved places.
 
     Raises
     ------
@@ -180,7 +181,7 @@ def sample_features(mesh: Mesh, num_points: int, *, noise_std: float, generator:
 def sample_curvature(mesh: Mesh, num_points: int, *, generator: torch.Generator) -> Tensor:
     """Draw points on the edges of `mesh` in proportion to length times dihedral angle, (N, 3) float64.
 
-    Only edges between two faces count; without any curvature the points are uniform by area.
+    Only edges between two faces count. If the mesh has no curvature, the points are uniform by area.
     """
     creases = find_creases(mesh)
     starts, ends = mesh.vertices[creases.edges[:, 0]], mesh.vertices[creases.edges[:, 1]]
@@ -193,7 +194,7 @@ def sample_curvature(mesh: Mesh, num_points: int, *, generator: torch.Generator)
 
 
 def sample_thin(mesh: Mesh, num_points: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw points on the surface of `mesh` in proportion to area over local thickness; return them and the thickness.
+    """Draw surface points of `mesh` in proportion to area over local thickness. Return the points and the thickness.
 
     The thickness (N,) is infinite where a ray along the inward normal meets nothing.
     """
@@ -227,7 +228,7 @@ def find_creases(mesh: Mesh) -> Creases:
 
 
 def _inward_thickness(mesh: Mesh, points: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far (N,) a ray from just below each surface point runs until it leaves the solid; else infinity."""
+    """Return the length (N,) of a ray from just below each surface point to its exit from the solid, or infinity."""
     if not len(points):
         return np.zeros(0)
     tree = libigl().AABB()
@@ -246,15 +247,15 @@ def sample_sheet_surface(
 ) -> SurfaceSamples:
     """Draw points uniformly where the distance to the sheet `mesh`, which `distance` measures, is `thickness`.
 
-    The normals point away from the sheet; the faces are the nearest of the sheet. Candidates are drawn on patches: both
-    sides of the faces, half-tubes along boundary edges, and wedges of tubes along creases. Candidates that lie closer
-    to another place of the sheet are left out, which makes the density uniform. The spherical patches about single
-    vertices are not sampled.
+    The normals point away from the sheet. The faces are the nearest faces of the sheet. Candidates are drawn on
+    patches: both sides of the faces, half-tubes along boundary edges, and wedges of tubes along creases. Candidates
+    that lie closer to another place of the sheet are dropped, so that the density is uniform. The spherical patches
+    about single vertices are not sampled.
 
     Raises
     ------
     ValueError
-        `num_points` negative, or hardly any place is that far from the sheet.
+        `num_points` is negative, or hardly any place is at this distance from the sheet.
     """
     check_num_points(num_points)
     patches = _find_patches(mesh, thickness)
@@ -276,9 +277,10 @@ def sample_sheet_surface(
 
 @dataclass(frozen=True, eq=False)
 class _Patches:
-    """The patches on which candidates are drawn: the faces, then E edges, boundary edges first, creases after them.
+    """The patches on which candidates are drawn: the faces, then E edges. Boundary edges come before creases.
 
-    `areas` (1 + E,) are relative numbers of candidates, `normals` (E - num_boundary, 2, 3) those of a crease's faces.
+    `areas` (1 + E,) are relative numbers of candidates. `normals` (E - num_boundary, 2, 3) belong to the two faces of
+    each crease.
     """
 
     areas: Tensor
@@ -303,7 +305,7 @@ def _find_patches(mesh: Mesh, thickness: float) -> _Patches:
 def _draw_candidates(
     mesh: Mesh, patches: _Patches, num_points: int, *, thickness: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return candidates (N, 3) and the outward normals (N, 3) there, in random order."""
+    """Return candidates (N, 3) and their outward normals (N, 3) in random order."""
     flat = sample_surface(mesh, num_points, generator=generator)
     sides = (torch.randint(0, 2, (num_points, 1), generator=generator) * 2 - 1).to(torch.float64)
     points, normals = flat.points.clone(), flat.normals * sides
@@ -320,7 +322,7 @@ def _draw_candidates(
 
 
 def _turn_about(patches: _Patches, edges: Tensor, share: Tensor) -> Tensor:
-    """Return unit vectors across boundary edges, at `share` of a full turn round each edge."""
+    """Return unit vectors perpendicular to boundary edges, at `share` of a full turn around each edge."""
     along = torch.nn.functional.normalize(patches.ends[edges] - patches.starts[edges], dim=1)
     axis = torch.nn.functional.one_hot(along.abs().argmin(dim=1), 3).to(torch.float64)
     first = torch.nn.functional.normalize(torch.linalg.cross(along, axis), dim=1)
@@ -329,7 +331,7 @@ def _turn_about(patches: _Patches, edges: Tensor, share: Tensor) -> Tensor:
 
 
 def _turn_between(patches: _Patches, creases: Tensor, share: Tensor) -> Tensor:
-    """Return unit vectors on the arc from the first face's normal to the second's, `share` of the way."""
+    """Return unit vectors at `share` of the arc from the first face's normal to the second face's normal."""
     first, second = patches.normals[creases - patches.num_boundary].unbind(1)
     across = torch.nn.functional.normalize(second - (first * second).sum(1, keepdim=True) * first, dim=1)
     angle = torch.atan2((across * second).sum(1, keepdim=True), (first * second).sum(1, keepdim=True)) * share
@@ -337,7 +339,7 @@ def _turn_between(patches: _Patches, creases: Tensor, share: Tensor) -> Tensor:
 
 
 def draw_by_weight(weights: Tensor, num_points: int, *, generator: torch.Generator) -> Tensor:
-    """Draw (N,) int64 indices with replacement, each in proportion to `weights` ((K,) float64, not all zero).
+    """Draw indices (N,) int64 with replacement, in proportion to `weights` ((K,) float64, not all zero).
 
     `torch.multinomial` does the same but stops at 2²⁴ categories and is slower for many draws.
     """
@@ -350,7 +352,7 @@ def draw_by_weight(weights: Tensor, num_points: int, *, generator: torch.Generat
 
 
 def split_by_shares(num_points: int, shares: Sequence[float]) -> list[int]:
-    """Split a count in proportion to `shares`, exactly, by the largest remainders."""
+    """Split a count in proportion to `shares` by the largest remainders. The parts sum to the count exactly."""
     total = math.fsum(shares)
     exact = [num_points * share / total for share in shares]
     counts = [math.floor(value) for value in exact]

@@ -1,8 +1,8 @@
-"""The samples of one shape: points with signed distances, surface points with normals, held-out surface points.
+"""The samples of one shape: points with signed distances, surface points with normals, and held-out surface points.
 
-All are in the unit frame, shuffled, and float32. The distance is computed in float64 at the *rounded* point, so
-rounding costs no accuracy. A `Target` says how to measure and draw points of a closed mesh, an open mesh or a thickened
-sheet; the mixture of points (`SamplerConfig`) is the same for all three.
+All samples are in the unit frame, shuffled, and float32. The distance is computed in float64 at the *rounded* point, so
+rounding of the point costs no accuracy. A `Target` says how to measure and draw points of a closed mesh, an open mesh
+or a thickened sheet; the mixture of points (`SamplerConfig`) is the same for all three.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from sdfnet.solids.source_shape import SourceShape
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One shape as the mixture uses it, unit frame."""
+    """Functions that measure and draw points of one shape, unit frame."""
 
     measure: Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.bool_]]]
-    """From points (N, 3) to their signed distances (N,) and whether each may be used (N,)."""
+    """Maps points (N, 3) to their signed distances (N,) and whether each point may be used (N,)."""
     draw_surface: Callable[[int], SurfaceSamples]
-    """From a number to so many points on the surface."""
+    """Draws the given number of points on the surface."""
     draw_features: Callable[[int, float], Tensor]
-    """From a number and a standard deviation to so many points about curved places and in thin parts."""
+    """Draws the given number of points, with a standard deviation, near curved places and in thin parts."""
 
 
 def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Generator) -> Target:
-    """Build the search trees of `shape`; everything random is drawn from `generator`."""
+    """Build the search trees of `shape`. All random numbers come from `generator`."""
     mesh = shape.mesh.to_unit(similarity)
     distance = MeshDistance(mesh)
     if shape.thickness is not None:
@@ -68,7 +68,7 @@ def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Gener
 
 
 def _sheet_target(mesh: Mesh, distance: MeshDistance, thickness: float, generator: torch.Generator) -> Target:
-    """Return the solid of all points within `thickness` of a sheet; all of it is thin, hence a feature."""
+    """Return the solid of all points within `thickness` of a sheet. All of it is thin, so all of it is a feature."""
     return Target(
         lambda points: (distance.unsigned(points).distance - thickness, np.ones(len(points), dtype=bool)),
         partial(sample_sheet_surface, mesh, thickness=thickness, distance=distance, generator=generator),
@@ -77,7 +77,7 @@ def _sheet_target(mesh: Mesh, distance: MeshDistance, thickness: float, generato
 
 
 Volume = Literal["cube", "ball"]
-"""Where the uniform points lie: the cube of the shared lattice, [-1.05, 1.05]³, or the unit ball."""
+"""The region of the uniform points: the cube of the shared lattice, [-1.05, 1.05]³, or the unit ball."""
 
 _CUBE = Bounds.cube(1 + LATTICE_MARGIN)
 _ROUNDS = 50
@@ -145,7 +145,7 @@ class SamplerConfig:
 
     @property
     def record_floats(self) -> int:
-        """How many numbers the samples of one shape are."""
+        """The count of numbers in the samples of one shape."""
         return 4 * self.num_samples + 6 * self.num_surface + 6 * self.num_heldout
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,14 +190,14 @@ class ShapeSamples:
     """
 
     sdf: NDArray[np.float32]
-    """(N, 4): x, y, z and the signed distance there."""
+    """(N, 4): x, y, z and the signed distance at this point."""
     surface: NDArray[np.float32]
     heldout: NDArray[np.float32]
-    """(M, 6) and (K, 6): points on the surface and the unit outward normals there, drawn independently."""
+    """(M, 6) and (K, 6): points on the surface with unit outward normals. The two sets are drawn independently."""
 
 
 def sample_shape(shape: SourceShape, similarity: Similarity, config: SamplerConfig) -> ShapeSamples:
-    """Draw the samples of `shape`, exactly as many as `config` says. Deterministic given the file and `config`.
+    """Draw exactly as many samples of `shape` as `config` says. Deterministic given the file and `config`.
 
     Points at the sign jump of an open mesh are replaced by others of the same kind.
 
@@ -221,7 +221,7 @@ def sample_shape(shape: SourceShape, similarity: Similarity, config: SamplerConf
 
 
 def shape_generator(content_hash: str, seed: int) -> torch.Generator:
-    """Return the generator of one shape: the same for the same content and seed, whatever the order of preparation."""
+    """Return the random generator of one shape. It depends on content and seed, not on the order of preparation."""
     digest = hashlib.sha256(f"{seed}:{content_hash}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 

@@ -1,8 +1,8 @@
-"""Read the samples of many shapes: contiguous slices of a few memory-mapped files. `prepare` writes them.
+"""Read the samples of many shapes as contiguous slices of a few memory-mapped files. `prepare` writes these files.
 
 A store is a folder with `index.json` and a few big shards, `shard_0000.npy` and so on. A shard is a plain NumPy file of
-shape (rows, floats). Each row is the record of one shape: its samples (N, 4), surface points (M, 6) and held-out points
-(K, 6), one after the other, float32, little-endian. The index says which shape has which row of which shard. It holds
+shape (rows, floats). Each row is the record of one shape: its samples (N, 4), then its surface points (M, 6), then its
+held-out points (K, 6), all little-endian float32. The index gives the shard and the row of each shape. The index holds
 no times and no host names, so that the same meshes and settings give the same bytes.
 """
 
@@ -28,7 +28,7 @@ from sdfnet.solids.source_shape import Normalize
 
 INDEX_FILE = "index.json"
 FORMAT = 1
-"""Raised whenever a reader of the old layout, or a sampler of the old points, would no longer be right."""
+"""Increased whenever the layout of the files or the sampled points change."""
 
 FLOAT = np.dtype("<f4")
 
@@ -46,15 +46,15 @@ class StoredShape:
 
     name: str
     source: str
-    """The mesh's path below the folder of meshes, with its suffix and `/`; `name` is the path without its suffix."""
+    """The mesh's path below the folder of meshes, with `/` and the suffix. `name` is this path without the suffix."""
     content_hash: str
     key: str
     """Hash of everything that decides the samples: the mesh's content, the settings and, if shared, the similarity."""
     similarity: Similarity
     closed: bool
-    """False: the mesh is open, and its samples leave out the places where the sign jumps."""
+    """False if the mesh is open. Then the samples omit the places where the sign jumps."""
     thickness: float | None
-    """Not None for a sheet: the solid is all within this distance (world units) of the mesh."""
+    """Not None for a sheet. Then the solid is all points within this distance (world units) of the mesh."""
     report: dict[str, Any]
     """The mesh's report as JSON."""
     shard: int
@@ -85,19 +85,19 @@ class RefusedShape:
 
 @dataclass(frozen=True, eq=False)
 class StoreIndex:
-    """The whole of `index.json`; shapes and refused meshes are sorted by name."""
+    """The content of `index.json`. Shapes and refused meshes are sorted by name."""
 
     settings: dict[str, Any]
-    """`sampler`, `normalize` and `thickness` as JSON, which all shapes share."""
+    """The settings that all shapes share: `sampler`, `normalize` and `thickness`, as JSON."""
     meshes: str
     complete: bool = False
     """False while a preparation is under way, or after one was interrupted."""
     shards: tuple[int, ...] = ()
-    """Rows of each shard; 0 for a shard that is no longer needed."""
+    """Number of rows of each shard, or 0 for a shard that is no longer needed."""
     shapes: tuple[StoredShape, ...] = ()
     refused: tuple[RefusedShape, ...] = ()
     frame: dict[str, Any] | None = None
-    """With `normalize=shared`: the similarity, and a digest of the meshes that it was made from."""
+    """With `normalize=shared`, the similarity and a digest of the meshes that determine it."""
 
     @property
     def config(self) -> SamplerConfig:
@@ -123,7 +123,7 @@ def shard_header(num_rows: int, config: SamplerConfig) -> bytes:
 
 
 def load_index(directory: Path) -> StoreIndex:
-    """Read `index.json`; refuse one that is missing, not whole, or of another version."""
+    """Read `index.json`. Raise ValueError if the file is missing, damaged, or of another version."""
     path = directory / INDEX_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -163,11 +163,11 @@ def _parse(document: dict[str, Any]) -> StoreIndex:
 
 
 MAX_OPEN_SHARDS = 16
-"""Shards mapped at the same time; the least recently used one is closed first."""
+"""Largest number of shards that are mapped at the same time. The least recently used shard is closed first."""
 
 
 class SampleStore:
-    """The samples of many shapes, equally many of each.
+    """The samples of many shapes, the same number for each shape.
 
     Attributes
     ----------
@@ -175,20 +175,20 @@ class SampleStore:
     shapes : tuple of StoredShape, sorted by name
     names : tuple of str
     config : SamplerConfig
-        What every shape was sampled with.
+        The options with which every shape was sampled.
     normalize : "each" or "shared"
     thickness : float or None
-        What sheets were made into, world units.
+        The thickness that sheets were given, world units.
     meshes : str
         The folder of meshes that `StoredShape.source` is relative to.
     num_samples, num_surface, num_heldout : int
-        Per shape.
+        Numbers of points for each shape.
 
     Raises
     ------
     ValueError
-        No store there, of another version, not finished, or damaged: the message names the file and the cure. Sizes are
-        always checked; checksums (about one second per gigabyte) if `verify`.
+        The store is missing, of another version, unfinished, or damaged. The message names the file and the cure. Sizes
+        are always checked. Checksums (about one second per gigabyte) are checked if `verify`.
 
     >>> from sdfnet.sampling import SamplerConfig, prepare_samples
     >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
@@ -234,13 +234,13 @@ class SampleStore:
         return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
 
     def index_of(self, name: str) -> int:
-        """Return the number of the shape called `name`, for `read`."""
+        """Return the index of the shape called `name`, as `read` takes it."""
         if name not in self._numbers:
             raise ValueError(f"no samples of a shape named {name!r} in {self.directory} ({len(self)} shapes)")
         return self._numbers[name]
 
     def read(self, index: int, start: int, count: int) -> NDArray[np.float32]:
-        """Return `count` samples of shape `index` from number `start` on; after the last sample follows the first.
+        """Return `count` samples of shape `index` from number `start` on. The first sample follows the last one.
 
         Returns
         -------
@@ -254,7 +254,7 @@ class SampleStore:
         return _take_round(self._block(index, 0, self.num_samples, 4), start, count)
 
     def surface(self, index: int, start: int, count: int) -> NDArray[np.float32]:
-        """Return surface points in the same way: (count, 6) float32, x, y, z and the unit outward normal."""
+        """Return surface points as `read` returns samples: (count, 6) float32, x, y, z and the unit outward normal."""
         return _take_round(self._block(index, 4 * self.num_samples, self.num_surface, 6), start, count)
 
     def heldout(self, index: int) -> NDArray[np.float32]:
@@ -271,9 +271,9 @@ class SampleStore:
 
 
 def map_shards(directory: Path, index: StoreIndex) -> Callable[[int], NDArray[np.float32]]:
-    """Return a function from the number of a shard to its rows, (rows, floats) float32: read-only views of the file.
+    """Return a function from a shard's number to its rows, (rows, floats) float32, as read-only views of the file.
 
-    A shard is mapped when it is first asked for. A shard that is no longer cached closes once no view of it is left.
+    A shard is mapped at its first use. A shard that is no longer cached is closed when no view of it exists any more.
     """
 
     @lru_cache(maxsize=MAX_OPEN_SHARDS)
@@ -289,7 +289,7 @@ def map_shards(directory: Path, index: StoreIndex) -> Callable[[int], NDArray[np
 def find_damage(
     directory: Path, index: StoreIndex, *, checksums: bool, progress: Callable[[int], object] = lambda _: None
 ) -> dict[str, str]:
-    """Return the faults of the stored samples by the name of the shape.
+    """Return the faults of the stored samples, as a dictionary from the name of the shape to the fault.
 
     With `checksums` every record is read, and `progress` is called with 1 for each of them.
     """
@@ -328,7 +328,7 @@ def _shard_fault(directory: Path, shard: int, num_rows: int, index: StoreIndex) 
 
 
 def _take_round(block: NDArray[np.float32], start: int, count: int) -> NDArray[np.float32]:
-    """Copy `count` rows of `block` from row `start` on, going round at the end."""
+    """Copy `count` rows of `block` from row `start` on. After the last row, continue with the first row."""
     if start < 0 or count < 0:
         raise ValueError(f"start and count must be 0 or more, got {start} and {count}")
     if len(block) == 0 and count:

@@ -1,1 +1,1 @@
-"""From a file to a solid: reading a folder, what is inside, and the report on each shape."""
+"""From a mesh file to a solid: repair a mesh, check a folder of meshes, and report on each shape."""

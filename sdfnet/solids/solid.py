@@ -1,10 +1,10 @@
-"""Turn a user's mesh into a solid: a surface whose inside is where its winding number exceeds ½.
+"""Turn a user's mesh into a solid. The inside of a solid is where the winding number of its surface exceeds ½.
 
-Every mesh is made a solid before distances are computed or its surface is sampled. A good mesh stays as it is.
+Every mesh becomes a solid before distances are computed or its surface is sampled. A good mesh does not change.
 `Solid.notes` says what was wrong, and what could not be repaired. Holes are not filled.
 
-The order of the repairs was measured to give right signs after 20 % of the faces are flipped, after reversed duplicates
-are added, and after the mesh is taken apart into single triangles.
+In measurements, this order of repairs gives correct signs after 20 % of the faces are flipped, after reversed
+duplicates are added, and after the mesh is split into single triangles.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from sdfnet.mesh.union import UnionResult, unite_components
 from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, libigl, mesh_frame, probe_surface
 
 WELD_TOLERANCE = 5e-7
-"""Boundary vertices this close (share of the radius) are merged: rounding in files, below the accuracy of distances."""
+"""Boundary vertices closer than this (share of the radius) are merged. Rounding in files separates vertices so far."""
 
 MIN_INSIDE_SHARE = 0.3
 """A mesh is a thin sheet if a smaller share of its surface has an inside. Sheets have 0.0, real meshes 0.9 and more."""
 
 FINE_STEP = 1e-5
-"""A closed mesh is probed again this close before it is called a sheet, because it may be a thin plate."""
+"""A closed mesh is probed again at this distance before it is called a sheet, because it may be a thin plate."""
 
 MIN_NOTED_SHARE = 0.015
 """A smaller share of the surface that is buried or inside out is not worth a note."""
 
 MIN_NOTED_THIN_SHARE = 0.05
-"""The same for the share without an inside, which is never quite zero along sharp edges."""
+"""A smaller share of the surface without an inside is not worth a note. This share is never quite zero along sharp
+edges."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +53,17 @@ class Solid:
     Attributes
     ----------
     mesh : Mesh
-        World frame, outward faces, float64; the very mesh given if nothing was wrong with it.
+        World frame, outward faces, float64. It is the given mesh itself if nothing was wrong with it.
     closed : bool
-        Whether it has no boundary edges; then the signed distance is exact.
+        Whether the mesh has no boundary edges. Then the signed distance is exact.
     notes : tuple of str
-        What was repaired and what was not, for people; empty for a good mesh.
+        Texts on the repairs, and on faults that were not repaired. Empty for a good mesh.
     num_components : int
         Connected surfaces of `mesh`, cavities included.
     holes : HoleMeasures
-        World units. The area is roughly the surface that the winding number adds.
+        World units. The area is roughly that of the surface by which the winding number closes the holes.
     thickness : float or None
-        Not None for a sheet: the solid is then all points within this distance of `mesh`.
+        Not None for a sheet. Then the solid is all points within this distance of `mesh`.
     """
 
     mesh: Mesh
@@ -76,19 +77,20 @@ class Solid:
 def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
     """Repair `mesh` (world frame) and unite its overlapping parts.
 
-    Equal vertices are merged, degenerate and duplicate faces dropped, the winding made consistent and outward with
-    cavities kept, and closed parts that overlap or touch are united, so that buried faces are no surface.
+    Equal vertices are merged. Degenerate and duplicate faces are dropped. The winding is made consistent and outward,
+    and cavities are kept. Closed parts that overlap or touch are united, so that buried faces do not count as surface.
 
     Parameters
     ----------
     thickness
-        For sheets, which have no volume of their own: the solid is then everything within this distance (world
-        units). No effect on other meshes, so that one value serves a mixed folder.
+        For sheets, which have no volume of their own. The solid of a sheet is all points within this distance (world
+        units). The value has no effect on other meshes, so that one value serves a mixed folder.
 
     Raises
     ------
     ValueError
-        No faces, vertices that are not finite, zero extent or area; a sheet and no `thickness`.
+        The mesh has no faces, vertices that are not finite, or zero extent or area; the mesh is a sheet and `thickness`
+        is None.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> make_solid(Mesh(corners, [[0, 1, 2], [0, 1, 3], [0, 3, 2], [1, 2, 3]])).notes
@@ -136,7 +138,7 @@ def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
 
 
 def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
-    """Merge vertices and drop useless faces; return the mesh and notes on the faces dropped."""
+    """Merge vertices and drop useless faces. Return the mesh and notes on the dropped faces."""
     notes = []
     merged = merge_vertices(mesh)
     proper = drop_degenerate_faces(merged)
@@ -154,7 +156,7 @@ def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
 
 
 def _winding_notes(before: Mesh, after: Mesh) -> list[str]:
-    """Say how many faces were turned. Each face is compared from its lowest vertex on."""
+    """Return a note on how many faces were turned. Corners are compared from the lowest vertex of each face on."""
     first, last = (
         np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
         for faces in (before.faces, after.faces)
@@ -168,7 +170,7 @@ def _winding_notes(before: Mesh, after: Mesh) -> list[str]:
 
 
 def _assemble(given: Mesh, turned: Mesh, parts: OrientedComponents, union: UnionResult, frame: Similarity) -> Mesh:
-    """Join the components that were kept, with their own coordinates, and those that were united; world frame."""
+    """Join the kept components, with their own coordinates, and the united components; world frame."""
     if not union.united:
         is_given = turned.faces.shape == given.faces.shape and turned.vertices.shape == given.vertices.shape
         return given if is_given and (turned.triangles == given.triangles).all() else turned
@@ -177,7 +179,7 @@ def _assemble(given: Mesh, turned: Mesh, parts: OrientedComponents, union: Union
 
 
 def _overlap_notes(union: UnionResult, shares: SurfaceShares) -> list[str]:
-    """Say what was united and what stayed buried or inside out."""
+    """Return notes on the united components, and on surface that is still buried or inside out."""
     notes = []
     if union.united:
         seams = f", {union.num_seams} seams between them closed" if union.num_seams else ""
@@ -197,9 +199,9 @@ def _overlap_notes(union: UnionResult, shares: SurfaceShares) -> list[str]:
 
 
 def merge_vertices(mesh: Mesh) -> Mesh:
-    """Merge vertices at the same place, and drop those that no face uses. Vertex normals are dropped.
+    """Merge vertices at the same place, and drop unused vertices and all vertex normals.
 
-    Components that are closed without merging stay apart, even where they touch: the file says what belongs together.
+    Components that are closed without merging stay separate even where they touch, because the file separates them.
 
     >>> merge_vertices(Mesh([[0, 0, 0], [1, 0, 0], [0, 0, 0], [9, 9, 9]], [[0, 1, 2]])).faces.tolist()
     [[0, 1, 0]]
@@ -223,7 +225,7 @@ def _merge_within(mesh: Mesh, part_of: NDArray[np.int64]) -> Mesh:
 
 
 def merge_boundary_vertices(mesh: Mesh, *, tolerance: float) -> Mesh:
-    """Merge boundary vertices within `tolerance` of one another, where rounding has torn an edge apart."""
+    """Merge boundary vertices within `tolerance` of one another, because rounding may have split an edge."""
     from scipy.spatial import cKDTree  # Here, because the import takes time and many commands do without.
 
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
@@ -239,7 +241,7 @@ def merge_boundary_vertices(mesh: Mesh, *, tolerance: float) -> Mesh:
 
 
 def drop_degenerate_faces(mesh: Mesh) -> Mesh:
-    """Drop faces that name a vertex twice, and those without area unless they close the mesh.
+    """Drop faces that name a vertex twice. Also drop faces without area, unless they close the mesh.
 
     A needle along a T-junction has no area, but it joins its neighbours. Without it the mesh would count as open.
 
@@ -254,11 +256,12 @@ def drop_degenerate_faces(mesh: Mesh) -> Mesh:
 
 
 def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
-    """Keep the first of the faces with the same corners, whatever their orientation; return the number of walls, too.
+    """Keep one face of those with the same corners, whatever their orientation. Also return the number of walls.
 
-    Where two components touch, a whole patch of faces comes twice, and with one copy an odd number of faces would meet
-    along its boundary. If the two copies have opposite orientations, the patch is a wall inside the solid, and both go.
-    If they have the same orientation, one component lies in a corner of the other, and each needs its copy: both stay.
+    Where two components touch, a whole patch of faces exists twice. With only one copy, an odd number of faces would
+    meet along the boundary of the patch. If the two copies have opposite orientations, the patch is a wall inside the
+    solid, and both copies are dropped. If they have the same orientation, one component lies in a corner of the other.
+    Then each component needs its copy, and both stay.
     """
     ranks = np.argsort(mesh.faces, axis=1)
     _, first, group, counts = np.unique(
@@ -279,9 +282,10 @@ def drop_duplicate_faces(mesh: Mesh) -> tuple[Mesh, int]:
 
 
 def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which faces are in patches where components touch, (F,), and the patch of each face; no face comes twice.
+    """Return which faces lie in patches where components touch, (F,), and the patch of each face, (F,).
 
-    All faces of such a patch were `doubled`. The patch has a boundary, and along all of it three, five, … faces meet.
+    `mesh` has no duplicate faces. All faces of such a patch were `doubled`. The patch has a boundary, and an odd number
+    of faces (three, five, …) meets at every edge of this boundary.
     """
     edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
     num_patches, patch = edges.label_patches()
@@ -296,8 +300,8 @@ def _touching_patches(mesh: Mesh, doubled: NDArray[np.bool_]) -> tuple[NDArray[n
 def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
     """Give the faces of each patch the orientation that most of the patch's area has already.
 
-    This rule keeps cavities; "turn every component outward" would fill them. Returns the mesh and the patch of each
-    face (F,). Faces that come twice get the same orientation, and their copies are patches of their own.
+    This rule keeps cavities. Turning every component outward would fill them. Returns the mesh and the patch of each
+    face (F,). Duplicate faces get the same orientation, and the copies are patches of their own.
     """
     _, first, group = np.unique(np.sort(mesh.faces, axis=1), axis=0, return_index=True, return_inverse=True)
     group, is_copy = group.reshape(-1), np.ones(len(mesh.faces), dtype=bool)
@@ -313,7 +317,7 @@ def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class HoleMeasures:
-    """The number of boundary edges and of their connected groups, and the area of fans over these holes.
+    """The number of boundary edges, the number of holes (connected boundary edges), and the area of fans over them.
 
     The area is exact for flat convex holes, and too large for most others.
     """

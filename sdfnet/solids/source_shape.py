@@ -1,6 +1,6 @@
-"""Shapes to learn from: mesh files that are read, repaired, reported on and identified by a hash of their content.
+"""Shapes to learn from. Their mesh files are read, repaired, reported on, and identified by a hash of the content.
 
-`check_folder` and `inspect_mesh` report on a bad file; `load_shape` raises an error that holds the same report.
+`check_folder` and `inspect_mesh` report on a bad file. `load_shape` raises an error that holds the same report.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.solid import Solid, make_solid
 
 Status = Literal["used", "noted", "refused"]
-"""Used as it is; used with notes; not used, with the reason."""
+""""used": used unchanged. "noted": used, with notes. "refused": not used, with a reason."""
 
 _WIDTH = 120
 _NAME_WIDTH = 36
@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MeshReport:
-    """What was found in one mesh file.
+    """The report on one mesh file.
 
     Attributes
     ----------
@@ -46,11 +46,11 @@ class MeshReport:
         The shape's name and its file.
     status : "used", "noted" or "refused"
     notes : tuple of str
-        What was repaired or could not be, empty unless noted.
+        Texts on faults that were repaired or could not be repaired. Empty unless the status is "noted".
     reason : str or None
-        Why it was refused, and the cure; None otherwise.
+        The reason for a refusal and the cure, or None.
     num_vertices, num_faces : int
-        As the file has them, polygons triangulated; 0 if it could not be read.
+        Counts in the file after triangulation of polygons; 0 if the file could not be read.
     num_components, closed, boundary_edges, num_holes
         After the repair, as in `Solid`; 0 or False if refused.
     hole_share : float
@@ -58,7 +58,7 @@ class MeshReport:
     extent : (3,) floats or None
         Edge lengths of the bounding box of the file's surface, world units; None if it could not be read.
     unit, up_axis : str or None
-        Those that the file or its format fixes, as "m" and "y"; None where neither does.
+        The unit and the axis that the file or its format defines, such as "m" and "y"; None if neither defines them.
 
     """
 
@@ -105,12 +105,12 @@ def check_folder(
     Parameters
     ----------
     shapes
-        all, or names and globs; a name is the path below `folder` without its suffix.
+        "all", or names and globs. A name is the path below `folder` without its suffix.
     thickness
         For sheets, world units: see `make_solid`.
     out
-        Where to write the reports, as `report.json`, and as the table `report.txt`, which also counts the files that
-        were skipped; nowhere by default.
+        Folder for the reports: `report.json`, and the table `report.txt`, which also counts the skipped files. By
+        default no file is written.
 
     Raises
     ------
@@ -137,12 +137,12 @@ def check_folder(
 def inspect_mesh(
     path: str | Path, *, name: str | None = None, thickness: float | None = None
 ) -> tuple[MeshReport, Solid | None]:
-    """Read and repair a mesh file; return a report and, unless it was refused, the solid. A bad file is never raised.
+    """Read and repair a mesh file. Return a report, and the solid or None. A bad file raises no error.
 
     Parameters
     ----------
     name
-        The file's name without suffix by default.
+        By default the file's name without its suffix.
     thickness
         For sheets, world units: see `make_solid`.
 
@@ -178,7 +178,7 @@ def inspect_mesh(
 
 
 def format_reports(reports: Iterable[MeshReport]) -> str:
-    """Return a table for people, 120 columns wide, with the counts at the end; long notes stand below their mesh.
+    """Return the reports as a text table, 120 columns wide, with counts at the end. Long notes follow below their mesh.
 
     >>> print(format_reports([MeshReport("a", "a.obj", "refused", reason="the file is empty; export it again")]))
     status   name  faces  extent x y z  notes
@@ -206,7 +206,7 @@ def _row(report: MeshReport) -> tuple[str, str, str, str, str]:
 
 
 def _format_row(row: tuple[str, str, str, str, str], widths: list[int]) -> list[str]:
-    """Return the lines of one row; notes that do not fit beside the rest, and the rest behind a long name, go below."""
+    """Return the lines of one row. Notes that are too long, and all columns after a long name, go on lines below."""
     status, name, faces, extent, notes = row
     indent = " " * (widths[0] + 2)
     lines = [f"{status:{widths[0]}}  "]
@@ -222,17 +222,17 @@ def _format_row(row: tuple[str, str, str, str, str], widths: list[int]) -> list[
 
 
 def _printable(text: str) -> str:
-    """Return `text` without line breaks, control characters and what no encoding can print (odd file names)."""
+    """Return `text` without line breaks, control characters, and characters that cannot be encoded (odd file names)."""
     readable = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in readable)
 
 
 Normalize = Literal["each", "shared"]
-"""Each shape's own similarity to the unit frame, or one for the whole folder."""
+""""each": every shape has its own similarity to the unit frame. "shared": one similarity serves the whole folder."""
 
 
 class MeshRefused(MeshError):
-    """A mesh file that was checked and refused; its `report` holds the reason.
+    """A mesh file that was checked and refused. Its `report` holds the reason.
 
     >>> issubclass(MeshRefused, ValueError)
     True
@@ -255,9 +255,9 @@ class SourceShape:
     mesh : Mesh
         The repaired solid, world frame, float64.
     closed : bool
-        Its signed distance is exact; an open mesh's sign jumps across its holes.
+        Whether the signed distance is exact. The sign of an open mesh jumps across its holes.
     thickness : float or None
-        Not None for a sheet: the solid is all within this distance (world units) of `mesh`.
+        Not None for a sheet. Then the solid is all points within this distance (world units) of `mesh`.
     content_hash : str
         See `hash_content`.
     """
@@ -272,12 +272,12 @@ class SourceShape:
 
 
 def load_shape(path: str | Path, *, name: str | None = None, thickness: float | None = None) -> SourceShape:
-    """Read, check and repair a mesh file; parameters as in `inspect_mesh`.
+    """Read, check and repair a mesh file. The parameters are those of `inspect_mesh`.
 
     Raises
     ------
     MeshRefused
-        It cannot be used; its `report` says why, as its message does.
+        The file cannot be used. The message and the `report` of the error give the reason.
 
     >>> load_shape("chairs/chair_00.obj").closed
     True
@@ -291,9 +291,9 @@ def load_shape(path: str | Path, *, name: str | None = None, thickness: float | 
 
 
 def hash_content(path: str | Path, *, thickness: float | None = None) -> str:
-    """Return a SHA-256 in hex of the bytes of a mesh file, the files that hold its vertices (glTF), and `thickness`.
+    """Return a SHA-256 (hex) of a mesh file's bytes, of the files that hold its vertices (glTF), and of `thickness`.
 
-    Without those it is what `sha256sum` prints.
+    Without such files and without `thickness`, the result equals the output of `sha256sum`.
 
     Raises
     ------
@@ -320,12 +320,12 @@ def folder_similarities(shapes: Sequence[SourceShape], *, normalize: Normalize =
     """Return the map to the unit frame of each shape.
 
     "each" centres every bounding box and brings its farthest vertex to the unit radius. "shared" does this once for all
-    together, so that relative size and position stay. A sheet's thickness counts as part of it.
+    shapes together, so that relative sizes and positions stay. The thickness of a sheet counts as part of the sheet.
 
     Raises
     ------
     ValueError
-        Another `normalize`; no shapes.
+        `normalize` has another value, or there are no shapes.
 
     >>> similarity = folder_similarities([load_shape("chairs/chair_00.obj")])[0]
     >>> round(1 / similarity.scale)  # centimetres in a unit length
@@ -341,7 +341,7 @@ def folder_similarities(shapes: Sequence[SourceShape], *, normalize: Normalize =
 
 
 def _normalizing(shapes: Sequence[SourceShape]) -> Similarity:
-    """Return the map that centres the box of all `shapes` and brings the farthest point to the unit radius."""
+    """Return the map that centres the box of all `shapes` and moves the farthest point to the unit radius."""
     boxes = [shape.mesh.bounds.grown(shape.thickness or 0.0) for shape in shapes]
     center = Bounds.of(np.stack([corner for box in boxes for corner in (box.lower, box.upper)])).center
     reaches = [

@@ -1,4 +1,4 @@
-"""Losses, schedule, the loop: an auto-decoder learns a family of shapes."""
+"""Train an auto-decoder on a family of shapes: losses, batches, optimizers, and the training loop."""
 
 from sdfnet.training.checkpoint import refuse_another_run as refuse_another_run
 from sdfnet.training.config import TrainingConfig as TrainingConfig

@@ -1,10 +1,10 @@
-"""The batches of a training: a pure function of seed and step, so that a resumed run needs no cursor.
+"""The batches of a training. They depend only on seed and step, so a resumed run needs no saved position.
 
-Shapes come in random orders, one order after another. The k-th visit of a shape reads the k-th contiguous slice of its
-samples, and starts again at the end. Samples are stored shuffled, so a slice is a fair draw. With K strata there are K
-such sequences, of the shapes k, k + K, k + 2 K, …, and every step takes equally many shapes from each. Each of several
-processes reads the part of the batch whose shapes it owns. If the number of processes divides the strata, all have
-equally many shapes in every step.
+The batches go through the shapes in one random order after another. The k-th visit of a shape reads the k-th contiguous
+slice of its samples, and starts again at the end. Samples are stored shuffled, so each slice is a random draw. With K
+strata there are K such sequences. Sequence k contains the shapes k, k + K, k + 2 K, …, and every step takes the same
+number of shapes from each sequence. With several processes, each process reads the samples of its own shapes. If the
+number of processes divides the number of strata, all processes have the same number of shapes in every step.
 
 Legend: B shapes in a batch, N points per shape, S' shapes of this process, K samples and M surface points per shape in
 the store, C numbers of a sample.
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 _SHARE_OF_MEMORY = 0.5
-"""Share of the free memory of a GPU that samples may take; activations and the optimizer get the rest."""
+"""Samples may take this share of a GPU's free memory. Activations and the optimizer get the rest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,10 @@ class Batch:
     points_BN3: Tensor
     sdf_BN: Tensor
     surface_BM6: Tensor | None
-    """Points on the surface and outward normals; only where a loss asks for them."""
+    """Points on the surface with outward normals. None if no loss needs them."""
     weight: float = 1.0
-    """B as a share of the shapes of all processes. A process that owns none of them reads one, with weight 0."""
+    """B as a share of the shapes of the whole batch. A process without a shape in the batch reads one shape, with
+    weight 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +54,22 @@ class BatchSchedule:
 
     store: SampleStore
     indices: tuple[int, ...]
-    """The store's number of each trained shape; the position is the row of its code."""
+    """The store's index of each trained shape. The position in this tuple is the row of the shape's code."""
     batch_shapes: int
-    """Shapes per step over all processes."""
+    """Number of shapes per step, summed over all processes."""
     batch_points: int
     """Points per shape."""
     num_surface: int
-    """Surface points per shape and step; 0 reads none."""
+    """Number of surface points per shape and step. With 0, none are read."""
     seed: int
     strata: int = 1
-    """Divides `batch_shapes`, and is at most the number of shapes."""
+    """Number of strata. It divides `batch_shapes` and is at most the number of shapes."""
     processes: Processes = ALONE
     on_device: tuple[Tensor, ...] = ()
-    """The samples (S', K, 4) and, if any are read, surface points (S', M, 6) of this process on the training device."""
+    """This process's samples (S', K, 4), and surface points (S', M, 6) if any are read, on the training device."""
 
     def slots(self, step: int) -> list[tuple[int, int]]:
-        """Return for each place in the batch of `step` its shape (0 to S - 1) and how often it was visited before."""
+        """Return the shape (0 to S - 1) at each place in the batch of `step`, and how often it was visited before."""
         each = self.batch_shapes // self.strata
         places = range(step * each, (step + 1) * each)
         chosen = []
@@ -119,7 +120,7 @@ def num_bytes(store: SampleStore, num_shapes: int, *, with_surface: bool) -> int
 def load_device_samples(
     store: SampleStore, indices: Sequence[int], *, with_surface: bool, device: torch.device
 ) -> tuple[Tensor, ...]:
-    """Copy the samples of the shapes `indices` of the store to `device`, as `BatchSchedule.on_device` wants them."""
+    """Copy the samples of the store's shapes `indices` to `device`, in the form of `BatchSchedule.on_device`."""
     blocks = []
     for surface in (False, True) if with_surface else (False,):
         read, total = _reader(store, surface=surface)
@@ -131,14 +132,14 @@ def load_device_samples(
 
 
 def keeps_samples(choice: Choice, *, device_type: str, num_bytes: int, free_bytes: int) -> bool:
-    """Tell whether all samples are moved to the device first; on a CPU the mapped files are in its memory already."""
+    """Tell whether all samples are moved to the device first. A CPU has the mapped files in its memory already."""
     if choice != "auto":
         return bool(choice)
     return device_type == "cuda" and num_bytes <= _SHARE_OF_MEMORY * free_bytes
 
 
 def move_samples_to(device: torch.device, schedule: BatchSchedule, choice: Choice) -> BatchSchedule:
-    """Return `schedule`, or one whose samples are all on `device` if `choice` and its free memory say so."""
+    """Return `schedule`. Move all its samples to `device` first if `choice` and the free memory allow."""
     indices, with_surface = schedule.indices[schedule.processes.own], schedule.num_surface > 0
     size = num_bytes(schedule.store, len(indices), with_surface=with_surface)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
@@ -150,7 +151,7 @@ def move_samples_to(device: torch.device, schedule: BatchSchedule, choice: Choic
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return `tensor` on `device`. A copy to a GPU goes through pinned memory, so the caller need not wait for it."""
+    """Return `tensor` on `device`. A copy to a GPU uses pinned memory, so that the caller does not wait for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

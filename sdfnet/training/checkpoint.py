@@ -1,8 +1,8 @@
-"""The state of a training and its two files in the run directory.
+"""The state of a training, and the two files in the run directory that store it.
 
 `run.json` holds the settings and the plan. It is written before the first step and compared on resuming.
 `state.safetensors` holds weights, codes, the moments of the optimizers, the random state and the step. A training that
-loads it and goes on gives the same bits as one that never stopped (same machine, versions and thread count).
+resumes from this file gives the same bits as one that never stopped (same machine, versions and thread count).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
 STATE_FILE = "state.safetensors"
 
 _VECTOR_SHARE = 0.36
-"""Factor on the decoder's rate for its vectors, which Adam moves, if Muon moves its matrices."""
+"""If Muon moves the decoder's matrices, Adam moves the decoder's vectors at this share of the decoder's rate."""
 
 _MAY_DIFFER = {
     *("samples", "meshes"),
     *(f"training.{key}" for key in ("checkpoint_seconds", "previews", "evaluations", "compile", "resident")),
 }
-"""Settings that do not influence the result and may differ on resuming; the plan fixes whether to compile."""
+"""Settings that may differ on resuming, because they do not influence the result. The plan fixes whether to compile."""
 
 _EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam"}
-"""Settings that runs of earlier versions do not name, and what those versions did."""
+"""Settings that are missing in runs of earlier versions, with the values that those versions used."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plan:
     precision: str
     """float32 or bfloat16."""
     seconds_per_step: float | None
-    """As timed, if a budget was given."""
+    """Measured seconds if a budget was given, else None."""
     compiled: bool = False
     """Whether the decoder is compiled."""
 
@@ -60,16 +60,16 @@ class TrainingState:
 
     decoder: Decoder
     latents: nn.Parameter
-    """(S', L) float32: the codes of the shapes that this process owns, all S of them where it is the only one."""
+    """(S', L) float32: the codes of the shapes that this process owns. A single process owns all S codes."""
     optimizers: tuple[Optimizer, ...]
-    """Adam, and before it Muon for the decoder's matrices, if asked for.
+    """Adam, or Muon for the decoder's matrices followed by Adam.
 
-    A group's `role` names the rate in LearningRates that it takes, and `share` the share of it."""
+    A group's `role` names its rate in LearningRates, and `share` is a factor on this rate."""
     num_shapes: int
-    """S, over all processes."""
+    """S, the number of shapes of all processes."""
     condition: Callable[[Tensor], tuple[Tensor, ...]]
     decode: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
-    """The decoder's two steps as training calls them: its own methods, or compiled ones."""
+    """The two steps of the decoder that training calls: its own methods, or compiled versions of them."""
     processes: Processes = ALONE
     step: int = 0
 
@@ -89,9 +89,9 @@ def make_state(
 ) -> TrainingState:
     """Move `decoder` and the process's own rows of `latents` (S, L) to `device` and make their optimizers.
 
-    With "muon" as `optimizer`, Muon moves the decoder's matrices, and Adam all else. Only the two functions that
-    training calls are `compiled`, not the decoder itself. Measurements and previews evaluate the decoder at other
-    numbers of points, and every new number would have to be compiled again.
+    With "muon" as `optimizer`, Muon moves the decoder's matrices, and Adam moves all other parameters. If `compiled`,
+    only the two functions that training calls are compiled, not the decoder itself. Measurements and previews use other
+    numbers of points, and every new number would need another compilation.
     """
     decoder.to(device)
     parameter = nn.Parameter(latents.detach()[processes.own].clone().to(device))
@@ -117,7 +117,7 @@ def make_state(
 
 
 def whole_latents(state: TrainingState) -> Tensor | None:
-    """Return the codes of all shapes, (S, L), in the first process, and None in others; all must call it together."""
+    """Return all codes (S, L) in the first process and None in the others. All processes must call this together."""
     return gather_rows(state.processes, state.latents, state.num_shapes)
 
 
@@ -128,7 +128,7 @@ def first_latents(num_shapes: int, latent_size: int, config: TrainingConfig) -> 
 
 
 def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder) -> Tensor:
-    """Copy the weights of `run` into `decoder` and return codes (S, L): for new names, codes near the run's mean."""
+    """Copy the weights of `run` into `decoder`, and return codes (S, L). New names start near the run's mean code."""
     shapes = {name: tensor.shape for name, tensor in run.decoder.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in decoder.state_dict().items()}:
         raise ValueError(
@@ -144,7 +144,7 @@ def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder
 
 
 def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: float, warmup_share: float) -> None:
-    """Set the rates for a step at `share` (0 to 1) of the way: linear warm-up, then a cosine to 0."""
+    """Set the rates for the step at `share` (0 to 1) of the training: a linear warm-up times a cosine to 0."""
     cosine = 0.5 * (1 + math.cos(math.pi * share))
     factor = cosine * min(1.0, share / warmup_share + 1e-3) if warmup_share else cosine
     for optimizer in state.optimizers:
@@ -155,8 +155,8 @@ def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: flo
 def save_state(directory: Path, state: TrainingState) -> None:
     """Write `state.safetensors` and the model in `directory`, each whole or not at all.
 
-    The first process writes them. The others send it their own codes and the moments of these codes. The files are the
-    same for any number of processes.
+    The first process writes these files. The other processes send their own codes and the moments of these codes to it.
+    The files are the same for any number of processes.
     """
     latents = whole_latents(state)
     adam = state.optimizers[-1]
@@ -215,7 +215,7 @@ def _fill(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _moved(state: TrainingState) -> list[tuple[Optimizer, Tensor]]:
-    """Return every parameter with the optimizer that moves it, in a fixed order."""
+    """Return pairs of an optimizer and a parameter that it moves, in a fixed order."""
     return [
         (optimizer, parameter)
         for optimizer in state.optimizers
@@ -228,7 +228,7 @@ def refuse_another_run(
     directory: str | Path, decoder: DecoderConfig, config: TrainingConfig, *,
     holdout: Sequence[str] = (), init: str | Path | None = None,
 ) -> None:  # fmt: skip
-    """Refuse settings that cannot train, or would not continue the run in `directory`; needs no samples yet.
+    """Refuse settings that cannot train or that do not fit the run in `directory`. No samples are needed.
 
     Raises
     ------
@@ -278,10 +278,11 @@ def open_run(
     provenance: Mapping[str, Any],
     processes: Processes = ALONE,
 ) -> Plan:
-    """Return the plan of the run that is in `directory`, or make one and write the new run's `run.json`.
+    """Return the plan of the run in `directory`. If there is no run, make a plan and write `run.json`.
 
-    All processes call `make_plan` together; the plan of the first holds. A run with other `settings` (those of the
-    store are added to them) or of other meshes is refused. `provenance` is written as it is, and never compared.
+    All processes call `make_plan` together, and use the plan of the first process. The settings of the store are added
+    to `settings`. A run with other settings or other meshes is refused. `provenance` is written unchanged and never
+    compared.
     """
     settings = {
         **settings,
@@ -320,7 +321,7 @@ def _run_shape(store: SampleStore, name: str) -> RunShape:
 
 
 def changed_versions(directory: Path, processes: Processes = ALONE) -> list[str]:
-    """Return each version that has changed since the run began, as `torch was A, is B`: bits may depend on it."""
+    """Return version changes since the run began, as `torch was A, is B`. They may alter the result's bits."""
     began, now = load_document(directory)[0].get("versions", {}), _versions(processes)
     return [f"{key} was {began[key]}, is {now[key]}" for key in now if began.get(key, now[key]) != now[key]]
 

@@ -1,4 +1,4 @@
-"""The options of training, and what a time budget means."""
+"""The options of training, and the parsing of time budgets."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ class TrainingConfig:
 
 
 _SHORTEST, _SHORT, _SHORT_POWER = 40, 120, 0.7
-"""Between so many steps Muon's tuned rate is larger by (120 / steps)^0.7 (docs/notes/decoders.md)."""
+"""Between these numbers of steps, Muon's tuned rate is larger by (120 / steps)^0.7 (docs/notes/decoders.md)."""
 
 
 def choose_optimizer(config: TrainingConfig, kind: str) -> OptimizerKind:
-    """Return what moves the matrices of a decoder of this `kind`; auto is the optimizer that the decoder names first.
+    """Return the optimizer of the matrices of a decoder `kind`. "auto" means the first one in the decoder's rates.
 
     >>> choose_optimizer(TrainingConfig(), "volume"), choose_optimizer(TrainingConfig(), "siren")
     ('muon', 'adam')
@@ -123,8 +123,8 @@ def choose_optimizer(config: TrainingConfig, kind: str) -> OptimizerKind:
 def learning_rates(config: TrainingConfig, kind: str, *, steps: int | None = None) -> LearningRates:
     """Return the rates that `config` asks for, or those tuned for the decoder `kind` and its optimizer.
 
-    A training of few `steps` gets a larger rate where Muon's is the tuned one. Codes for which no rate is known get
-    twice the decoder's, as DeepSDF's do.
+    If the rate was tuned for Muon, a training of few `steps` gets a larger rate. If no rate is known for the codes,
+    they get twice the decoder's rate, as in DeepSDF.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def learning_rates(config: TrainingConfig, kind: str, *, steps: int | None = Non
 
 
 def with_length(config: TrainingConfig, *, budget: str | None, steps: int | None) -> TrainingConfig:
-    """Return `config` with another budget or number of steps; None and None change nothing.
+    """Return `config` with another budget or number of steps. If both are None, nothing changes.
 
     >>> with_length(TrainingConfig(steps=10), budget="3min", steps=None).steps is None
     True
@@ -163,7 +163,7 @@ def with_length(config: TrainingConfig, *, budget: str | None, steps: int | None
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that `text` means: a positive number and s, min or h.
+    """Return the duration `text` in seconds. `text` is a positive number followed by s, min or h.
 
     >>> parse_duration("5min"), parse_duration("1.5 h"), parse_duration("90s")
     (300.0, 5400.0, 90.0)
@@ -175,7 +175,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` as `parse_duration` reads them.
+    """Return `seconds` as text that `parse_duration` reads.
 
     >>> format_duration(90.0), format_duration(1200.0), format_duration(7200.0)
     ('90s', '20min', '2h')

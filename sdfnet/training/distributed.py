@@ -1,11 +1,11 @@
-"""Several processes that train together, as torchrun starts them: which codes each owns, and how they agree.
+"""Several processes, started by torchrun, train together: which codes each process owns, and how they agree.
 
 Every process holds the whole decoder and the codes of its own shapes. The code in row s of the table belongs to process
-s mod count, as its row s // count. Codes and their moments are sent only to be saved. One process is a special case, in
-which nothing is sent.
+s mod count, where it is row s // count. Codes and their moments are sent only for saving. A single process sends
+nothing.
 
-Collectives (sums of gradients, flags, gathered codes) serve in every step. The launcher's key-value store serves for
-things that happen once; a process waits on it in a Python loop, so that signals are heard.
+Every step uses collectives (sums of gradients, flags, gathered codes). Events that happen once use the launcher's
+key-value store. A process waits for the store in a Python loop, so that it still receives signals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 _PATIENCE = datetime.timedelta(days=1)
-"""How long a process waits for another one. If the other one ends, that is noticed at once."""
+"""A process waits this long for another process. If the other process ends, the waiting process notices at once."""
 
 _POLL_SECONDS = 0.1
 _FAILED = "failed"
@@ -35,17 +35,17 @@ _joins = itertools.count()
 
 @dataclass(frozen=True, eq=False)
 class Processes:
-    """The processes of one training, as one of them sees them.
+    """The processes of one training, from the view of one of them.
 
     >>> Processes(rank=1, count=4).own
     slice(1, None, 4)
     """
 
     rank: int = 0
-    """The number of this process; the first, 0, writes the run."""
+    """The number of this process. The first process, 0, writes the run."""
     count: int = 1
     store: dist.Store | None = None
-    """Shared by all; None for a single process."""
+    """The key-value store that all processes share, or None for a single process."""
     _calls: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -59,7 +59,7 @@ class Processes:
 
     @property
     def count_here(self) -> int:
-        """How many of the processes are on this machine."""
+        """The number of processes on this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
 
     @property
@@ -69,11 +69,11 @@ class Processes:
 
 
 ALONE = Processes()
-"""A training by one process."""
+"""The only process of a training."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C or a termination signal came; the state is saved and the message says how to go on.
+    """The training was stopped by Ctrl-C or a termination signal. The state is saved; the message says how to continue.
 
     All processes stop together after the same step.
 
@@ -84,7 +84,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the yielded list, so that no step is cut short; a second signal acts at once."""
+    """Collect SIGINT and SIGTERM in the yielded list, so that no step is interrupted. A second signal acts at once."""
     received: list[int] = []
     previous = {}
 
@@ -105,10 +105,11 @@ def stop_requests() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def join_processes() -> Iterator[Processes]:
-    """Yield the processes that torchrun started, or ALONE; leave the group at the end of the block.
+    """Yield the processes that torchrun started, or ALONE. The process leaves the group at the end of the block.
 
-    The block may raise in several of them: a wrong option does in all, and the end of one breaks the next collective of
-    the others. Then the first process that failed lets its exception through; the others end with SystemExit, silently.
+    The block may raise in several processes: a wrong option raises in all, and the end of one process breaks the next
+    collective of the others. Then only the first failed process raises its exception. The other processes end silently
+    with SystemExit.
 
     >>> with join_processes() as processes:
     ...     processes.count
@@ -155,7 +156,7 @@ def _speaks_for_all(processes: Processes, error: BaseException) -> bool:
 
 
 def do_first(processes: Processes, work: Callable[[], Any]) -> Any:
-    """Let the first process do `work` while the others wait; return the result (JSON values) in all of them.
+    """Let the first process do `work` while the others wait. Return the result (JSON values) in all processes.
 
     If the first process fails, the others end with SystemExit.
 
@@ -177,7 +178,7 @@ def do_first(processes: Processes, work: Callable[[], Any]) -> Any:
 
 
 def any_of(processes: Processes, *flags: bool) -> tuple[bool, ...]:
-    """Return for each flag whether it is set in any process; all processes must call this at the same point."""
+    """Return whether each flag is set in any process. All processes must call this function at the same point."""
     if processes.count == 1:
         return flags
     tensor = torch.tensor(flags, dtype=torch.int32)
@@ -196,7 +197,7 @@ def sum_in_place(processes: Processes, tensors: Sequence[Tensor]) -> None:
 
 
 def gather_rows(processes: Processes, rows: Tensor, num_rows: int) -> Tensor | None:
-    """Return the whole table, (num_rows, ...), in the first process, from the rows that each owns; None in others."""
+    """Gather the table (num_rows, ...) in the first process from the rows of all. Return None in the others."""
     if processes.count == 1:
         return rows
     longest = -(-num_rows // processes.count)
@@ -210,9 +211,9 @@ def gather_rows(processes: Processes, rows: Tensor, num_rows: int) -> Tensor | N
 
 
 def set_random_state(processes: Processes, *, seed: int, step: int, device: torch.device) -> None:
-    """Give every process except the first its own random numbers in this step, fixed by seed and step.
+    """Give every process except the first its own random numbers in this step. They depend on seed and step.
 
-    Dropout then differs between the processes. The first process goes on with the random state that checkpoints keep.
+    Dropout then differs between the processes. The first process continues with the random state that checkpoints save.
     """
     if processes.is_first:
         return

@@ -1,4 +1,4 @@
-"""The losses of a training. All distances are in the unit frame; every loss is a mean over its samples.
+"""The losses of a training. All distances are in the unit frame. Every loss is a mean over its samples.
 
 Legend: B shapes in a batch, N points per shape, L latent size.
 """
@@ -15,18 +15,19 @@ from sdfnet.training.checkpoint import TrainingState
 from sdfnet.training.config import TrainingConfig
 
 DIFFERENCE_STEP = 0.005
-"""Half distance of the central differences, unit frame: well below the features of a shape, well above rounding."""
+"""Half step of the central differences, unit frame. It is well below the features of a shape and well above
+rounding."""
 
 SurfaceFunction = Callable[[Tensor], Tensor]
-"""From points (B, N, 3) to signed distances (B, N)."""
+"""Maps points (B, N, 3) to signed distances (B, N)."""
 
 
 def clamped_residual(sdf_pred: Tensor, sdf_true: Tensor, *, clamp_distance: float) -> Tensor:
-    """Return `clamp(pred) - clamp(true)`, but clamp the prediction only if the truth is clamped, and on the same side.
+    """Return `clamp(pred) - clamp(true)`, but clamp the prediction only if the truth is clamped on the same side.
 
     DeepSDF clamps both (Park et al. 2019, equation 4). Then a prediction beyond the clamp on the *wrong* side has no
-    gradient, and a network that starts all positive stays so. Here the gradient is zero only if truth and prediction
-    are both beyond the clamp on the same side.
+    gradient, and a network that is positive everywhere at the start stays positive. Here the gradient is zero only if
+    truth and prediction are both beyond the clamp on the same side.
 
     >>> truth = torch.tensor([0.5, 0.05, -0.5])
     >>> clamped_residual(torch.tensor([0.7, 0.3, 0.2]), truth, clamp_distance=0.1)
@@ -41,7 +42,7 @@ def clamped_residual(sdf_pred: Tensor, sdf_true: Tensor, *, clamp_distance: floa
 
 
 def curriculum_residual(residual: Tensor, sdf_true: Tensor, *, progress: float) -> Tensor:
-    """Return |residual| less a falling tolerance, with hard samples weighted more as training proceeds.
+    """Return |residual| minus a falling tolerance. The weight of hard samples grows as training proceeds.
 
     Tolerance 0.025, 0.01, 0.0025, 0 and hard-sample weight 0, 0.1, 0.2, 0.5 in four stages that split `progress`
     (0 to 1) as the paper splits its epochs (200, 600, 1000 of 2000). A sample is hard where the prediction has the
@@ -66,8 +67,8 @@ def latent_prior(latents_BL: Tensor) -> Tensor:
 def difference_gradient(function: SurfaceFunction, points_BN3: Tensor) -> Tensor:
     """Return the gradient (B, N, 3) of `function` by central differences, differentiable in its weights.
 
-    It takes six evaluations. Differentiating a trilinear look-up twice instead would cost as much as 7 to 16 of them on
-    a CPU. The error is of second order in DIFFERENCE_STEP.
+    The differences take six evaluations. Differentiating a trilinear look-up twice would cost as much as 7 to 16
+    evaluations on a CPU. The error is of second order in DIFFERENCE_STEP.
     """
     offsets_63 = DIFFERENCE_STEP * torch.cat([torch.eye(3), -torch.eye(3)]).to(points_BN3)
     shifted = (points_BN3[:, None] + offsets_63[:, None]).flatten(1, 2)
@@ -88,7 +89,7 @@ def normal_loss(gradient: Tensor, normals: Tensor) -> Tensor:
 def compute_losses(
     state: TrainingState, batch: Batch, config: TrainingConfig, *, share: float, precision: str
 ) -> dict[str, Tensor]:
-    """Return the unweighted losses that `config` asks for, by name."""
+    """Return the unweighted losses that `config` enables, by name."""
     latents_BL = torch.nn.functional.embedding(batch.slots, state.latents)
     device_type = batch.points_BN3.device.type
     with torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):

@@ -1,4 +1,4 @@
-"""The measurements of a training: metrics as CSV and TensorBoard, the surface error, small pictures, the verdict.
+"""The measurements of a training: metrics (CSV, TensorBoard), surface error, small pictures, and the verdict.
 
 Nothing here influences the training. The CSV holds no times, so an interrupted and resumed run ends with the same file
 as an undisturbed one.
@@ -31,26 +31,26 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("step", "loss", "sdf", "prior", "eikonal", "normal", "learning_rate", SURFACE_ERROR)
 _MEASURED_SHAPES = 24
 _JUDGED_SHAPES = 200
-"""Shapes that the verdict measures at most; a shape takes some milliseconds."""
+"""Largest number of shapes that the verdict measures. Each shape takes some milliseconds."""
 
 _SECONDS_PER_EVALUATION, _SECONDS_PER_PREVIEW = 6.0, 30.0
 """A measurement takes about 0.1 s and a picture about 1 s. A budget of seconds allows only a few of them."""
 
 _VERDICTS = ((0.1, "very close to the sources"), (0.25, "close to the sources"), (1.0, "rough, fine detail is missing"))
 _WORST_VERDICT = "poor, the shapes are not learned yet"
-"""Words for a mean surface error up to so many percent of the radius, and for a larger one."""
+"""Words for a mean surface error up to each limit (percent of the radius), and for a larger error."""
 
 _LONGER = 4
-"""The verdict proposes a training that takes so many times longer."""
+"""The verdict proposes a training that is longer by this factor."""
 
 _PREVIEW_SHAPES = 4
 _PREVIEW_RESOLUTION = 64
 
 
 class Recorder:
-    """Writes `metrics.csv` and `tensorboard/` of one run, from `step` on; later rows of an earlier process go.
+    """Writes `metrics.csv` and `tensorboard/` of one run from `step` on. Later rows of an earlier process are removed.
 
-    `surface_error` is the last one written, also by an earlier process, or None.
+    `surface_error` is the last written surface error, also of an earlier process, or None.
     """
 
     def __init__(self, directory: Path, *, step: int) -> None:
@@ -97,7 +97,7 @@ def _rows_up_to(path: Path, step: int) -> list[list[str]]:
 
 
 def num_measurements(config: TrainingConfig) -> tuple[int, int]:
-    """Return how often a training measures the surface error and draws a preview: less often if its budget is short.
+    """Return how often a training measures the surface error and draws a preview. Short budgets reduce both numbers.
 
     >>> num_measurements(TrainingConfig(budget="12s")), num_measurements(TrainingConfig(budget="3min"))
     ((2, 0), (20, 4))
@@ -112,8 +112,9 @@ def num_measurements(config: TrainingConfig) -> tuple[int, int]:
 def surface_error(decoder: Decoder, latents: Tensor, store: SampleStore, indices: tuple[int, ...]) -> float:
     """Return the mean of |f| / |gradient f| over held-out points of the true surface, in percent of the shape's radius.
 
-    A first-order estimate of the distance from the true surface to the learned one, over at most 24 shapes evenly
-    spread over the trained ones. Cheap; `evaluate` measures both ways on meshes.
+    This error is a first-order estimate of the distance from the true surface to the learned surface. It uses at most
+    24 shapes, spread evenly over the trained shapes. The estimate is cheap; `evaluate` measures both directions on
+    meshes.
     """
     errors = _surface_errors(decoder, latents, store, indices, at_most=_MEASURED_SHAPES)
     return float(torch.stack(list(errors.values())).mean()) * 100 / UNIT_RADIUS if errors else float("nan")
@@ -122,7 +123,7 @@ def surface_error(decoder: Decoder, latents: Tensor, store: SampleStore, indices
 def _surface_errors(
     decoder: Decoder, latents: Tensor, store: SampleStore, indices: Sequence[int], *, at_most: int
 ) -> dict[int, Tensor]:
-    """Return the mean of |f| / |gradient f| on the surface of evenly spread shapes, unit frame, by row of the codes."""
+    """Return the mean of |f| / |gradient f| on the surface of evenly chosen shapes, unit frame, by row of the codes."""
     training = decoder.training
     errors = {}
     for slot in range(0, len(indices), -(-len(indices) // at_most)):
@@ -138,9 +139,9 @@ def _surface_errors(
 
 
 def verdict(run: Run, store: SampleStore) -> str:
-    """Return in words how well `run` has learned its shapes, which shape is worst, and what to do for a smaller error.
+    """Return a text on how well `run` has learned its shapes, which shape is worst, and how to reduce the error.
 
-    The measure is the one of the training: `surface_error`, here over at most 200 shapes of the run.
+    The measure is `surface_error`, as in training, but over at most 200 shapes of the run.
 
     Parameters
     ----------
@@ -190,7 +191,7 @@ def _how_to_improve(run: Run) -> str:
 
 
 def save_preview(decoder: Decoder, latents: Tensor, names: tuple[str, ...], path: Path) -> None:
-    """Draw a few of the shapes as they are now; a shape without a surface so far is left out, and logged."""
+    """Draw the current state of a few shapes. A shape that has no surface yet is left out and logged."""
     training = decoder.training
     images, labels = [], []
     with Renderer(size=(320, 320)) as renderer:

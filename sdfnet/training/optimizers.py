@@ -5,8 +5,8 @@ here calls the fused kernel of `torch.optim.Adam(fused=True)`, and equals it to 
 
 Muon replaces a matrix's momentum by the nearest matrix with equal singular values, so that every direction learns
 equally fast. It reaches the surface error of Adam in about half of the steps (docs/notes/decoders.md). Unlike in
-`torch.optim.Muon`, kernels of convolutions count as matrices, and the iteration runs in float32 on the small Gram
-matrix, which costs two products of the whole matrix instead of fifteen.
+`torch.optim.Muon`, kernels of convolutions count as matrices. The iteration runs in float32 on the small Gram matrix,
+which costs two products of the whole matrix instead of fifteen.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 _BETAS = (0.9, 0.99)
-"""Moments last about a hundred steps: a code is seen only every few steps, and the rate falls steadily."""
+"""Moments last about a hundred steps, because a code is used only every few steps and the rate falls steadily."""
 
 _EPS = 1e-8
 
 
 class Optimizer(abc.ABC):
-    """Moves the parameters of its groups along their gradients; `state` holds the moments of each, tensors by name.
+    """Moves the parameters of its groups along their gradients. `state` maps each parameter to its moments by name.
 
     A group has `params` (a list of tensors), the learning rate `lr`, and any other keys that its maker added.
     """
@@ -85,7 +85,7 @@ def clear_gradients(optimizers: Iterable[Optimizer]) -> None:
 
 _MOMENTUM = 0.95
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Jordan's quintic polynomial: five rounds lift singular values of 0.01 to about 1 and keep all below 1.2."""
+"""Jordan's quintic polynomial. Five rounds raise singular values of 0.01 to about 1 and keep all values below 1.2."""
 
 _ROUNDS = 5
 _SCALE = 0.2
@@ -93,7 +93,8 @@ _SCALE = 0.2
 
 _TINY = 1e-7
 _LONGEST_SIDE = 256
-"""A kernel is split by its stride only if the shorter side of the matrix is at most this: rounds cost its cube."""
+"""A kernel is split by its stride only if the shorter side of the matrix is at most this, because rounds cost its
+cube."""
 
 _LEAST_ROWS = 4
 """A matrix with fewer rows or columns than this is left to Adam."""
@@ -102,7 +103,8 @@ _LEAST_ROWS = 4
 class Muon(Optimizer):
     """Steps of Muon with Nesterov momentum, deterministic.
 
-    A parameter (R, ...) counts as the matrix (R, C) of its rows, in a group with a `stride` as `kernel_matrix` says.
+    A parameter (R, ...) counts as the matrix (R, C) of its rows. In a group with a `stride`, `kernel_matrix` defines
+    the matrix.
 
     References
     ----------
@@ -127,7 +129,7 @@ class Muon(Optimizer):
 
 
 def muon_groups(decoder: nn.Module) -> dict[int, list[nn.Parameter]]:
-    """Return the parameters of `decoder` that suit Muon, by the stride to give to `kernel_matrix`."""
+    """Return the parameters of `decoder` that suit Muon, grouped by their stride for `kernel_matrix`."""
     groups: dict[int, list[nn.Parameter]] = {}
     for module in decoder.modules():
         stride = 1
@@ -143,7 +145,7 @@ def muon_groups(decoder: nn.Module) -> dict[int, list[nn.Parameter]]:
 
 
 def kernel_matrix(kernel: Tensor, stride: int) -> Tensor:
-    """Return `kernel` as the matrix of the linear map that it is: with stride 1, (R, ...) becomes (R, C).
+    """Return the matrix of the linear map of `kernel`. With stride 1, (R, ...) becomes (R, C).
 
     A transposed convolution of stride s with a kernel (I, O, k, k, k) makes s³ neighbouring outputs of (k / s)³
     neighbouring inputs: a matrix (I (k / s)³, O s³).
@@ -172,9 +174,9 @@ def suits_muon(parameter: Tensor) -> bool:
 def orthogonalized(matrix: Tensor) -> Tensor:
     """Return approximately the nearest (semi-)orthogonal matrix to `matrix` (R, C), by Newton-Schulz iteration.
 
-    Singular vectors stay. Singular values above about a hundredth of the Frobenius norm come between 0.7 and 1.2. The
-    iteration multiplies the matrix by a polynomial of its Gram matrix. So the rounds run on the Gram matrix, which is
-    (k, k) with k the shorter side.
+    Singular vectors do not change. Singular values above about a hundredth of the Frobenius norm move to between 0.7
+    and 1.2. The iteration multiplies the matrix by a polynomial of its Gram matrix. So the rounds run on the Gram
+    matrix, which is (k, k) with k the shorter side.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + _TINY)

@@ -1,7 +1,7 @@
 """The training of an auto-decoder: one network and one code per shape, learned together (Park et al., CVPR 2019).
 
-Read from top to bottom: `train` turns the configuration into a decoder, codes, batches and a plan; `_take_steps` is the
-loop; below it stand the step, its records, and the plan (how many steps fit a budget, precision, compiling).
+Read from top to bottom: `train` turns the configuration into a decoder, codes, batches and a plan. `_take_steps` is the
+loop. Then follow the step, its records, and the plan (the number of steps for a budget, precision, compiling).
 
 A killed training continues from its last save and ends with the same bytes as one that was never killed. Elapsed time
 decides the number of steps once, in the plan, and never enters the schedule.
@@ -50,7 +50,7 @@ from sdfnet.training.optimizers import clear_gradients
 logger = logging.getLogger(__name__)
 
 _MAX_ROWS = 500
-"""Rows of `metrics.csv`."""
+"""Largest number of rows of `metrics.csv`."""
 
 _TIMED_STEPS = 24
 _TIMED_SECONDS = 8.0
@@ -63,7 +63,7 @@ _OVERHEAD = 1.06
 _MIN_STEPS = 40
 
 _WORTH_SECONDS, _WORTH_STEPS = 120.0, 2000
-"""Compiling takes tens of seconds: a shorter training is over sooner without it."""
+"""Compiling takes tens of seconds, so a shorter training is faster without it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,8 @@ def train(
     """Train on the samples of `store` into the run `directory`, or continue the training that is there.
 
     Deterministic given the samples, the options, the machine, the library versions and the number of threads. With
-    several processes (all call this, see `join_processes`) the same up to rounding, but for decoders with dropout.
+    several processes, all call this function (see `join_processes`). Then the result is the same up to rounding, except
+    for decoders with dropout.
 
     Parameters
     ----------
@@ -108,19 +109,20 @@ def train(
     decoder, config : optional
         The options of the decoder (by default VolumeConfig()) and of the training.
     shapes, holdout : names or globs
-        Which shapes of the store to learn, and which of those to keep out.
+        The shapes of the store to learn, and the shapes among them to exclude.
     init : run directory, optional
-        Start from its decoder, and from its codes for shapes of the same name.
+        A run to start from. Its decoder is used, and its codes for shapes of the same name.
     provenance : mapping, optional
-        Written into `run.json` as it is (command, commit); not compared on resuming.
+        Entries for `run.json` such as command and commit. They are written unchanged and not compared on resuming.
 
     Raises
     ------
     ValueError
-        Nothing left to train on; the directory holds a run with another configuration; damaged files; fewer shapes
-        than strata, or fewer shapes, in all or per step, than processes; both `budget` and `steps`.
+        No shapes are left to train on; the directory holds a run with another configuration; files are damaged; there
+        are fewer shapes than strata; there are fewer shapes, in all or per step, than processes; both `budget` and
+        `steps` are given.
     TrainingInterrupted
-        Ctrl-C; everything is saved.
+        The user pressed Ctrl-C. Everything is saved.
 
     >>> from sdfnet.sampling import SamplerConfig, prepare_samples
     >>> sampler = SamplerConfig(num_samples=1000, num_surface=100, num_heldout=100)
@@ -175,7 +177,7 @@ def train(
 
 
 def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progress: bool) -> None:
-    """Take the steps that remain; record, draw and save on the way."""
+    """Take the remaining steps. Record, draw and save at regular intervals."""
     directory, config, device, processes = training.directory, training.config, training.device, training.processes
     if state.step >= plan.steps:
         logger.info("the run at %s is complete (%d steps); nothing to do", directory, plan.steps)
@@ -217,11 +219,11 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
 def train_step(
     state: TrainingState, batch: Batch, config: TrainingConfig, *, rates: LearningRates, share: float, precision: str
 ) -> dict[str, Tensor]:
-    """Take one step at `share` (0 to 1) of the training in place, and return its losses, scalars still on the device.
+    """Take one step in place, at `share` (0 to 1) of the training. Return its losses, scalars that stay on the device.
 
-    Every loss is a mean over shapes with equally many samples each. So the loss of the whole batch is the sum of the
-    losses of all processes, each times its share of the shapes. The same holds for the gradient of the decoder. The
-    gradients of codes are not sent: every process owns its codes.
+    Every loss is a mean over shapes, with the same number of samples for each shape. So the loss of the whole batch is
+    the sum of the losses of all processes, weighted by their shares of the shapes. The same holds for the gradient of
+    the decoder. The gradients of codes are not sent: every process owns its codes.
     """
     checkpoint.set_learning_rates(state, rates, share=share, warmup_share=config.warmup_share)
     losses = compute_losses(state, batch, config, share=share, precision=precision)
@@ -251,7 +253,7 @@ def _record(
     recorder: Recorder | None,
     bar: tqdm,
 ) -> None:
-    """Write a row, measure and draw if this step is due: the first process does; all processes give their codes."""
+    """Write a row, measure and draw if this step is due. The first process does so with the codes of all processes."""
     step, (evaluations, previews) = state.step, num_measurements(training.config)
     measured = _is_due(step, plan.steps, evaluations)
     if not (measured or _is_due(step, plan.steps, _MAX_ROWS)):
@@ -305,7 +307,7 @@ def _trained_names(store: SampleStore, shapes: str | Sequence[str], holdout: Seq
 
 
 def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes) -> None:
-    """Refuse strata without a shape, and processes that would own none or hardly ever see one."""
+    """Refuse strata without a shape, and processes that would own no shape or hardly ever use one."""
     if config.strata > num_shapes:
         raise ValueError(f"training.strata={config.strata} is more than there are shapes ({num_shapes})")
     if processes.count > min(num_shapes, config.batch_shapes):
@@ -319,7 +321,7 @@ def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes)
 
 
 def _make_plan(training: _Training, network: Decoder, latents: Tensor) -> Plan:
-    """Fix precision and number of steps; if a budget is given, time some steps on a copy of `network`."""
+    """Fix precision and number of steps. If a budget is given, time some steps on a copy of `network`."""
     config = training.config
     device = training.device
     compiled = compiles(
@@ -339,7 +341,7 @@ def _make_plan(training: _Training, network: Decoder, latents: Tensor) -> Plan:
 
 
 def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: float) -> float:
-    """Return the median seconds of a step, without two that warm up; all processes of the training time together."""
+    """Return the median seconds of a step, without two warm-up steps. All processes measure together."""
     rates = learning_rates(training.config, training.kind)
     times: list[float] = []
     began = time.perf_counter()
@@ -357,7 +359,7 @@ def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: fl
 
 
 def compiles(config: TrainingConfig, *, device_type: str, capability: tuple[int, int], has_triton: bool) -> bool:
-    """Tell whether the decoder is compiled: on GPUs that Triton can write for, where the training is long enough."""
+    """Tell whether to compile the decoder. "auto" compiles for a long training on a GPU that Triton supports."""
     if config.compile != "auto":
         return config.compile
     if config.steps is not None:
@@ -368,7 +370,7 @@ def compiles(config: TrainingConfig, *, device_type: str, capability: tuple[int,
 
 
 def choose_precision(choice: Precision, device: torch.device) -> str:
-    """Return "bfloat16" or "float32"; auto takes bfloat16 if the processor multiplies it in hardware."""
+    """Return "bfloat16" or "float32". "auto" means bfloat16 if the processor multiplies bfloat16 in hardware."""
     if choice != "auto":
         return choice
     if device.type == "cuda":
@@ -382,10 +384,11 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for the next step; on other systems do nothing.
+    """Tell glibc to keep freed memory for the next step. On other systems, do nothing.
 
-    By default glibc gives a step's activations back to the system, which must clear them again. Without that, a step
-    takes 23 % less time (benchmarks/decoders.py, two cores). The memory of the process stays at its peak.
+    By default glibc returns the memory of a step's activations to the system, which must clear this memory again. If
+    glibc keeps the memory, a step takes 23 % less time (benchmarks/decoders.py, two cores). The memory of the process
+    stays at its peak.
     """
     if not sys.platform.startswith("linux"):
         return

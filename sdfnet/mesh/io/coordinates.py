@@ -1,4 +1,4 @@
-"""Coordinates in mesh files: text encodings, parsing and formatting of numbers, and the harm that float32 does."""
+"""Coordinates in mesh files: text encodings, parsing and formatting of numbers, and the rounding of float32."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from sdfnet.geometry.bounds import Bounds
 
 _FLOAT32_HARM = 1e-6
-"""Share of the extent that rounding to float32 may move a vertex; from 16 extents off the origin it is more."""
+"""Rounding to float32 may move a vertex by this share of the extent. From 16 extents off the origin it moves more."""
 
 SIGNIFICANT_DIGITS = 9
-"""Digits of a coordinate, counted from the mesh's extent; far from the origin the offset takes some more."""
+"""Digits of a coordinate, counted from the mesh's extent. Far from the origin, the offset needs some more digits."""
 
 
 def to_single_bytes(data: bytes) -> bytes:
-    """Return text as bytes whose ASCII part can be parsed: UTF-16 becomes UTF-8, a byte order mark goes.
+    """Return text as bytes whose ASCII part can be parsed. UTF-16 becomes UTF-8, and a byte order mark is removed.
 
-    Names of other encodings (Latin-1, Shift-JIS) stay as they are: numbers and keywords are ASCII in all of them.
+    Names in other encodings (Latin-1, Shift-JIS) do not change. Numbers and keywords are ASCII in all of these
+    encodings.
     """
     if data.startswith(codecs.BOM_UTF8):
         return data[len(codecs.BOM_UTF8) :]
@@ -46,7 +47,7 @@ def parse_ints(tokens: Iterable[bytes]) -> NDArray[np.int64]:
 
 
 def coordinate_digits(vertices: NDArray[np.float64]) -> int:
-    """Return how many significant digits keep nine of the extent of `vertices` (V, 3): 9 near the origin, at most 17.
+    """Return how many significant digits resolve the extent of `vertices` (V, 3) to nine digits: from 9 to 17.
 
     >>> coordinate_digits(np.array([[0.0, 0, 0], [1, 1, 1]]))
     9
@@ -62,7 +63,7 @@ def coordinate_digits(vertices: NDArray[np.float64]) -> int:
 
 
 def format_rows(template: str, rows: NDArray[np.generic]) -> str:
-    """Return `template` once per row of `rows` (N, k), filled with its k numbers.
+    """Return one copy of `template` for each row of `rows` (N, k), filled with the k numbers of the row.
 
     One `%` over all rows takes a quarter of the time of `np.savetxt`.
     """

@@ -1,4 +1,4 @@
-"""The one table of mesh formats: readers, writers, options, messages and folder scans derive from it.
+"""The one table of mesh formats. Readers, writers, options, messages and folder scans all use this table.
 
 To add a format, write a module beside this one and add one row to `MESH_FORMATS`. The module of a format is imported
 when a file of that format is read or written, so the command line can list the formats without numpy.
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeshFormat:
-    """One file format of meshes. Functions are named as `module.function`, the module being one of this folder.
+    """One file format of meshes. Functions are named `module.function`, with a module of this folder.
 
     Attributes
     ----------
     name : str
-        The suffix of its files, without the dot.
+        The suffix of the format's files, without the dot.
     reader : str or None
-        From the bytes of a file to a `PolygonMesh`, or ValueError without the file's name. The reader of a format with
-        `companions` takes `folder=` too.
+        A function from the bytes of a file to a `PolygonMesh`. It raises ValueError without the file's name. The reader
+        of a format with `companions` also takes `folder=`.
     writer : str or None
-        From a `Mesh` to the bytes of a file.
+        A function from a `Mesh` to the bytes of a file.
     companions : str or None
-        From the bytes of a file and the folder it lies in to the other files that hold its vertices.
+        A function from the bytes of a file and its folder to the other files that hold the vertices.
     """
 
     name: str
@@ -40,7 +40,7 @@ class MeshFormat:
     companions: str | None = None
 
     def parse(self, data: bytes, *, folder: Path) -> PolygonMesh:
-        """Return what a file in `folder` with the bytes `data` holds."""
+        """Return the polygons of a file in `folder` whose bytes are `data`."""
         return _call(self.reader, data, **({} if self.companions is None else {"folder": folder}))
 
     def serialize(self, mesh: Mesh) -> bytes:
@@ -48,7 +48,7 @@ class MeshFormat:
         return _call(self.writer, mesh)
 
     def companion_files(self, data: bytes, *, folder: Path) -> list[Path]:
-        """Return the other files that hold vertices of a file in `folder`, whether they exist or not."""
+        """Return the other files, existing or not, that hold vertices of a file in `folder`."""
         return [] if self.companions is None else _call(self.companions, data, folder=folder)
 
 
@@ -70,11 +70,11 @@ if TYPE_CHECKING:
     WritableFormat = str
 else:
     WritableFormat = Literal[WRITABLE]
-"""The name of a format that can be written: the type of `format` options."""
+"""The type of `format` options: the name of a format that can be written."""
 
 
 def find_format(path: str | Path) -> MeshFormat | None:
-    """Return the format that the suffix of `path` names, in lower or upper case; None if there is none.
+    """Return the format that the suffix of `path` names in lower or upper case, or None.
 
     >>> find_format("meshes/chair.PLY").name
     'ply'
@@ -84,7 +84,7 @@ def find_format(path: str | Path) -> MeshFormat | None:
 
 
 def check_format_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless `names` has at least one format, and each can be written.
+    """Raise ValueError if `names` is empty, or if one of its formats cannot be written.
 
     >>> check_format_names(["obj", "off"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):

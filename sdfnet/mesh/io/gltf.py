@@ -1,8 +1,8 @@
-"""glTF 2.0 and its binary form GLB: read the triangles of a scene, flattened with their node transforms; write GLB.
+"""Read glTF 2.0 and its binary form GLB, and write GLB. Reading applies all node transforms to the triangles.
 
-Read: triangles, strips and fans; strided, sparse and normalised accessors; buffers in the file, as data URIs and as
-files beside it; skins and morph targets in the pose that the file shows without animation; instances; invisible nodes.
-Not read: materials; compressed buffers, where the file has no plain copy of them (an error says so).
+The reader supports triangles, strips and fans; strided, sparse and normalised accessors; buffers in the file, in data
+URIs and in files beside it; skins and morph targets in the pose without animation; instances; invisible nodes. It
+ignores materials. It refuses compressed buffers if the file has no plain copy of them.
 
 References
 ----------
@@ -44,7 +44,7 @@ _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 
 
 def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
-    """Return the default scene as one mesh, in the scene's frame; `folder` holds the buffers that the file names.
+    """Return the default scene as one mesh in the scene's frame. `folder` holds the buffers that the file names.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
 
 
 def external_files(data: bytes, *, folder: Path) -> list[Path]:
-    """Return the files that a glTF file takes its buffers from, whether they exist or not."""
+    """Return the files, existing or not, that hold the buffers of a glTF file."""
     document, _ = _split(data)
     uris = [buffer["uri"] for buffer in document.get("buffers", []) if "uri" in buffer]
     return [_find_buffer(uri, folder) for uri in uris if not uri.startswith("data:")]
@@ -110,10 +110,10 @@ def _read_buffers(document: dict[str, Any], binary: bytes, folder: Path) -> list
 
 
 def _find_buffer(uri: str, folder: Path) -> Path:
-    """Return the file that a URI names, whether it exists or not.
+    """Return the file, existing or not, that a URI names.
 
-    Exporters also write `file:` and backslashes, often with a folder of another machine; then a file with the last name
-    of the path, beside the mesh, will do.
+    Some exporters write `file:` and backslashes, often with a folder of another machine. Then a file beside the mesh is
+    used whose name is the last name of the path.
     """
     path = unquote(uri)
     plain = re.sub("^file:(//(localhost)?(?=/))?", "", path, flags=re.IGNORECASE).replace("\\", "/")
@@ -137,7 +137,7 @@ class _Scene:
         return {child: index for index, node in enumerate(self.nodes) for child in node.get("children", [])}
 
     def instances(self) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """Return vertices and faces of each mesh primitive, once for each node or instance that shows it."""
+        """Return vertices and faces of each mesh primitive, once for every node or instance with this primitive."""
         scenes = self.document.get("scenes")
         if scenes:
             roots = scenes[self.document.get("scene", 0)].get("nodes", [])
@@ -163,7 +163,7 @@ class _Scene:
     def _node_parts(
         self, node: dict[str, Any], transform: NDArray[np.float64]
     ) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-        """Return vertices and faces of each primitive of a node with a mesh, posed and placed."""
+        """Return vertices and faces of each primitive of a node with a mesh, after posing and placing them."""
         mesh = self.document["meshes"][node["mesh"]]
         parts = []
         for primitive in mesh["primitives"]:
@@ -180,7 +180,7 @@ class _Scene:
         return parts
 
     def _placements(self, node: dict[str, Any], transform: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Return the 4x4 matrix of each instance of a node's mesh (EXT_mesh_gpu_instancing); of one, as a rule."""
+        """Return the 4x4 matrix of each instance of a node's mesh (EXT_mesh_gpu_instancing), usually only one."""
         attributes = node.get("extensions", {}).get("EXT_mesh_gpu_instancing", {}).get("attributes", {})
         known = [name for name in ("TRANSLATION", "ROTATION", "SCALE") if name in attributes]
         if not known:
@@ -190,7 +190,7 @@ class _Scene:
         return [transform @ _node_transform(dict(zip(keys, row, strict=True))) for row in rows]
 
     def _skin_transforms(self, skin_index: int, attributes: dict[str, int]) -> NDArray[np.float64]:
-        """Return the 4x4 matrix of each vertex of a skinned primitive, (V, 4, 4): the mean over its joints."""
+        """Return the 4x4 matrix of each vertex of a skinned primitive, (V, 4, 4): the weighted mean over its joints."""
         skin = self.document["skins"][skin_index]
         matrices = np.stack([self._world_transform(joint) for joint in skin["joints"]])
         if "inverseBindMatrices" in skin:
@@ -206,7 +206,7 @@ class _Scene:
         return np.sum([weight[:, None, None] * matrices[joint] for joint, weight in columns], axis=0)
 
     def _world_transform(self, index: int) -> NDArray[np.float64]:
-        """Return the 4x4 matrix from a node to the scene; the node need not be in the scene that is shown."""
+        """Return the 4x4 matrix from a node to the scene. The node need not belong to the default scene."""
         transform = np.eye(4)
         for _ in self.nodes:
             transform = _node_transform(self.nodes[index]) @ transform
@@ -236,7 +236,7 @@ class _Scene:
         return vertices, _primitive_faces(indices, mode)
 
     def _accessor(self, index: int) -> NDArray:
-        """Return the items of an accessor, (N, width); normalised integers as float64 in [-1, 1]."""
+        """Return the items of an accessor, (N, width). Normalised integers become float64 in [-1, 1]."""
         accessor = self.document["accessors"][index]
         dtype, width, count = np.dtype(_DTYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]], accessor["count"]
         if not 0 <= count <= _MOST_ITEMS:
@@ -260,7 +260,7 @@ class _Scene:
         return items
 
     def _view(self, index: int, offset: int, dtype: np.dtype, width: int, count: int) -> NDArray:
-        """Return `count` rows of `width` numbers from a buffer view, honouring its stride."""
+        """Return `count` rows of `width` numbers from a buffer view, with the view's stride."""
         view = self.document["bufferViews"][index]
         start = view.get("byteOffset", 0)
         data = self.buffers[view["buffer"]][start : start + view["byteLength"]]
@@ -274,7 +274,7 @@ class _Scene:
 
 
 def _node_transform(node: dict[str, Any]) -> NDArray[np.float64]:
-    """Return the 4x4 matrix of a node: given (column-major), or translation · rotation · scale."""
+    """Return the 4x4 matrix of a node: its own matrix (column-major), or translation · rotation · scale."""
     if "matrix" in node:
         return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
     x, y, z, w = np.array(node.get("rotation", [0, 0, 0, 1]), dtype=np.float64)
@@ -290,7 +290,7 @@ def _node_transform(node: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _primitive_faces(indices: NDArray[np.int64], mode: int) -> NDArray[np.int64]:
-    """Return triangles (F, 3); every second one of a strip is turned."""
+    """Return triangles (F, 3). Every second triangle of a strip is turned over."""
     if mode == _TRIANGLES:
         return indices[: len(indices) // 3 * 3].reshape(-1, 3)
     if mode == _FAN:
@@ -305,11 +305,11 @@ MATERIAL: dict[str, Any] = {
     "doubleSided": True,
     "pbrMetallicRoughness": {"baseColorFactor": [0.8, 0.8, 0.8, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6},
 }
-"""glTF's own default is a bare metal, which is black without a surrounding to mirror."""
+"""The default material of glTF is bare metal, which looks black without surroundings to mirror."""
 
 
 class GlbBuffer:
-    """The binary chunk of a GLB file while it grows, with the accessors that name its parts."""
+    """The growing binary chunk of a GLB file, with the accessors that describe its parts."""
 
     def __init__(self) -> None:
         self.views: list[dict[str, Any]] = []
@@ -336,7 +336,7 @@ class GlbBuffer:
 
 
 def format_glb(mesh: Mesh) -> bytes:
-    """Return `mesh` as GLB: float32 positions under one node, which takes the offset of a mesh far from the origin."""
+    """Return `mesh` as GLB with float32 positions. The node stores the offset of a mesh far from the origin."""
     buffer, node = GlbBuffer(), {"mesh": 0}
     shift = offset_to_node(node, mesh.vertices)
     attributes = {"POSITION": buffer.add((mesh.vertices - shift).astype("<f4"), target=ARRAY_BUFFER, with_range=True)}
@@ -348,7 +348,7 @@ def format_glb(mesh: Mesh) -> bytes:
 
 
 def offset_to_node(node: dict[str, Any], vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what to subtract from `vertices` (V, 3) before rounding to float32, and let `node` add it again."""
+    """Return the offset to subtract from `vertices` (V, 3) before rounding to float32. `node` gets the same offset."""
     if not is_far_from_origin(vertices):
         return np.zeros(3)
     center = Bounds.of(vertices).center
@@ -357,7 +357,7 @@ def offset_to_node(node: dict[str, Any], vertices: NDArray[np.float64]) -> NDArr
 
 
 def pack_glb(buffer: GlbBuffer, **document: Any) -> bytes:
-    """Return a file of `buffer` and one scene, the first node; `document` holds nodes, meshes and materials."""
+    """Return the bytes of a GLB file whose scene is the first node. `document` holds nodes, meshes and materials."""
     binary = bytes(buffer.data)
     whole = {
         "asset": {"version": "2.0", "generator": "sdfnet"},
@@ -376,6 +376,6 @@ def pack_glb(buffer: GlbBuffer, **document: Any) -> bytes:
 
 
 def unit_normals(normals: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return normals that the format allows: unit length, and upward where there is none."""
+    """Return normals that glTF allows: of unit length, and upward where a normal is zero."""
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(lengths > 0, normals / np.where(lengths > 0, lengths, 1.0), [0.0, 0.0, 1.0]).astype("<f4")

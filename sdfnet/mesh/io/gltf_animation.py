@@ -1,7 +1,7 @@
-"""Write a moving mesh as one animated GLB: each tracked piece is a mesh with morph targets.
+"""Write a moving mesh as one animated GLB. Each tracked piece becomes a mesh with morph targets.
 
-A piece of one frame is a plain mesh. The node of each piece has a scale that steps between one and zero: the glTF way
-to animate visibility. Exactly one piece is visible at any time. Colours that change are morph targets too.
+A piece of one frame is a plain mesh. The scale of each piece's node steps between one and zero, because glTF animates
+visibility in this way. Exactly one piece is visible at any time. Colours that change are morph targets too.
 
 References
 ----------
@@ -33,21 +33,21 @@ from sdfnet.mesh.sequence import MovingMesh, check_order
 Axis = Literal["x", "y", "z"]
 
 MOST_TARGETS = 128
-"""Morph targets of one mesh; a longer piece is cut into meshes that share a frame. WebGL promises 256 uniforms, and
-three.js takes one for each target."""
+"""Largest number of morph targets of one mesh. A longer piece is cut into meshes that share a frame. WebGL guarantees
+256 uniforms, and three.js uses one for each target."""
 
 _UPRIGHT = {
     "x": [0.5**0.5, 0.5**0.5, 0.0, 0.0],  # y to the right, x up, -z to the front
     "y": None,
     "z": [-(0.5**0.5), 0.0, 0.0, 0.5**0.5],  # x to the right, z up, -y to the front
 }
-"""Quaternions (x, y, z, w) that turn up and front, as cameras take them, to glTF's: y and z."""
+"""Quaternions (x, y, z, w) that turn the up and front axes of the cameras to the axes of glTF: y and z."""
 
 _PAINTED = {
     **MATERIAL,
     "pbrMetallicRoughness": {**MATERIAL["pbrMetallicRoughness"], "baseColorFactor": [1.0, 1.0, 1.0, 1.0]},
 }
-"""Vertex colours are multiplied with the material's: white leaves them as they are."""
+"""glTF multiplies vertex colours with the material's colour, so a white material does not change them."""
 
 
 def save_animated_glb(
@@ -61,21 +61,22 @@ def save_animated_glb(
 ) -> None:
     """Write a moving mesh as one animated GLB.
 
-    The weights of morph targets go linearly from frame to frame. The last frame of a piece stands still until the next
-    piece begins. Positions are float32, six digits of a piece's extent; far from the origin the offset goes into the
-    node. Normals and colours are kept.
+    The weights of morph targets change linearly from frame to frame. The last frame of a piece stays until the next
+    piece begins. Positions are float32, which keeps six digits of a piece's extent. Far from the origin, the node
+    stores the offset. Normals and colours are kept.
 
     Parameters
     ----------
     pieces : iterable of MovingMesh
-        In order, from frame 0 on, without gaps.
+        The pieces in order, from frame 0 on, without gaps.
     order : sequence of int
-        Frame numbers as they are played, each next to the one before it; each lasts 1 / `fps` seconds. Where the first
-        is a neighbour of the last (there and back again), the animation leads on to it.
+        Frame numbers in the order of playing. Each number differs by one from the number before. Each frame lasts 1 /
+        `fps` seconds. If the first frame is a neighbour of the last one, the animation returns to the first frame.
     keys : sequence of (int, str)
-        Frames with names: they name morph targets, and the root node's `extras` hold names and seconds.
+        Frames with names. Morph targets get these names, and the root node's `extras` hold names and seconds.
     up_axis : str
-        Which axis of the vertices is up. It is turned to glTF's, y, by the root node; coordinates stay as they are.
+        The upward axis of the vertices. The root node turns this axis to glTF's upward axis, y. Coordinates do not
+        change.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def save_animated_glb(
 
 
 def _materials(meshes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the materials that `meshes` need, plain or painted, and give each mesh its own."""
+    """Return the materials that `meshes` need, plain or painted, and assign a material to each mesh."""
     materials: list[dict[str, Any]] = []
     for primitive in [mesh["primitives"][0] for mesh in meshes]:
         material = _PAINTED if "COLOR_0" in primitive["attributes"] else MATERIAL
@@ -138,7 +139,7 @@ def _materials(meshes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _cuts(piece: MovingMesh) -> list[range]:
-    """Return the frames of each mesh of a piece; each mesh shares its last frame with the next."""
+    """Return the frames of each mesh of a piece. Each mesh shares its last frame with the next mesh."""
     starts = range(piece.start, max(piece.stop - 1, piece.start + 1), MOST_TARGETS)
     return [range(start, min(start + MOST_TARGETS + 1, piece.stop)) for start in starts]
 
@@ -150,7 +151,7 @@ def _label(frame: int, names: dict[int, str]) -> str:
 def _mesh(
     buffer: GlbBuffer, piece: MovingMesh, part: range, *, shift: NDArray[np.float64], names: dict[int, str]
 ) -> dict[str, Any]:
-    """Add the frames `part` of `piece` to `buffer`; return the mesh: its first frame and differences to it."""
+    """Add the frames `part` of `piece` to `buffer`. Return the mesh: the first frame and differences to this frame."""
     first = part.start - piece.start
     base = (piece.vertices[first] - shift).astype("<f4")
     facing = unit_normals(piece.normals[first])
@@ -187,7 +188,7 @@ def _mesh(
 def _animation(
     buffer: GlbBuffer, parts: Sequence[range], nodes: list[dict[str, Any]], *, order: Sequence[int], fps: float
 ) -> dict[str, Any]:
-    """Return the animation; nodes hidden at the start get a scale of zero."""
+    """Return the animation. Nodes that are hidden at the start get a scale of zero."""
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
 
@@ -218,7 +219,7 @@ def _animation(
 
 
 def _shown(parts: Sequence[range], order: Sequence[int]) -> list[int]:
-    """Return which part shows each interval of the order: one that knows both its ends, else its first."""
+    """Return which part shows each interval of the order: a part with both end frames, or else with the first."""
     shown = []
     for frame, following in zip(order, [*order[1:], order[0]], strict=True):
         knowing = [index for index, part in enumerate(parts) if frame in part]
@@ -228,7 +229,7 @@ def _shown(parts: Sequence[range], order: Sequence[int]) -> list[int]:
 
 
 def _weights(part: range, visible: NDArray[np.bool_], order: Sequence[int]) -> tuple[NDArray[np.int64], NDArray]:
-    """Return the places in the order with a keyframe, (K,), and the weights there, (K, T - 1)."""
+    """Return the positions of keyframes in the order, (K,), and the weights at these keyframes, (K, T - 1)."""
     frames: dict[int, int] = {}
     for place in np.flatnonzero(visible).tolist():
         frame, following = order[place], order[(place + 1) % len(order)]

@@ -1,4 +1,4 @@
-"""Wavefront OBJ: polygons with one-based or relative indices; materials, textures, curves and colours are not read."""
+"""Wavefront OBJ: polygons with one-based or relative indices. Materials, textures, curves and colours are ignored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parse_obj(data: bytes) -> PolygonMesh:
     Raises
     ------
     ValueError
-        A line of a vertex or a face is not numbers.
+        A vertex or face line contains something other than numbers.
     """
     text = to_single_bytes(data)
     lines = [line.strip() for line in text.splitlines()]
@@ -44,7 +44,7 @@ def parse_obj(data: bytes) -> PolygonMesh:
 
 
 def _join_continued(lines: list[bytes]) -> list[bytes]:
-    """Join lines that end in a backslash to the next, in statements of numbers; names may be folders of Windows."""
+    """Join number lines that end in a backslash to the next line. Other lines may end in a Windows path."""
     joined: list[bytes] = []
     goes_on = False
     for line in lines:
@@ -60,7 +60,7 @@ def _join_continued(lines: list[bytes]) -> list[bytes]:
 
 
 def _parse_vertices(lines: list[bytes]) -> NDArray[np.float64]:
-    """Return the first three numbers of each line (a weight or a colour may follow)."""
+    """Return the first three numbers of each line. A weight or a colour may follow them."""
     tokens = b"\n".join(lines).split()
     if not _is_regular(tokens, keyword=b"v", num_lines=len(lines)):
         tokens = [token for line in lines for token in line.split(None, 4)[:4]]
@@ -79,12 +79,12 @@ def _parse_vertices(lines: list[bytes]) -> NDArray[np.float64]:
 
 
 def _is_regular(tokens: list[bytes], *, keyword: bytes, num_lines: int) -> bool:
-    """Whether `tokens` are `num_lines` times the keyword and three more."""
+    """Whether `tokens` consist of `num_lines` groups of the keyword and three more tokens."""
     return len(tokens) == 4 * num_lines and tokens[::4].count(keyword) == num_lines
 
 
 def _parse_faces(lines: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the position indices (C,) as they stand in the file, and the corners of each face (P,)."""
+    """Return the position indices (C,) as written in the file, and the number of corners of each face (P,)."""
     text = b"\n".join(lines)
     if b"#" in text:
         text = _COMMENT.sub(b"", text)
@@ -103,7 +103,7 @@ def _parse_faces(lines: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def format_obj(mesh: Mesh) -> bytes:
-    """Return `mesh` as OBJ text, with normals if it has them; nine significant digits of its own extent."""
+    """Return `mesh` as OBJ text with nine significant digits of its extent, and with normals if the mesh has them."""
     number = f"%.{coordinate_digits(mesh.vertices)}g"
     parts = ["# sdfnet\n", format_rows(f"v {number} {number} {number}\n", mesh.vertices)]
     indices = mesh.faces + 1

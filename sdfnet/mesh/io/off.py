@@ -1,4 +1,4 @@
-"""Object File Format (OFF) and its coloured variants, text only."""
+"""Read the Object File Format (OFF) and its coloured variants, as text only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HEADER = re.compile(rb"\s*(ST)?(C)?(N)?(4)?(n)?OFF(?=\s|\d)", re.IGNORECASE)
 
 
 def parse_off(data: bytes) -> PolygonMesh:
-    """Return an OFF file as polygons; colours and normals are skipped.
+    """Return the polygons of an OFF file. Colours and normals are skipped.
 
     Raises
     ------

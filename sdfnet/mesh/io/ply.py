@@ -1,4 +1,4 @@
-"""Polygon File Format (PLY, Stanford), text and both binary kinds: positions and faces; writes binary float64."""
+"""Polygon File Format (PLY, Stanford): read positions and faces, as text or binary; write binary float64."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Property:
     name: str
     dtype: np.dtype
     count_dtype: np.dtype | None
-    """Type of a list's length; None for a single value."""
+    """The type of a list's length, or None for a single value."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class _Element:
 
 
 def parse_ply(data: bytes) -> PolygonMesh:
-    """Return the `vertex` and `face` elements of a PLY file; text positions are float64 whatever the header states.
+    """Return the `vertex` and `face` elements of a PLY file. Text positions are float64 whatever the header states.
 
     Raises
     ------
     ValueError
-        Not PLY, a header that makes no sense, or less data than the header promises (checked before anything of that
-        size is allocated).
+        The file is not PLY, its header makes no sense, or it has less data than the header promises (checked before
+        memory of that size is allocated).
     """
     if not data[:64].lstrip().lower().startswith(b"ply"):
         data = to_single_bytes(data)
@@ -125,7 +125,10 @@ def _parse_property(line: list[str], kind: str) -> _Property:
 
 
 def _read_element(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int]:
-    """Return the columns of an element (lists flattened, beside a column "NAME count") and where the next starts."""
+    """Return the columns of an element and the offset of the next.
+
+    Lists are flattened, and a column "NAME count" has their lengths.
+    """
     smallest = sum((p.dtype if p.count_dtype is None else p.count_dtype).itemsize for p in element.properties)
     if element.num_rows < 0 or element.num_rows * smallest > len(body) - offset:
         raise ValueError(f"its header promises {element.num_rows} rows of {element.name!r}, but it ends before")
@@ -136,7 +139,7 @@ def _read_element(element: _Element, body: bytes, offset: int) -> tuple[dict[str
 
 
 def _read_equal_rows(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int] | None:
-    """Read all rows at once if every list is as long as in the first row, else return None."""
+    """Read all rows at once if every list has the same length as in the first row. Otherwise return None."""
     fields: list[tuple] = []
     for values, prop in zip(_walk_row(element, body, offset), element.properties, strict=True):
         if prop.count_dtype is not None:
@@ -155,7 +158,7 @@ def _read_equal_rows(element: _Element, body: bytes, offset: int) -> tuple[dict[
 
 
 def _read_rows(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int]:
-    """Read row by row: polygons of different lengths."""
+    """Read the element row by row, because its polygons have different lengths."""
     parts: dict[str, list[NDArray]] = {prop.name: [] for prop in element.properties}
     for _ in range(element.num_rows):
         for values, prop in zip(_walk_row(element, body, offset), element.properties, strict=True):
@@ -182,7 +185,7 @@ def _walk_row(element: _Element, body: bytes, offset: int) -> Iterator[NDArray]:
 
 
 def format_ply(mesh: Mesh) -> bytes:
-    """Return `mesh` as little-endian binary PLY: float64 positions, float32 normals if it has them."""
+    """Return `mesh` as little-endian binary PLY: float64 positions, and float32 normals if the mesh has normals."""
     fields = [(axis, "<f8") for axis in "xyz"]
     if mesh.vertex_normals is not None:
         fields += [("n" + axis, "<f4") for axis in "xyz"]

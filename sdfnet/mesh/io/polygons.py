@@ -1,7 +1,7 @@
-"""Polygon meshes, as files hold them, and their triangulation.
+"""Polygon meshes, as they are stored in files, and their triangulation.
 
-A fan of triangles is right for convex polygons only: for the ring in a typical CAD export its area is 13 times too
-large. So each fan is checked, and a polygon that fails the check is triangulated by manifold3d in its own plane.
+A fan of triangles is correct only for convex polygons. For the ring in a typical CAD export, the area of the fan is 13
+times too large. So each fan is checked. If the check fails, manifold3d triangulates the polygon in its own plane.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ dropped as degenerate later and leave a slit."""
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Facts about a mesh file, beside its surface.
+    """Facts about a mesh file besides its surface.
 
     Attributes
     ----------
     notes : tuple of str
-        Faults of the file that did not keep it from being read.
+        Faults of the file that did not prevent reading.
     unit, up_axis : str or None
-        Those that the format or the file fixes, as "m" and "y"; None where neither does.
+        The unit and the axis that the format or the file defines, such as "m" and "y"; None if neither defines them.
     """
 
     notes: tuple[str, ...] = ()
@@ -42,9 +42,9 @@ class PolygonMesh:
     ----------
     vertices : (V, 3) float64
     corners : (C,) int64
-        The vertex of each corner, one polygon after the other, counter-clockwise from outside.
+        The vertex of each corner, polygon by polygon, counter-clockwise seen from outside.
     counts : (P,) int64
-        Corners of each polygon; they sum to C.
+        Number of corners of each polygon; the sum is C.
     facts : FileFacts
     """
 
@@ -73,7 +73,7 @@ class PolygonMesh:
 def join_parts(
     parts: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], *, facts: FileFacts | None = None
 ) -> PolygonMesh:
-    """Return parts of a scene, each vertices (V, 3) and triangles (F, 3), as one mesh."""
+    """Return the parts of a scene as one mesh. Each part is a pair of vertices (V, 3) and triangles (F, 3)."""
     offsets = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
     vertices = np.concatenate([np.zeros((0, 3))] + [vertices for vertices, _ in parts])
     faces = [faces + offset for (_, faces), offset in zip(parts, offsets, strict=False)]
@@ -83,7 +83,7 @@ def join_parts(
 def place_part(
     vertices: NDArray[np.float64], faces: NDArray[np.int64], transform: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Move vertices by one matrix (4, 4), or each by its own (V, 4, 4); a mirrored part keeps its faces outward."""
+    """Move all vertices by one matrix (4, 4), or each by its own (V, 4, 4). A mirrored part keeps its faces outward."""
     linear, offset = transform[..., :3, :3], transform[..., :3, 3]
     if (np.linalg.det(linear) < 0).mean() > 0.5:
         faces = faces[:, ::-1]  # a mirrored part turns its winding, in glTF by section 3.7.4
@@ -94,13 +94,14 @@ def place_part(
 def triangulate(polygons: PolygonMesh) -> NDArray[np.int64]:
     """Return the polygons as triangles (F, 3) with the same winding, in the polygons' order.
 
-    A polygon of n corners gives n - 2 triangles; a polygon of fewer than three corners gives none. Concave polygons
-    keep their area, also rings with a bridge between the two outlines. Deterministic.
+    A polygon of n corners gives n - 2 triangles; a polygon of fewer than three corners gives none. The triangles of a
+    concave polygon have the same area as the polygon, even for rings with a bridge between the two outlines.
+    Deterministic.
 
     Raises
     ------
     ValueError
-        A polygon names a vertex that is not there.
+        A polygon names a vertex that does not exist.
 
     >>> square = PolygonMesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [0, 1, 2, 3], [4])
     >>> triangulate(square).tolist()
@@ -132,7 +133,7 @@ def _check_corners(polygons: PolygonMesh) -> None:
 
 
 def _triangulate_equal(vertices: NDArray[np.float64], corners: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return triangles (P, n - 2, 3) of `corners` (P, n): polygons of equally many corners."""
+    """Return triangles (P, n - 2, 3) of `corners` (P, n): polygons with the same number of corners."""
     fans = np.stack(np.broadcast_arrays(corners[:, :1], corners[:, 1:-1], corners[:, 2:]), axis=2)
     if corners.shape[1] == 3:
         return fans

@@ -1,6 +1,6 @@
-"""Read mesh files: find those of a folder, choose some of them by name, and read the triangles of one.
+"""Read mesh files: find the mesh files in a folder, choose some of them by name, and read the triangles of a file.
 
-`read_mesh` gives the triangles as the file has them, nothing merged or repaired; `sdfnet.solids.source_shape` gives a
+`read_mesh` returns the triangles of the file without merging or repairing them. `sdfnet.solids.source_shape` makes a
 solid.
 """
 
@@ -25,13 +25,13 @@ from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 _SUFFIXES = ", ".join(f".{name}" for name in READABLE)
 _DOCUMENTS = ("", ".md")
 _LARGEST_COORDINATE = 1e30
-"""Beyond it areas and volumes overflow float32 or float64 somewhere."""
+"""Larger coordinates make areas or volumes overflow float32 or float64."""
 
 _logger = logging.getLogger(__name__)
 
 
 class MeshError(ValueError):
-    """A mesh file that cannot be used. The message is one line: the file, then the `reason` with what to do.
+    """A mesh file that cannot be used. The message is one line: the file, then the `reason` and the cure.
 
     >>> issubclass(MeshError, ValueError)
     True
@@ -50,7 +50,7 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
 
     A mesh's name is its path below `folder` without its suffix, with "/" on every system, in Unicode's normal form C.
     Files that would share a name (`a.obj`, `a.ply`) keep their suffix in it. Hidden files and folders are skipped.
-    Links are followed; those that lead nowhere are found too, so that the report on a folder speaks of them.
+    Links are followed. Broken links are found too, so that the report on a folder mentions them.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
 
 
 def describe_skipped(folder: str | Path) -> str:
-    """Return how many files in `folder` and below `find_meshes` skips, by suffix; an empty text if there are none.
+    """Return how many files in `folder` and below `find_meshes` skips, by suffix. Return "" if there are none.
 
     Documents, hidden files and files that belong to a mesh by name (`chair.mtl`, `chair.parts.json`) are not counted.
 
@@ -112,14 +112,15 @@ def _shorter(path: Path) -> set[Path]:
 def select_shapes(names: Sequence[str], patterns: str | Sequence[str]) -> list[str]:
     """Return the `names` that `patterns` select, each once.
 
-    A pattern that is exactly a name means that name, whatever characters it holds; otherwise `*`, `?` and `[…]` are
-    wildcards (`*` also crosses `/`). The string `all` means every name; in a list, `all` is a name like others. The
-    normal forms of Unicode count as equal. The order is that of the patterns and, within one, of `names`.
+    A pattern that equals a name selects this name, whatever characters it contains. Otherwise `*`, `?` and `[…]` are
+    wildcards (`*` also matches `/`). The string `all` selects every name, but in a list `all` is an ordinary name. The
+    normal forms of Unicode count as equal. The result follows the order of the patterns. Matches of one pattern follow
+    the order of `names`.
 
     Raises
     ------
     ValueError
-        A pattern matches nothing; close names are offered. No pattern at all.
+        A pattern matches nothing (the message offers close names), or there is no pattern.
 
     >>> select_shapes(["chair_00", "chair_01", "a [1]"], ["a [1]", "chair_*"])
     ['a [1]', 'chair_00', 'chair_01']
@@ -146,7 +147,7 @@ def select_shapes(names: Sequence[str], patterns: str | Sequence[str]) -> list[s
 
 
 def _compose(name: str) -> str:
-    """Return `name` in the normal form C; macOS decomposes the names of files, and keyboards type them composed."""
+    """Return `name` in the normal form C. macOS decomposes the names of files, but keyboards type composed letters."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -164,7 +165,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _walk(folder: Path, *, on_error: Callable[[OSError], None] | None) -> list[Path]:
-    """Return the files below `folder` that are not hidden; a folder linked into itself is entered once."""
+    """Return the files below `folder` that are not hidden. A folder that is linked into itself is entered once."""
     seen: set[str] = set()
     files: list[Path] = []
     for current, folders, names in os.walk(folder, followlinks=True, onerror=on_error):
@@ -183,11 +184,11 @@ def _report_folder(error: OSError) -> None:
 
 
 def read_mesh(path: str | Path) -> Mesh:
-    """Read the triangles of a mesh file, whose suffix names its format; `sdfnet.mesh.io.formats` lists the formats.
+    """Read the triangles of a mesh file. Its suffix names the format; `sdfnet.mesh.io.formats` lists the formats.
 
-    All objects are joined, scenes flattened with their node transforms, polygons triangulated in the file's order, and
-    vertices that no face uses left out. Vertices stay as the file has them, in float64; equal ones are not merged.
-    Vertex normals, colours, materials and textures are not read.
+    All objects are joined into one mesh, and node transforms are applied. Polygons are triangulated in the file's
+    order. Vertices that no face uses are dropped. Other vertices keep the file's coordinates in float64, and equal
+    vertices are not merged. Vertex normals, colours, materials and textures are not read.
 
     Raises
     ------
@@ -203,7 +204,7 @@ def read_mesh(path: str | Path) -> Mesh:
 
 
 def read_mesh_file(path: str | Path) -> tuple[Mesh, FileFacts]:
-    """Read a mesh file as `read_mesh` does, and the reader's notes, unit and up axis with it.
+    """Read a mesh file as `read_mesh` does, and return also the notes, the unit and the up axis.
 
     >>> read_mesh_file("chairs/chair_00.obj")[1].notes
     ()
@@ -231,7 +232,7 @@ def read_mesh_file(path: str | Path) -> tuple[Mesh, FileFacts]:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a file, or raise MeshError; pipes and devices, which may never end, are not touched."""
+    """Return the bytes of a file, or raise MeshError. Pipes and devices are refused, because they may never end."""
     if not path.is_file():
         if path.is_symlink() and not path.exists():
             raise MeshError(path, "a link that leads nowhere; mend or remove it")

@@ -1,4 +1,4 @@
-"""STL, binary and text: loose triangles; normals and colours are not read."""
+"""STL, binary and text: separate triangles. Normals and colours are not read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _VERTEX = re.compile(rb"\bvertex\s+(\S+)\s+(\S+)\s+(\S+)", re.IGNORECASE)
 
 
 def parse_stl(data: bytes) -> PolygonMesh:
-    """Return all solids of an STL file; each triangle has its own three vertices, in the file's order.
+    """Return all solids of an STL file. Each triangle has its own three vertices, in the file's order.
 
-    The length tells the two kinds apart, because binary files that start with "solid" are common. Binary files whose
-    length is not that of their count are read where it explains itself: several files joined into one, attributes
-    between the triangles, a wrong count. A note of `facts` says so.
+    The length of the file tells binary from text, because many binary files start with "solid". The length of a binary
+    file may not fit its count of triangles. Such a file is read if it is several files joined into one, if it has
+    attributes between the triangles, or if only the count is wrong. A note in `facts` says so.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _facets(data: bytes, num_facets: int, *, offset: int = 0) -> np.ndarray:
 
 
 def _read_joined(data: bytes) -> PolygonMesh | None:
-    """Return all files that were joined into this one, if they are binary and nothing is left over."""
+    """Return the triangles of all binary files that were joined into this file, or None if bytes are left over."""
     parts = []
     offset = 0
     while offset + _HEADER_BYTES < len(data):
@@ -72,7 +72,7 @@ def _read_joined(data: bytes) -> PolygonMesh | None:
 
 
 def _parse_miscounted(data: bytes, num_facets: int) -> PolygonMesh:
-    """Read a binary file whose length is not that of its count."""
+    """Read a binary file whose length does not fit its count of triangles."""
     surplus = len(data) - _HEADER_BYTES - num_facets * _FACET.itemsize
     if surplus > 0 and (records := _walk_records(data, num_facets)):
         return _from_corners(np.frombuffer(b"".join(records), dtype=_FACET)["corners"])
@@ -90,7 +90,7 @@ def _parse_miscounted(data: bytes, num_facets: int) -> PolygonMesh:
 
 
 def _walk_records(data: bytes, num_facets: int) -> list[bytes] | None:
-    """Return the records of facets that have attributes behind them, if the lengths add up to that of the file."""
+    """Return the records of facets with attributes behind each, or None if their lengths do not fit the file."""
     records = []
     offset = _HEADER_BYTES
     for _ in range(num_facets):
@@ -103,9 +103,10 @@ def _walk_records(data: bytes, num_facets: int) -> list[bytes] | None:
 
 
 def _is_surface(facets: np.ndarray, num_promised: int) -> bool:
-    """Whether facets that the header does not count look like facets; if it counts more, whether they are closed.
+    """Whether the data are a surface although the header gives another count.
 
-    A file that was cut off between two triangles is open, and not one with a wrong count.
+    If the header counts fewer facets, the other records must look like facets. If it counts more, the surface must be
+    closed, because an open surface means that the file was cut off between two triangles.
     """
     if num_promised > len(facets):
         _, corners = np.unique(facets["corners"].reshape(-1, 3), axis=0, return_inverse=True)
@@ -124,7 +125,7 @@ def _from_corners(corners: np.ndarray, *notes: str) -> PolygonMesh:
 
 
 def format_stl(mesh: Mesh) -> bytes:
-    """Return `mesh` as binary STL (float32), or as text where it lies so far from the origin that float32 harms it."""
+    """Return `mesh` as binary STL (float32), or as text if the mesh is too far from the origin for float32."""
     if is_far_from_origin(mesh.vertices):
         return _format_text(mesh)
     facets = np.zeros(len(mesh.faces), dtype=_FACET)

@@ -1,4 +1,4 @@
-"""Moving meshes as USD, for Houdini, Maya, Blender and Omniverse, through Pixar's own library (the extra `usd`)."""
+"""Write moving meshes as USD for Houdini, Maya, Blender and Omniverse, with Pixar's library (the extra `usd`)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def save_usd(
     keys: Sequence[tuple[int, str]] = (),
     up_axis: str = "y",
 ) -> None:
-    """Write a moving mesh as one USD mesh with time samples; arguments as in `save_animated_glb`.
+    """Write a moving mesh as one USD mesh with time samples. The arguments are those of `save_animated_glb`.
 
-    Time code k shows frame `order[k]`. Faces are sampled with the points, so that they may change; a program blends
-    points between two samples with the same number of them. Points are float32 about the middle of the first frame,
-    which the transform above them holds in full. Colours are sampled as `displayColor`.
+    Time code k shows frame `order[k]`. Faces are sampled with the points, so that the faces may change. Programs
+    interpolate points between two samples with the same number of points. Points are float32 offsets from the middle of
+    the first frame, and the root transform stores this middle in double precision. Colours are sampled as
+    `displayColor`.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def save_usd(
 
 
 def check_usd(*, up_axis: str) -> None:
-    """Raise ValueError where USD cannot be written: usd-core is not installed, or `up_axis` is x."""
+    """Raise ValueError if USD cannot be written: usd-core is not installed, or `up_axis` is x."""
     if importlib.util.find_spec("pxr") is None:
         raise ValueError("format usd needs the package usd-core: pip install 'sdfnet[usd]'")
     if up_axis not in ("y", "z"):
@@ -68,7 +69,7 @@ def check_usd(*, up_axis: str) -> None:
 
 
 def _add_frames(mesh: Any, pieces: Iterable[MovingMesh], order: Sequence[int]) -> list[float]:
-    """Sample `mesh`, a UsdGeom.Mesh, at every time; return what the points are relative to."""
+    """Sample `mesh`, a UsdGeom.Mesh, at every time. Return the origin of the points: the middle of the first frame."""
     from pxr import UsdGeom, Vt
 
     middle, stop, painted = None, 0, None

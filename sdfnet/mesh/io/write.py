@@ -1,4 +1,4 @@
-"""Write mesh files, whole or not at all; apart from reading, which has far more to check."""
+"""Write mesh files, whole or not at all. Reading has far more to check, so it is a module of its own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _logger = logging.getLogger(__name__)
 
 
 def save_mesh(mesh: Mesh, path: str | Path) -> None:
-    """Write `mesh` in the format that the suffix of `path` names; `sdfnet.mesh.io.formats` lists the formats.
+    """Write `mesh` in the format that the suffix of `path` names. `sdfnet.mesh.io.formats` lists the formats.
 
-    Coordinates keep nine significant digits of the mesh's extent wherever it lies: OBJ writes as many digits as that
-    takes, and PLY is binary float64. STL and GLB hold float32, six digits of the extent; far from the origin GLB puts
-    the offset into its node and STL becomes text. Vertex normals are kept in OBJ, PLY and GLB. Parent folders are made;
-    the file appears when it is whole.
+    OBJ and PLY keep nine significant digits of the mesh's extent at any distance from the origin: OBJ writes enough
+    digits, and PLY is binary float64. STL and GLB hold float32, which keeps six digits of the extent. Far from the
+    origin, GLB stores the offset in its node, and STL becomes text. OBJ, PLY and GLB keep vertex normals. Parent
+    folders are created. The file appears only when it is complete.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def save_mesh(mesh: Mesh, path: str | Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all; raise ValueError where that cannot be."""
+    """Write `content` to `path`, whole or not at all. Raise ValueError if `path` cannot be written."""
     try:
         write_atomic(path, content)
     except OSError as error:

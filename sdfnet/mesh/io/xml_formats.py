@@ -1,7 +1,7 @@
-"""3MF and COLLADA (DAE), through the readers of other libraries: the extra `formats`.
+"""Read 3MF and COLLADA (DAE) with other libraries (the extra `formats`).
 
-3MF is read by trimesh. COLLADA is read by pycollada without trimesh, which fans concave polygons and leaves out skins.
-pycollada holds positions as float32.
+trimesh reads 3MF. pycollada reads COLLADA directly, because trimesh triangulates concave polygons by fans and omits
+skins. pycollada stores positions as float32.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _NOT_READ_DAE = {b"instance_controller": "a skin or a morph", b"ph": "polygons w
 
 
 def parse_3mf(data: bytes) -> PolygonMesh:
-    """Return all objects of a 3MF file that its build names, as one mesh.
+    """Return all objects that the build of a 3MF file names, as one mesh.
 
     Raises
     ------
     ValueError
-        lxml or networkx is not installed; a required extension that may change the shape.
+        lxml or networkx is not installed, or the file requires an extension that may change the shape.
     """
     _check_installed("3mf", "lxml", "networkx")
     from trimesh.exchange.threemf import load_3MF
@@ -46,12 +46,12 @@ def parse_3mf(data: bytes) -> PolygonMesh:
 
 
 def parse_dae(data: bytes) -> PolygonMesh:
-    """Return the scene of a COLLADA file as one mesh; parts that pycollada cannot read are left out with a note.
+    """Return the scene of a COLLADA file as one mesh. Parts that pycollada cannot read are left out with a note.
 
     Raises
     ------
     ValueError
-        pycollada is not installed; skins, morphs, polygons with holes.
+        pycollada is not installed, or the file has skins, morphs or polygons with holes.
     """
     _check_installed("dae", "collada")
     import collada
@@ -85,7 +85,7 @@ def parse_dae(data: bytes) -> PolygonMesh:
 
 @contextlib.contextmanager
 def _no_lost_numbers() -> Iterator[None]:
-    """Raise where NumPy would only warn that it has stopped at a word that is no number."""
+    """Raise an error if NumPy stops at a word that is not a number, where NumPy alone would only warn."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="string or file could not be read")
         yield
