@@ -1,4 +1,4 @@
-"""Points matched across a family of shapes: one mesh that follows a moving surface from frame to frame."""
+"""Match the points of a family of shapes: one mesh follows a moving surface from frame to frame."""
 
 from sdfnet.correspondence.results import Cut as Cut
 from sdfnet.correspondence.results import Deviation as Deviation

@@ -7,9 +7,9 @@ Each sub-step has four parts:
 3. Relaxation slides the vertices of badly shaped triangles along the surface.
 4. Untangling moves the vertices of triangles that are still inverted.
 
-A mesh may be kept through a small topology event, such as two fingers that join. Vertices without a surface to lie on
-are then *detached*: they follow the smooth motion, share the corrections of the vertices around them, and attach again
-when the surface comes back.
+A mesh may be kept through a small topology event, such as two fingers that join. Some vertices then have no surface on
+which they can lie. These vertices are *detached*: they follow the smooth motion and share the corrections of the
+vertices around them. They attach again when the surface comes back.
 """
 
 from __future__ import annotations
@@ -39,42 +39,46 @@ from sdfnet.mesh.mesh import Mesh, face_crosses, label_positions, sum_at_vertice
 from sdfnet.mesh.quality import shape_quality, side_lengths
 
 _STEP_LENGTH, _QUANTILE, _MAX_SUBSTEPS = 0.5, 0.999, 16
-"""How far the surface may move in a sub-step, in mean edge lengths, at the quantile of the vertices."""
+"""The distance that the surface may move in a sub-step, in mean edge lengths; the quantile of the vertices at which
+this distance is measured; and the largest number of sub-steps."""
 
 _FITS = 2
-"""How often a sub-step fits a smooth displacement: first to the whole distance, then to the rest."""
+"""The number of smooth displacements that a sub-step fits. The first fits the whole distance, the next the rest."""
 
 _RELAX_BELOW = 0.6
-"""Vertices of triangles of a lower quality slide, and slide fully at half of it. At 0.6 a triangle may have 21°."""
+"""Vertices of triangles with a lower quality slide. At half of this quality, they slide by the full distance. At 0.6, a
+triangle may have an angle of 21°."""
 
 _RELAXATIONS, _MAX_RELAXATIONS = 2, 16
-"""Rounds of relaxation in a sub-step, and their number while triangles are inverted."""
+"""The number of rounds of relaxation in a sub-step, and the limit of rounds while triangles are inverted."""
 
 _MAX_JUMP = 1.0
-"""A vertex detaches when its projection is farther than this from where the flow takes it, in mean edge lengths."""
+"""A vertex detaches if projection moves it farther than this, in mean edge lengths."""
 
 _DETACH_COSINE, _ATTACH_COSINE = 0.2, 0.5
-"""A vertex stays on the surface while the cosine between the mesh's normal and the surface's is above the first; a
-detached vertex attaches again above the second."""
+"""The cosine is between the normal of the mesh and the normal of the surface. A vertex stays on the surface while the
+cosine is above the first number. A detached vertex attaches again if the cosine is above the second number."""
 
 _FAIRING = 0.1
-"""In each sub-step a detached vertex goes this share of the way to the mean of its neighbours: it stays smooth."""
+"""In each sub-step, a detached vertex moves this share of the way to the mean of its neighbours, for a smooth mesh."""
 
 _DETACHINGS, _MAX_RINGS = 12, 3
-"""While triangles are inverted, their vertices are detached too: in so many rounds, with so many rings around them."""
+"""While triangles are inverted, their vertices are detached too. These are the limits for the number of rounds, and for
+the number of rings of faces around the triangles."""
 
 _SMOOTHINGS = 30
-"""Triangles that stay inverted are smoothed, in so many rounds at most."""
+"""The limit of rounds that smooth triangles that stay inverted."""
 
 _UNTANGLINGS, _ROUNDS_A_RING, _PLACES = 40, 5, 24
-"""Rounds of untangling, rounds after which the vertices of one more ring may move, and places tried for a vertex."""
+"""The limit of rounds of untangling; the number of rounds until one more ring of vertices may move; and the number of
+places tried for a vertex."""
 
 _UPRIGHT = 0.3
 """A triangle is upright if its normal has this cosine to the surface's normal at one of its corners at least."""
 
 
 def place_on_surface(mesh: Mesh, field: Field) -> TrackedMesh:
-    """Merge the vertices of `mesh` that lie at one place, project them onto the surface of `field`, and untangle.
+    """Merge the vertices of `mesh` that lie at one place, project them onto the surface of `field`, and untangle them.
 
     Raises
     ------
@@ -110,10 +114,11 @@ def advect(
     keep: bool = False,
     refinement: int = 1,
 ) -> tuple[TrackedMesh, float]:
-    """Move a mesh from the surface at `span[0]` to that at `span[1]`; return it, and the start of the last sub-step.
+    """Move a mesh from the surface at time `span[0]` to the surface at time `span[1]`.
 
-    Each sub-step adds a smooth correction to the `flow`. With `keep`, vertices without a surface to lie on are detached
-    until the surface comes back. `refinement` times as many sub-steps are taken as the distance asks for.
+    Return the mesh, and the time at which the last sub-step starts. Each sub-step adds a smooth correction to the
+    `flow`. With `keep`, vertices without a surface are detached until the surface comes back. The number of sub-steps
+    depends on the distance and is multiplied by `refinement`.
     """
     values, gradients = values_and_gradients(field_at(span[1]), tracked.vertices)
     distance = float(np.quantile((np.abs(values) / gradient_norms(gradients))[~tracked.detached], _QUANTILE))
@@ -129,7 +134,7 @@ def advect(
             projected = _detach_lost(moved, projected, field)
         tracked = _untangle(_relax(projected, field), field)
         inverted = tracked.inverted
-        if inverted.any():  # the smooth motion alone does not invert them
+        if inverted.any():  # the smooth motion alone does not invert triangles
             detached = tracked.detached.copy()
             detached[tracked.faces[inverted]] = True
             tracked = _detach(moved, tracked, field, detached)
@@ -139,7 +144,7 @@ def advect(
 
 
 def _displace_smoothly(tracked: TrackedMesh, field: Field, *, residual: bool) -> TrackedMesh:
-    """Move by the smoothest displacement that agrees with the distances to the new surface along its normals."""
+    """Move the vertices by the smoothest displacement that agrees with their distances to the new surface."""
     vertices, limit = tracked.vertices, 2 * _STEP_LENGTH * tracked.edge_length
     for _ in range(_FITS):
         values, gradients = values_and_gradients(field, vertices)
@@ -154,7 +159,7 @@ def _displace_smoothly(tracked: TrackedMesh, field: Field, *, residual: bool) ->
 
 
 def _relax(tracked: TrackedMesh, field: Field) -> TrackedMesh:
-    """Let the vertices of badly shaped triangles slide along the surface; longer while triangles are inverted."""
+    """Slide the vertices of badly shaped triangles along the surface. Do more rounds while triangles are inverted."""
     for step in range(_MAX_RELAXATIONS):
         inverted = tracked.inverted
         bad, slide = _relaxing_slides(tracked, inverted)
@@ -183,7 +188,7 @@ def _relaxing_slides(tracked: TrackedMesh, inverted: BoolArray) -> tuple[IntArra
 
 
 def _detach_lost(moved: TrackedMesh, projected: TrackedMesh, field: Field) -> TrackedMesh:
-    """Return `projected` with the vertices detached that have no surface to lie on; `moved` is from before that."""
+    """Detach the vertices of `projected` that have lost the surface. `moved` is the mesh before the projection."""
     cosine = (vertex_normals(moved.vertices, moved.faces) * projected.normals).sum(axis=1)
     jump = np.linalg.norm(projected.vertices - moved.vertices, axis=1) / moved.edge_length
     stays = (cosine > _DETACH_COSINE) & (jump < _MAX_JUMP)
@@ -193,7 +198,7 @@ def _detach_lost(moved: TrackedMesh, projected: TrackedMesh, field: Field) -> Tr
 
 
 def _detach(moved: TrackedMesh, projected: TrackedMesh, field: Field, detached: BoolArray) -> TrackedMesh:
-    """Return `projected` with these vertices detached, and more of them where triangles would be inverted."""
+    """Detach these vertices of `projected`, and more vertices where triangles would be inverted."""
     for step in range(_DETACHINGS):
         result = _interpolate_detached(moved, projected, field, detached)
         inverted = result.inverted
@@ -221,7 +226,7 @@ def _interpolate_detached(moved: TrackedMesh, projected: TrackedMesh, field: Fie
 
 
 def _smooth_inverted(tracked: TrackedMesh, field: Field) -> TrackedMesh:
-    """Move the vertices of inverted triangles, and those around, to the mean of their neighbours; detach them."""
+    """Detach the vertices of inverted triangles and one ring around them. Move them to the mean of their neighbours."""
     for _ in range(_SMOOTHINGS):
         inverted = tracked.inverted
         if not inverted.any():
@@ -246,7 +251,7 @@ def _remeasure(tracked: TrackedMesh, chosen: BoolArray, field: Field) -> Tracked
 
 
 def _grown(spot: BoolArray, faces: IntArray, rings: int) -> BoolArray:
-    """Add so many rings of faces to a set of vertices (U,), in place; return it."""
+    """Add this number of rings of faces to a set of vertices, `spot` (U,), in place. Return the set."""
     for _ in range(rings):
         spot[faces[spot[faces].any(axis=1)]] = True
     return spot
@@ -273,7 +278,7 @@ def _untangle(tracked: TrackedMesh, field: Field) -> TrackedMesh:
 
 
 def _independent(vertices: IntArray, tracked: TrackedMesh, generator: np.random.Generator) -> IntArray:
-    """Return a random subset of `vertices` of which no two share a face."""
+    """Return a random subset of `vertices` in which no two vertices share a face."""
     rank = np.full(len(tracked.vertices), np.inf)
     rank[vertices] = generator.random(len(vertices))
     lowest = rank.copy()
@@ -282,7 +287,7 @@ def _independent(vertices: IntArray, tracked: TrackedMesh, generator: np.random.
 
 
 def _corners_around(faces: IntArray, vertices: IntArray) -> tuple[IntArray, IntArray]:
-    """Return the other two corners of the faces around each vertex, (N, W) each; the last face is repeated to fill."""
+    """Return the other two corners of the faces around each vertex, (N, W) each. The last face is repeated in a row."""
     corners = np.flatnonzero(mask_of(vertices, faces.max() + 1)[faces.ravel()])
     corners = corners[np.argsort(faces.ravel()[corners], kind="stable")]
     first = np.searchsorted(faces.ravel()[corners], vertices)
@@ -294,7 +299,7 @@ def _corners_around(faces: IntArray, vertices: IntArray) -> tuple[IntArray, IntA
 def _move_to_best_places(
     tracked: TrackedMesh, field: Field, moving: IntArray, generator: np.random.Generator
 ) -> TrackedMesh:
-    """Move each of the `moving` vertices, no two of them neighbours, to where the worst of its triangles is best."""
+    """Move each vertex of `moving` to the place where its worst triangle is best. No two of these are neighbours."""
     around = _corners_around(tracked.faces, moving)
     shares = generator.dirichlet(np.full(around[0].shape[1], 0.5), size=(len(moving), _PLACES))
     shares[:, 0] = 1 / shares.shape[2]  # one of the places is the middle
@@ -314,7 +319,7 @@ def _move_to_best_places(
 def _scores(
     tracked: TrackedMesh, around: tuple[IntArray, IntArray], places: FloatArray, normals: FloatArray
 ) -> FloatArray:
-    """Return how good the worst triangle around each vertex is at each of its places, (N, P), from -1 to 1."""
+    """Return the quality (N, P), from -1 to 1, of the worst triangle around each vertex at each of its places."""
     count, width = places.shape[1], around[0].shape[1]
 
     def at_corners(own: FloatArray, values: FloatArray) -> list[FloatArray]:

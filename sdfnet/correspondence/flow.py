@@ -1,10 +1,10 @@
 """The motion of space behind a moving surface, estimated from the surface's speed along its normals.
 
-A level set shows only its normal speed, so how points slide along it has to be guessed. Every motion here is a
-quadratic function of position plus a sum of wide Gaussians (`MotionBasis`). `fit_flow` fits one time-dependent velocity
-to all frames together, because one frame says too little: a sphere that begins to bend moves like one that is shifted
-and pinched. Penalties keep its bending energy, its elastic forces and its change over time small. `fit_displacement`
-makes up at each step for what the flow does not explain.
+A level set shows only its normal speed, so the sliding of points along the surface must be guessed. Every motion here
+is a quadratic function of position plus a sum of wide Gaussians (`MotionBasis`). `fit_flow` fits one time-dependent
+velocity to all frames together, because one frame says too little: a sphere that begins to bend moves like a sphere
+that is shifted and pinched. Penalties keep the flow's bending energy, elastic forces and change over time small. At
+each step, `fit_displacement` fits the rest that the flow does not explain.
 
 References: Eisenberger, Lähner & Cremers 2019, Divergence-Free Shape Interpolation and Correspondence (here the flow
 may change over time, and bending energy and elastic forces are small instead of the divergence); Bookstein 1989,
@@ -26,21 +26,21 @@ from sdfnet.fields.base import evaluate
 from sdfnet.geometry.arrays import FloatArray, IntArray
 
 _NUM_SAMPLES, _MAX_TIMES = 600, 64
-"""About so many points of each surface are observed, at so many evenly spaced frames at most."""
+"""The approximate number of observed points of each surface, and the limit of evenly spaced observed frames."""
 
 _TIME_STEP = 0.25
 """The speed at a frame is a finite difference over this share of the time to the frames before and after it."""
 
 _BENDING = 2e-5
-"""Penalty on squared second derivatives, relative to the squared error along the normals; lengths are in radii of the
-sequence. With less, errors of a learned field's speeds become bends; with more, a sphere loses its bend."""
+"""Penalty on squared second derivatives, relative to the squared error along the normals. Lengths are in radii of the
+sequence. With a lower penalty, errors of a learned field's speeds become bends. With a higher one, bends get lost."""
 
 _FORCES = 50.0
 """Penalty on squared elastic forces, relative to `_BENDING`. Without it, a bent sphere is also shifted along itself."""
 
 _ROTATION = 5e-6
-"""Penalty on a squared rotation of the whole, because a round body may rotate inside itself. A pear that rotates loses
-a hundredth of its rotation (a quarter at 1e-4)."""
+"""Penalty on a squared rotation of the whole body, because a round body may rotate inside itself. A pear that rotates
+loses a hundredth of its rotation (a quarter with a penalty of 1e-4)."""
 
 _CHANGE = 2e-5
 """Penalty on a squared change of the motion's bending while the surface moves by one radius. With fifty times as much,
@@ -53,20 +53,20 @@ _MIN_SPEED = 0.01
 """Frames slower than this share of the mean speed count as this fast."""
 
 _NUM_GAUSSIANS, _WIDTH = 64, 1.5
-"""Gaussians, whose centres are spread evenly over the surface, and their standard deviation relative to the median
-distance from a centre to the nearest other."""
+"""The number of Gaussians, whose centres are spread evenly over the surface, and their standard deviation, relative to
+the median distance from a centre to its nearest neighbour."""
 
 _PENALTIES = (1e-8, 1e-5, 1e-3)
 """Ridge penalties on the linear part, the quadratic part and the Gaussians, relative to the number of equations."""
 
 _RESIDUAL_PENALTIES = (1e-8, 1e-3, 1e-3)
-"""The same for the residual of a flow, which is mostly the roughness of the field and must not become bends."""
+"""The same penalties for the rest that a flow leaves. It is mostly roughness of the field and must not become bends."""
 
 _MAX_EQUATIONS = 2500
-"""`fit_displacement` fits to about so many vertices at most."""
+"""`fit_displacement` uses at most about this many vertices."""
 
 _FITS = 2
-"""Least-squares fits; each later fit gives less weight to what the fit before did not explain."""
+"""The number of least-squares fits. Each later fit gives less weight to points that the previous fit explains badly."""
 
 _ROOT = np.sqrt(2.0)
 
@@ -83,7 +83,7 @@ class Flow:
     velocities: FloatArray
 
     def displacement(self, points: FloatArray, span: tuple[float, float]) -> FloatArray:
-        """Return how points (V, 3) move in a short span of time, (V, 3): one step of the midpoint rule in time."""
+        """Return the displacements (V, 3) of points (V, 3) in a short span of time: one step of the midpoint rule."""
         middle = (span[0] + span[1]) / 2
         after = int(np.clip(np.searchsorted(self.times, middle), 1, len(self.times) - 1))
         share = (middle - self.times[after - 1]) / (self.times[after] - self.times[after - 1])
@@ -101,10 +101,10 @@ class NormalSpeeds:
 
 
 def fit_flow(field_at: FieldAt, times: Sequence[float], points: FloatArray) -> Flow | None:
-    """Fit a flow to the surfaces of `field_at` at `times` (T,), increasing.
+    """Fit a flow to the surfaces of `field_at` at the increasing `times` (T,).
 
     The normal speeds are observed at some of `points` (V, 3), which are spread over the first surface and follow the
-    surface in time. Return None where too little is observed.
+    surface in time. Return None if too little is observed.
     """
     some = np.linspace(0, len(times) - 1, min(len(times), _MAX_TIMES)).round().astype(int)
     chosen = [times[index] for index in some.tolist()]
@@ -133,9 +133,9 @@ def observe_normal_speeds(field_at: FieldAt, times: Sequence[float], points: Flo
 
 
 def fit_flow_to_speeds(observed: Sequence[NormalSpeeds], times: Sequence[float]) -> Flow | None:
-    """Fit the smoothest and steadiest flow that agrees with the normal speeds at `times` (T,), increasing.
+    """Fit the smoothest and steadiest flow that agrees with the normal speeds at the increasing `times` (T,).
 
-    Return None where too little is observed: only one time, or hardly a point on a surface.
+    Return None if there is only one time, or if a surface has too few observed points.
     """
     points = np.concatenate([one.points for one in observed])
     if len(times) < 2 or min(len(one.points) for one in observed) < 2 * _NUM_SAMPLES // 10:
@@ -156,10 +156,10 @@ def fit_flow_to_speeds(observed: Sequence[NormalSpeeds], times: Sequence[float])
 def fit_displacement(
     points: FloatArray, normals: FloatArray, distances: FloatArray, centers: IntArray, *, residual: bool = False
 ) -> FloatArray:
-    """Return smooth displacements (V, 3) of `points` (V, 3) that move about `distances` (V,) along `normals` (V, 3).
+    """Return smooth displacements (V, 3) of `points` that are about `distances` (V,) long along `normals` (V, 3).
 
-    `centers` (C,) are the numbers of the points on which the Gaussians are centred. `residual` tells that the distances
-    are the rest that a flow leaves: then only motions that are linear in position are cheap.
+    `centers` (C,) are the numbers of the points on which the Gaussians are centred. If `residual` is true, a flow has
+    left these distances. Then only motions that are linear in position have a low penalty.
     """
     functions = MotionBasis.over(points, points[centers])
     basis, penalties = functions.values(points), functions.penalties(_RESIDUAL_PENALTIES if residual else _PENALTIES)
@@ -176,7 +176,7 @@ def fit_displacement(
 
 
 def farthest_points(points: FloatArray, count: int = _NUM_GAUSSIANS) -> IntArray:
-    """Return the numbers of `count` (or all) of `points` (V, 3), each as far as possible from those before it.
+    """Choose `count` of `points` (V, 3), each as far as possible from the points before. Return their numbers.
 
     >>> farthest_points(np.array([[0.0, 0, 0], [1, 0, 0], [5, 0, 0]]), 2).tolist()
     [2, 0]
@@ -193,7 +193,7 @@ def farthest_points(points: FloatArray, count: int = _NUM_GAUSSIANS) -> IntArray
 class MotionBasis:
     """B functions of position whose sums are motions: ten quadratic functions, and Gaussians of one `width`.
 
-    Positions are taken from the `middle` (3,) in units of `radius`; `centers` (C, 3) are those of the Gaussians.
+    Positions are relative to `middle` (3,), in units of `radius`. `centers` (C, 3) are the centres of the Gaussians.
     """
 
     middle: FloatArray
@@ -211,7 +211,7 @@ class MotionBasis:
         return cls(middle, float(np.linalg.norm(points - middle, axis=1).max()), centers, width)
 
     def penalties(self, kinds: tuple[float, float, float]) -> FloatArray:
-        """Return the penalty on each function, (B,), given those on the linear part, quadratic part and Gaussians."""
+        """Return the penalty on each function, (B,), from penalties on linear part, quadratic part and Gaussians."""
         return np.repeat(kinds, [4, 6, len(self.centers)])
 
     def values(self, points: FloatArray) -> FloatArray:
@@ -224,7 +224,7 @@ class MotionBasis:
     def second_derivatives(self, points: FloatArray) -> FloatArray:
         """Return the second derivatives of each function at points (V, 3), (6 V, B), in units of 1 / radius².
 
-        Mixed derivatives are multiplied by √2, so that the sum of all squares is that of the whole Hessian matrix.
+        Mixed derivatives are multiplied by √2. So the sum of all squares is that of the whole Hessian matrix.
         """
         away = (points[:, None] - self.centers).transpose(2, 0, 1) * (self.radius / self.width**2)  # (3, V, C)
         gaussians, narrow = self._gaussians(points), (self.radius / self.width) ** 2
@@ -235,7 +235,7 @@ class MotionBasis:
         return rows.reshape(6 * len(points), -1)
 
     def elastic_forces(self, points: FloatArray) -> FloatArray:
-        """Return the body force behind each function as a displacement along x, y and z, (3 V, 3 B), at points (V, 3).
+        """Return the body forces (3 V, 3 B) at points (V, 3) if each function is a displacement along x, y and z.
 
         The force is the Laplacian plus the gradient of the divergence, in units of 1 / radius² (the Navier-Cauchy
         equation with Poisson's ratio 0 and a modulus of 2). Linear displacements, bends and twists need none.
@@ -250,9 +250,9 @@ class MotionBasis:
         return rows.reshape(3 * len(points), -1)
 
     def rotations(self, points: FloatArray) -> FloatArray:
-        """Return how fast each function, as a motion along x, y and z, rotates points (V, 3) as a whole, (3, 3 B).
+        """Return the mean rotation (3, 3 B) of points (V, 3) if each function is a motion along x, y and z.
 
-        This is the antisymmetric part of the mean Jacobian, times √2, in units of 1 / radius.
+        The mean rotation is the antisymmetric part of the mean Jacobian, times √2, in units of 1 / radius.
         """
         away, count = points - self.middle, len(self.centers)
         slopes = np.zeros((3, 10 + count))  # mean derivatives in x, y and z
@@ -276,7 +276,7 @@ class MotionBasis:
 
 
 def _cauchy_weights(residuals: FloatArray) -> FloatArray:
-    """Return weights (N,) that fall with the residual: Cauchy's, at a scale of twice the median residual."""
+    """Return Cauchy weights (N,), which fall with the residual. Their scale is twice the median residual."""
     return 1 / (1 + (residuals / max(2 * float(np.median(np.abs(residuals))), 1e-7)) ** 2)
 
 
@@ -287,7 +287,7 @@ def _fit_velocities(
     displacements: FloatArray,
     weights: Sequence[FloatArray],
 ) -> FloatArray:
-    """Return the coefficients (T, B, 3) of the velocities at all times together, relative to the mean `speeds` (T,)."""
+    """Fit the velocities at all times together. Return coefficients (T, B, 3), relative to the mean `speeds` (T,)."""
     blocks, sides, bendings = [], [], []
     lengths = np.convolve(displacements, [0.5, 0.5])
     for one, speed, weight, length in zip(observed, speeds, weights, lengths, strict=True):

@@ -1,9 +1,9 @@
-"""Components, handles and cavities of the inside of a field, counted on a lattice without a mesh.
+"""Count components, handles and cavities of the inside of a field, on a lattice and without a mesh.
 
 A lattice square is ambiguous when its inside corners lie on one diagonal and its outside corners on the other. The
 bilinear interpolant then decides which two corners are joined, as in marching cubes (the asymptotic decider of Nielson
-& Hamann 1991). In a cell, every loop of the surface on its border is closed by a disc: a tunnel inside a single cell
-is not seen.
+& Hamann 1991). In a cell, a disc closes every loop of the surface on the cell's border. So a tunnel inside a single
+cell does not count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 _EDGES = np.array([[i, j] for i in range(8) for j in range(i) if np.abs(_CORNERS[i] - _CORNERS[j]).sum() == 1])
 
 _SQUARES = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])
-"""Corners of the six squares of a cell, in order around each; bit 8 + k of a case tells that square k is joined."""
+"""The corners of the six squares of a cell, in order around each square. Bit 8 + k of a case is set if the inside
+corners of square k are joined."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def euler_number(values: Float32Array) -> int:
 
 
 def euler_shares(values: Float32Array) -> FloatArray:
-    """Return what each cell adds to the Euler number, (X-1, Y-1, Z-1): multiples of 1/8, whose sum is exact."""
+    """Return each cell's share of the Euler number, (X-1, Y-1, Z-1). Shares are multiples of 1/8, so sums are exact."""
     cases = _cases(values <= 0)
     shares = _weights()[cases.astype(np.int64)]
     cells, joined = _joined_cases(values, cases)
@@ -74,8 +75,8 @@ def level_topology(values: Float32Array, *, min_share: float) -> LevelTopology:
     Parameters
     ----------
     values : (X, Y, Z)
-        In spacings of the lattice, outside at its border. Volumes count samples; samples near the surface count in
-        part.
+        In spacings of the lattice. The border of the lattice must be outside. A volume is a number of samples; a
+        sample near the surface counts in part.
     min_share : float
         Components and cavities below this share of the volume of the inside are left out.
 
@@ -94,7 +95,7 @@ def level_topology(values: Float32Array, *, min_share: float) -> LevelTopology:
 
 
 def _drop_small(values: Float32Array, volume: float) -> tuple[Float32Array, int]:
-    """Turn the components of the negative side below a `volume` to the positive side, and count the others."""
+    """Make the components of the negative side that are below `volume` positive. Count the other components."""
     labels, count = _label(values)
     small = np.bincount(labels[values <= 0], weights=_volumes(values), minlength=count + 1) < volume
     small[0] = False  # the positive side
@@ -104,12 +105,12 @@ def _drop_small(values: Float32Array, volume: float) -> tuple[Float32Array, int]
 
 
 def _volumes(values: Float32Array) -> FloatArray:
-    """Return the volume of each sample of the inside, in samples, in their order."""
+    """Return the volume of each sample of the inside, in the order of the samples. A full sample has the volume 1."""
     return np.minimum(0.5 - values[values <= 0], 1).astype(np.float64)
 
 
 def _label(values: Float32Array) -> tuple[NDArray[np.int32], int]:
-    """Number the components of the negative side from 1; lattice edges and joined diagonals connect samples."""
+    """Number the components of the negative side from 1. Lattice edges and joined diagonals connect samples."""
     inside = values <= 0
     labels, count = ndimage.label(inside)
     cases = _cases(inside)
@@ -127,7 +128,7 @@ def _label(values: Float32Array) -> tuple[NDArray[np.int32], int]:
 
 
 def _cases(inside: BoolArray) -> NDArray[np.uint8]:
-    """Return which corners of each cell are inside, (X-1, Y-1, Z-1), one bit each."""
+    """Return the case of each cell, (X-1, Y-1, Z-1). Bit k of a case tells whether corner k is inside."""
     bits = inside.astype(np.uint8)
     along_z = bits[:, :, :-1] | bits[:, :, 1:] << 1
     along_y = along_z[:, :-1] | along_z[:, 1:] << 2
@@ -162,10 +163,10 @@ def _ambiguous() -> BoolArray:
 
 @cache
 def _weights() -> FloatArray:
-    """Return what a cell adds to the Euler number, (16384,), by case and joined squares.
+    """Return a cell's share of the Euler number for each case with joined squares, (16384,).
 
-    A vertex belongs to 8 cells, an edge to 4 and a square to 2, so each cell counts a fraction of them. The inside of a
-    closed cell is one ball for each component of its border's inside.
+    A vertex belongs to 8 cells, an edge to 4 and a square to 2, so each cell counts a fraction of them. A closed cell
+    contains one ball for each component of the inside on the cell's border.
     """
     cases = np.arange(1 << 14)
     corner = (cases[:, None] >> np.arange(8) & 1).astype(bool)

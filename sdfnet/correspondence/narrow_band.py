@@ -19,24 +19,24 @@ from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from sdfnet.geometry.bounds import Lattice
 
 FieldAt = Callable[[float], Field]
-"""A moving field: from a time to the field at that time."""
+"""A moving field: a function from a time to the field at this time."""
 
 _SIDE = 4
-"""Samples along a side of a block."""
+"""The number of samples along a side of a block."""
 
 _REACH = 1.5 * np.sqrt(3)
-"""From the centre of a block to its farthest samples, in spacings."""
+"""The distance from the centre of a block to its farthest samples, in spacings."""
 
 _SAFETY = 1.25
-"""The band assumes that the field is at most this much steeper than its differences between block centres."""
+"""The field is assumed to be steeper than the differences between block centres by at most this factor."""
 
 
 @dataclass(frozen=True, eq=False)
 class NarrowBand:
     """The blocks of a lattice that a moving surface can reach.
 
-    The values of one frame form a dense array (X, Y, Z). It covers all blocks from the lowest to the highest of the
-    band, and has a border of one sample that is outside the surface.
+    The values of one frame form a dense array (X, Y, Z). The array covers all blocks from the lowest to the highest
+    block of the band. Its border of one sample is outside the surface.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class NarrowBand:
         return (lowest[:, None] + within).ravel()
 
     def frame_values(self, field: Field, frame: int, *intervals: int) -> Float32Array:
-        """Return the values (X, Y, Z) of a frame, evaluated where the surface can be in these intervals."""
+        """Return the values (X, Y, Z) of a frame. Evaluate samples that the surface can reach in these intervals."""
         values = self.center_values[frame]
         for axis in range(3):
             values = values.repeat(_SIDE, axis=axis)
@@ -101,7 +101,7 @@ class NarrowBand:
 
 
 def sample_field(field: Field, lattice: Lattice, places: NDArray[np.number]) -> Float32Array:
-    """Return the values of `field` at `places` (N, 3) in lattice coordinates; values are in spacings.
+    """Return the values (N,) of `field`, in spacings, at `places` (N, 3) in lattice coordinates.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def sample_field(field: Field, lattice: Lattice, places: NDArray[np.number]) -> 
 
 
 def _slope(centers: Float32Array) -> float:
-    """Return how steep the field is near the surface: the largest difference of neighbouring centres per spacing."""
+    """Return the slope of the field near the surface, from the differences of neighbouring block centres."""
     slopes = [0.0]
     for axis in range(1, 4):
         along = np.moveaxis(centers, axis, 0)

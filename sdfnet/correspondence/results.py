@@ -16,10 +16,11 @@ from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.mesh import Mesh
 
 _FINE, _SHORTEST = 128, 0.75
-"""From this resolution on, edges are one spacing long; on coarser lattices they are at least this many spacings."""
+"""From this resolution on, edges are one spacing long. On coarser lattices, edges are at least this many spacings."""
 
 OnTopologyEvent = Literal["cut", "keep", "frames"]
-"""Where the topology changes: start a new segment, keep the mesh through small changes, or mesh every frame anew."""
+"""The action where the topology changes: start a new segment ("cut"), keep the mesh through small changes ("keep"), or
+extract a new mesh for every frame ("frames")."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class TrackConfig:
     Attributes
     ----------
     resolution : int
-        Samples per axis of the lattice on which topology events are found. Start meshes are extracted at twice as many.
+        Samples per axis of the lattice on which topology events are found. Start meshes have twice this resolution.
     substeps : int
-        How many times the topology is examined between two frames.
+        The number of times at which the topology is examined between two frames.
     min_share : float
         Components and cavities below this share of the volume are removed from meshes and ignored by the topology.
     on_change : OnTopologyEvent
-        "cut"; "keep", where the mesh keeps its own topology through small events, and `TrackedMorph.deviations` tells
-        how far the mesh is from the surface; "frames", one extraction for each frame as soon as one cut is needed.
+        "cut" starts a new segment. With "keep", the mesh keeps its topology through small events, and
+        `TrackedMorph.deviations` tells how far the mesh is from the surface. With "frames", one mesh is extracted for
+        each frame as soon as one cut is needed.
 
     >>> TrackConfig(resolution=96, on_change="keep").on_change
     'keep'
@@ -70,10 +72,10 @@ class TrackedSegment:
     Attributes
     ----------
     first_frame, last_frame : int
-        Both included.
+        The numbers of the first and the last frame. Both belong to the segment.
     faces : (F, 3) int64
     vertices : (T, V, 3) float64, unit frame
-        Of each frame; vertex k is the same place of the surface in all frames.
+        The vertices of each frame. Vertex k is the same place of the surface in all frames.
     normals : (T, V, 3) float64
         Unit length, outward.
 
@@ -106,7 +108,7 @@ class Cut:
         The last sub-step before the cut.
     reason : str
     topology : bool
-        Whether the topology of the surface changes there. If it does not, triangles would fold or stretch.
+        Whether the topology of the surface changes at the cut. Otherwise, triangles would fold or stretch.
 
     >>> Cut(frame=3, time=3.875, reason="a hole opens", topology=True).reason
     'a hole opens'
@@ -126,7 +128,7 @@ class Deviation:
     ----------
     frame : int
     num_vertices : int
-        Vertices off the surface: where the surface has a hole or a bridge that the mesh has not.
+        The number of vertices off the surface. There the surface has a hole or a bridge that the mesh does not have.
     area_share : float
         Share of the mesh's area around these vertices.
     largest_distance : float
@@ -152,9 +154,9 @@ class TrackedMorph:
     Attributes
     ----------
     segments : tuple of TrackedSegment
-        They cover all frames in order. The first segment has the vertices of the given mesh, in the same order.
+        The segments cover all frames in order. The first segment has the vertices of the given mesh in the same order.
     cuts : tuple of Cut
-        One between each two segments. With `on_change="frames"` each segment is one frame, and `cuts` says why.
+        One cut between each two segments. With `on_change="frames"`, each segment is one frame, and `cuts` says why.
     topology : TopologyHistory
         The topology events, and the topology at each frame.
     deviations : tuple of Deviation

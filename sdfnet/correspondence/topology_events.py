@@ -1,11 +1,12 @@
 """Find the topology events of a moving field: where components, handles or cavities appear, vanish, join or part.
 
-The field is sampled on a lattice, at every frame and at evenly spaced sub-steps between. Only samples that can hold the
-surface are evaluated. Components and cavities below a share of the volume are ignored; growing beyond it is an event.
+The field is sampled on a lattice, at every frame and at evenly spaced sub-steps between frames. Only samples that can
+hold the surface are evaluated. Components and cavities below a share of the volume are ignored. It is an event if one
+of them grows beyond this share.
 
-A lattice does not see what is thinner than a spacing, so a finer lattice is scanned too, and the events of both are
-merged. A lattice sees a gap close too early or too late, or again and again where a thin part sweeps over it. So the
-place of each event is sampled on a fine lattice, which tells when the event happens, or that there is none.
+A lattice misses parts thinner than a spacing, so a finer lattice is scanned too, and the events of both are merged. On
+a lattice, a gap may close too early or too late, or again and again while a thin part moves across the lattice. So the
+place of each event is sampled on a fine lattice, which tells when the event happens, or that there is no event.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ from sdfnet.geometry.arrays import Float32Array, FloatArray, IntArray
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 
 _FINER, _FINEST = 2, 192
-"""The second lattice has so many times as many samples per axis, and at most so many."""
+"""The second lattice is finer by the first number, but has at most the second number of samples per axis."""
 
 _OPEN = 0.4
 """In spacings. A sub-step evaluates the field where the value interpolated between frames is nearer to zero than this.
 The bound doubles while an evaluated value differs from the interpolated one by more than half of the bound."""
 
 _NEAR, _SOON = 2, 8
-"""An event without confirmation is counted on a finer lattice, so many frames before and after it. If it is undone
-within so many frames, it is an artefact of the lattice."""
+"""An event without confirmation is counted on a finer lattice, the first number of frames before and after the event.
+If the event is undone within the second number of frames, it is an artefact of the lattice."""
 
 _SUBDIVISION, _HALF_SIDE = 4, 5
-"""Samples of an event's close-up per sample of the lattice; half the side of its box, in spacings of the lattice."""
+"""The close-up of an event has this many samples per sample of the lattice, along each axis. The second number is half
+the side of the close-up's box, in spacings of the lattice."""
 
 _BLEND = 2
-"""Within so many spacings of its border, the box shows the earlier time, and blends into the later time inward."""
+"""At its border, the box shows the earlier time. It blends into the later time within this many spacings inward."""
 
 _REACH, _FAR_REACH = 8, 32
-"""An event is searched for so many sub-steps before and after the one where the lattice shows it; as far as the second
-number if the ends of the first search are alike."""
+"""The search for an event covers the first number of sub-steps before and after the sub-step where the lattice shows
+the event. If this search finds nothing, the next search covers the second number."""
 
 _COUNTS = ("components", "genus", "cavities")
 
@@ -54,13 +56,13 @@ class TopologyEvent:
     Attributes
     ----------
     frame : int
-        The last frame before it.
+        The last frame before the event.
     time, until : float
-        The last sub-step before it, and the first sub-step after it.
+        The last sub-step before the event, and the first sub-step after the event.
     before, after : LevelTopology
     seen_frame : int
-        The last frame before the lattice shows the event, which may be later than `frame`. A mesh that is extracted in
-        between still has the topology before the event.
+        The last frame before the lattice shows the event. It may be later than `frame`. A mesh that is extracted
+        between both frames still has the topology before the event.
     """
 
     frame: int
@@ -78,7 +80,7 @@ class TopologyEvent:
 
     @property
     def difference(self) -> tuple[int, ...]:
-        """Return by how much the numbers of components, handles and cavities change."""
+        """Return the changes of the numbers of components, handles and cavities."""
         return tuple(getattr(self.after, name) - getattr(self.before, name) for name in _COUNTS)
 
 
@@ -99,15 +101,15 @@ def find_topology_events(
     min_share: float = 1e-4,
     progress: bool = False,
 ) -> TopologyHistory:
-    """Find the topology events of a moving field between the frames at `times` (T,), increasing.
+    """Find the topology events of a moving field between frames at the increasing `times` (T,).
 
     Parameters
     ----------
     resolution : int
-        Samples along each axis of the lattice over the unit bounds. A second lattice has twice as many, up to 192.
-        Parts that are thinner than its spacing may be missed.
+        Samples along each axis of the lattice over the unit bounds. A second lattice has twice as many samples, up to
+        192. Parts that are thinner than the spacing of the second lattice may be missed.
     substeps : int
-        How many times each interval between two frames is examined, its end included.
+        The number of times at which each interval between two frames is examined. The last one is its end.
     min_share : float
         Components and cavities below this share of the volume of the inside do not count.
 
@@ -127,7 +129,7 @@ def find_topology_events(
 
 
 def _merged(events: Sequence[TopologyEvent], finer: Sequence[TopologyEvent]) -> list[TopologyEvent]:
-    """Return the events of two lattices, each once, with the `seen_frame` of the finer lattice."""
+    """Merge the events of two lattices. An event of both occurs once, with the `seen_frame` of the finer lattice."""
     merged = list(events)
     for event in finer:
         twins = [
@@ -143,7 +145,7 @@ def _merged(events: Sequence[TopologyEvent], finer: Sequence[TopologyEvent]) -> 
 
 
 def _lasting(doubtful: Sequence[TopologyEvent]) -> list[TopologyEvent]:
-    """Return the events, given in order of time, that the lattice does not undo soon."""
+    """Return the events that the lattice does not undo soon. `doubtful` is in order of time."""
     kept: list[TopologyEvent] = []
     for event in doubtful:
         undone = [other for other in kept if other.difference == tuple(-change for change in event.difference)]
@@ -169,8 +171,8 @@ class _Scan:
     ) -> tuple[list[TopologyEvent], list[LevelTopology]]:
         """Return the events, and the topology at each frame.
 
-        Events that the close-up does not confirm must last, and show on `check_lattice` too. The `second` scan leaves
-        out components that grow beyond `min_share`.
+        An event that the close-up does not confirm counts only if it lasts and also shows on `check_lattice`. The
+        `second` scan leaves out components that grow beyond `min_share`.
         """
         times, band = self.times, NarrowBand.around(self.field_at, self.times, self.lattice)
         events: list[TopologyEvent] = []
@@ -222,7 +224,7 @@ class _Scan:
         return shown
 
     def _confirmed(self, shown: TopologyEvent, step: int, cells: IntArray, band: NarrowBand) -> TopologyEvent | None:
-        """Return an event at the time when the field itself has it; None where only the lattice shows one."""
+        """Return the event with the time at which the field itself has it, or None if only the lattice shows it."""
 
         def time_of(number: int) -> float:
             frame, part = divmod(number, self.substeps)
@@ -239,7 +241,7 @@ class _Scan:
         return replace(shown, frame=before // self.substeps, time=time_of(before), until=time_of(before + 1))
 
     def _shows_on(self, lattice: Lattice, event: TopologyEvent) -> bool:
-        """Return whether a finer lattice counts differently a little before an event and a little after."""
+        """Return whether counts on a finer lattice differ between a little before the event and a little after it."""
         last = len(self.times) - 1
         pair = [self.times[max(event.frame - _NEAR, 0)], self.times[min(event.frame + 1 + _NEAR, last)]]
         band = NarrowBand.around(self.field_at, pair, lattice)
@@ -264,7 +266,7 @@ class _Interval:
         return self.times[0] + share * (self.times[1] - self.times[0])
 
     def values(self, share: float) -> Float32Array:
-        """Return the values at a share of the time: the field's own wherever the interpolated sign is uncertain."""
+        """Interpolate the values at a share of the time. Evaluate the field where the interpolated sign is unsure."""
         indices = self.band.indices(self.frame)
         first, last = (end.ravel()[indices] for end in self.ends)
         guess = (1 - np.float32(share)) * first + np.float32(share) * last
@@ -284,9 +286,9 @@ class _Interval:
 
 
 def _event_cells(before: Float32Array, after: Float32Array) -> IntArray:
-    """Return the cells (N, 3) at which the Euler numbers of two neighbouring sub-steps come to differ.
+    """Return the cells (N, 3) that change the Euler number between two neighbouring sub-steps.
 
-    There is one cell for each connected set of changed cells whose changes do not cancel: the cell where the field is
+    Each connected set of changed cells whose changes do not cancel gives one cell. This is the cell where the field is
     flattest, because the critical point of the field lies there.
     """
     change = euler_shares(after) - euler_shares(before)
@@ -334,9 +336,9 @@ class _CloseUp:
         return cls(values, np.clip(inward, 0, 1).astype(np.float32))
 
     def find_event(self, step: int, *, last: int) -> int | None:
-        """Return the sub-step after which the field itself changes its topology in the box; None if it does not.
+        """Return the sub-step after which the field's topology changes in the box, or None if there is no change.
 
-        `step` is the first sub-step at which the lattice shows the event, `last` the last one of the sequence.
+        `step` is the first sub-step at which the lattice shows the event. `last` is the last sub-step of the sequence.
         """
         near, far = ((max(step - reach, 0), min(step + reach - 1, last)) for reach in (_REACH, _FAR_REACH))
         found = self._bisect(*near)
@@ -346,10 +348,10 @@ class _CloseUp:
         return self._bisect(*far) if found is None else found
 
     def _bisect(self, low: int, high: int) -> int | None:
-        """Return the sub-step after which the box differs from that at `low`; None where it does not at `high`.
+        """Return the sub-step after which the box differs from the box at `low`, or None if it is alike at `high`.
 
-        Over a long time, what moves through the box may look torn or joined where two times are blended. So the
-        topology must also differ from that sub-step to the next.
+        Over a long time, a part that moves through the box may look torn or joined where two times are blended. So the
+        topology must also differ between the returned sub-step and the next.
         """
         start = low
         if not self._differ(start, high):

@@ -1,8 +1,8 @@
-"""Track a moving surface with one mesh: the same faces in every frame, and vertex k the same place throughout.
+"""Track a moving surface with one mesh. The faces are the same in every frame, and vertex k is always the same place.
 
 `track_surface` extracts an even mesh of the first frame and moves it from frame to frame (`advect`), along a flow that
-is fitted to all frames together (`flow`). Where the topology of the surface changes (`topology_events`), or triangles
-fold or stretch too much, the sequence is cut, and the next segment starts from a mesh of its own. With
+is fitted to all frames together (`flow`). If the topology of the surface changes (`topology_events`), or triangles fold
+or stretch too much, the sequence is cut. The next segment then starts from a new mesh. With
 `on_change="keep"`, the mesh goes on through small topology events, and its deviation from the surface is measured.
 """
 
@@ -38,23 +38,23 @@ _QUANTILE = 0.99
 """Share of the given mesh's vertices that must be near the surface."""
 
 _FINER, _COARSER = 2, 2
-"""Segments start from a mesh of a lattice that is finer by this factor; the search for uncovered surface runs on one
-that is coarser by the other."""
+"""Segments start from a mesh of a lattice that is finer by the first factor. The search for uncovered surface runs on a
+lattice that is coarser by the second factor."""
 
 _REFINEMENT, _MAX_REASONS = 3, 3
-"""A frame whose mesh comes out unsound is tried again with so many times as many sub-steps. A cut names at most so many
-topology events."""
+"""If the mesh of a frame is unsound, the frame is tried again with more sub-steps, by the first factor. A cut names at
+most the second number of topology events."""
 
 _COLLAPSES = 16
-"""Rounds of collapsing triangles that cannot be untangled, in a start mesh."""
+"""The limit of rounds that collapse triangles of a start mesh that cannot be untangled."""
 
 _MAX_AREA_SHARE, _MAX_UNCOVERED_SHARE = 0.02, 0.01
 _MAX_DISTANCE = 0.03
-"""Beyond these bounds of a `Deviation` the topology event is too large to keep the mesh; the distance is in the unit
+"""If a `Deviation` exceeds these bounds, the topology event is too large to keep the mesh. The distance is in the unit
 frame."""
 
 _NEAR = 2.0
-"""Surface nearer to the mesh than this is covered; in spacings of the coarser lattice."""
+"""The mesh covers surface that is nearer than this, in spacings of the coarser lattice."""
 
 
 def track_surface(
@@ -65,24 +65,25 @@ def track_surface(
     config: TrackConfig | None = None,
     progress: bool = False,
 ) -> TrackedMorph:
-    """Move a mesh of the surface of `field_at(times[0])` to the surfaces at all `times` (T,), increasing.
+    """Follow a moving surface with one mesh.
 
-    Every vertex of every frame lies on that frame's surface. Deterministic.
+    The mesh starts on the surface of `field_at(times[0])` and moves to the surface at each later time. `times` (T,)
+    must increase. Every vertex of a frame lies on the surface of this frame. The result is deterministic.
 
     Parameters
     ----------
     field_at : function
-        From a time to the field at that time, unit frame, differentiable with respect to points. Neighbouring times
-        give neighbouring fields.
+        A function from a time to the field at this time, in the unit frame. The field is differentiable with respect
+        to points. Neighbouring times give similar fields.
     mesh : Mesh, optional
         A mesh of the surface at the first time, unit frame. It must be closed, but several vertices may lie at one
-        place, as texture coordinates need. Its vertices keep their order, and are projected onto the surface. By
-        default an even mesh, see `TrackConfig`.
+        place, as texture coordinates need. The vertices keep their order and are projected onto the surface. The
+        default is an even mesh (see `TrackConfig`).
 
     Raises
     ------
     ValueError
-        Times that do not increase; a mesh that is open or not near the surface; a frame without a surface.
+        The times do not increase, the mesh is open or not near the surface, or a frame has no surface.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> morph = track_surface(lambda time: Sphere(0.4 + time), [0.0, 0.05], config=TrackConfig(resolution=12))
@@ -129,7 +130,7 @@ def track_surface(
 
 
 def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0, min_share: float = 1e-4) -> Mesh:
-    """Extract the surface of `field`, drop its small components, and remesh it to even triangles on the surface.
+    """Extract the surface of `field`, drop small components, and remesh the surface with even triangles.
 
     Creases and gaps narrower than an edge invert triangles. Triangles that cannot be untangled are collapsed.
 
@@ -174,7 +175,7 @@ def _drop_small_components(mesh: Mesh, *, min_share: float) -> Mesh:
 
 @dataclass(frozen=True, eq=False)
 class _MovingSurface:
-    """The surface at all times, its flow and its topology, and how it is tracked."""
+    """The surface at all times, its flow, its topology, and the options of tracking."""
 
     field_at: FieldAt
     times: list[float]
@@ -187,7 +188,7 @@ class _MovingSurface:
 
 
 def _start(surface: _MovingSurface, frame: int, first_mesh: Mesh) -> tuple[Mesh, TrackedMesh | None]:
-    """Return the mesh from which a segment starts, on the surface; None where the frame is meshed on its own."""
+    """Return the start mesh of a segment, and its state on the surface, or None if the frame is meshed on its own."""
     if frame == 0:
         return first_mesh, place_on_surface(first_mesh, surface.field(0))
     if surface.config.on_change != "keep" and any(event.frame == frame for event in surface.history.events):
@@ -196,7 +197,7 @@ def _start(surface: _MovingSurface, frame: int, first_mesh: Mesh) -> tuple[Mesh,
 
 
 def _even_start(field: Field, config: TrackConfig) -> tuple[Mesh, TrackedMesh | None]:
-    """Return an even mesh, and the same on the surface if it has no fault: of the fine lattice, or of the coarse."""
+    """Return an even mesh and its state on the surface. Try the fine lattice, then the coarse. None if both fail."""
     for finer in (_FINER, 1):
         edge_length = finer * config.edge_length
         mesh = extract_even_mesh(
@@ -216,7 +217,7 @@ def _single_frame(field: Field, frame: int, config: TrackConfig) -> TrackedSegme
 
 
 def _check_near_surface(mesh: Mesh, field: Field) -> None:
-    """Refuse a mesh that is not of this surface."""
+    """Raise ValueError if the mesh does not lie near the surface."""
     edge_length = float(side_lengths(mesh.vertices, mesh.faces).mean())
     values = evaluate(field, torch.from_numpy(mesh.vertices).float()).double().numpy()
     worst = float(np.quantile(np.abs(values), _QUANTILE))
@@ -230,7 +231,7 @@ def _check_near_surface(mesh: Mesh, field: Field) -> None:
 def _track_segment(
     surface: _MovingSurface, first: int, faces: IntArray, tracked: TrackedMesh, bar: tqdm
 ) -> tuple[TrackedSegment, Cut | None, list[Deviation]]:
-    """Move a mesh from the frame `first` as far as it goes; `faces` are those of the given mesh.
+    """Move a mesh from the frame `first` through as many frames as possible. `faces` are the faces of the given mesh.
 
     Return the segment, the cut that ends it (None at the last frame), and the deviations of its frames.
     """
@@ -265,7 +266,7 @@ def _track_segment(
 def _advance(
     tracked: TrackedMesh, surface: _MovingSurface, frame: int, max_inverted: int, keep: bool
 ) -> tuple[TrackedMesh, float, str]:
-    """Move a mesh to the next frame; return it, the start of the last sub-step, and the fault of the mesh if any."""
+    """Move a mesh to the next frame. Return the mesh, the time at which the last sub-step starts, and any fault."""
     for refinement in (1, _REFINEMENT):
         span = surface.times[frame], surface.times[frame + 1]
         moved, reached = advect(tracked, surface.field_at, span, flow=surface.flow, keep=keep, refinement=refinement)
@@ -276,9 +277,9 @@ def _advance(
 
 
 def _events_shown_later(history: TopologyHistory, first: int, tracked: TrackedMesh) -> tuple[TopologyEvent, ...]:
-    """Return the events before the frame `first` that the lattice shows after it, at the time when it shows them.
+    """Return the events before the frame `first` that the lattice shows later. Their `frame` becomes `seen_frame`.
 
-    They are events for a mesh that starts in between if its Euler characteristic is that of the lattice.
+    A mesh that starts between both frames still meets these events if its Euler characteristic is that of the lattice.
     """
     counted = history.topologies[first]
     characteristic = 2 * (counted.components + counted.cavities - counted.genus)
@@ -299,7 +300,7 @@ def _cut_at_event(events: Sequence[TopologyEvent], frame: int, time: float) -> C
 
 
 def _measure_deviation(tracked: TrackedMesh, surface: _MovingSurface, frame: int, *, changed: bool) -> Deviation:
-    """Compare a kept mesh with the surface of a frame; uncovered surface only where the topology has `changed`."""
+    """Compare a kept mesh with the surface of a frame. Measure uncovered surface only if the topology has `changed`."""
     field, off = surface.field(frame), tracked.off_surface
     share = farthest = 0.0
     if off.any():

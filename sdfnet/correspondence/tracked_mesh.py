@@ -26,22 +26,22 @@ OFF_SURFACE = 4e-4
 _NEWTON_STEPS, _CHUNK = 6, 8192
 
 _MIN_GRADIENT = 0.1
-"""Gradients shorter than this count as this long: at a saddle the surface does not lie along the gradient."""
+"""Shorter gradients are taken to be this long, because at a saddle the gradient does not point to the surface."""
 
 _SEARCHES, _SEARCH_LENGTH = 3, 2
-"""How often vertices that Newton steps leave off the surface search for it along the normals, and how far to both
-sides, in mean edge lengths."""
+"""Vertices that are off the surface after Newton steps search for the surface along the normals. These are the number
+of searches, and their reach to both sides in mean edge lengths."""
 
 _MAX_SLIVERS, _MAX_STRETCH = 0.04, 8.0
-"""A mesh is stretched too much where more triangles than this share have an angle below 10°, or an edge is longer than
-so many mean edges of its start."""
+"""A mesh is stretched too much if the share of triangles with an angle below 10° is above the first number, or if an
+edge is longer than the second number times the mean edge at the start."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedMesh:
     """A closed mesh near the surface of one moment.
 
-    Vertices at one place are merged here; `expanded` returns to the vertices of the given mesh.
+    Vertices at one place are merged. `expanded` converts values to the vertices of the given mesh.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class TrackedMesh:
     centers : (C,)
         Numbers of evenly spread vertices: the centres of the Gaussians of `flow.MotionBasis`.
     detached : (U,)
-        Vertices that have no surface to lie on; they move with their neighbours (see `advect`).
+        Whether a vertex has lost the surface. Detached vertices move with their neighbours (see `advect`).
     """
 
     vertices: FloatArray
@@ -103,7 +103,7 @@ class TrackedMesh:
 def inverted_triangles(vertices: FloatArray, faces: IntArray, normals: FloatArray) -> BoolArray:
     """Return whether each triangle faces against the surface's `normals` (V, 3) at all three corners, (F,).
 
-    One corner is not enough: a triangle across a crease narrower than an edge has corners of both kinds.
+    One corner is not enough, because a good triangle across a narrow crease may face against one corner's normal.
     """
     upright = np.einsum("fi,fci->fc", face_crosses(vertices, faces), normals[faces])
     return np.asarray((upright <= 0).all(axis=1))
@@ -150,16 +150,17 @@ def values_and_gradients(field: Field, points: FloatArray) -> tuple[FloatArray, 
 
 
 def gradient_norms(gradients: FloatArray) -> FloatArray:
-    """Return the lengths (N,) of gradients (N, 3), bounded from below so that one may divide by them."""
+    """Return the lengths (N,) of gradients (N, 3). A lower bound makes division by the lengths safe."""
     return np.maximum(np.linalg.norm(gradients, axis=1), _MIN_GRADIENT)
 
 
 def _search_along_normals(
     field: Field, vertices: FloatArray, faces: IntArray, lost: IntArray, edge_length: float
 ) -> FloatArray:
-    """Return for each `lost` vertex the nearest place along the mesh's normal where the field turns to outside.
+    """Search for the surface along the mesh's normal at each `lost` vertex, and return the nearest place found.
 
-    The search starts from the middle of the neighbours, and returns that middle where it finds nothing.
+    At this place, the field turns from inside to outside. The search starts from the middle of the neighbours. If it
+    finds no surface, it returns the middle.
     """
     ring = faces[np.isin(faces, lost).any(axis=1)]
     sums = sum_at_vertices(

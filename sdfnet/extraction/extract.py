@@ -1,7 +1,7 @@
 """From a field to a triangle mesh: marching cubes over a regular lattice.
 
-By default only the part of the lattice that can hold the surface is visited; the mesh is the one that all of it gives.
-Only the zero set of the field is needed, so any accuracy will do.
+By default, only the part of the lattice that can hold the surface is visited. The mesh is the same as that of the whole
+lattice. The method needs only the zero set of the field, so the field may have any accuracy.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from sdfnet.mesh.topology import check_closed
 _LOGGER = logging.getLogger(__name__)
 
 _CPU_CHUNK, _DEVICE_CHUNK = 32768, 1 << 19
-"""Points per call. On a CPU, the default decoder takes twice as long per point with 65,536, whose activations are too
-large for the allocator to keep; an accelerator wants few large calls."""
+"""Points per call. On a CPU, the default decoder takes twice as long per point with 65,536 points per call, because the
+allocator cannot keep such large activations. An accelerator needs few large calls."""
 
 _EVEN = 256
-"""Points are padded to a multiple of this. Matrix products round the last few rows of a batch otherwise than the rest.
-So the sign of a value that is zero up to rounding would depend on the other points of its batch."""
+"""Batches of points are padded to a multiple of this. Matrix products round the last few rows of a batch differently.
+Without padding, the sign of a value that is zero up to rounding would depend on the other points of the batch."""
 
 _FEW = 32768
-"""A lattice of at most so many points is evaluated whole."""
+"""A lattice with at most this many points is evaluated completely."""
 
 _REACH = 0.5
-"""Spacings that Newton steps may move a vertex: as far as the surface can be from a vertex on a lattice edge."""
+"""Newton steps may move a vertex by this many spacings. The surface is at most this far from a vertex on an edge."""
 
 _LEAVES = "the surface leaves the lattice and is left open at its border; enlarge bounds to close it"
 
@@ -63,38 +63,38 @@ def extract_mesh(
 ) -> Mesh:
     """Extract the surface where `field` equals `level` as a triangle mesh with outward faces.
 
-    The mesh is watertight where the surface stays inside the lattice; a surface that leaves it is left open, and a
-    warning is logged. Sharp edges are cut unless `sharp` asks for them.
+    The mesh is watertight if the surface stays inside the lattice. A surface that leaves the lattice is left open, and
+    a warning is logged. Sharp edges are cut off unless `sharp` is true.
 
     Parameters
     ----------
     resolution : int
-        Samples along the longest axis of the box, at least 2.
+        The number of samples along the longest axis of the box, at least 2.
     bounds : Bounds, optional
-        The box to look in, in the field's frame; the lattice reaches 5 % beyond it. By default `field.bounds`.
+        The box of the search, in the field's frame; by default `field.bounds`. The lattice reaches 5 % beyond the box.
     similarity : Similarity, optional
-        If given, the field is in the unit frame and the mesh comes back in world units, float64 to the end.
+        If given, the field is in the unit frame, and the mesh is returned in world units, in float64 throughout.
     project_steps : int
-        Newton steps that project the vertices onto the level, at most half a spacing away. A vertex stays where it is
-        if its move would turn a face over.
+        The number of Newton steps that move the vertices onto the level. A vertex moves at most half a spacing, and
+        stays where it is if its move would turn a face over.
     sharp : bool
-        Whether to put the surface's sharp edges and corners back, which marching cubes cuts off: see `sharp_features`.
-        A warning says if the mesh is less closed than without.
+        Whether to restore sharp edges and corners, which marching cubes cuts off (see `sharp_features`). A warning is
+        logged if the mesh is then less closed than without `sharp`.
     vertex_normals : bool
         Whether to take a normal for each vertex from the field's gradient.
     sparse : bool
-        Whether to visit only those parts of the lattice that can hold the surface. Skipped parts are proven empty where
-        the field's accuracy is exact or bound. Else they are judged by the slopes seen, and a hundredth is audited; if
-        the audit finds a sign that was missed, the whole lattice is visited and a warning is logged. The mesh is the
-        same as without, but for the order of its vertices and faces.
+        Whether to visit only the parts of the lattice that can hold the surface. The mesh is the same as without
+        `sparse`, except for the order of vertices and faces. If the field is exact or a bound, skipped parts are proven
+        empty. For other fields, parts are skipped because of the slopes seen, and a hundredth of them is audited. If
+        the audit finds a missed sign, the whole lattice is visited and a warning is logged.
     device, dtype
-        Where the field lives, and the precision of its points.
+        The device of the field, and the dtype of its points.
 
     Raises
     ------
     ValueError
-        No surface (the message gives the range of values), values that are not finite, a resolution below 2, infinite
-        bounds.
+        There is no surface (the message gives the range of values), a value is not finite, `resolution` is below 2, or
+        the bounds are infinite.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> mesh = extract_mesh(Sphere(1.0), resolution=32)
@@ -133,10 +133,10 @@ class _SampledField:
         return torch.from_numpy(points).to(device=self.device, dtype=self.dtype)
 
     def values(self, positions: NDArray[np.number]) -> Float32Array:
-        """Return values (N,) relative to the level; they need not be finite."""
+        """Return the values (N,) minus the level. The values need not be finite."""
         chunk_size = _CPU_CHUNK if self.device.type == "cpu" else _DEVICE_CHUNK
         values = np.empty(len(positions), dtype=np.float32)
-        for first in range(0, len(positions), 4 * chunk_size):  # Only so many points exist at a time.
+        for first in range(0, len(positions), 4 * chunk_size):  # This limits the points in memory.
             part = positions[first : first + 4 * chunk_size].astype(np.float64)
             padded = np.concatenate([part, np.repeat(part[-1:], -len(part) % _EVEN, axis=0)])
             sdf = evaluate(self.field, self.points(padded), chunk_size=chunk_size)[: len(part)]
@@ -152,13 +152,13 @@ class _SampledField:
         return values
 
     def gradients(self, positions: FloatArray) -> FloatArray:
-        """Return gradients (N, 3) by lattice coordinates; those that are not finite become zero."""
+        """Return gradients (N, 3) with respect to lattice coordinates. Gradients that are not finite become zero."""
         slopes = gradient(self.field, self.points(positions), chunk_size=_CPU_CHUNK).double().cpu().numpy()
         return np.nan_to_num(self.lattice.spacing * slopes, posinf=0.0, neginf=0.0)
 
 
 def _march_sparse(sampled: _SampledField) -> LatticeMesh | None:
-    """Return the mesh in lattice coordinates, or None where all of the lattice must be visited."""
+    """Return the mesh in lattice coordinates, or None if the whole lattice must be visited."""
     lattice = sampled.lattice
     if math.prod(lattice.shape) <= _FEW:
         return None
@@ -195,7 +195,10 @@ def _march_dense(sampled: _SampledField) -> LatticeMesh:
 
 
 def _check_values(values: Float32Array, level: float) -> None:
-    """Raise unless the values cross zero; warn where they do so at the border. `values` are relative to `level`."""
+    """Raise ValueError if a value is not finite or there is no surface. Warn if the surface leaves the lattice.
+
+    The `level` is already subtracted from `values`.
+    """
     num_bad = int(values.size - np.isfinite(values).sum())
     if num_bad:
         raise ValueError(f"the field is not finite at {num_bad} of {values.size} lattice points; check its parameters")
@@ -215,13 +218,13 @@ def _projected(mesh: Mesh, sampled: _SampledField, steps: int) -> Mesh:
     points = torch.from_numpy(mesh.vertices).to(device=sampled.device, dtype=sampled.dtype)
     reach = _REACH * sampled.lattice.spacing
     moved = project_to_level(sampled.field, points, steps=steps, reach=reach, level=sampled.level)
-    # Only the displacement passes through the lower precision.
+    # Only the displacement is computed in the lower precision.
     vertices = mesh.vertices + (moved - points).double().cpu().numpy()
     return Mesh(move_without_flips(mesh.vertices, vertices, mesh.faces), mesh.faces)
 
 
 def _sharpened(marched: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
-    """Return the mesh with sharp edges, and the vertices on them; warn if it is less closed than without."""
+    """Return the mesh with sharp edges, and which vertices lie on them. Warn if the mesh is now less closed."""
     sharp, is_feature = sharpen(marched, field)
     if is_feature.any():
         damage = check_closed(Mesh(sharp.vertices, sharp.faces))

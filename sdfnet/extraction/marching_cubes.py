@@ -1,9 +1,9 @@
-"""From values on a lattice to a triangle mesh: marching cubes, and the repair of what it does at exact zeros.
+"""From values on a lattice to a triangle mesh: marching cubes, and repairs where values are zero.
 
-Works in lattice coordinates (sample `[i, j, k]` lies at (i, j, k)) and knows nothing of fields. scikit-image does the
-work and decides the topology, which is always that of a closed surface. Two things that scikit-image does badly are
-redone here. Its float32 positions are biased where a value is tiny. Where the surface runs exactly through a sample, it
-makes several vertices at one place, with triangles of no area between them.
+The module works in lattice coordinates (sample `[i, j, k]` lies at (i, j, k)) and knows nothing of fields. scikit-image
+does the work and decides the topology, which is always that of a closed surface. The module corrects two faults of
+scikit-image. First, its float32 positions are biased where a value is tiny. Second, if the surface runs exactly through
+a sample, scikit-image makes several vertices at one place, with triangles of no area between them.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import renumber_faces
 
 _SMALLEST = 1e-3
-"""Values closer to zero than this share of a spacing are moved away from zero before marching cubes, so that every
-vertex lies clearly on one lattice edge. Its true place on that edge is computed afterwards from the true values."""
+"""Values closer to zero than this share of a spacing are moved away from zero before marching cubes. So every vertex
+lies clearly on one lattice edge. The true place on this edge is computed afterwards from the true values."""
 
 _LARGEST = 8.0
-"""Values farther from zero than this many spacings are brought nearer. Only a field whose slope is beyond 4 has such
-values in a cell that the surface crosses; its vertices could be too near a sample for float32 to tell."""
+"""Values farther from zero than this many spacings are moved to this bound. Only a field with a slope above 4 has such
+values in a cell that the surface crosses. Its vertices could be too near to a sample for float32."""
 
 _SNAP = 1e-4
-"""Vertices closer than this (in spacings) to a lattice sample are put on it, and merged if they touch there."""
+"""A vertex closer than this (in spacings) to a lattice sample moves onto the sample. Vertices that touch are merged."""
 
 _MIXER = np.int64(6364136223846793005)
-"""An odd multiplier (Knuth's) that spreads numbers over 64 bits, where products wrap around."""
+"""An odd multiplier (of Knuth) that spreads numbers over 64 bits. Products wrap around."""
 
 _INNER = 3
 """The `axis` of a vertex inside a cell (Lewiner's twelfth kind), which lies on no lattice edge."""
@@ -49,10 +49,11 @@ class UnmergedMesh:
     Attributes
     ----------
     starts, axes : (V, 3), (V,)
-        The lower end of the lattice edge that a vertex lies on, and the edge's direction; for a vertex inside a cell
-        the lowest corner of the cell, and 3. Together they name a vertex.
+        The lower end and the axis of the lattice edge on which a vertex lies. For a vertex inside a cell, the lowest
+        corner of the cell, and 3. Both together identify a vertex.
     shares : (2, V, 3)
-        Its place from `starts` in spacings: where marching cubes puts it, never at a sample; and where it belongs.
+        Two places of each vertex relative to `starts`, in spacings. Row 0 is the place that marching cubes gives, which
+        is never at a sample. Row 1 is the true place.
     """
 
     starts: IntArray
@@ -64,9 +65,9 @@ class UnmergedMesh:
 def march(values: Float32Array, *, spacing: float) -> LatticeMesh:
     """Extract the zero level of `values` (X, Y, Z), negative inside, as a mesh without faces of zero area.
 
-    The surface is closed wherever it does not leave the lattice: every edge belongs to exactly two faces. Vertices lie
-    on lattice edges by linear interpolation, so their error is of second order in the spacing. `spacing` is that of the
-    lattice in the units of `values`; it only says which values are small.
+    The surface is closed (every edge belongs to exactly two faces) except where it leaves the lattice. Vertices lie on
+    lattice edges by linear interpolation, so their error is of second order in the spacing. `spacing` is the spacing of
+    the lattice in the units of `values`; it decides only which values are small.
 
     >>> grid = np.linalg.norm(np.indices((5, 5, 5)) - 2.0, axis=0).astype(np.float32) - 1
     >>> mesh = march(grid, spacing=1.0)  # a sphere exactly through six samples
@@ -77,21 +78,21 @@ def march(values: Float32Array, *, spacing: float) -> LatticeMesh:
 
 
 def march_cells(values: Float32Array, *, spacing: float, cells: BoolArray | None = None) -> UnmergedMesh:
-    """Run marching cubes over the cells of `values` (X, Y, Z), or over those that `cells` (X-1, Y-1, Z-1) names.
+    """Run marching cubes over all cells of `values` (X, Y, Z), or only where `cells` (X-1, Y-1, Z-1) is true.
 
-    The faces in a cell depend on the cell's own eight values only, not on where in the array the cell lies. The surface
-    must cross some cell.
+    The faces in a cell depend only on the cell's eight values, not on the position of the cell in the array. The
+    surface must cross at least one cell.
     """
     from skimage.measure import marching_cubes
 
-    # Zero counts as inside: the union of two touching solids is zero where they meet and must not be cut there.
+    # Zero counts as inside, because the union of two touching solids is zero where they meet and must not be cut there.
     magnitude = np.clip(np.abs(values), np.float32(_SMALLEST * spacing), np.float32(_LARGEST * spacing))
     clear = np.where(values > 0, magnitude, -magnitude)
     mask = None
     if cells is not None:
         mask = np.zeros(values.shape, dtype=bool)
         mask[1:, 1:, 1:] = cells  # scikit-image asks the far corner of a cell whether to visit it
-    # The normals that come back point inward for a negative-inside field; they are not used.
+    # The returned normals are not used. For a field that is negative inside, they point inward.
     rough, faces, _, _ = marching_cubes(
         clear, level=0.0, gradient_direction="descent", allow_degenerate=True, mask=mask
     )
@@ -101,10 +102,10 @@ def march_cells(values: Float32Array, *, spacing: float, cells: BoolArray | None
 
 
 def _shares(starts: IntArray, axes: IntArray, values: Float32Array, clear: Float32Array) -> FloatArray:
-    """Return how far from its start each vertex lies, (2, V, 3): by marching cubes' own rule, and truly.
+    """Return the offset of each vertex from its start, (2, V, 3): by the rule of marching cubes, and the true offset.
 
-    scikit-image's float32 positions would depend on where in an array a cell lies, so its rule (each corner weighs by
-    1 / |value|) is repeated in float64. A vertex inside a cell has no better place than that.
+    The float32 positions of scikit-image depend on the position of a cell in the array. So its rule (the weight of each
+    corner is 1 / |value|) is repeated in float64. For a vertex inside a cell, both offsets follow this rule.
     """
     shares = np.zeros((2, len(starts), 3))
     edge = np.flatnonzero(axes != _INNER)
@@ -126,10 +127,10 @@ def _weights(values: Float32Array) -> FloatArray:
 
 
 def merge_lattice_vertices(marched: UnmergedMesh) -> LatticeMesh:
-    """Merge vertices that an edge of no length joins, except where that would leave an edge without exactly two faces.
+    """Merge vertices joined by an edge of no length, unless an edge would then not have exactly two faces.
 
-    Merging would pinch a thin neck between two touching solids into edges of four faces. There the vertices keep their
-    rough, distinct places.
+    A merge would pinch a thin neck between two touching solids into edges of four faces. The vertices of such a neck
+    keep their rough, distinct places.
     """
     rough, vertices = marched.starts + marched.shares
     faces = _without_folds(marched.faces)  # in ambiguous cells marching cubes itself makes some
@@ -137,7 +138,7 @@ def merge_lattice_vertices(marched: UnmergedMesh) -> LatticeMesh:
     same = (vertices[starts] == vertices[stops]).all(axis=1)
     short = np.stack([starts[same], stops[same]], axis=1)
     mergeable = touching = mask_of(short, len(vertices))
-    # Only edges with an end at a merged vertex can change their number of faces, so only the faces there are looked at.
+    # Only edges with an end at a merged vertex can change their number of faces, so only faces there are examined.
     near = mergeable[faces].any(axis=1)
     nearby = faces[near]
     border = _ends_of_unpaired_edges(nearby, len(vertices))
@@ -171,10 +172,10 @@ def _lowest_connected(edges: IntArray, num_vertices: int) -> IntArray:
 
 
 def _without_folds(faces: IntArray) -> IntArray:
-    """Return `faces` without those that name a vertex twice and without pairs back to back on one triangle."""
+    """Remove faces that name a vertex twice, and pairs of faces with the same three corners."""
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
     corners = np.sort(faces, axis=1)
-    # Sorted by one number each, several times faster than by three; equal corners have equal numbers.
+    # Equal corners have equal numbers. To sort by one number is several times faster than to sort by three corners.
     numbers = ((corners[:, 0] * _MIXER + corners[:, 1]) * _MIXER + corners[:, 2]).view(np.uint64)
     order = np.argsort(numbers)
     again = np.flatnonzero(numbers[order[1:]] == numbers[order[:-1]])

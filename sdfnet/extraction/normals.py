@@ -1,6 +1,6 @@
-"""Vertex normals from a field's gradient, and from the faces where the gradient vanishes or is one side's at an edge.
+"""Vertex normals from a field's gradient, or from the faces where the gradient is zero or misleading at an edge.
 
-Under 60 lines, but extraction and decimation both need it.
+The module is under 60 lines, but extraction and decimation both need it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sdfnet.mesh.mesh import Mesh, vertex_normals
 _CHUNK = 32768
 
 _CREASE_COSINE = 0.85
-"""Where a gradient is more than 32° off the faces around a vertex, the vertex lies on an edge and the gradient is that
-of one of its sides, by chance."""
+"""If a gradient is more than 32° off the normal of the faces around a vertex, the vertex lies on an edge. The gradient
+is then the gradient on one side of the edge, by chance."""
 
 
 def with_field_normals(
@@ -27,14 +27,14 @@ def with_field_normals(
     dtype: torch.dtype = torch.float32,
     may_crease: BoolArray | bool = False,
 ) -> Mesh:
-    """Return `mesh`, which lies in the frame of `field`, with the field's unit normals at its vertices.
+    """Return `mesh` with the unit normals of `field` at its vertices. Mesh and field have the same frame.
 
-    Where the gradient vanishes, the normal is the mean of the faces', weighed by their area.
+    If the gradient at a vertex is zero, its normal is the mean of the normals of its faces, weighted by area.
 
     Parameters
     ----------
     may_crease : bool or (V,) bool
-        Which vertices may lie on sharp edges, where the gradient is that of one side. If it is, they too get the mean.
+        Whether vertices may lie on sharp edges. If the gradient there belongs to one side only, the mean replaces it.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> triangle = Mesh([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 2]])

@@ -1,7 +1,7 @@
 """Newton steps that bring points onto a level of a field, and a move of mesh vertices that turns no face over.
 
-All projections of the project are `newton_steps`, with float64 NumPy arrays; `project_to_level` is the same for a field
-and a tensor of points.
+All projections in the project use `newton_steps`, with float64 NumPy arrays. `project_to_level` does the same for a
+field and a tensor of points.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sdfnet.geometry.arrays import FloatArray, IntArray, mask_of
 from sdfnet.mesh.mesh import face_crosses
 
 ValueAndGradient = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
-"""From points (N, 3) to values (N,), zero on the level, and their gradients (N, 3)."""
+"""A function from points (N, 3) to values (N,), which are zero on the level, and gradients (N, 3)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class ProjectedPoints:
     ----------
     points : (N, 3) float64
     values, gradients : (N,), (N, 3) float64
-        Of the field at `points`; the values are zero on the level.
+        Values and gradients of the field at `points`. The values are zero on the level.
     """
 
     points: FloatArray
@@ -50,8 +50,8 @@ def newton_steps(
 ) -> ProjectedPoints:
     """Move `points` (N, 3) by Newton steps towards the level where the values are zero.
 
-    A step is `-value * gradient / |gradient|²`. It is taken only if the value at its end is nearer to zero and its end
-    is within `reach`; otherwise a step of half its length is next. Where the field is smooth, the error falls
+    A step is `-value * gradient / |gradient|²`. A point takes the step only if the value at the end is nearer to zero
+    and the end is within `reach`. Otherwise the next step has half the length. If the field is smooth, the error falls
     quadratically.
 
     Parameters
@@ -59,13 +59,13 @@ def newton_steps(
     longest_step : float
         Longer steps are shortened to this length.
     reach : float
-        How far a point may move in all.
+        The largest distance of a point from its start.
     tolerance : float
-        Distance, to first order, below which a point stays where it is.
+        A point stays where it is if its distance to the level, to first order, is below this.
     smallest_slope : float
         Shorter gradients are taken to be this long. At a saddle the gradient does not point to the surface.
     take_worse : bool
-        Whether to take steps that lead farther from zero too.
+        Whether to take a step even if the value at its end is farther from zero.
 
     >>> def evaluate(points):  # the unit sphere as r² - 1
     ...     return (points**2).sum(axis=1) - 1, 2 * points
@@ -96,8 +96,9 @@ def project_to_level(
 ) -> Tensor:
     """Return `points` (N, 3) moved along the field's gradient onto `level`, no farther than `reach` from their start.
 
-    By `newton_steps` with the field evaluated in the dtype and on the device of `points`. A point never ends farther
-    from the level (by value) than it began, whatever an approximate field claims. The result carries no graph.
+    The field is evaluated in the dtype and on the device of `points` (see `newton_steps`). At the end, the value of a
+    point is never farther from the level than at its start, even if the field is approximate. The result carries no
+    graph.
 
     Raises
     ------
@@ -125,13 +126,13 @@ def project_to_level(
 
 
 _LEAST_AREA = 0.02
-"""What must be left of a triangle, as a share of its area, seen along its normal before the move."""
+"""A triangle must keep at least this share of its area, projected along its normal before the move."""
 
 
 def move_without_flips(vertices: FloatArray, moved: FloatArray, faces: IntArray) -> FloatArray:
-    """Return `moved` (V, 3) instead of `vertices`, but where that would turn a face over or crush it, they stay.
+    """Return `moved` (V, 3), but leave vertices at `vertices` (V, 3) where the move would flip or crush a face.
 
-    Faces without area to begin with are left out of account.
+    Faces that have no area before the move are ignored.
 
     >>> triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     >>> over = np.array([[0.0, 0, 0], [1, 0, 0], [0, -1, 0]])
@@ -143,7 +144,7 @@ def move_without_flips(vertices: FloatArray, moved: FloatArray, faces: IntArray)
     watched = squares > 0
     result = moved.copy()
     watch = np.flatnonzero(watched)
-    while len(watch):  # A vertex that stays can spoil a face that was good; each round some more stay.
+    while len(watch):  # A vertex that stays can spoil a good face, so more vertices may stay in each round.
         after = face_crosses(result, faces[watch])
         bad = np.einsum("ij,ij->i", before[watch], after) < _LEAST_AREA * squares[watch]
         stay = np.unique(faces[watch[bad]])

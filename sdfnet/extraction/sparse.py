@@ -1,13 +1,13 @@
-"""Sparse marching cubes: the mesh of the whole lattice from the part of the lattice that can hold the surface.
+"""Sparse marching cubes: only the part of the lattice that can hold the surface is evaluated.
 
 1. Blocks are chosen from coarse to fine. A block is a cube of 2, 4, 8, … cells, named by its index (3,) among blocks
-   of its size. It is skipped where the field's value at its centre is larger than the field can change on the way to
-   its corners: proven for an exact or bound field, else estimated from the slopes seen.
-2. The chosen blocks are evaluated and marched in tiles of 8³ cells. Where the surface enters a block that was skipped,
-   that block is visited too. So a connected component of the surface is found whole or not at all.
-3. Where the field is approximate, an audit looks for components that lie wholly in skipped blocks.
+   of its size. A block is skipped if the field's value at its centre is larger than the field's greatest change from
+   the centre to a corner. This change is proven for an exact or bound field, and estimated from slopes otherwise.
+2. The chosen blocks are evaluated and marched in tiles of 8³ cells. If the surface enters a skipped block, this block
+   is visited too. So a connected component of the surface is found completely or not at all.
+3. If the field is approximate, an audit looks for components that lie completely in skipped blocks.
 
-All in lattice coordinates. Memory is proportional to the surface.
+All coordinates are lattice coordinates. Memory is proportional to the area of the surface.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from sdfnet.extraction.marching_cubes import LatticeMesh, UnmergedMesh, march_ce
 from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray
 
 Sample = Callable[[NDArray[np.number]], Float32Array]
-"""From positions (N, 3) in lattice coordinates to values relative to the level, (N,), all finite."""
+"""A function from positions (N, 3) in lattice coordinates to finite values (N,), from which the level is subtracted."""
 
 _FINEST = 2
-"""Cells along a side of the blocks that are visited in full. One cell would ask for more centres than it saves."""
+"""Cells along a side of the finest blocks. Blocks of one cell would need more centre values than they save."""
 
 _COARSEST_COUNT = 32
-"""Blocks along the longest axis to begin with. On [-1.05, 1.05] their half diagonal is 0.057, well below the distance
-of 0.1 beyond which a network that learned clamped distances says no more than "far"."""
+"""The search begins with this many blocks along the longest axis. On [-1.05, 1.05], their half diagonal is 0.057. A
+network that learned clamped distances gives no true distances beyond 0.1, which is well above 0.057."""
 
 _SLOPE_QUANTILE, _FEW_NEAR = 0.99, 64
 _SLOPE_SAFETY, _FINEST_SAFETY = 1.2, 1.0
@@ -42,7 +42,7 @@ _STRAIGHT = 2 * _FINEST
 """Up to this block size, the bound uses the finite-difference direction instead of the worst-case corner direction."""
 
 _PROVEN_SAFETY = 1.001
-"""For the rounding of positions and values where the slope is proven."""
+"""A margin for the rounding of positions and values, if the slope is proven."""
 
 _AUDIT_SHARE = 0.01
 _AUDIT_STEPS = 2
@@ -62,7 +62,7 @@ _LOGGER = logging.getLogger(__name__)
 def march_sparse(
     sample: Sample, shape: tuple[int, int, int], *, spacing: float, proven: bool, slack: float
 ) -> tuple[LatticeMesh, bool] | None:
-    """March the cells of a lattice of `shape` points that the surface crosses, and evaluate little else.
+    """March the cells that the surface crosses in a lattice of `shape` points, and evaluate few other points.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def march_sparse(
 
     Returns
     -------
-    The mesh that `march` gives for the whole lattice, with its vertices and faces in another order, and whether the
-    inside reaches the border. None where only the whole lattice can tell: nothing was found, or the audit found a sign
-    that had been missed (a warning is logged).
+    The mesh that `march` gives for the whole lattice, with vertices and faces in another order, and whether the inside
+    reaches the border. None if the whole lattice must be examined, because no surface was found or the audit found a
+    missed sign (a warning is logged).
     """
     choice = _choose_blocks(sample, shape, spacing=spacing, proven=proven, slack=slack)
     marched, leaves, visited = _follow(sample, choice, shape, spacing=spacing)
@@ -98,9 +98,9 @@ def march_sparse(
 def _follow(
     sample: Sample, choice: _BlockChoice, shape: tuple[int, int, int], *, spacing: float
 ) -> tuple[list[UnmergedMesh], bool, IntArray]:
-    """March the chosen blocks, then the blocks that the surface enters from them, until it enters none.
+    """March the chosen blocks, and then repeatedly the skipped blocks that the surface enters.
 
-    Returned are the meshes, whether the inside reaches the border, and the numbers of all blocks visited.
+    Return the meshes, whether the inside reaches the border, and the numbers of all visited blocks.
     """
     marched: list[UnmergedMesh] = []
     leaves, known = False, np.zeros(0, dtype=np.int64)
@@ -118,12 +118,12 @@ def _follow(
     return marched, leaves, known
 
 
-# The choice of blocks, and the audit of those that were skipped.
+# The choice of blocks, and the audit of the skipped blocks.
 
 
 @dataclass(frozen=True, eq=False)
 class _SkippedBlocks:
-    """Blocks of one size without surface: indices (N, 3) int32 and whether the centre is inside, (N,) bool."""
+    """Blocks of one size without surface: their indices (N, 3), and whether their centres are inside, (N,)."""
 
     side: int
     indices: NDArray[np.int32]
@@ -132,7 +132,7 @@ class _SkippedBlocks:
 
 @dataclass(frozen=True, eq=False)
 class _BlockChoice:
-    """The finest blocks that may hold the surface (N, 3), the values (N,) at their centres, and the other blocks."""
+    """The finest blocks (N, 3) that may hold the surface, the values (N,) at their centres, and the skipped blocks."""
 
     visited: NDArray[np.int32]
     centers: Float32Array
@@ -177,9 +177,9 @@ def _choose_blocks(
 def _count_missed(
     sample: Sample, skipped: tuple[_SkippedBlocks, ...], shape: tuple[int, int, int], visited: IntArray
 ) -> int:
-    """Return how many of a hundredth of the skipped blocks, drawn with a fixed seed, hold both signs after all.
+    """Audit a hundredth of the skipped blocks, drawn with a fixed seed, and count the blocks that hold both signs.
 
-    Blocks of which a part is among the `visited` ones do not count.
+    A block does not count if a part of it is among the `visited` blocks.
     """
     random = np.random.default_rng(0)
     missed = 0
@@ -199,7 +199,7 @@ def _count_missed(
 
 
 def _inside_reaches_border(skipped: tuple[_SkippedBlocks, ...], shape: tuple[int, int, int]) -> bool:
-    """Whether a skipped block of the inside lies at the border of the lattice."""
+    """Return whether a skipped block of the inside lies at the border of the lattice."""
     for level in skipped:
         lower, upper = _block_extent(level.indices[level.inside], level.side, shape)
         if (lower == 0).any() or (upper == np.array(shape) - 1).any():
@@ -210,7 +210,7 @@ def _inside_reaches_border(skipped: tuple[_SkippedBlocks, ...], shape: tuple[int
 def _block_extent(
     blocks: NDArray[np.int32], side: int, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the lowest and highest lattice points of blocks (..., 3), as far as they lie in the lattice."""
+    """Return the lowest and highest lattice points of blocks (..., 3), clipped to the lattice."""
     last = np.array(shape, dtype=np.int32) - 1
     return np.minimum(blocks * np.int32(side), last), np.minimum((blocks + 1) * np.int32(side), last)
 
@@ -221,13 +221,13 @@ def _offsets(count: int) -> NDArray[np.int32]:
 
 
 def _numbered(indices: NDArray[np.integer], shape: tuple[int, int, int]) -> IntArray:
-    """Return one number for each index (N, 3) below `shape`, of a lattice point, a block or a tile."""
+    """Return one number for each index (N, 3) of a lattice point, a block or a tile. Indices are below `shape`."""
     x, y, z = indices.astype(np.int64).T
     return (x * shape[1] + y) * shape[2] + z
 
 
 def _steepest(values: Float32Array, doubled_centers: NDArray[np.int32], spacing: float) -> Float32Array:
-    """Return for each group of eight (P, 8) the steepest difference along each axis, (P, 3)."""
+    """Return the steepest difference along each axis, (P, 3), in each group of eight `values` (P, 8)."""
     cubes, centers = values.reshape(-1, 2, 2, 2), doubled_centers.reshape(-1, 2, 2, 2, 3)
     slopes = np.zeros((len(cubes), 3), dtype=np.float32)
     for axis in range(3):
@@ -238,13 +238,13 @@ def _steepest(values: Float32Array, doubled_centers: NDArray[np.int32], spacing:
 
 
 def _share_along(slopes: Float32Array, extents: NDArray[np.int32]) -> FloatArray:
-    """Return the change to the corner of a box as a share of the change if the gradient pointed at the corner."""
+    """Return the change from the centre of a box to a corner, relative to a gradient that points at the corner."""
     most = np.linalg.norm(slopes, axis=-1) * np.linalg.norm(extents, axis=-1)
     return np.divide((slopes * extents).sum(axis=-1), most, out=np.ones_like(most), where=most > 0)
 
 
 def _usual_slope(slopes: Float32Array, values: Float32Array, reach: FloatArray) -> float:
-    """Return the slope that all but the steepest groups near the surface keep to; of all where few are near."""
+    """Return a high quantile of the slopes of the groups near the surface, or of all groups if few are near."""
     near = (np.abs(values) <= reach).any(axis=1)
     known = slopes[near] if np.count_nonzero(near) >= _FEW_NEAR else slopes
     return float(np.quantile(known, _SLOPE_QUANTILE)) if len(known) else 0.0
@@ -255,10 +255,10 @@ def _usual_slope(slopes: Float32Array, values: Float32Array, reach: FloatArray) 
 
 @dataclass(frozen=True, eq=False)
 class _Tiles:
-    """Values in cubes of 8³ cells. A tile has all its 9³ lattice points, also those that its neighbours have.
+    """Values in cubes of 8³ cells. A tile has all its 9³ lattice points, so neighbouring tiles share points.
 
-    `corners` (N, 3) are the lowest lattice points, `cells` (N, 8, 8, 8) those of visited blocks inside the lattice, and
-    `values` (N, 9, 9, 9) are 1 but at the points of such cells.
+    `corners` (N, 3) are the lowest lattice points of the tiles. `cells` (N, 8, 8, 8) tells which cells lie in visited
+    blocks and in the lattice. `values` (N, 9, 9, 9) are 1 except at the points of such cells.
     """
 
     corners: IntArray
@@ -269,7 +269,7 @@ class _Tiles:
 def _fill_tiles(
     blocks: NDArray[np.int32], sample: Sample, shape: tuple[int, int, int], *, centers: Float32Array | None = None
 ) -> _Tiles:
-    """Evaluate all lattice points of the finest `blocks` (N, 3) once, but those at given `centers` (N,) of blocks."""
+    """Evaluate the lattice points of the finest `blocks` (N, 3) once each, but use the given `centers` (N,)."""
     numbers, which = np.unique(_numbered(blocks // _TILE_BLOCKS, shape), return_inverse=True)
     corners = np.stack(np.unravel_index(numbers, shape), axis=1).astype(np.int64) * _TILE
     chosen = np.zeros((len(numbers), _TILE_BLOCKS, _TILE_BLOCKS, _TILE_BLOCKS), dtype=bool)
@@ -295,7 +295,7 @@ def _sampled(
     blocks: NDArray[np.int32],
     centers: Float32Array | None,
 ) -> Float32Array:
-    """Return the values at the lattice points numbered `points` (P,), in order, each asked for once at most."""
+    """Return the values at the lattice points numbered `points` (P,), in order. Known centres are not evaluated."""
     if centers is None:
         return sample(np.stack(np.unravel_index(points, shape), axis=1))
     middles = blocks * _FINEST + _FINEST // 2
@@ -310,7 +310,7 @@ def _sampled(
 
 
 def _crossed_cells(tiles: _Tiles) -> BoolArray:
-    """Return the visited cells that have corners of both signs, (N, 8, 8, 8)."""
+    """Return which cells are visited and have corners of both signs, (N, 8, 8, 8)."""
     inside = (tiles.values <= 0).astype(np.int8)
     count = np.zeros(tiles.cells.shape, dtype=np.int8)
     for x, y, z in np.ndindex(2, 2, 2):
@@ -319,7 +319,7 @@ def _crossed_cells(tiles: _Tiles) -> BoolArray:
 
 
 def _entered_blocks(tiles: _Tiles, shape: tuple[int, int, int]) -> NDArray[np.int32]:
-    """Return the finest blocks that the surface enters from a visited one next to it, (N, 3), each once."""
+    """Return, without repeats, the finest blocks (N, 3) that the surface enters from a visited neighbour."""
     numbers = [np.zeros(0, dtype=np.int64)]
     for axis in range(3):
         inside = np.moveaxis(tiles.values <= 0, axis + 1, 1).astype(np.int8)
@@ -340,7 +340,7 @@ def _entered_blocks(tiles: _Tiles, shape: tuple[int, int, int]) -> NDArray[np.in
 
 
 def _inside_at_border(tiles: _Tiles, shape: tuple[int, int, int]) -> bool:
-    """Whether a visited point at the border of the lattice is inside."""
+    """Return whether a visited point at the border of the lattice is inside."""
     for axis in range(3):
         inside = np.moveaxis(tiles.values <= 0, axis + 1, 1)
         for plane in (0, shape[axis] - 1):
@@ -352,7 +352,7 @@ def _inside_at_border(tiles: _Tiles, shape: tuple[int, int, int]) -> bool:
 
 
 def _march_tiles(tiles: _Tiles, crossed: BoolArray, *, spacing: float) -> list[UnmergedMesh]:
-    """Run marching cubes over the `crossed` cells; vertices on the border between tiles come once for each."""
+    """Run marching cubes over the `crossed` cells. A vertex on the border of tiles is returned once for each tile."""
     marched = []
     rows = np.flatnonzero(crossed.any(axis=(1, 2, 3)))
     points = _TILE + 1
@@ -369,7 +369,7 @@ def _march_tiles(tiles: _Tiles, crossed: BoolArray, *, spacing: float) -> list[U
 
 
 def _weld(marched: list[UnmergedMesh], shape: tuple[int, int, int]) -> UnmergedMesh:
-    """Join the meshes: vertices on the same lattice edge become one. Sorted by lattice edge."""
+    """Join the meshes. Vertices on the same lattice edge become one vertex, and are sorted by lattice edge."""
     starts = np.concatenate([each.starts for each in marched])
     axes = np.concatenate([each.axes for each in marched])
     counts = np.cumsum([0] + [len(each.starts) for each in marched])

@@ -1,4 +1,4 @@
-"""Signed distance fields: one contract (`base`), and everything that obeys it."""
+"""Signed distance fields. The module `base` defines the contract that all fields obey."""
 
 from sdfnet.fields.adaptors import GridField as GridField
 from sdfnet.fields.adaptors import MeshField as MeshField

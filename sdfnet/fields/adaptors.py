@@ -1,4 +1,4 @@
-"""Adaptors: what is no field by itself, a triangle mesh, a grid of values or a learned code, as a field."""
+"""Adaptors that turn a triangle mesh, a grid of values or a learned code into a field."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
 
 SURFACE_SHARE = 1e-7
-"""Nearer to the surface than this share of the mesh's size, the direction to the closest point is only rounding."""
+"""A point counts as on the surface if it is nearer than this share of the mesh's largest absolute coordinate. There the
+direction to the closest point is only a rounding error."""
 
 
 class MeshField(Field):
-    """The signed distance to a triangle mesh, in the mesh's frame: distance to the closest point, sign by winding.
+    """The signed distance to a triangle mesh, in the mesh's frame.
 
-    Exact if `closed`, which is not checked; across the holes of an open mesh the sign jumps where the distance is not
-    zero, so it is only approximate. Hand in a repaired mesh (`make_solid`): buried and flipped faces count.
+    The distance is to the closest point; the winding number gives the sign. The values are exact if `closed`, which is
+    not checked. In a hole of an open mesh, the sign jumps although the distance is not zero, so the values are
+    only approximate. Use a repaired mesh (`make_solid`), because buried and flipped faces change the values.
 
-    Computed on the CPU in float64 whatever the points are. Differentiable once with respect to the points: the gradient
-    is the unit direction away from the closest point, or the face's normal where the point lies on the surface.
+    The computation runs on the CPU in float64, whatever the device and dtype of the points. The field can be
+    differentiated once with respect to the points. The gradient is the unit direction away from the closest point
+    outside, and towards the closest point inside. On the surface, the gradient is the face's normal.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> field = MeshField(Mesh(corners, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
@@ -45,7 +48,7 @@ class MeshField(Field):
         flat = points.reshape(-1, 3)
         points_64 = flat.detach().to("cpu", torch.float64).numpy()
         if not len(points_64):
-            return points.sum(dim=-1)  # Empty, and still part of the graph.
+            return points.sum(dim=-1)  # The result is empty, but still part of the graph.
         found = self._distance(points_64)
         sdf = torch.from_numpy(np.ascontiguousarray(found.sdf)).to(points)
         if points.requires_grad and torch.is_grad_enabled():
@@ -55,17 +58,18 @@ class MeshField(Field):
             directions = np.where(
                 lengths > self._on_surface, away / np.maximum(lengths, 1e-300), self._face_normals[found.faces]
             )
-            # Adds zero, with the slope of the distance.
+            # This term is zero, but it gives the result the gradient of the distance.
             sdf = sdf + ((flat - flat.detach()) * torch.from_numpy(directions).to(points)).sum(dim=-1)
         return sdf.reshape(points.shape[:-1])
 
 
 class GridField(Field):
-    """Trilinear interpolation of `values` (X, Y, Z), whose first and last samples lie on the faces of `bounds`.
+    """A field that interpolates `values` (X, Y, Z) trilinearly. The outer samples lie on the faces of `bounds`.
 
-    Approximate: where the samples are exact distances h apart, the error is of order h² away from edges. Beyond the
-    box, the value is that at the nearest point of the box plus the distance to that point. A solid that the box cuts is
-    closed there, so that the zero set stays within `bounds`. Differentiable with respect to the points.
+    The field is approximate. If the samples are exact distances and their spacing is h, the error away from edges is of
+    order h². Outside the box, the distance to the nearest point of the box is added to the value at this point. If the
+    box cuts a solid, the solid is closed at the box, so the zero set stays within `bounds`. The field is differentiable
+    with respect to the points.
 
     Raises
     ------
@@ -104,17 +108,18 @@ class GridField(Field):
 
 
 class NeuralField(Field):
-    """One learned shape: `decoder` bound to `latent` (L,), unit frame. Approximate: only sign and zero set are meant.
+    """The learned shape that `decoder` gives for the code `latent` (L,), in the unit frame.
 
-    The decoder is conditioned on the code once, when the field is made, and put into evaluation mode. Differentiable
-    with respect to the points.
+    The field is approximate: only the sign and the zero set have a meaning. The decoder is conditioned on the code
+    once, when the field is made, and is put into evaluation mode. The field is differentiable with respect to the
+    points.
 
     References: Park et al., "DeepSDF", CVPR 2019, section 4.2.
 
     Raises
     ------
     ValueError
-        `latent` has another size than the codes of `decoder`.
+        The size of `latent` is not the size of the codes of `decoder`.
 
     >>> import sdfnet
     >>> run = sdfnet.load_run("runs/chairs")

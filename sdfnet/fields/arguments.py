@@ -1,6 +1,6 @@
-"""Checks of the numbers that fields are made from: each returns the clean value or raises. Not for users.
+"""Checks of the numbers from which fields are made. Each check returns the clean value or raises. Not for users.
 
-Under 60 lines, but four modules of fields use them, and the contract in `base` does not need them.
+The module is under 60 lines, but four modules of fields use it, and the contract in `base` does not need it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from sdfnet.geometry.arrays import FloatArray
 
 
 def check_positive(name: str, number: float) -> float:
-    """Return `number` as a float, or raise ValueError unless it is finite and above zero."""
+    """Return `number` as a float. Raise ValueError if `number` is not finite or not above zero."""
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be positive and finite, got {number}")
     return float(number)
 
 
 def check_not_negative(name: str, number: float) -> float:
-    """Return `number` as a float, or raise ValueError unless it is finite and at least zero."""
+    """Return `number` as a float. Raise ValueError if `number` is not finite or is below zero."""
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name} must be zero or more and finite, got {number}")
     return float(number)
 
 
 def check_vector(name: str, vector: ArrayLike) -> FloatArray:
-    """Return `vector` as (3,) float64, or raise ValueError unless it is three finite numbers."""
+    """Return `vector` as (3,) float64. Raise ValueError if `vector` is not three finite numbers."""
     array = np.array(vector, dtype=np.float64)
     if array.shape != (3,) or not np.isfinite(array).all():
         raise ValueError(f"{name} must be three finite numbers, got {vector!r}")
@@ -36,7 +36,7 @@ def check_vector(name: str, vector: ArrayLike) -> FloatArray:
 
 
 def check_direction(name: str, vector: ArrayLike) -> FloatArray:
-    """Return `vector` as a unit (3,) float64, or raise ValueError where it has no direction."""
+    """Return `vector` as a unit vector, (3,) float64. Raise ValueError if `vector` has no direction."""
     array = check_vector(name, vector)
     length = float(np.linalg.norm(array))
     if length == 0:
@@ -45,7 +45,7 @@ def check_direction(name: str, vector: ArrayLike) -> FloatArray:
 
 
 def check_curve(name: str, curve: ArrayLike, *, axes: int, at_least: int) -> FloatArray:
-    """Return `curve` as (K, axes) float64 with K >= at_least and no point equal to the one before it, or raise."""
+    """Return `curve` as finite (K, axes) float64. Raise if K < at_least or two successive points are equal."""
     array = np.array(curve, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != axes or len(array) < at_least:
         raise ValueError(f"{name} must have shape (K, {axes}) with K at least {at_least}, got {array.shape}")

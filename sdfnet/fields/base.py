@@ -1,7 +1,7 @@
 """The one idea of the project: a field is a batched function from points to signed distance.
 
-Negative inside, zero on the surface, positive outside. Everything else (gradients, evaluation in chunks, meshing,
-rendering) is a free function over fields.
+The distance is negative inside, zero on the surface and positive outside. Everything else (gradients, evaluation in
+chunks, meshing, rendering) is a function that takes a field.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from torch import Tensor
 from sdfnet.geometry.bounds import Bounds
 
 Accuracy = Literal["exact", "bound", "approximate"]
-"""What a value means: the Euclidean distance; a 1-Lipschitz lower bound of it; or only its sign and zero set."""
+"""The meaning of a field's values: "exact" is the Euclidean distance. "bound" is a 1-Lipschitz lower bound of the
+distance. For "approximate", only the sign and the zero set have a meaning."""
 
 _ORDER: dict[Accuracy, int] = {"exact": 0, "bound": 1, "approximate": 2}
 
 
 class Field(abc.ABC):
-    """A signed distance field. Concrete fields are final: to change one, wrap it.
+    """A signed distance field. Do not subclass a concrete field: to change a field, wrap the field.
 
     Attributes
     ----------
     bounds : Bounds
-        Contains the zero set; may be infinite. Same frame as the points.
+        A box that contains the zero set, in the frame of the points. The box may be infinite.
     accuracy : Accuracy
 
     >>> from sdfnet.fields import Intersection, Sphere
@@ -42,11 +43,11 @@ class Field(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, points: Tensor) -> Tensor:
-        """Return signed distances (...) at `points` (..., 3); device and dtype are those of `points`."""
+        """Return signed distances (...) at `points` (..., 3), with the device and dtype of `points`."""
 
 
 def worst_accuracy(*accuracies: Accuracy) -> Accuracy:
-    """Return the least accurate of `accuracies`: a combination is as good as its worst part.
+    """Return the worst of `accuracies`, because a combination of fields is only as accurate as its worst part.
 
     >>> worst_accuracy("exact", "approximate", "bound")
     'approximate'
@@ -55,7 +56,7 @@ def worst_accuracy(*accuracies: Accuracy) -> Accuracy:
 
 
 def check_points(points: Tensor) -> None:
-    """Raise ValueError unless `points` is a floating tensor of shape (..., 3)."""
+    """Raise ValueError if `points` is not a floating-point tensor of shape (..., 3)."""
     if points.ndim == 0 or points.shape[-1] != 3:
         hint = ". Transpose with points.T?" if points.ndim == 2 and points.shape[0] == 3 else ""
         raise ValueError(f"points must have shape (..., 3), got {tuple(points.shape)}{hint}")
@@ -66,7 +67,8 @@ def check_points(points: Tensor) -> None:
 def evaluate(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
     """Evaluate `field` at many `points` without gradients, in chunks that bound the memory.
 
-    The points (..., 3) have any floating dtype and lie on the device where the field lives; so do the values (...).
+    The points (..., 3) may have any floating-point dtype, and must be on the device of the field. The values (...) have
+    the dtype and the device of the points.
 
     >>> from sdfnet.fields import Sphere
     >>> evaluate(Sphere(1.0), torch.tensor([[3.0, 0.0, 0.0]]))
@@ -87,7 +89,7 @@ def evaluate(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor
 def value_and_gradient(field: Field, points: Tensor, *, chunk_size: int = 65536) -> tuple[Tensor, Tensor]:
     """Return the values (...) and the raw gradients (..., 3) of `field` at `points` (..., 3), both from one pass.
 
-    By automatic differentiation, in chunks that bound the memory. The results carry no graph.
+    The gradients come from automatic differentiation, in chunks that bound the memory. The results carry no graph.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> sdf, slope = value_and_gradient(Sphere(1.0), torch.tensor([[0.0, 3.0, 0.0]]))
@@ -116,7 +118,7 @@ def gradient(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor
 
 
 def normals(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
-    """Return unit outward normals (..., 3): the normalised gradient, zero where the gradient vanishes.
+    """Return unit outward normals (..., 3): the normalised gradient, or zero where the gradient is zero.
 
     >>> from sdfnet.fields import Sphere
     >>> normals(Sphere(1.0), torch.tensor([[0.0, 3.0, 0.0]])).tolist()

@@ -1,8 +1,8 @@
 """Hard and smooth booleans of fields.
 
 A minimum or maximum of 1-Lipschitz functions is 1-Lipschitz, so every combination of exact or bound fields is a bound.
-The blends are Quilez' quadratic polynomial smooth minimum, whose gradient is a convex combination of its operands'
-gradients and so no longer than the longer of them.
+The blends use the quadratic polynomial smooth minimum of Quilez. The gradient of a blend is a convex combination of the
+operands' gradients, so it is no longer than the longer of the two.
 
 References: I. Quilez, "Smooth minimum", https://iquilezles.org/articles/smin/ (quadratic polynomial).
 """
@@ -20,7 +20,7 @@ from sdfnet.fields.extent import Confined, combined_bounds, outside_sign
 
 
 class Complement(Field):
-    """All that is not in `field`. As accurate as it.
+    """The space outside `field`. It has the accuracy of `field`.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> Complement(Sphere(1.0))(torch.zeros(1, 3)).tolist()
@@ -37,7 +37,9 @@ class Complement(Field):
 
 
 class Union(Field):
-    """What is in any of `fields`. A bound: exact outside where all are exact, too shallow inside overlaps.
+    """The points that are in at least one of `fields`. The values are a bound.
+
+    If all fields are exact, the values are exact outside. Inside overlaps, their absolute values are too small.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> Union(Sphere(1.0), Sphere(1.0, center=[4, 0, 0]))(torch.tensor([[6.0, 0.0, 0.0]])).tolist()
@@ -55,7 +57,9 @@ class Union(Field):
 
 
 class Intersection(Field):
-    """What is in all of `fields`. A bound: exact inside where all are exact, too small beyond edges.
+    """The points that are in all of `fields`. The values are a bound.
+
+    If all fields are exact, the values are exact inside. Beyond edges, the values are too small.
 
     >>> from sdfnet.fields.primitives import HalfSpace, Sphere
     >>> Intersection(Sphere(1.0), HalfSpace([0, 1, 0]))(torch.tensor([[0.0, 0.5, 0.0]])).tolist()
@@ -73,7 +77,7 @@ class Intersection(Field):
 
 
 class Difference(Field):
-    """What is in `field` and in none of `removed`. A bound.
+    """The points that are in `field` and in none of `removed`. The values are a bound.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> Difference(Sphere(2.0), Sphere(1.0))(torch.zeros(1, 3)).tolist()
@@ -89,13 +93,13 @@ class Difference(Field):
 
 
 class SmoothUnion(Field):
-    """The union of two fields with the crease between them filled. A bound.
+    """The union of two fields, with a fillet in the crease between them. The values are a bound.
 
-    Where the two values differ by less than `width` the result is lowered by up to `width` / 4; elsewhere it is the
-    plain union. The operation is commutative but, like every polynomial blend, not associative.
+    Where the two values differ by less than `width`, the result is lowered by up to `width` / 4. Elsewhere the result
+    is the plain union. The operation is commutative but, like every polynomial blend, not associative.
 
-    Beyond the bounds of an operand that is only a bound, the distance to those bounds is used where it is larger, so
-    that the fillet cannot leave the operands' boxes by more than `width` / 4.
+    Outside the box of an operand that is not exact, the distance to the box replaces smaller values of the operand. So
+    the fillet cannot leave the operands' boxes by more than `width` / 4.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> ball = Sphere(1.0)
@@ -116,9 +120,10 @@ class SmoothUnion(Field):
 
 
 class SmoothIntersection(Field):
-    """The intersection of two fields with its edge rounded off: lies within the plain intersection. A bound.
+    """The intersection of two fields, with its edge rounded off. The values are a bound.
 
-    The mirror of `SmoothUnion`: raised by up to `width` / 4 where the two values differ by less than `width`.
+    The solid lies within the plain intersection. Where the two values differ by less than `width`, the result is raised
+    by up to `width` / 4.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> ball = Sphere(1.0)
@@ -135,7 +140,7 @@ class SmoothIntersection(Field):
 
 
 class SmoothDifference(Field):
-    """What is in `field` and not in `removed`, with the cut's edge rounded off. A bound.
+    """The points that are in `field` and not in `removed`, with the cut's edge rounded off. The values are a bound.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> SmoothDifference(Sphere(2.0), Sphere(1.0), width=0.5)(torch.zeros(1, 3)).tolist()

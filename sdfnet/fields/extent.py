@@ -1,7 +1,7 @@
-"""Bounds of combined fields, which booleans, offsets and grids share: where the zero set of a combination can be.
+"""Boxes that contain the zero set of a combined field. Booleans, offsets and grids use this module.
 
-Finite bounds contain the zero set, so beyond them a field keeps one sign. That sign tells a solid from its complement,
-and with it the box of a combination can be both safe and tight.
+Finite bounds contain the zero set, so a field has only one sign outside its bounds. This sign tells a solid from a
+complement. With the signs of its parts, a combination gets a box that is both safe and tight.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sdfnet.geometry.bounds import Bounds
 
 
 def outside_sign(field: Field) -> int:
-    """Return the sign of `field` beyond its bounds: +1 for a solid, -1 for a complement, 0 if they are infinite."""
+    """Return the sign of `field` outside its bounds: 1 for a solid, -1 for a complement, 0 for infinite bounds."""
     if not field.bounds.is_finite:
         return 0
     beyond = field.bounds.upper + 0.01 * float(field.bounds.extent.max()) + 1e-6
@@ -34,17 +34,18 @@ def box_distance(bounds: Bounds, points: Tensor) -> Tensor:
 
 
 def corner_distance(excess: Tensor) -> Tensor:
-    """Return the distance to the corner at 0 of the negative orthant, (..., D) -> (...); negative inside it."""
+    """Return the signed distance (...) of `excess` (..., D) to the orthant where all coordinates are negative."""
     outside = torch.linalg.vector_norm(excess.clamp(min=0), dim=-1)
     return outside + excess.amax(dim=-1).clamp(max=0)
 
 
 class Confined:
-    """The values of a field, raised beyond its bounds to at least the distance to the bounds. A step of other fields.
+    """The values of a field, raised outside its bounds to at least the distance to the bounds. Other fields use it.
 
-    An exact field is unchanged. A bound may lag behind the true distance, so its level sets, unlike its zero set, can
-    leave the grown box. The larger of two 1-Lipschitz functions is 1-Lipschitz, and {value = r} now lies within
-    bounds.grown(r).
+    An exact field is unchanged. The values of a bound may be smaller than the distance. So the level set {value = r}
+    could leave bounds.grown(r), although the zero set stays within the bounds. With the raised values, the level set
+    stays within bounds.grown(r). The values stay a bound, because the larger of two 1-Lipschitz functions is
+    1-Lipschitz.
     """
 
     def __init__(self, field: Field) -> None:
@@ -68,9 +69,9 @@ class Confined:
 def combined_bounds(signs: Sequence[int], bounds: Sequence[Bounds], *, absorbing: int, margin: float = 0.0) -> Bounds:
     """Return the box of a minimum (absorbing = -1) or a maximum (absorbing = +1) of fields.
 
-    The minimum is zero only where no field is negative. Beyond the bounds of a complement that field is negative, so
-    the zero set lies within the bounds of every complement. Without one it lies within the union of all boxes, grown
-    by `margin` where a blend may bulge. The maximum mirrors this with solids.
+    The minimum is zero only where no field is negative. A complement is negative outside its bounds, so the zero set
+    lies within the bounds of every complement. Without a complement, the zero set lies within the union of all boxes,
+    grown by `margin` because a blend may bulge. For a maximum, solids take the part of the complements.
     """
     limits = [box for sign, box in zip(signs, bounds, strict=True) if sign == absorbing]
     if limits:

@@ -1,9 +1,9 @@
-"""Analytic solids with closed-form distances: the alphabet that booleans and transforms combine.
+"""Solids with closed-form distances, which booleans and transforms combine.
 
-Conventions: y is up. Turned solids (`Cylinder`, `Torus`) have the axis y through `center`; `Transformed` turns them.
-Sizes are outer sizes: a `rounding` is taken from the corners, never added. Numbers are kept in float64 and converted to
-the dtype and device of the points at each call. Every gradient is finite everywhere (zero or a mean at centres and
-edges, where the distance has no gradient).
+Conventions: y is up. The axis of a `Cylinder` or `Torus` is parallel to y and passes through `center`; `Transformed`
+can turn the solid. Sizes are outer sizes: `rounding` takes material from the corners and never adds any. Numbers are
+kept in float64 and converted to the dtype and device of the points at each call. Every gradient is finite everywhere.
+At centres and edges, where the distance has no gradient, the gradient is zero or a mean.
 
 References: I. Quilez, "3D distance functions", https://iquilezles.org/articles/distfunctions/.
 """
@@ -23,7 +23,7 @@ ORIGIN = (0.0, 0.0, 0.0)
 
 
 class Sphere(Field):
-    """A ball: |p - center| - radius. Exact.
+    """A ball, with the exact distance |p - center| - radius.
 
     >>> Sphere(2.0)(torch.tensor([[0.0, 3.0, 4.0]])).tolist()
     [3.0]
@@ -41,7 +41,9 @@ class Sphere(Field):
 
 
 class HalfSpace(Field):
-    """All that lies behind a plane: normal · (p - point), `normal` outward. Exact, with infinite bounds.
+    """The half space behind a plane, with the exact distance normal · (p - point) and infinite bounds.
+
+    `normal` points outward.
 
     >>> HalfSpace([0, 1, 0], point=[0, 2, 0])(torch.tensor([[5.0, 3.0, 0.0]])).tolist()
     [1.0]
@@ -59,14 +61,14 @@ class HalfSpace(Field):
 
 
 class Box(Field):
-    """An axis-aligned box of `half_extents` (3,), with edges rounded by `rounding`. Exact.
+    """An axis-aligned box of `half_extents` (3,), with edges rounded by `rounding`.
 
-    With q = |p - center| - half_extents + rounding: |max(q, 0)| + min(max(q), 0) - rounding.
+    The exact distance is |max(q, 0)| + min(max(q), 0) - rounding, with q = |p - center| - half_extents + rounding.
 
     Raises
     ------
     ValueError
-        A half extent is not positive, or `rounding` exceeds the smallest.
+        A half extent is not positive, or `rounding` exceeds the smallest half extent.
 
     >>> Box([1, 2, 3])(torch.tensor([[4.0, 6.0, 0.0], [0.0, 0.0, 0.0]])).tolist()
     [5.0, -1.0]
@@ -92,9 +94,9 @@ class Box(Field):
 
 
 class Cylinder(Field):
-    """A cylinder of `radius` about the y axis, from -half_height to +half_height, with rounded rims. Exact.
+    """A cylinder of `radius` about the y axis, from -half_height to +half_height, with rounded rims.
 
-    The formula of `Box` in the plane (distance from the axis, y).
+    The exact distance is the formula of `Box` in two coordinates: the distance from the axis, and y.
 
     >>> Cylinder(1.0, 2.0)(torch.tensor([[4.0, 6.0, 0.0], [0.5, 0.0, 0.0]])).tolist()
     [5.0, -0.5]
@@ -119,14 +121,14 @@ class Cylinder(Field):
 
 
 class Torus(Field):
-    """A ring about the y axis: a tube of `minor_radius` whose middle has `major_radius`. Exact.
+    """A ring about the y axis: a tube of radius `minor_radius` around a circle of radius `major_radius`.
 
-    |(r - major_radius, y)| - minor_radius, with r the distance from the axis.
+    The exact distance is |(r - major_radius, y)| - minor_radius, where r is the distance from the axis.
 
     Raises
     ------
     ValueError
-        `minor_radius` is not below `major_radius` (the tube would run into itself).
+        `minor_radius` is not below `major_radius` (the tube would intersect itself).
 
     >>> Torus(2.0, 0.5)(torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])).tolist()
     [0.5, 1.5]
@@ -151,9 +153,10 @@ class Torus(Field):
 
 
 class Ellipsoid(Field):
-    """An ellipsoid of `semi_axes` (3,). A bound: (|p / a| - 1) · min a, whose gradient is at most one.
+    """An ellipsoid of `semi_axes` (3,). The values are a bound.
 
-    Quilez' tighter `k0 (k0 - 1) / k1` overestimates the distance in places, so it is not used.
+    The value is (|p / a| - 1) · min a for the semi-axes a; its gradient is no longer than one. The tighter formula
+    `k0 (k0 - 1) / k1` of Quilez is not used, because it overestimates the distance in places.
 
     >>> Ellipsoid([1, 2, 4])(torch.tensor([[0.0, 0.0, 4.0], [3.0, 0.0, 0.0]])).tolist()
     [0.0, 2.0]

@@ -1,7 +1,7 @@
 """Solids swept along lines and curves: rods, tapered legs, bent tubes, bent sheets and extruded outlines.
 
-Curves are polylines; give enough points and a curve looks smooth. Plane outlines lie in the (x, z) plane and are
-extruded along y; turn them with `Transformed`.
+Curves are polylines; a curve with enough points looks smooth. Plane outlines lie in the (x, z) plane and are extruded
+along y. `Transformed` can turn the solid.
 
 References: I. Quilez, "3D distance functions" (round cone, capped cone, extrusion) and "2D distance functions"
 (polygon), https://iquilezles.org/articles/.
@@ -23,18 +23,19 @@ from sdfnet.geometry.bounds import Bounds
 
 
 class Tube(Field):
-    """A round tube along a polyline, with spherical joints and ends; the radius may change along it.
+    """A round tube along a polyline, with spherical joints and ends. The radius may change along the polyline.
 
-    Exact for a straight piece (capsule, or the convex hull of two balls); a bound for more, as any union is.
+    The values are exact for one straight piece, which is the convex hull of two balls. Several pieces are a union, so
+    the values are a bound.
 
     Parameters
     ----------
     curve : (K, 3)
         At least two points.
     radius : float or (K,)
-        One, or one per point; neighbours may not differ by more than their distance.
+        One radius, or one for each point. Radii of neighbouring points must differ by less than the points' distance.
     closed : bool
-        Join the last point to the first.
+        Whether the last point is joined to the first.
 
     >>> Tube([[0, 0, 0], [0, 2, 0]], 0.5)(torch.tensor([[1.5, 1.0, 0.0], [0.0, 3.0, 0.0]])).tolist()
     [1.0, 0.5]
@@ -62,7 +63,7 @@ class Tube(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
-        # K axis before xyz: (..., K, 3). Quilez' sdRoundCone in the half plane (radial, along).
+        # Arrays are (..., K, 3). The formula is sdRoundCone of Quilez in the half plane (radial, along).
         local = points[..., None, :] - points.new_tensor(self._starts)
         directions = points.new_tensor(self._directions)
         along = torch.einsum("...kd,kd->...k", local, directions)
@@ -80,7 +81,7 @@ class Tube(Field):
 
 
 class Frustum(Field):
-    """A cone cut flat at both ends: `start_radius` at `start`, `end_radius` at `end`. Exact.
+    """A cone cut flat at both ends, with `start_radius` at `start` and `end_radius` at `end`. The distance is exact.
 
     >>> frustum = Frustum([0, 0, 0], [0, 2, 0], start_radius=1.0, end_radius=1.0)
     >>> frustum(torch.tensor([[0.0, 3.0, 0.0], [0.75, 1.0, 0.0]])).tolist()
@@ -116,7 +117,7 @@ class Frustum(Field):
         square = growth**2 + self.length**2
         share = ((growth * (radial - self.start_radius) + along * self.length) / square).clamp(0, 1)
         to_side = torch.stack([radial - self.start_radius - share * growth, along - share * self.length], dim=-1)
-        # The plain norms are right too, but on the surface their gradient is the direction of a rounding error.
+        # The norms alone give the same values, but on the surface their gradient is the direction of a rounding error.
         beyond_side = ((radial - self.start_radius) * self.length - along * growth) / math.sqrt(square)
         is_side = (share > 0) & (share < 1) & (beyond_side >= 0)
         side = torch.where(is_side, beyond_side, torch.linalg.vector_norm(to_side, dim=-1))
@@ -126,14 +127,14 @@ class Frustum(Field):
 
 
 class Ribbon(Field):
-    """A bent sheet: a curve in the (x, z) plane drawn out along y to ±half_height, `radius` thick to each side.
+    """A bent sheet: a curve in the (x, z) plane, extruded along y to ±half_height, with `radius` on each side.
 
-    All edges are fully rounded. Exact for one straight piece, a bound for more.
+    All edges are fully rounded. The values are exact for one straight piece, and a bound for several pieces.
 
     Parameters
     ----------
     curve : (K, 2)
-        x and z, at least two points.
+        The x and z of at least two points.
 
     >>> Ribbon([[-1, 0], [1, 0]], 2.0, radius=0.25)(torch.tensor([[0.0, 0.0, 1.0], [0.0, 3.0, 0.0]])).tolist()
     [0.75, 0.75]
@@ -156,15 +157,15 @@ class Ribbon(Field):
 
 
 class Extrusion(Field):
-    """A simple polygon in the (x, z) plane extruded along y to ±half_height, grown by `rounding` on all sides.
+    """A simple polygon in the (x, z) plane, extruded along y to ±half_height and grown by `rounding` on all sides.
 
-    Unlike the other solids it grows by `rounding`, because shrinking a polygon may split it. Exact where the polygon is
-    convex or `rounding` is zero, otherwise a bound.
+    Here `rounding` adds material, unlike in the other solids, because a polygon that shrinks may split. The values are
+    exact if the polygon is convex or `rounding` is zero; otherwise they are a bound.
 
     Parameters
     ----------
     polygon : (K, 2)
-        x and z of the corners in either sense of rotation; the last joins the first.
+        The x and z of the corners, clockwise or counter-clockwise. The last corner is joined to the first.
 
     >>> square = Extrusion([[-1, -1], [1, -1], [1, 1], [-1, 1]], 2.0)
     >>> square(torch.tensor([[4.0, 6.0, 0.0], [0.5, 0.0, 0.0]])).tolist()
@@ -190,7 +191,7 @@ class Extrusion(Field):
         offsets, nearest, shares = _to_segments(plane, self._corners)
         distance = torch.linalg.vector_norm(offsets, dim=-1)
         at_corner = torch.where(_in_polygon(plane, self._corners), -distance, distance)
-        # Beside an edge its normal gives the sign, and a gradient that is not the direction of a rounding error.
+        # Beside an edge, the edge's normal gives the sign. The gradient of a norm would be only a rounding error there.
         beside_edge = (offsets * plane.new_tensor(self._edge_normals)[nearest]).sum(dim=-1)
         flat = torch.where((shares > 0) & (shares < 1), beside_edge, at_corner)
         excess = torch.stack([flat, points[..., 1].abs() - self.half_height], dim=-1)
@@ -198,9 +199,10 @@ class Extrusion(Field):
 
 
 def _to_segments(plane: Tensor, corners: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where the polyline `corners` (K, 2) is nearest to each of `plane` (..., 2).
+    """Find the nearest place on the polyline `corners` (K, 2) to each point of `plane` (..., 2).
 
-    The three are the vectors (..., 2) from there, the edges (...) and the shares (...) of them, 0 and 1 at their ends.
+    Return the vectors (..., 2) from the places to the points, the numbers (...) of the edges on which the places lie,
+    and the shares (...) of the edges before the places: 0 at the start of an edge, 1 at its end.
     """
     starts, edges = plane.new_tensor(corners[:-1]), plane.new_tensor(np.diff(corners, axis=0))
     # Axis by axis: reductions over an axis of two are slow in torch.
@@ -213,7 +215,7 @@ def _to_segments(plane: Tensor, corners: np.ndarray) -> tuple[Tensor, Tensor, Te
 
 
 def _in_polygon(plane: Tensor, corners: np.ndarray) -> Tensor:
-    """Return which of `plane` (..., 2) lie in the closed polygon, by counting the edges that a ray along +x crosses."""
+    """Return which points of `plane` (..., 2) lie in the polygon. Count the edges that a ray along +x crosses."""
     starts, ends = plane.new_tensor(corners[:-1]), plane.new_tensor(corners[1:])
     x, z = plane[..., None, 0], plane[..., None, 1]
     spans = (starts[:, 1] <= z) != (ends[:, 1] <= z)

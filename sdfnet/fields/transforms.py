@@ -1,7 +1,7 @@
-"""Fields made from one other field: moved, turned, scaled, mirrored, grown, hollowed.
+"""Fields that move, turn, scale, mirror, grow or hollow another field.
 
-Rigid motion and uniform scale keep the accuracy. Other maps of space are left out on purpose: they make any field
-approximate.
+Rigid motion and uniform scale keep the accuracy. Other maps of space are left out on purpose, because they make every
+field approximate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sdfnet.geometry.bounds import Bounds
 
 
 def rotation_about(axis: ArrayLike, degrees: float) -> FloatArray:
-    """Return the (3, 3) float64 matrix that turns by `degrees` about `axis`, right-handed (Rodrigues' formula).
+    """Return the (3, 3) float64 matrix of the right-handed rotation by `degrees` about `axis` (Rodrigues' formula).
 
     >>> (rotation_about([0, 0, 1], 90) @ [1, 0, 0]).round(12).tolist()
     [0.0, 1.0, 0.0]
@@ -36,12 +36,14 @@ def rotation_about(axis: ArrayLike, degrees: float) -> FloatArray:
 
 
 class Transformed(Field):
-    """`field` scaled, then turned, then moved: `p -> rotation @ (scale * p) + translation`. As accurate as it.
+    """`field` scaled, then turned, then moved: `p -> rotation @ (scale * p) + translation`.
+
+    The accuracy is that of `field`.
 
     Parameters
     ----------
     rotation : (3, 3), optional
-        Orthogonal; a reflection (determinant -1) is allowed. See `rotation_about`.
+        An orthogonal matrix; a reflection (determinant -1) is allowed. See `rotation_about`.
     translation : (3,)
     scale : float
         Uniform and positive.
@@ -49,7 +51,7 @@ class Transformed(Field):
     Raises
     ------
     ValueError
-        `rotation` is not orthogonal to 10⁻⁶, or `scale` is not positive.
+        `rotation` is not orthogonal (tolerance 10⁻⁶), or `scale` is not positive.
 
     >>> from sdfnet.fields.primitives import Box
     >>> moved = Transformed(Box([1, 2, 3]), rotation=rotation_about([0, 0, 1], 90), translation=[5, 0, 0], scale=2)
@@ -93,14 +95,14 @@ class Transformed(Field):
 
 
 _HUGE = 1e200
-"""Stands for infinity while a box is turned; larger results are infinite again."""
+"""While a box is turned, its infinite corners are clipped to 10²⁵⁰. Results beyond this value become infinite again."""
 
 
 class Mirrored(Field):
-    """The half of `field` where the coordinate along `axis` is positive, and its mirror image. At best a bound.
+    """The half of `field` where the coordinate along `axis` is positive, and the mirror image of this half.
 
-    Folding space is 1-Lipschitz, so the value never overestimates; it is exact only where `field` does not cross the
-    mirror or is itself symmetric, which is not checked.
+    The values are at best a bound. Folding space is 1-Lipschitz, so the values never overestimate the distance. They
+    are exact only where `field` does not cross the mirror or is itself symmetric, which is not checked.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> Mirrored(Sphere(1.0, center=[3, 0, 0]), "x")(torch.tensor([[-3.0, 2.0, 0.0]])).tolist()
@@ -126,11 +128,12 @@ class Mirrored(Field):
 
 
 class Offset(Field):
-    """`field` grown by `radius` on all sides (shrunk if negative). At best a bound, unless `radius` is 0.
+    """`field` grown by `radius` on all sides, or shrunk if `radius` is negative.
 
-    Growing an exact field is exact outside and rounds its corners. Inside, and for shrinking, the value may be short of
-    the distance. Growing a bound gives its level set, which may be mitred where the true offset is round; it is kept
-    within the grown bounds. With infinite bounds and less than exact values the result has infinite bounds.
+    The values are at best a bound, unless `radius` is 0. A grown exact field is exact outside and has rounded corners.
+    Inside, and after shrinking, the values may be smaller than the distance. A grown bound has the shape of the level
+    set of the bound. This level set may have sharp corners where the true offset is round, but it is kept within the
+    grown bounds. If `field` has infinite bounds and is not exact, the result has infinite bounds.
 
     >>> from sdfnet.fields.primitives import Box
     >>> Offset(Box([1, 1, 1]), 0.5)(torch.tensor([[4.0, 5.0, 0.0]])).tolist()
@@ -152,7 +155,7 @@ class Offset(Field):
 
 
 class Shell(Field):
-    """The wall of `thickness` about the surface of `field`, half to each side. At best a bound.
+    """A wall along the surface of `field`, with half of the `thickness` on each side. The values are at best a bound.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> Shell(Sphere(2.0), 0.5)(torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])).tolist()

@@ -1,8 +1,8 @@
 """Arc length of a path of codes: how far the surface moves from each code to the next.
 
-Displacement is measured along the normal. A point on the surface of the field f moves by |Δf| / |∇f|; sliding along
-the surface is not seen. In the world frame, the motion that the similarity adds is included before the mean over the
-surface is taken.
+Displacement is measured along the normal. A point on the surface of the field f moves by |Δf| / |∇f|. Sliding along
+the surface does not count. The similarity adds the motion of the frame in the world to each displacement; then the mean
+over the surface is taken.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 
 _SPACING = 0.08
-"""Of the coarse lattice. Each of its nodes near the surface stands for 3³ finer nodes; with fewer, thin parts such as
-the spindles of a chair get too few points."""
+"""The spacing of the coarse lattice. Each coarse node near the surface stands for 3³ finer nodes. With fewer nodes,
+thin parts such as the spindles of a chair get too few points."""
 
 _ROTATIONS = ((0.7, 0.4, 1.1), (-0.9, 0.8, 0.3))
-"""Rotation vectors of two lattices, which alternate from code to code: lattices along the world's axes would meet all
-nodes of a flat seat or none."""
+"""The rotation vectors of two lattices, which alternate from code to code. In a lattice along the world's axes, a flat
+seat would contain a whole layer of nodes or none."""
 
 _REACH, _MAX_SLOPE = 0.08, 2.0
-"""A coarse node is refined if it is nearer to the surface than the reach; its finer nodes are at most 0.047 away. The
-slopes of a network are seldom above the second."""
+"""A coarse node is refined if it is nearer to the surface than the first number; its finer nodes are at most 0.047
+away. The slope of a network is seldom above the second number."""
 
 _MAX_NODES = 1500
-"""Coarse nodes near the surface: some 800 on a body or a chair. Of more, as untrained networks have, every n-th."""
+"""The number of coarse nodes near the surface is limited to this. A body or a chair has about 800. If an untrained
+network has more nodes, only every n-th node is used."""
 
 _CHUNK = 4096
 """Points per call: small chunks stay in the cache, which is three times faster for the default decoder."""
@@ -43,14 +44,15 @@ _ON_SURFACE = 0.05
 """A projected point counts if its value is below this share of the spacing."""
 
 _MIN_SLOPE = 0.3
-"""Smaller slopes count as this: where two sheets meet the gradient vanishes, but nothing moves infinitely fast."""
+"""Smaller slopes are replaced by this one. Where two sheets meet, the slope is zero, but no point moves infinitely
+fast."""
 
 
 def surface_displacements(decoder: Decoder, latents: Tensor, places: FloatArray) -> FloatArray:
-    """Return the mean displacement of the surface from each of T codes to the next, (T - 1,), world lengths.
+    """Return the mean displacement (T - 1,) of the surface from each of T codes to the next, in world lengths.
 
-    It is the mean of both directions: from some 4,000 points of each surface, even by area, to the other surface. The
-    distances are of first order.
+    About 4,000 points are spread evenly by area over each surface. The result is the mean of both directions: from the
+    points of each surface to the other surface. The distances are accurate to first order.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def surface_displacements(decoder: Decoder, latents: Tensor, places: FloatArray)
     Raises
     ------
     ValueError
-        Fewer than two codes; places that do not fit them.
+        Fewer than two codes, or places of another shape than (T, 4).
 
     >>> from sdfnet.decoders import build_decoder, DeepSDFConfig
     >>> still = torch.zeros(2, 8)
@@ -107,9 +109,10 @@ def _rotated_lattice(rotation: tuple[float, float, float], *, like: Tensor) -> t
 
 
 def _even_points(field: NeuralField, nodes: Tensor, offsets: Tensor) -> Tensor:
-    """Return points (N, 3) of the surface, even by area: the fine nodes in a layer around it, projected onto it.
+    """Return points (N, 3) of the surface, spread evenly by area.
 
-    The layer is one fine spacing thick, so that there are about as many points as the area has squares of that side.
+    The points are the fine nodes in a layer around the surface, projected onto the surface. The layer is one fine
+    spacing thick, so each point stands for an area of about one squared fine spacing.
     """
     near, spacing = _nodes_near(field, nodes, _REACH), _SPACING / 3
     near = near[:: 1 + len(near) // _MAX_NODES]
@@ -119,7 +122,7 @@ def _even_points(field: NeuralField, nodes: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _nodes_near(field: NeuralField, nodes: Tensor, reach: float) -> Tensor:
-    """Return the nodes that are nearer to the surface than `reach`, to first order."""
+    """Return the nodes whose distance to the surface, to first order, is below `reach`."""
     values = evaluate(field, nodes, chunk_size=_CHUNK).abs()
     likely = values < reach * _MAX_SLOPE
     slopes = gradient(field, nodes[likely], chunk_size=_CHUNK).norm(dim=-1).clamp_min(_MIN_SLOPE)
@@ -129,14 +132,14 @@ def _nodes_near(field: NeuralField, nodes: Tensor, reach: float) -> Tensor:
 def _distances(
     own: NeuralField, other: NeuralField, points: Tensor, between: FloatArray, moved: FloatArray
 ) -> FloatArray:
-    """Return how far the surface goes from `points` of `own` to that of `other`, world lengths.
+    """Return the distances from `points` on the surface of `own` to the surface of `other`, in world lengths.
 
-    `moved` is the change of the places, `between` their mean.
+    `moved` is the change of the places from `own` to `other`; `between` is the mean of both places.
     """
     gradients = gradient(other, points, chunk_size=_CHUNK)
     slopes = gradients.norm(dim=-1)
     normals = (gradients / slopes.clamp_min(1e-12)[:, None]).double().cpu().numpy()
-    # The change of the field, not its value: a projected point may be farther off than the surface moves in a step.
+    # Use the change of the field, not its value, because a projected point may be off by more than the surface moves.
     change = evaluate(other, points, chunk_size=_CHUNK) - evaluate(own, points, chunk_size=_CHUNK)
     outward = (-change / slopes.clamp_min(_MIN_SLOPE)).double().cpu().numpy()
     # A fixed place x of the unit frame is at x / s + c in the world, which moves by dc - x / s * d(log s). Taken

@@ -1,11 +1,11 @@
-"""A bent path between two codes, along which the surface moves little and stays connected where it can.
+"""A bent path between two codes, along which the surface moves little and stays connected if possible.
 
 The path is the straight line plus a few sine waves that vanish at both ends. Gradient descent through the decoder finds
-the amplitudes of the waves. The loss weighs the motion of the surface (differences of the field between neighbouring
-codes, near the surface) and loose components, which are searched for on a lattice every few steps. On the easiest
-connection between a component and the largest one, the field is lowered, so that they join. Where a component is tiny
-or far from everything, the field is raised, so that it vanishes. The best state is returned; the straight path is one
-of the states. Nothing is guaranteed between the codes that are examined.
+the amplitudes of the waves. The loss weighs the motion of the surface and loose components. The motion is the
+difference of the field between neighbouring codes, near the surface. Loose components are searched for on a lattice
+every few steps. The field is lowered on the easiest connection between a component and the largest one, so that they
+join. The field is raised in a component that is tiny or far from everything, so that the component vanishes. The result
+is the best state seen; the straight path is one of the states. Between the examined codes, nothing is guaranteed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice
 
 _NUM_WAVES = 4
 _NUM_CODES = 7
-"""Codes between the ends that are examined, evenly spaced."""
+"""The number of examined codes between the ends. The codes are evenly spaced."""
 
 _STEPS, _SEARCH_EVERY = 30, 5
 _LEARNING_RATE = 0.03
@@ -38,16 +38,16 @@ _NUM_POINTS = 2000
 _CHUNK = 4096
 
 _RESOLUTION = 72
-"""Of the lattice on which components are found; at 48, the legs of a chair already come off."""
+"""The resolution of the lattice on which components are found. At 48, the legs of a chair look loose."""
 
 _BAND = 0.08
-"""Only nodes that come this near to the surface of a code of the straight path are evaluated again."""
+"""Only nodes that are this near to the surface of any code of the straight path are evaluated again."""
 
 _LAYER = 0.03
 """Thickness of the layer around the surface in which differences of the field count as motion."""
 
 _MARGIN = 0.008
-"""How far below zero the field is to go on a connection, and how far above zero in a component that is to vanish."""
+"""The field should be this far below zero on a connection, and this far above zero in a component to remove."""
 
 _WEIGHT_MOTION, _WEIGHT_COMPONENTS, _WEIGHT_SIZE = 0.5, 6.0, 1e-3
 _MOTION_SCORE = 0.01
@@ -57,14 +57,16 @@ _MAX_BRIDGED = 0.06
 """No connection goes through values above this."""
 
 _TINY = 1e-3
-"""A component below this share of the largest is to vanish, not to be joined."""
+"""A component smaller than this share of the largest one should vanish instead of join."""
 
 _COST_INSIDE, _COST_OUTSIDE = 1e-3, 1e-2
-"""Cost of a lattice step inside the solid, and outside, where the field's value is added: short connections count."""
+"""The cost of a lattice step inside the solid and outside it. Outside, the field's value is added to the cost."""
 
 
 def bend(shares: Tensor, amplitudes: Tensor) -> Tensor:
-    """Return what a bent path adds to the straight one at `shares` (T,) of the way, (T, L); exactly 0 at 0 and 1.
+    """Return the offsets (T, L) of a bent path from the straight path at `shares` (T,) of the way.
+
+    The offsets are exactly 0 at the shares 0 and 1.
 
     >>> bend(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[2.0]])).flatten().tolist()
     [0.0, 2.0, 0.0]
@@ -76,14 +78,14 @@ def bend(shares: Tensor, amplitudes: Tensor) -> Tensor:
 
 
 def bend_path(decoder: Decoder, start: Tensor, end: Tensor, *, spread: Tensor, progress: bool = False) -> Tensor:
-    """Return amplitudes (4, L) for `bend` that keep the surface connected from `start` to `end` (L,) where possible.
+    """Return amplitudes (4, L) for `bend` that keep the surface connected from `start` to `end` (L,) if possible.
 
-    Deterministic. It takes some ten seconds on a CPU with the default decoder.
+    The result is deterministic. The search takes about ten seconds on a CPU with the default decoder.
 
     Parameters
     ----------
     spread : (L,)
-        Standard deviation of the codes of the run: the scale of a bend in each number of the code.
+        The standard deviation of the codes of the run. It is the scale of a bend in each number of the code.
     """
     problem = _PathProblem.between(decoder, start, end, spread)
     amplitudes = torch.zeros_like(spread).repeat(_NUM_WAVES, 1).requires_grad_(True)
@@ -117,7 +119,7 @@ class LooseComponents:
     loose_share : float
         Share of the solid's nodes that are not in its largest component.
     lower, higher : (N,) int64
-        Flat indices of nodes whose values are to become negative (components join) or positive (components vanish).
+        Flat indices of nodes whose values should become negative (components join) or positive (components vanish).
     """
 
     loose_share: float
@@ -126,7 +128,7 @@ class LooseComponents:
 
 
 def find_loose_components(values: Float32Array) -> LooseComponents:
-    """Find the components where `values` (X, Y, Z) are negative, and the easiest connections to the largest one.
+    """Find the components of negative `values` (X, Y, Z), and the easiest connections to the largest component.
 
     Neighbours along the axes are connected. A connection is a shortest path (Dijkstra) whose cost is the sum of the
     values on it.
@@ -165,7 +167,7 @@ def find_loose_components(values: Float32Array) -> LooseComponents:
 def _shortest_paths(
     open_nodes: IntArray, values: Float32Array, sources: IntArray
 ) -> tuple[FloatArray, NDArray[np.int32]]:
-    """Return for each of `open_nodes` the least cost of a path to a source, and the next node on that path."""
+    """Return the cost of the cheapest path from each of `open_nodes` to a source, and the next node on this path."""
     place = np.full(values.shape, -1, dtype=np.int64)
     place.reshape(-1)[open_nodes] = np.arange(len(open_nodes))
     cost = np.where(values < 0, _COST_INSIDE, _COST_OUTSIDE + values).astype(np.float64)
@@ -184,16 +186,16 @@ def _shortest_paths(
 
 @dataclass(frozen=True, eq=False)
 class _PathProblem:
-    """What stays the same while one path is optimised.
+    """The quantities that stay the same while one path is optimised.
 
     Attributes
     ----------
     straight : (K, L)
-        Codes of the straight path, ends included.
+        Codes of the straight path, with both ends.
     waves : (K, 4)
         The waves of `bend` at these codes.
     nodes, near : (N, 3), (N,)
-        The nodes of the lattice, and which are near the surface of some code of the straight path.
+        The nodes of the lattice, and whether each node is near the surface of any code of the straight path.
     volumes : (K - 2, N)
         Values at the nodes for each code between the ends of the straight path.
     """
@@ -235,7 +237,7 @@ class _PathProblem:
     def loss(
         self, amplitudes: Tensor, found: list[LooseComponents], generator: torch.Generator
     ) -> tuple[Tensor, float]:
-        """Return the loss, and the motion of the surface in it."""
+        """Return the loss, and the motion of the surface, which is a part of the loss."""
         codes = self.codes(amplitudes)
         candidates = self.nodes[self.near]
         if not len(candidates):
@@ -252,7 +254,7 @@ class _PathProblem:
         return _WEIGHT_MOTION * motion + _WEIGHT_COMPONENTS * loose + _WEIGHT_SIZE * size, float(motion.detach())
 
     def _marks(self, found: list[LooseComponents], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return points (K, M, 3), and 1 where the field is to be lowered, -1 where raised, 0 for unused points."""
+        """Return points (K, M, 3) and signs (K, M): 1 to lower the field, -1 to raise it, 0 for unused points."""
         num_codes = len(self.straight)
         most = min(_NUM_POINTS, max((len(each.lower) + len(each.higher) for each in found), default=0))
         places = torch.zeros(num_codes, most, dtype=torch.int64)

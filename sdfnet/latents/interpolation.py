@@ -1,8 +1,8 @@
-"""Paths through latent codes: from a few key codes and a list of times to one code per time.
+"""Paths through latent codes. A path turns a few key codes and a list of times into one code for each time.
 
 Times run from 0 to 1. At `key_times[k]` a path returns key k bit for bit, so the ends of a morph are the shapes
 themselves. Everything is computed in float64 and returned in the keys' dtype. Any rows of numbers can be interpolated:
-a morph interpolates its similarities here too.
+a morph also interpolates its similarities with this module.
 
 Legend: K keys, L numbers in a key, T times.
 """
@@ -20,13 +20,16 @@ from torch import Tensor
 from sdfnet.geometry.arrays import FloatArray, IntArray
 
 PathKind = Literal["linear", "spherical", "spline", "natural"]
-"""Straight lines; arcs of turning direction and linear length; centripetal Catmull-Rom; natural cubic spline."""
+"""The kind of a path: straight lines ("linear"), arcs on which the direction turns evenly and the length changes
+linearly ("spherical"), a centripetal Catmull-Rom spline ("spline"), or a natural cubic spline ("natural")."""
 
 Easing = Literal["linear", "smooth", "smoother", "ease-in", "ease-out"]
-"""How time passes from one key to the next: evenly, or slower at both ends, at the start, at the end."""
+"""How time passes from one key to the next: evenly ("linear"), slower at both ends ("smooth", "smoother"), slower at
+the start ("ease-in"), or slower at the end ("ease-out")."""
 
 Playback = Literal["once", "loop", "pingpong"]
-"""From the first key to the last; on from the last to the first, without a seam; there and back again."""
+"""The order of a film: from the first key to the last ("once"), also from the last key to the first without a seam
+("loop"), or there and back again ("pingpong")."""
 
 _EASINGS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "linear": lambda u: u,
@@ -37,7 +40,8 @@ _EASINGS: dict[str, Callable[[FloatArray], FloatArray]] = {
 }
 
 _PARALLEL_SINE = 1e-6
-"""Below this sine of the angle between two codes an arc is a line to rounding (or, opposite, has no defined plane)."""
+"""If the sine of the angle between two codes is below this, a line replaces the arc. For parallel codes, the arc is a
+line up to rounding. For opposite codes, the plane of the arc is not defined."""
 
 
 def interpolate(
@@ -49,22 +53,23 @@ def interpolate(
     key_times: Sequence[float] | None = None,
     closed: bool = False,
 ) -> Tensor:
-    """Return the codes (T, L) at `times` on the path through `keys` (K, L), K at least 2.
+    """Return the codes (T, L) at `times` on the path through at least two `keys` (K, L).
 
     Parameters
     ----------
     times : (T,)
-        In [0, 1], any order.
+        Numbers in [0, 1], in any order.
     kind : PathKind
-        "linear" and "spherical" look only at the two neighbouring keys. An arc between parallel, opposite or zero
-        codes is a line. "spline" bends at no key and stays near the keys; "natural" is the C² curve of least
-        bending in time, and may overshoot.
+        A "linear" or "spherical" path depends only on the two neighbouring keys. An arc between parallel, opposite or
+        zero codes is a line. A "spline" has no kink at the keys and stays near the keys. "natural" is the C² curve
+        with the least bending in time; the curve may overshoot.
     easing : Easing
-        Applied between each two keys. All but "linear" and the half-open ones come to rest at every key.
+        Applied between each two neighbouring keys. With "smooth" and "smoother", the path comes to rest at every key.
     key_times : K increasing numbers from 0 to 1
-        When each key is reached; evenly by default. With `closed`, K + 1 numbers, the last for the return.
+        The time of each key; evenly spaced by default. A `closed` path has K + 1 key times; the last one is for the
+        return.
     closed : bool
-        The path goes on from the last key to the first.
+        Whether the path goes on from the last key to the first.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def interpolate(
 
 
 def ease(shares: FloatArray, *, easing: Easing) -> FloatArray:
-    """Return `shares` in [0, 1] of the way, bent by `easing`; 0 and 1 stay exactly.
+    """Apply `easing` to `shares` of the way in [0, 1]. The shares 0 and 1 stay exactly the same.
 
     >>> ease(np.array([0.0, 0.25, 1.0]), easing="smooth").tolist()
     [0.0, 0.15625, 1.0]
@@ -114,15 +119,15 @@ def ease(shares: FloatArray, *, easing: Easing) -> FloatArray:
 def frame_times(
     num_frames: int, *, num_keys: int, key_times: Sequence[float] | None = None, playback: Playback = "once"
 ) -> FloatArray:
-    """Return the time (num_frames,) of every frame, such that each key falls exactly on a frame.
+    """Return the times (num_frames,) of all frames. Each key falls exactly on a frame.
 
-    Key times are moved to the nearest whole frame; between two keys frames are evenly spaced. A loop stops one frame
-    before its first frame would come again. "pingpong" has the times of "once" (see `playback_order`).
+    Each key time moves to the nearest frame. Between two keys, the frames are evenly spaced. A loop ends one frame
+    before the first frame would come again. "pingpong" has the times of "once" (see `playback_order`).
 
     Raises
     ------
     ValueError
-        Fewer than two frames, or fewer than there are keys.
+        Fewer than two frames, or fewer frames than keys.
 
     >>> frame_times(5, num_keys=3).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -155,18 +160,18 @@ def playback_order(num_frames: int, *, playback: Playback) -> list[int]:
 
 
 def check_playback(playback: str) -> None:
-    """Raise ValueError unless `playback` is one of Playback."""
+    """Raise ValueError if `playback` is not one of Playback."""
     if playback not in get_args(Playback):
         raise ValueError(f"playback must be one of {', '.join(get_args(Playback))}, got {playback!r}")
 
 
 def path_knots(key_times: Sequence[float] | None, *, num_keys: int, closed: bool) -> FloatArray:
-    """Return the time of every key, evenly spaced by default; a closed path has one more, its return.
+    """Return the time of every key, evenly spaced by default. A closed path has one more time for the return.
 
     Raises
     ------
     ValueError
-        Key times of another number, or that do not increase from 0 to 1.
+        The number of key times is wrong, or the key times do not increase from 0 to 1.
     """
     count = num_keys + closed
     if key_times is None:
@@ -203,12 +208,12 @@ def _curve(
 
 
 def _arc(starts: FloatArray, ends: FloatArray, u: FloatArray) -> FloatArray:
-    """Turn the direction at a constant rate and change the length linearly, row by row."""
+    """Return a point on each arc. On an arc, the direction turns at a constant rate and the length changes linearly."""
     length_start, length_end = (np.linalg.norm(codes, axis=1, keepdims=True) for codes in (starts, ends))
     safe = (length_start > 0) & (length_end > 0)
     direction_start = starts / np.where(safe, length_start, 1)
     direction_end = ends / np.where(safe, length_end, 1)
-    # The half-angle form keeps its digits for nearly parallel codes, where arccos of the dot product loses them.
+    # For nearly parallel codes, the half-angle form is accurate, but the arccos of the dot product is not.
     half_chord = np.linalg.norm(direction_start - direction_end, axis=1, keepdims=True) / 2
     half_sum = np.linalg.norm(direction_start + direction_end, axis=1, keepdims=True) / 2
     angle = 2 * np.arctan2(half_chord, half_sum)
@@ -221,9 +226,10 @@ def _arc(starts: FloatArray, ends: FloatArray, u: FloatArray) -> FloatArray:
 
 
 def _catmull_rom_tangents(values: FloatArray, *, closed: bool) -> tuple[FloatArray, FloatArray]:
-    """Return for each segment the tangents at its start and end, per unit of the segment (K - 1, L) each.
+    """Return the tangents (K - 1, L) at the start and at the end of each segment, per unit of the segment.
 
-    Knots are spaced by the square root of the distance (centripetal). Beyond an open end the path goes on straight.
+    The gap between two knots is the square root of the distance of their keys (centripetal). Beyond an open end, the
+    path goes on straight.
     """
     before = values[-2] if closed else 2 * values[0] - values[1]
     after = values[1] if closed else 2 * values[-1] - values[-2]

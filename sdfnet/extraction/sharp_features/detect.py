@@ -1,6 +1,6 @@
-"""Detection: which patches of a mesh hold a sharp feature, and whether triangles around the feature would be valid.
+"""Detect which patches of a mesh hold a sharp feature, and whether triangles around the feature would be valid.
 
-Neighbouring patches are joined where their features are one, or where the feature of one lies in the other.
+Neighbouring patches are joined if they have the same feature, or if the feature of one patch lies in the other patch.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of, uni
 from sdfnet.mesh.edges import EdgeTable, label_connected
 
 _SUSPECT_ANGLE = 20.0
-"""Normals (in degrees) of a patch that diverge by less at the vertices of marching cubes show that nothing is sharp."""
+"""If the normals at a patch's vertices of marching cubes diverge by less (in degrees), the patch holds no feature."""
 
 _LINEAR = 1e-3
-"""How far (in spacings) from the surface a vertex of marching cubes may lie without being moved onto it."""
+"""A vertex of marching cubes is moved onto the surface if it is farther from the surface than this, in spacings."""
 
 BEYOND = 1.0
-"""How far (in spacings) from the box of its boundary a feature may lie: a tilted edge can poke out of its cell."""
+"""A feature may lie this far outside the box of its patch's boundary, because a tilted edge can leave its cell."""
 
 
 @dataclass(frozen=True, eq=False)
 class PatchedMesh:
-    """A mesh of marching cubes cut into patches, with its vertices on the surface also near sharp edges.
+    """A mesh of marching cubes, cut into patches. Its vertices lie on the surface, even near sharp edges.
 
     Attributes
     ----------
     normals : (V, 3)
-        Of the field, at the vertices.
+        The normals of the field at the vertices.
     twins : (3F,)
-        The other half-edge of the same edge, or -1 (`EdgeTable.twins`).
+        For each half-edge, the other half-edge of the same edge, or -1 (`EdgeTable.twins`).
     patch_of, is_suspect : (F,)
-        The patch of each face (a connected part of the surface in one cell), and whether it may hold a feature.
+        The patch of each face, and whether this patch may hold a feature. A patch is a connected part of the surface
+        in one cell.
     """
 
     mesh: LatticeMesh
@@ -87,7 +88,7 @@ class PatchFeatures:
 
 
 def cut_into_patches(mesh: LatticeMesh, field: LatticeField) -> PatchedMesh:
-    """Cut `mesh` into patches, and find those on whose boundaries the normals diverge."""
+    """Cut `mesh` into patches, and find the patches with diverging normals on the boundary."""
     twins = EdgeTable.of(mesh.faces, len(mesh.vertices)).twins
     patch_of = cell_patches(mesh, twins)
     vertices, normals = _true_crossings(mesh.vertices, field)
@@ -98,7 +99,7 @@ def cut_into_patches(mesh: LatticeMesh, field: LatticeField) -> PatchedMesh:
 
 
 def detect_features(cut: PatchedMesh, patch_of: IntArray, *, before: PatchFeatures | None = None) -> PatchFeatures:
-    """Search for a feature in each suspect patch; patches whose boundary is one of `before` keep their feature."""
+    """Search for a feature in each suspect patch. A patch with a boundary that is in `before` keeps its feature."""
     twins = cut.twins
     suspect = np.bincount(patch_of, weights=cut.is_suspect) > 0
     loops = disc_boundaries(cut.mesh.faces, twins, patch_of, suspect)
@@ -118,7 +119,7 @@ def detect_features(cut: PatchedMesh, patch_of: IntArray, *, before: PatchFeatur
 
 
 def _true_crossings(vertices: FloatArray, field: LatticeField) -> tuple[FloatArray, FloatArray]:
-    """Return the vertices where linear interpolation missed the surface moved onto it, and the normals of all."""
+    """Move vertices that miss the surface onto the surface. Return all vertices (V, 3) and their normals (V, 3)."""
     slopes = field.gradients(vertices)
     missed = np.abs(field.values(vertices)) > _LINEAR * np.linalg.norm(slopes, axis=1)
     moved = vertices.copy()
@@ -128,7 +129,7 @@ def _true_crossings(vertices: FloatArray, field: LatticeField) -> tuple[FloatArr
 
 
 def _same_boundaries(loops: BoundaryLoops, before: BoundaryLoops) -> tuple[IntArray, BoolArray]:
-    """Return for each boundary the row in `before` with the same half-edges, (P,), and for which there is none."""
+    """Return for each boundary the row in `before` with the same half-edges, (P,), and whether there is none, (P,)."""
     keys, keys_before = (
         np.stack(
             [rims.counts, np.where(rims.used, rims.half_edges, 0).sum(axis=1), rims.half_edges.min(axis=1)], axis=1
@@ -150,18 +151,18 @@ def _are_well_placed(features: Features, points: FloatArray) -> BoolArray:
 
 
 _SAME = 0.2
-"""Features of neighbouring patches that are nearer to one another (in spacings) are one."""
+"""Two features of neighbouring patches are the same feature if their distance is below this, in spacings."""
 
 
 def join_patches(cut: PatchedMesh, detected: PatchFeatures) -> PatchFeatures:
-    """Join neighbouring patches and detect again, wherever that gives a valid feature where there was none."""
+    """Join neighbouring patches and detect again, if this gives a valid feature that was not there before."""
     for find_pairs in (_same_features, _hidden_corners, _misplaced_features):
         detected = _join_where_better(cut, detected, find_pairs(cut, detected))
     return detected
 
 
 def _join_where_better(cut: PatchedMesh, detected: PatchFeatures, pairs: IntArray) -> PatchFeatures:
-    """Join `pairs` (K, 2) of patches and detect again, except where that leaves no valid feature."""
+    """Join `pairs` (K, 2) of patches and detect again. Keep a pair apart if the joined patch has no valid feature."""
     if not len(pairs):
         return detected
     _, union_of = label_connected(pairs[:, 0], pairs[:, 1], int(detected.patch_of.max()) + 1)
@@ -176,14 +177,14 @@ def _join_where_better(cut: PatchedMesh, detected: PatchFeatures, pairs: IntArra
 
 
 def _same_features(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
-    """Return pairs of neighbouring patches that found the same place; several patches can see one corner."""
+    """Return pairs of neighbouring patches with features at the same place. Several patches can show one corner."""
     rows = _adjacent_pairs(cut, detected, detected.is_sharp)
     apart = detected.features.places[rows[:, 0]] - detected.features.places[rows[:, 1]]
     return detected.loops.patches[rows[np.linalg.norm(apart, axis=1) < _SAME]]
 
 
 def _misplaced_features(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
-    """Return pairs of a patch whose feature lies in a neighbour, and that neighbour if it has no feature."""
+    """Return pairs of a patch and a neighbour without feature, if the feature of the patch lies in the neighbour."""
     rows, corners = np.nonzero(detected.is_bad & (detected.well_placed & (detected.is_bad.sum(axis=1) == 1))[:, None])
     across = cut.twins[detected.loops.half_edges[rows, corners]]
     neighbors = detected.patch_of[np.maximum(across, 0) // 3]
@@ -192,7 +193,7 @@ def _misplaced_features(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
 
 
 def _hidden_corners(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
-    """Return pairs of neighbouring patches with an edge each that meet in a corner which neither sees by itself."""
+    """Return pairs of neighbouring patches whose edges meet in a corner that neither patch shows by itself."""
     loops, features = detected.loops, detected.features
     rows = _adjacent_pairs(cut, detected, detected.is_sharp & ~features.are_corners)
     if not len(rows):
@@ -218,7 +219,7 @@ def _hidden_corners(cut: PatchedMesh, detected: PatchFeatures) -> IntArray:
 
 
 def _nearest_first(rows: IntArray, far: FloatArray, places: FloatArray) -> list[int]:
-    """Return which pairs of `rows` (K, 2) to take: the least `far` from each of the `places` (K, 3), no row twice."""
+    """Choose pairs of `rows` (K, 2) with the least `far` (K,). Use each row once, and each of `places` (K, 3) once."""
     taken: list[int] = []
     for pair in np.argsort(far, kind="stable").tolist():
         apart = np.linalg.norm(places[taken] - places[pair], axis=1)
@@ -228,7 +229,7 @@ def _nearest_first(rows: IntArray, far: FloatArray, places: FloatArray) -> list[
 
 
 def _adjacent_pairs(cut: PatchedMesh, detected: PatchFeatures, chosen: BoolArray) -> IntArray:
-    """Return pairs (K, 2) of rows of `detected.loops`, both `chosen`, whose patches have an edge in common."""
+    """Return pairs (K, 2) of `chosen` rows of `detected.loops` whose patches have an edge in common."""
     twins = cut.twins
     row_of = np.full(int(detected.patch_of.max()) + 1, -1)
     row_of[detected.loops.patches[chosen]] = np.flatnonzero(chosen)

@@ -1,7 +1,7 @@
-"""Extended marching cubes: the steps that put sharp edges and corners back, in their order.
+"""Extended marching cubes: the sequence of steps that restores sharp edges and corners.
 
-At the end feature lines are completed. Where a sharp edge passes through a cell without changing a sign at its corners,
-a feature vertex has no neighbour further along the edge. Of the vertices around it, the nearest is moved onto the edge.
+The last step completes feature lines. If a sharp edge passes through a cell whose corners have one sign, a feature
+vertex has no neighbour further along the edge. The nearest of the vertices around it is then moved onto the edge.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _ROUNDS = 4
 """In each round a feature line grows by one vertex at each of its ends."""
 
 _FARTHEST, _CLOSEST = 1.0, 0.05
-"""How far a vertex may be moved, and how near to a feature another may come, in spacings."""
+"""The largest move of a vertex, and the smallest distance of a new feature vertex from another, in spacings."""
 
 _SAME_DIRECTION = 0.7
-"""The cosine of the angle below which two directions from a feature are the same way along the sharp edge."""
+"""Two directions from a feature lead the same way along the sharp edge if the cosine of their angle is above this."""
 
 
 def sharpen(mesh: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
-    """Put the sharp edges and corners of the surface back into `mesh`, as marching cubes gives it for `field`.
+    """Restore the sharp edges and corners of the surface in `mesh`, a mesh that marching cubes gives for `field`.
 
     Only patches that hold a feature are replaced, and the vertices on their boundaries are moved onto the surface.
     Return the mesh, and which of its vertices lie on sharp edges and corners, (V,).
@@ -70,9 +70,9 @@ class _FeatureVertices:
     Attributes
     ----------
     points, normals : (P, L, 3)
-        Points of the smooth surfaces that meet there, and their normals.
+        Points of the smooth surfaces that meet at the vertices, and the normals at these points.
     used : (P, L)
-        Which of the points count; the others fill up rows.
+        Which of the points are used; the other points only fill the rows.
     """
 
     vertices: IntArray
@@ -87,7 +87,7 @@ class _FeatureVertices:
 def _complete_feature_lines(
     vertices: FloatArray, faces: IntArray, features: _FeatureVertices, field: LatticeField
 ) -> tuple[FloatArray, IntArray]:
-    """Return `vertices` with some moved onto interrupted sharp edges, and all vertices that are now features."""
+    """Move some `vertices` onto interrupted sharp edges. Return all vertices, and the numbers of feature vertices."""
     edges = EdgeTable.of(faces, len(vertices)).ends
     at_feature = edges[np.isin(edges, features.vertices).any(axis=1)]
     around = edges[np.isin(edges, at_feature).any(axis=1)]
@@ -113,7 +113,7 @@ def _complete_feature_lines(
 def _next_vertices(
     vertices: FloatArray, edges: IntArray, features: _FeatureVertices, field: LatticeField
 ) -> tuple[_FeatureVertices, FloatArray]:
-    """Return the vertices that continue a sharp edge from a feature without neighbour, and their places, (K, 3)."""
+    """Return the vertices that continue interrupted sharp edges, and their new places (K, 3)."""
     row_of = np.full(len(vertices), -1)
     row_of[features.vertices] = np.arange(len(features.vertices))
     start, stop = edges[(row_of[edges[:, 0]] >= 0) & (row_of[edges[:, 1]] < 0)].T

@@ -1,8 +1,8 @@
-"""The surface cut along the cells of its lattice into patches, and patches replaced by triangles around a feature.
+"""Cut the surface into patches along the cells of its lattice, and replace patches by triangles around a feature.
 
 Marching cubes leaves a small patch of triangles in each cell. A patch can be replaced only if it is a disc: then its
-boundary is one loop, and the new triangles join each edge of the loop to the feature. Afterwards an edge between two
-features' triangles that crosses the sharp edge is flipped along the sharp edge.
+boundary is one loop, and the new triangles join each edge of the loop to the feature. Afterwards, an edge between the
+triangles of two features that crosses the sharp edge is flipped, so that it lies along the sharp edge.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import face_crosses
 
 _BEHIND = 1e-3
-"""A face in the plane between two cells belongs to the cell behind it: centroids move so far against the normal."""
+"""Centroids move this far against the normal. So a face in the plane between two cells belongs to the cell behind."""
 
 
 @dataclass(frozen=True, eq=False)
 class BoundaryLoops:
-    """The boundaries of P patches that are discs. Their vertices are in the order of the faces; rows have equal length.
+    """The boundaries of P patches that are discs, in rows of equal length. Vertices are in the order of the faces.
 
     Attributes
     ----------
     patches : (P,)
         The numbers of the patches.
     rims, half_edges : (P, L)
-        The boundary vertices in order (after the last one, the first is repeated); the half-edges that start there.
+        The boundary vertices in order, and the half-edges that start at them. Longer rows repeat the loop.
     counts : (P,)
-        How many vertices each boundary has.
+        The number of vertices of each boundary.
     """
 
     patches: IntArray
@@ -44,7 +44,7 @@ class BoundaryLoops:
 
     @property
     def used(self) -> BoolArray:
-        """Which of `rims` are not padding, (P, L)."""
+        """Return which of `rims` are not padding, (P, L)."""
         return np.arange(self.rims.shape[1]) < self.counts[:, None]
 
     def rows(self, chosen: BoolArray) -> BoundaryLoops:
@@ -58,7 +58,7 @@ class BoundaryLoops:
 
 
 def cell_patches(mesh: LatticeMesh, twins: IntArray) -> IntArray:
-    """Number the patches of a mesh: faces in one cell of the lattice that are joined across edges, (F,)."""
+    """Return the patch number of each face, (F,). A patch is the faces in one lattice cell that edges connect."""
     corners = mesh.vertices[mesh.faces]
     crosses = face_crosses(mesh.vertices, mesh.faces)
     lengths = np.linalg.norm(crosses, axis=1, keepdims=True)
@@ -70,7 +70,7 @@ def cell_patches(mesh: LatticeMesh, twins: IntArray) -> IntArray:
 
 
 def disc_boundaries(faces: IntArray, twins: IntArray, patch_of: IntArray, wanted: BoolArray) -> BoundaryLoops:
-    """Return the boundaries of the `wanted` patches (P,) that are discs, with one loop that passes each vertex once."""
+    """Return the boundaries of the `wanted` patches (P,) that are discs: one loop without a repeated vertex."""
     inner = (twins >= 0) & (patch_of[np.maximum(twins, 0) // 3] == np.repeat(patch_of, 3))
     mine = wanted[patch_of]
     starts = faces.ravel()
@@ -78,7 +78,7 @@ def disc_boundaries(faces: IntArray, twins: IntArray, patch_of: IntArray, wanted
     owner = patch_of[rim // 3]
     size = int(faces.max(initial=0)) + 1
     counts = np.bincount(owner, minlength=len(wanted))
-    # In a simple loop one half-edge leaves each vertex. Then the Euler number tells a disc from all else.
+    # In a simple loop, one half-edge leaves each vertex. The Euler number then tells a disc from other patches.
     leaving, twice = np.unique(owner * size + starts[rim], return_counts=True)
     crossed = np.bincount(leaving[twice > 1] // size, minlength=len(wanted)) > 0
     corner = np.unique(np.repeat(patch_of[mine], 3) * size + faces[mine].ravel())
@@ -96,7 +96,7 @@ def disc_boundaries(faces: IntArray, twins: IntArray, patch_of: IntArray, wanted
 def _in_order(
     slot: IntArray, half_edges: IntArray, faces: IntArray, chosen: IntArray, counts: IntArray
 ) -> BoundaryLoops:
-    """Bring the boundary `half_edges` of each patch into order. Those of one patch are adjacent and have one `slot`."""
+    """Sort the `half_edges` of each patch along its boundary. Those of one patch are adjacent and have one `slot`."""
     ordered = np.zeros((len(chosen), int(counts.max(initial=1))), dtype=np.int64)
     if not len(chosen):
         return BoundaryLoops(chosen, ordered, ordered, counts)
@@ -112,7 +112,7 @@ def _in_order(
 
 
 _THINNEST = 1e-3
-"""The least height (in spacings) of a new triangle. A sharp edge so near a vertex of the mesh needs no other vertex."""
+"""The least height (in spacings) of a new triangle. A sharp edge this near to a mesh vertex needs no other vertex."""
 
 
 def bad_triangles(places: FloatArray, points: FloatArray, normals: FloatArray, loops: BoundaryLoops) -> BoolArray:
@@ -131,7 +131,7 @@ def fixed_by_flips(
     well_placed: BoolArray,
     bad: BoolArray,
 ) -> BoolArray:
-    """Return which features (P,) need no more than flipped edges: each bad triangle lies at another feature.
+    """Return which features (P,) need only edge flips, because each of their bad triangles lies at another feature.
 
     `neighbors` (P, L) are the patches on the other side of each boundary edge.
     """
@@ -151,7 +151,7 @@ def fixed_by_flips(
 def replace_patches(
     mesh: LatticeMesh, normals: FloatArray, patch_of: IntArray, loops: BoundaryLoops, places: FloatArray
 ) -> LatticeMesh:
-    """Replace the patches of `loops` by triangles around `places`, the new last vertices, and flip edges between."""
+    """Replace the patches of `loops` by triangles around new last vertices at `places`, and flip edges between them."""
     replaced = mask_of(loops.patches, patch_of.max(initial=-1) + 1)
     centers = len(mesh.vertices) + np.arange(len(places))
     following = loops.following(loops.rims)
@@ -162,7 +162,7 @@ def replace_patches(
 
 
 def _flip_edges(faces: IntArray, vertices: FloatArray, vertex_normals: FloatArray) -> IntArray:
-    """Flip edges between faces (start, stop, center) of two features whose ends lie on both sides of the sharp edge."""
+    """Flip edges between faces (start, stop, center) of two features if they cross the sharp edge or a face is bad."""
     twins = EdgeTable.of(faces, int(faces.max(initial=0)) + 1).twins[0::3]
     rows = np.flatnonzero((twins >= 0) & (twins % 3 == 0) & (twins // 3 > np.arange(len(faces))))
     others = twins[rows] // 3
@@ -187,7 +187,7 @@ def _flip_edges(faces: IntArray, vertices: FloatArray, vertex_normals: FloatArra
 
 
 def _are_valid(first: FloatArray, second: FloatArray, third: FloatArray, outward: FloatArray) -> BoolArray:
-    """Return which triangles are neither too thin nor face against the direction that should be `outward`."""
+    """Return which triangles are not too thin and face in the direction that should be `outward`."""
     crosses = np.cross(second - first, third - first)
     longest = np.max([np.linalg.norm(a - b, axis=-1) for a, b in ((first, second), (second, third), (third, first))], 0)
     areas = np.linalg.norm(crosses, axis=-1)

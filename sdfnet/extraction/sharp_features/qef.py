@@ -1,9 +1,9 @@
-"""The place of a sharp edge or corner near given points of the surface: the minimum of a quadric error function.
+"""Find a sharp edge or corner near given points of the surface, as the minimum of a quadric error function.
 
 The tangent planes at points of the surface meet in a corner, or along an edge (Kobbelt et al., "Feature sensitive
 surface extraction", SIGGRAPH 2001; Ju et al., "Dual contouring of Hermite data", SIGGRAPH 2002). The papers solve once.
-Here the points are then moved towards the place found and projected onto the surface, and the planes there are solved
-again. So curved surfaces meet exactly. Where the normals agree in the end, there was only a bend and no edge.
+Here, the points then move towards the solution and are projected onto the surface, and the planes at the new points are
+solved again. So curved surfaces meet exactly. If the normals agree in the end, there is only a bend and no edge.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from sdfnet.extraction.sparse import Sample
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, unit_vectors
 
 SHARP_ANGLE, SMALL_MISS = 25.0, 0.05
-"""Normals that diverge by more degrees, however near the points are, make an edge. A feature may lie so many spacings
-from the surface."""
+"""Normals that still diverge by more than this (in degrees) at very near points show an edge. A feature may lie this
+far from the surface, in spacings."""
 
 _FLATTEST = 0.05
-"""A third direction with less than this share of the normals' squares makes no corner: the edge is only bent."""
+"""If the third direction has less than this share of the normals' squares, there is a bent edge and no corner."""
 
 _ZOOMS = (0.3, 0.1)
-"""The distances of the points from the place found when it is solved for again, as shares of the first distances."""
+"""In each later solution, the points are nearer to the feature: at this share of their first distances."""
 
 _FARTHEST = 1.0
 """How far (in spacings) a point may move onto the surface."""
 
 _ROOT_ROUNDS = 24
 _ROOT_TOLERANCE = 1e-5
-"""In spacings, and as a share of the difference of the values at the two ends."""
+"""The tolerance of roots: in spacings, and as a share of the difference of the values at the two ends."""
 
 
 @dataclass(frozen=True, eq=False)
 class LatticeField:
-    """A field in lattice coordinates: from positions (N, 3) to the values (N,), and to the gradients (N, 3) there."""
+    """A field in lattice coordinates: functions from positions (N, 3) to values (N,) and to gradients (N, 3)."""
 
     values: Sample
     gradients: Callable[[FloatArray], FloatArray]
@@ -50,11 +50,12 @@ class Features:
     Attributes
     ----------
     spreads : (P,)
-        The largest angle between two normals near the place, in degrees: small where the surface is only bent.
+        The largest angle between two normals near the feature, in degrees. It is small if the surface is only bent.
     misses : (P,)
-        How far the surface is from the place, by value over slope; infinite where there is only a bend.
+        The distance from the feature to the surface (value / slope). It is infinite if there is only a bend.
     are_corners : (P,)
-        Whether three surfaces meet; else it is an edge, and the place is the edge's point nearest to the patch.
+        Whether the feature is a corner of three surfaces. Otherwise it is an edge, and its place is the point of the
+        edge nearest to the patch.
     """
 
     places: FloatArray
@@ -63,7 +64,7 @@ class Features:
     are_corners: BoolArray
 
     def take(self, rows: IntArray, new: BoolArray, found: Features) -> Features:
-        """Return features `rows` (K,) of these, but where they are `new` (K,), those that were `found`."""
+        """Return these features at `rows` (K,), but take the features that are `new` (K,) from `found`."""
         merged = {}
         for name in ("places", "spreads", "misses", "are_corners"):
             merged[name] = getattr(self, name)[rows]
@@ -74,9 +75,9 @@ class Features:
 def find_features(
     points: FloatArray, normals: FloatArray, used: BoolArray, field: LatticeField, *, near: FloatArray | None = None
 ) -> Features:
-    """Find the feature of each of P patches from its L points on the surface, (P, L, 3), of which some are `used`.
+    """Find the feature of each of P patches from its `used` (P, L) `points` (P, L, 3) on the surface.
 
-    Of an edge, the place nearest to `near` (P, 3) is meant; by default nearest to where the normals turn.
+    The place of an edge is its point nearest to `near` (P, 3). By default, `near` is where the normals turn.
     """
     near = _where_normals_turn(points, normals, used) if near is None else near
     places, are_corners = intersect_planes(points, normals, used, near)
@@ -96,7 +97,7 @@ def find_features(
 
 
 def _where_normals_turn(points: FloatArray, normals: FloatArray, used: BoolArray) -> FloatArray:
-    """Return the mean of the `points` (P, L, 3), each weighed by how far its normal is from the others', (P, 3)."""
+    """Return a weighted mean (P, 3) of `points` (P, L, 3). A point with an unusual normal has a large weight."""
     alike = np.einsum("pli,pmi,pm->pl", normals, normals, used) / used.sum(axis=1, keepdims=True)
     weights = used * np.clip(1 - alike, 1e-6, None)
     return np.asarray(np.einsum("pl,pli->pi", weights, points) / weights.sum(axis=1, keepdims=True))
@@ -105,7 +106,7 @@ def _where_normals_turn(points: FloatArray, normals: FloatArray, used: BoolArray
 def intersect_planes(
     points: FloatArray, normals: FloatArray, used: BoolArray, near: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
-    """Return where the planes of each patch meet, (P, 3), nearest to `near` (P, 3); and whether it is a point, (P,)."""
+    """Return where the planes of each patch meet, (P, 3), nearest to `near` (P, 3), and whether at one point, (P,)."""
     weights = used / np.maximum(used.sum(axis=1, keepdims=True), 1)
     heights = np.einsum("pli,pli->pl", normals, points - near[:, None])
     quadrics = np.einsum("pl,pli,plj->pij", weights, normals, normals)
@@ -139,9 +140,10 @@ def _project(points: FloatArray, field: LatticeField) -> tuple[FloatArray, Float
 
 
 def find_crossings(vertices: FloatArray, sample: Sample) -> FloatArray:
-    """Return `vertices` (N, 3), which lie on lattice edges, moved along these to where the values are zero.
+    """Move `vertices` (N, 3) along their lattice edges to the places where the values are zero.
 
-    By the Illinois form of false position, halving where that is slow. Others stay.
+    The method is false position, with bisection in every third round. A vertex stays if it lies on no lattice edge, or
+    if the values at the ends of its edge have the same sign.
     """
     between = vertices != np.rint(vertices)
     rows = np.flatnonzero(between.sum(axis=1) == 1)
