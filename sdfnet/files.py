@@ -1,7 +1,7 @@
 """Write files whole or not at all. Every write of the project goes through this module.
 
-A write goes to a temporary sibling, is flushed to disk and then renamed over the target, so that a killed process
-never leaves a half-written file that a later run would believe.
+A write goes to a temporary file beside the target. This file is flushed to disk and then renamed to the target. So a
+killed process never leaves a half-written file that a later run would trust.
 """
 
 from __future__ import annotations

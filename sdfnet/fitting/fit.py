@@ -26,7 +26,8 @@ from sdfnet.runs import Run, RunShape
 from sdfnet.training.config import TrainingConfig
 
 _CODES_AT_A_TIME, _MOST_CANDIDATES = 8, 1000
-"""Codes that one step moves, and learned codes that are tried as starts: trying one costs as much as a step."""
+"""Largest numbers of codes that one step moves, and of learned codes to try as starts. A try costs as much as a
+step."""
 
 _BETAS = (0.9, 0.99)
 """Adam's, as in training: a few hundred steps are too few for a longer memory."""
@@ -38,7 +39,7 @@ _EXPLORING_SHARE = 0.2
 """Share of the steps after which only the best start of each shape goes on."""
 
 _RATE = 0.3
-"""Peak rate of Adam in spreads of the learned codes; from 0.2 to 0.6 the same was found."""
+"""Peak rate of Adam as a multiple of the spread of the learned codes. Values from 0.2 to 0.6 gave the same result."""
 
 
 @dataclass(frozen=True, eq=False)

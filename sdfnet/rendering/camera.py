@@ -1,7 +1,8 @@
 """A camera that circles a target, and a function that fits a camera to shapes.
 
-Cameras are in the frame of the meshes, float64. Angles are degrees. Azimuth 0 looks at the front (from +z where y is
-up, from -y where z is up, as modelling programs do) and grows as the camera moves to its right; elevation grows upward.
+Cameras are in the frame of the meshes, float64. Angles are degrees. At azimuth 0 the camera looks at the front: from +z
+if y is up, from -y if z is up, as in modelling programs. Azimuth increases when the camera moves to its right,
+elevation when it moves up.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def camera_axes(azimuth: float, elevation: float, up_axis: UpAxis) -> FloatArray
 def pixel_directions(
     camera: Camera, size: tuple[int, int], rows: NDArray[np.floating], columns: NDArray[np.floating]
 ) -> Float32Array:
-    """Return the directions (..., 3) of the rays through fractional pixel positions, whose length along the view is 1.
+    """Return the directions (..., 3) of the rays through fractional pixel positions, with length 1 along the view.
 
     `rows` and `columns` broadcast.
     """
@@ -142,7 +143,7 @@ def fit_camera(
     size : tuple of int
         Width and height of the picture in pixels.
     turntable : bool
-        Whether to look at the middle of the shapes from so far that every azimuth sees all of them.
+        Whether to stand so far from the middle of the shapes that the camera sees all of them at every azimuth.
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """Ray casting on the CPU through embree: pictures without GL, and the soft shadows of all pictures.
 
 `draw_by_rays` draws with the same camera, lights and colours as GL. `cast_shadows` darkens creases and casts a shadow
-on the ground. Its rays start at half the picture's resolution, few per pixel, in a pattern that repeats every 4 x 4
-pixels; the results are averaged over such a tile, except across edges. So every pixel has in effect 16 times its rays.
+on the ground. It works at half the picture's resolution, with a few rays per pixel. The pattern of the rays repeats
+every 4 x 4 pixels, and the results are averaged over such a tile, except across edges. So every pixel has in effect 16
+times its rays.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _BORDER = 0.1  # share of the picture's shorter side over which the ground fades
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """The first face that each ray meets; `weights` (K, 3) are barycentric, of the face's corners."""
+    """The first face that each ray meets. `weights` (K, 3) are the barycentric weights of the corners of the face."""
 
     rays: IntArray
     faces: IntArray
@@ -147,7 +148,7 @@ def _lengths(vectors: Float32Array) -> Float32Array:
 
 @dataclass(frozen=True, eq=False)
 class _Spots:
-    """Points whose light is computed, drawing frame, and the pixels that show them."""
+    """Points (drawing frame) whose light is computed, and the pixels that show them."""
 
     pixels: IntArray
     points: Float32Array
@@ -180,7 +181,7 @@ def cast_shadows(tracer: RayTracer, camera: Camera, size: tuple[int, int]) -> tu
 
 
 def _surface_spots(tracer: RayTracer, camera: Camera, directions: Float32Array) -> tuple[_Spots, Float32Array]:
-    """Return the surface points in the pixels, with the normals of their faces turned to the eye, and their depths."""
+    """Return the surface points in the pixels and their depths. The normals of the faces point toward the camera."""
     hits = tracer.first_hits(camera, directions)
     seen = directions[hits.rays]
     points = camera.axes[2].astype(np.float32) + hits.distances[:, None] * seen
@@ -192,7 +193,7 @@ def _surface_spots(tracer: RayTracer, camera: Camera, directions: Float32Array) 
 
 
 def _ground_spots(camera: Camera, directions: Float32Array) -> _Spots:
-    """Return where pixels would see the ground near the target; none from below, or where the camera has no ground."""
+    """Return the ground points near the target; none if the camera is below the ground or has no ground."""
     axis = "xyz".index(camera.up_axis)
     height = 0.0 if camera.ground is None else (camera.position[axis] - camera.ground) / camera.distance
     down = -directions[:, axis]
@@ -240,13 +241,13 @@ def _light(tracer: RayTracer, spots: _Spots, key: Float32Array, width: int) -> t
 
 
 def _pattern(ray: int, rays: int) -> tuple[FloatArray, FloatArray]:
-    """Return two numbers in [0, 1) for each place of a tile, (16,); over all rays they fill the square evenly.
+    """Return two numbers in [0, 1) for each place of a tile, (16,). Over all rays, the pairs fill the square evenly.
 
     References
     ----------
     M. Roberts, "The Unreasonable Effectiveness of Quasirandom Sequences" (2018): the R2 sequence.
     """
-    # Places next to each other take terms far apart, so that every part of a tile sees all of the sky.
+    # Neighbouring places take distant terms of the sequence, so that every part of a tile sees the whole sky.
     order = np.array([0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5])  # Bayer's ordered dither
     term = order * rays + ray + 0.5
     return term * 0.7548776662466927 % 1, term * 0.5698402909980532 % 1

@@ -77,14 +77,14 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
 def contact_sheet(
     images: Sequence[NDArray[np.uint8]], *, columns: int | None = None, labels: Sequence[str] | None = None
 ) -> NDArray[np.uint8]:
-    """Return `images` of one size, (H, W, 3) uint8, row by row on one sheet, each over its label if there are any.
+    """Return one sheet with `images` (H, W, 3) uint8 of equal size, row by row, each above its label if there is one.
 
     Parameters
     ----------
     columns : int, optional
         By default as many as make the sheet about as wide as it is high, for pictures in the shape of a screen.
     labels : sequence of str, optional
-        One for each image; shortened with an ellipsis where they are too long.
+        One label for each image. A label that is too long is shortened with an ellipsis.
 
     Raises
     ------

@@ -28,7 +28,7 @@ class GLUnavailableError(RuntimeError):
 
 
 class GLCanvas:
-    """A GL context that draws any number of pictures; `close` it, for contexts are few.
+    """A GL context that draws any number of pictures. Call `close` after use, because few contexts can exist at once.
 
     Raises
     ------
@@ -110,8 +110,9 @@ class GLCanvas:
 def _ordered_node(pyrender: Any) -> Any:
     """Return a class of nodes whose hash is their name, a number.
 
-    pyrender adds its lights up in the order of a set. With the hash of an object, its address, that order changes from
-    picture to picture, and with it the last bit of a sum: two equal pictures could differ in a byte.
+    pyrender adds its lights up in the order of a set. The default hash of an object is its address, so that order
+    changes from picture to picture. The last bit of the sum would change too, and two equal pictures could differ in a
+    byte.
     """
 
     class OrderedNode(pyrender.Node):

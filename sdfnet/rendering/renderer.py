@@ -31,11 +31,11 @@ Drawables = Drawable | Sequence[Drawable]
 _LARGEST = 16384
 
 _OVER_SURFACE, _OVER_NOTHING = 0.30, 0.45
-"""Opacity of a ghost before the solid surface, and beside it. More would hide the surface that it is compared with."""
+"""Opacity of a ghost in front of the solid surface, and beside it. A higher opacity would hide the solid surface."""
 
 _APART = 4e-3
-"""A ghost is drawn over a surface only where it is nearer by this much, in the drawing frame. Where both are one
-surface, it is not drawn."""
+"""A ghost is drawn over a surface only where it is nearer by this distance (drawing frame). So it is not drawn where
+both surfaces coincide."""
 
 
 class Renderer:
@@ -106,7 +106,7 @@ class Renderer:
     def render(
         self, drawables: Drawables, *, camera: Camera | None = None, ghosts: Sequence[PaintedMesh] = ()
     ) -> Image:
-        """Return a picture (H, W, 3) of one or more meshes, from a `camera` fitted to them unless one is given.
+        """Return a picture (H, W, 3) of one or more meshes. By default, the `camera` is fitted to them.
 
         `ghosts` are drawn transparent, each in its one `color`.
         """
@@ -126,7 +126,8 @@ class Renderer:
         return lambda: self._composed(layer(), [ghost() for ghost in layers], tracer, camera)
 
     def _tracer_of(self, drawables: list[Drawable], camera: Camera) -> RayTracer:
-        """Return the scene with its search tree: that of the last picture if only the camera's angles have changed."""
+        """Return the scene with its search tree. The last one is used again if only the camera's angles have
+        changed."""
         if self._last is not None:
             before, at, tracer = self._last
             same = len(drawables) == len(before) and all(map(operator.is_, drawables, before))
@@ -164,7 +165,7 @@ class Renderer:
         image = color + behind
         for ghost in ghosts:
             before = ghost.depth < solid.depth - np.float32(_APART)
-            # At its silhouette a pixel of the ghost holds no depth in its middle: what is beside the solid decides.
+            # A pixel at the silhouette of a ghost may have no depth in its middle. The solid's coverage decides there.
             seen = np.where(np.isfinite(ghost.depth), before, solid.coverage < 0.5)
             share = seen * np.where(solid.coverage > 0.5, np.float32(_OVER_SURFACE), np.float32(_OVER_NOTHING))
             image = image * (1 - share * ghost.coverage)[..., None] + share[..., None] * ghost.color

@@ -1,7 +1,7 @@
 """The triangles of a picture, ready to draw: float32 arrays around the camera's target, with normals and colours.
 
-Drawing happens in a frame of its own, so that float32 serves a part that lies a million units from the origin: the
-camera's target is the origin and the camera stands one unit away.
+Drawing uses its own frame: the camera's target is the origin, and the camera is one unit away. So float32 is precise
+enough even for a part that lies a million units from the world's origin.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sdfnet.rendering.camera import Camera
 from sdfnet.rendering.style import Color, check_color, to_linear
 
 CREASE_ANGLE = 40.0
-"""Degrees between faces above which their common edge is drawn sharp, where a mesh brings no normals."""
+"""If a mesh has no normals, an edge is drawn sharp where the angle between its faces is above this, in degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Layer:
     coverage : (H, W) float32
         Share of each pixel that a surface covers.
     depth : (H, W) float32
-        Of the surface in the middle of each pixel along the view, in the drawing frame; infinite where there is none.
+        Depth along the view of the surface in the middle of each pixel, drawing frame; infinite without a surface.
     """
 
     color: Float32Array

@@ -1,7 +1,7 @@
 """Pictures straight from a field, without a mesh: sphere tracing.
 
 A step as long as the distance cannot pass through a surface if the field is exact or a bound. An approximate field
-promises nothing: each step is shortened and limited, and a step that ends inside is halved back to the surface.
+gives no such guarantee. So each step is shortened and limited, and if a step ends inside, bisection finds the surface.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def sphere_trace(
     """Return where rays from `origins` (R, 3) along `directions` (R, 3) first come within `tolerance` of the surface.
 
     Only the part of a ray inside `field.bounds` and nearer than `max_distance` is searched. A ray that starts inside
-    the solid meets it where it starts. Exact where the field is exact or a bound; of an approximate field, parts
-    thinner than 1/48 of the diagonal of its bounds may be missed.
+    the solid hits it at its origin. The result is exact for a field that is exact or a bound. In an approximate field,
+    parts thinner than 1/48 of the diagonal of its bounds may be missed.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _span(
 ) -> tuple[Tensor, Tensor]:
     """Return the distances, in [0, max_distance], at which rays enter and leave `bounds`.
 
-    The first is the larger one where a ray misses the box.
+    If a ray misses the box, the first distance is the larger one.
     """
     lower = origins.new_tensor(bounds.lower - margin)
     upper = origins.new_tensor(bounds.upper + margin)

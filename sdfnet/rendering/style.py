@@ -55,7 +55,7 @@ class Style:
     Attributes
     ----------
     color : Color
-        Of surfaces that bring no colour of their own.
+        The colour of surfaces without their own colour.
     background : Color
     roughness : float
         0 is a mirror's highlight, 1 is matt.

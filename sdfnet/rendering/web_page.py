@@ -45,9 +45,9 @@ class PlayerConfig:
     Attributes
     ----------
     keys : tuple of (int, str)
-        Frames with names, which stand on the timeline.
+        The frames that have a name on the timeline, with their names.
     size : tuple of int
-        Width and height that the camera was fitted to; all of that picture is seen whatever the window's shape.
+        Width and height that the camera was fitted to. A window of any shape shows this whole picture.
     """
 
     fps: float = 20.0
@@ -75,7 +75,7 @@ def save_player(
     pieces : iterable of MovingMesh
         In order, from frame 0 on, without gaps.
     camera : Camera
-        Where the looking starts; its ground takes the shadow.
+        The first view. Its ground receives the shadow.
 
     Raises
     ------
@@ -123,10 +123,11 @@ def save_player(
 
 
 def _pack(piece: MovingMesh, drawn: FloatArray, held: Bounds) -> bytes:
-    """Return faces, positions and colours as bytes that deflate well: differences, in planes of equal weight.
+    """Return faces, positions and colours as bytes that compress well: differences, split into planes of bytes.
 
-    A face index is stored as its difference from the index before. A coordinate is stored as its difference from that
-    of the vertex before, and after the first frame as the change of that difference; colours are stored likewise.
+    A face index is stored as its difference from the index before. In the first frame, a coordinate is stored as its
+    difference from the vertex before. In later frames, the change of this difference is stored. Colours are stored in
+    the same way.
     """
     extent = np.where(held.extent > 0, held.extent, 1.0)
     quantised = np.rint((drawn - held.lower) / extent * _STEPS).astype(np.uint16)

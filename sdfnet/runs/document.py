@@ -50,8 +50,8 @@ class RunShape:
     thickness : float or None
         World units; given where zero-volume sheets were thickened.
     num_surfaces : int or None
-        Connected surfaces of the source, those of cavities included; None if nobody counted them. Of a mix, the most
-        that any of its shapes has.
+        Connected surfaces of the source, those of cavities included; None if nobody counted them. For a mix, the
+        largest number among its shapes.
     learned : bool
         Whether the network was trained on the shape; False for a shape whose code was fitted afterwards.
 

@@ -65,7 +65,7 @@ class ExtractedShape:
     removed : tuple of RemovedComponent
         Loose components that were left out and cavities that were filled, the largest first; in the mesh's frame.
     num_components, num_cavities : int
-        What the mesh still has.
+        The numbers of components and cavities of `mesh`.
     decimated : Simplified or None
         The decimation, with its error in the mesh's units; None where no bound on the faces was given.
     decimation_error : float or None
@@ -131,14 +131,15 @@ def extract_shape(
     latent : (L,) float32, optional
         The code to extract; by default the code of the shape in the run.
     extracted : Mesh, optional
-        What an earlier call with the same options extracted (`ExtractedShape.extracted`), to be cleaned once more, in
-        the other frame for example.
+        The mesh that an earlier call with the same options extracted (`ExtractedShape.extracted`). It is cleaned again,
+        for example in the other frame.
     resolution, project_steps, sharp, sparse, vertex_normals
         As `extract_mesh` takes them.
     min_piece : float
         Components and cavities below this share of the volume are left out (`clean_components`); 0 keeps all.
     allowed : ComponentCounts, optional
-        How many components and cavities may stay, where the shape itself does not say: between the shapes of a morph.
+        How many components and cavities may stay. It replaces the counts of the shape, for example between the shapes
+        of a morph.
     max_faces : int, optional
         The mesh is decimated to at most so many faces after loose components are left out.
     frame : "world" or "unit"
@@ -281,9 +282,9 @@ def extract_run(
 ) -> ExtractedRun:
     """Write the `shapes` (names, globs or mixes) of `run` as mesh files in world units into the folder `out`.
 
-    `extract.json` says what each mesh is made of and what was left out of it; shapes of an earlier call stay in it. A
-    shape that has no surface does not stop the others; it is among the `failures`. With `keep`, the result holds the
-    meshes too, for `evaluate_run`.
+    `extract.json` lists the size of each mesh and the components that were left out. Shapes of an earlier call stay in
+    the file. A shape without a surface does not stop the others; it is among the `failures`. With `keep`, the result
+    holds the meshes too, for `evaluate_run`.
 
     Raises
     ------

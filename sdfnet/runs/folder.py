@@ -31,7 +31,7 @@ _MOST_TOLD = 4
 """Differences that an error names."""
 
 _LONG_LISTS = 120
-"""Of two lists with more characters than this, an error says what was lost and gained."""
+"""If two lists have more characters than this, an error names only the items lost and gained."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def file_sizes(out: str | Path, names: Iterable[str]) -> dict[str, int]:
 
 
 def is_whole(out: str | Path, record: Mapping[str, Any]) -> bool:
-    """Tell whether the files of a record are all there, with the size that was written."""
+    """Tell whether all files of a record exist with the recorded size."""
     sizes = {Path(out) / name: size for name, size in record["files"].items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
 

@@ -39,7 +39,8 @@ _SIGNS = "+-*()'\""
 """A text without any of these characters is not a mix."""
 
 _ROUNDING = 0.02
-"""Weights whose sum is this near to 1 were rounded by hand (0.33 three times); they are scaled to sum to 1."""
+"""If the sum of the weights is this near to 1, they were rounded by hand (0.33 three times) and are scaled to sum to
+1."""
 
 _EPSILON = 1e-9
 

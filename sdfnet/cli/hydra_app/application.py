@@ -128,7 +128,7 @@ def _help(name: str, line: Line) -> int:
 
 
 def _show(command: Command, config: DictConfig, line: Line) -> int:
-    """Print the configuration, refusing unknown keys and wrong types, but not values that are still to be given."""
+    """Print the configuration. Unknown keys and wrong types are refused; missing values are allowed."""
     HydraConfig.instance().set_config(config)
     check_values(command.config, to_document(config))
     shown: Any = config

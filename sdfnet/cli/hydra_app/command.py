@@ -1,4 +1,4 @@
-"""What a command is, and the list of all commands with one line about each.
+"""The class of a command, and the list of all commands with one line about each.
 
 This module imports neither torch nor Hydra: `sdfnet --help` and completion need only the list. A command's own module
 is imported when the command is called.
@@ -62,8 +62,8 @@ COMMANDS = {
 def load_command(name: str) -> Command:
     """Import and return the command of that name.
 
-    The garbage collector waits meanwhile: an import makes 170,000 objects that all stay. Examining them again and again
-    takes an eighth of the time.
+    The garbage collector is off during the import. An import makes 170,000 objects that all stay, and to examine them
+    again and again takes an eighth of the time.
     """
     collects = gc.isenabled()
     gc.disable()

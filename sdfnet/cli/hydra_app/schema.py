@@ -105,7 +105,7 @@ def tied_keys(config_type: type, groups: Iterable[str]) -> dict[str, list[str]]:
 
 
 def with_tied(options: Component, **values: Any) -> Component:
-    """Return a group's options with the `values` of the command, but for options that have a value of their own."""
+    """Return a group's options with the `values` of the command. Options that are not at their default stay."""
     defaults = {field.name: field.default for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     taken = {key: value for key, value in values.items() if getattr(options, key) == defaults[key]}
     return dataclasses.replace(options, **taken)  # type: ignore[type-var]
@@ -172,7 +172,7 @@ def _assemble(config_type: type, values: Mapping[str, Any]) -> Any:
 
 
 def check_values(config_type: type, document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Return the values as the annotated types, INCOMPLETE where one is still to be given; refuse unknown keys."""
+    """Return the values as the annotated types, INCOMPLETE for each missing value; refuse unknown keys."""
     keys = key_fields(config_type)
     for key in document:
         if key not in keys:
@@ -199,7 +199,7 @@ def convert(annotation: Any, value: Any, name: str) -> Any:
 
 
 def _by_kind(annotation: Any, value: Any, name: str) -> tuple[Any, ...]:
-    """Where several dataclasses are possible, leave the one whose `kind` the value has (a decoder's options, say)."""
+    """If several dataclasses are possible, return only the one with the `kind` of the value (a decoder, say)."""
     nested = nested_types(annotation)
     if len(nested) < 2 or not isinstance(value, Mapping):
         return _members(annotation)

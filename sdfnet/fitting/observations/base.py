@@ -125,8 +125,8 @@ class ObservationKind:
         Takes a folder; returns the input files in it and below by name: the path below the folder, without suffix.
         Raises ValueError if there is no such file.
     read : function
-        From a run, the name of the shape, its file and the options, to the observation. Raises ValueError or OSError
-        where the file cannot be used; the message goes to the user.
+        Takes a run, the name of the shape, its file and the options; returns the observation. Raises ValueError or
+        OSError if the file cannot be used; the message goes to the user.
     fingerprint : function
         From a file and the shape of an earlier fit, to the `content_hash` that `read` would put into the shape. Where
         the hash has changed, the file is fitted again.
