@@ -82,7 +82,7 @@ def contact_sheet(
     Parameters
     ----------
     columns : int, optional
-        By default as many as make the sheet about as wide as it is high, for pictures in the shape of a screen.
+        By default, a number that makes the sheet about as wide as high if the pictures have the shape of a screen.
     labels : sequence of str, optional
         One label for each image. A label that is too long is shortened with an ellipsis.
 

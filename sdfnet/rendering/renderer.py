@@ -126,8 +126,7 @@ class Renderer:
         return lambda: self._composed(layer(), [ghost() for ghost in layers], tracer, camera)
 
     def _tracer_of(self, drawables: list[Drawable], camera: Camera) -> RayTracer:
-        """Return the scene with its search tree. The last one is used again if only the camera's angles have
-        changed."""
+        """Return the scene with its search tree. The last tree is kept if only the camera's angles have changed."""
         if self._last is not None:
             before, at, tracer = self._last
             same = len(drawables) == len(before) and all(map(operator.is_, drawables, before))

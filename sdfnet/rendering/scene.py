@@ -30,7 +30,7 @@ class PaintedMesh:
     mesh : Mesh
     color : Color or None
     vertex_colors : (V, 3) or None
-        sRGB in [0, 1]; at most one of the two is given. Without them the style's colour is drawn.
+        sRGB in [0, 1]; give at most one of `color` and this. Without them the style's colour is drawn.
 
     >>> painted = PaintedMesh(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]), color=(1.0, 0.5, 0.0))
     >>> painted.color
