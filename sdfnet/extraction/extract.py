@@ -47,6 +47,21 @@ _REACH = 0.5
 _LEAVES = "the surface leaves the lattice and is left open at its border; enlarge bounds to close it"
 
 
+class NoSurfaceError(ValueError):
+    """The field nowhere crosses the level on the lattice. `found` is the message without what to do about it.
+
+    >>> str(NoSurfaceError("no surface at level 0: field is in [1, 2]", "; enlarge bounds"))
+    'no surface at level 0: field is in [1, 2] on the grid; enlarge bounds'
+    """
+
+    def __init__(self, found: str, cure: str) -> None:
+        super().__init__(found, cure)  # both, so that the error survives the way back from a worker process
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"{self.found} on the grid{self.args[1]}"
+
+
 def extract_mesh(
     field: Field,
     *,
@@ -92,9 +107,10 @@ def extract_mesh(
 
     Raises
     ------
+    NoSurfaceError
+        A ValueError: no surface. The message gives the range of values.
     ValueError
-        There is no surface (the message gives the range of values), a value is not finite, `resolution` is below 2, or
-        the bounds are infinite.
+        A value is not finite, `resolution` is below 2, or the bounds are infinite.
 
     >>> from sdfnet.fields.primitives import Sphere
     >>> mesh = extract_mesh(Sphere(1.0), resolution=32)
@@ -190,7 +206,7 @@ def _march_dense(sampled: _SampledField) -> LatticeMesh:
     _check_values(values, sampled.level)
     marched = march(values, spacing=sampled.lattice.spacing)
     if not len(marched.faces):
-        raise ValueError(_no_surface(values, sampled.level, "; it only touches the level; raise the resolution"))
+        raise _no_surface(values, sampled.level, "; it only touches the level; raise the resolution")
     return marched
 
 
@@ -203,15 +219,15 @@ def _check_values(values: Float32Array, level: float) -> None:
     if num_bad:
         raise ValueError(f"the field is not finite at {num_bad} of {values.size} lattice points; check its parameters")
     if values.min() > 0 or values.max() <= 0:
-        raise ValueError(_no_surface(values, level, "; enlarge bounds, raise the resolution or check the sign"))
+        raise _no_surface(values, level, "; enlarge bounds, raise the resolution or check the sign")
     sides = [np.take(values, index, axis=axis) for axis in range(3) for index in (0, -1)]
     if min(float(side.min()) for side in sides) <= 0:
         _LOGGER.warning(_LEAVES)
 
 
-def _no_surface(values: Float32Array, level: float, cure: str) -> str:
+def _no_surface(values: Float32Array, level: float, cure: str) -> NoSurfaceError:
     low, high = float(values.min()) + level, float(values.max()) + level
-    return f"no surface at level {level:g}: field is in [{low:.4g}, {high:.4g}] on the grid{cure}"
+    return NoSurfaceError(f"no surface at level {level:g}: field is in [{low:.4g}, {high:.4g}]", cure)
 
 
 def _projected(mesh: Mesh, sampled: _SampledField, steps: int) -> Mesh:

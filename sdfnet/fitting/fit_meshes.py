@@ -30,6 +30,7 @@ from sdfnet.fitting.observations.mesh import thickness_of
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, extract_shape, load_tensors, save_document, save_model, save_tensors
+from sdfnet.runs.document import check_overwrites
 from sdfnet.runs.folder import FolderKind, file_sizes, is_whole, open_folder, save_folder
 
 FIT_FOLDER = FolderKind(what="fit", file="fit.json", format=1, records="shapes")
@@ -85,7 +86,8 @@ def fit_meshes(
     Raises
     ------
     ValueError
-        `out` holds a fit with another run or other options, something damaged, or is the run itself.
+        `out` holds a fit with another run or other options, something damaged, or is the run itself; or a file to be
+        written is one of `paths` or a source mesh of the run.
 
     >>> from sdfnet.runs import load_run
     >>> config = MeshFitConfig(steps=5, num_samples=2000, resolution=16)
@@ -95,7 +97,11 @@ def fit_meshes(
     """
     config = config or MeshFitConfig()
     kind = observation_kind(config.kind)
-    out = ensure_folder(out)
+    out = Path(out)
+    targets = [out / _mesh_path(name, suffix) for name in paths for suffix in config.format]
+    check_overwrites(out, targets, paths.values(), what="meshes that are to be fitted")
+    check_overwrites(out, targets, [shape.source for shape in run.shapes], what="the source meshes of this run")
+    ensure_folder(out)
     if out.resolve() == run.directory.resolve():
         raise ValueError(f"out={out} is the run itself; choose a folder of its own, such as {out / 'fit'}")
     document = open_folder(out, _settings(run, config), FIT_FOLDER)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ METRICS_FILE = "metrics.csv"
 
 SURFACE_ERROR = "surface_error_percent"
 """The column of `metrics.csv` that says how well the shapes are learned."""
+
+_MOST_TOLD = 3
+"""Files that an error names."""
 
 METADATA_KEY = "sdfnet"
 """safetensors writes several keys in random order; one key keeps equal contents equal bytes."""
@@ -91,6 +94,40 @@ def save_document(directory: str | Path, document: Mapping[str, Any], shapes: Se
     """
     content = {"format": FORMAT_VERSION, **document, "shapes": [shape.to_dict() for shape in shapes]}
     write_json(Path(directory) / RUN_FILE, content)
+
+
+def check_overwrites(out: str | Path, targets: Iterable[Path], meshes: Iterable[str | Path], *, what: str) -> None:
+    """Refuse to write `targets`, files below the folder `out`, if one of them is one of the files `meshes`.
+
+    `what` says whose files those are. Links are followed, so that the same file is found under another name.
+
+    Raises
+    ------
+    ValueError
+        A target is a file of `meshes`; the message names the first three.
+
+    >>> source = Path("chairs/chair_00.obj")
+    >>> check_overwrites("out", [Path("out/chair_00.obj")], [source], what="the source meshes of this run")
+    >>> check_overwrites("chairs", [source], [source], what="the source meshes of this run")
+    Traceback (most recent call last):
+    ...
+    ValueError: out=chairs holds the source meshes of this run (chair_00.obj); give another out
+    """
+    kept = {_identity(path) for path in meshes if str(path)} - {None}
+    lost = [path for path in targets if kept and _identity(path) in kept]
+    if lost:
+        told = ", ".join(path.relative_to(out).as_posix() for path in lost[:_MOST_TOLD])
+        more = ", …" if len(lost) > _MOST_TOLD else ""
+        raise ValueError(f"out={out} holds {what} ({told}{more}); give another out")
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Return what tells a file from every other, under all its names; None if there is no file."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape, ...]]:

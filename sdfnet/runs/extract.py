@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from torch import Tensor
 from tqdm import tqdm
 
-from sdfnet.extraction.extract import extract_mesh
+from sdfnet.extraction.extract import NoSurfaceError, extract_mesh
 from sdfnet.extraction.normals import with_field_normals
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.files import ensure_folder, write_json
@@ -35,7 +36,7 @@ from sdfnet.mesh.io.formats import WritableFormat, check_format_names
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.remesh import Simplified, check_max_faces, simplify_mesh
-from sdfnet.runs.document import RunShape
+from sdfnet.runs.document import RunShape, check_overwrites
 from sdfnet.runs.mixes import add_mixes
 from sdfnet.runs.run import Run
 
@@ -159,15 +160,18 @@ def extract_shape(
     field = NeuralField(run.decoder, run.latent(described.name) if latent is None else latent)
     similarity = None if frame == "unit" else described.similarity
     if extracted is None:
-        extracted = extract_mesh(
-            field,
-            resolution=resolution,
-            project_steps=project_steps,
-            sharp=sharp,
-            sparse=sparse,
-            vertex_normals=vertex_normals,
-            device=run.device,
-        )
+        try:
+            extracted = extract_mesh(
+                field,
+                resolution=resolution,
+                project_steps=project_steps,
+                sharp=sharp,
+                sparse=sparse,
+                vertex_normals=vertex_normals,
+                device=run.device,
+            )
+        except NoSurfaceError as error:
+            raise ValueError(_without_surface(described, error.found)) from error
     mesh = extracted if similarity is None else extracted.to_world(similarity)
     clean = clean_components(mesh, described, min_piece=min_piece, allowed=allowed)
     found = ExtractedShape(clean.mesh, clean.removed, clean.num_components, clean.num_cavities, extracted=extracted)
@@ -181,6 +185,13 @@ def extract_shape(
         mesh = Mesh(mesh.vertices, mesh.faces, normals)
     error = decimated.distance * (1.0 if similarity is None else similarity.scale)
     return dataclasses.replace(found, mesh=mesh, decimated=decimated, decimation_error=error)
+
+
+def _without_surface(shape: RunShape, found: str) -> str:
+    """Return the message about a shape of a run without a surface; more training gives one to learned shapes only."""
+    if shape.is_mix or not shape.learned:
+        return found
+    return f"{shape.name} has no surface yet: train longer ({found})"
 
 
 def clean_components(
@@ -289,7 +300,7 @@ def extract_run(
     Raises
     ------
     ValueError
-        Unknown shapes, or a folder that cannot be written to.
+        Unknown shapes, a folder that cannot be written to, or a file to be written is a source mesh of the run.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -300,7 +311,11 @@ def extract_run(
     config = config or ExtractConfig()
     run, chosen = add_mixes(run, shapes)
     names = list(dict.fromkeys(chosen))
-    out = ensure_folder(out)
+    out = Path(out)
+    targets = {name: tuple(out / f"{name}.{suffix}" for suffix in config.format) for name in names}
+    sources = [shape.source for shape in run.shapes]
+    check_overwrites(out, itertools.chain(*targets.values()), sources, what="the source meshes of this run")
+    ensure_folder(out)
     options = {key: value for key, value in vars(config).items() if key != "format"}
     files: dict[str, tuple[Path, ...]] = {}
     summaries: dict[str, dict[str, Any]] = {}
@@ -312,7 +327,7 @@ def extract_run(
         except ValueError as error:
             failures[name] = str(error)
             continue
-        files[name] = tuple(out / f"{name}.{suffix}" for suffix in config.format)
+        files[name] = targets[name]
         for path in files[name]:
             save_mesh(found.mesh, path)
         summaries[name] = found.to_dict()

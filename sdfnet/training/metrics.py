@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdfnet.decoders import Decoder, VolumeConfig
-from sdfnet.extraction import extract_mesh
+from sdfnet.extraction.extract import NoSurfaceError, extract_mesh
 from sdfnet.fields import NeuralField, gradient
 from sdfnet.files import write_atomic
 from sdfnet.geometry.similarity import UNIT_RADIUS
@@ -199,8 +199,11 @@ def save_preview(decoder: Decoder, latents: Tensor, names: tuple[str, ...], path
             try:
                 field = NeuralField(decoder, latents[slot])
                 mesh = extract_mesh(field, resolution=_PREVIEW_RESOLUTION, device=latents.device)
+            except NoSurfaceError as error:
+                logger.info("no preview of %s: it has no surface yet (%s)", names[slot], error.found)
+                continue
             except ValueError as error:
-                logger.info("no preview of %s yet: %s", names[slot], error)
+                logger.info("no preview of %s: %s", names[slot], error)
                 continue
             images.append(renderer.render(mesh))
             labels.append(names[slot])

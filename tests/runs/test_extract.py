@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,13 +117,47 @@ def test_one_bad_shape_does_not_stop_the_others(tmp_path: Path) -> None:
     config = ExtractConfig(resolution=16, format=("obj", "ply"))
     done = sdfnet.extract_run(run, ["nothing", "ball", "ball"], tmp_path / "out", config=config)
     assert list(done.failures) == ["nothing"]
-    assert "no surface at level 0" in done.failures["nothing"]
+    assert re.fullmatch(
+        r"nothing has no surface yet: train longer \(no surface at level 0: field is in \[1, 2\.\d+\]\)",
+        done.failures["nothing"],
+    )
     assert done.files == {"ball": (tmp_path / "out" / "ball.obj", tmp_path / "out" / "ball.ply")}
     assert all(path.is_file() for path in done.files["ball"])
     extract_run(run, "small", done.out, config=config)
     shapes = json.loads((done.out / "extract.json").read_text(encoding="utf-8"))["shapes"]
     assert set(shapes) == {"ball", "small"}
     assert shapes["ball"] == done.summaries["ball"]
+
+
+def test_longer_training_is_no_advice_for_a_mix_or_a_fitted_shape() -> None:
+    run = sphere_run({"ball": 0.5})
+    mix = RunShape("mix", FAR, source="", content_hash="", closed=True)
+    fitted = RunShape("fitted", FAR, source="a.obj", content_hash="", closed=True, learned=False)
+    for shape in (mix, fitted):
+        with pytest.raises(ValueError, match=r"^no surface at level 0: field is in \[[^]]*\]$"):
+            extract_shape(run, shape, latent=torch.tensor([0.0, 0.0, 0.0, -1.0]), resolution=16)
+
+
+def test_source_meshes_are_not_overwritten(tmp_path: Path) -> None:
+    names = ["a", "set/b", "c", "d"]
+    sources = {name: tmp_path / "objs" / f"{name}.obj" for name in names}
+    for path in sources.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    run = sphere_run(dict.fromkeys(names, 0.5), sources=sources)
+    config = ExtractConfig(resolution=16)
+    (tmp_path / "link").symlink_to(tmp_path / "objs", target_is_directory=True)
+    for out in (tmp_path / "objs", tmp_path / "link"):
+        told = re.escape(f"out={out} holds the source meshes of this run (set/b.obj); give another out")
+        with pytest.raises(ValueError, match=f"^{told}$"):
+            extract_run(run, ["set/b", "0.5*a + 0.5*c"], out, config=config)
+        with pytest.raises(ValueError, match=re.escape("(a.obj, set/b.obj, c.obj, …); give another out")):
+            extract_run(run, "all", out, config=config)
+    assert {path.read_text() for path in sources.values()} == {"mine"}
+    assert not (tmp_path / "objs" / "extract.json").exists()
+    extract_run(run, "a", tmp_path / "objs", config=ExtractConfig(resolution=16, format=("stl",)))
+    assert (tmp_path / "objs" / "a.stl").is_file()
+    assert extract_run(run, "a", tmp_path / "out", config=config).files
 
 
 def test_options_out_of_range_are_refused() -> None:

@@ -60,7 +60,8 @@ def check_num_workers(num_workers: int | None) -> None:
 
 def some_failed(failures: Mapping[str, str], num_shapes: int, what: str, folder: Path) -> ValueError:
     """Return the error about shapes that failed, with the first reasons."""
-    told = "; ".join(f"{name}: {reason}" for name, reason in list(failures.items())[:_TOLD])
+    reasons = [(name, reason.rstrip(".")) for name, reason in list(failures.items())[:_TOLD]]
+    told = "; ".join(reason if reason.startswith(f"{name} ") else f"{name}: {reason}" for name, reason in reasons)
     told += f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
     rest = f" The others are in {folder}." if len(failures) < num_shapes else ""
     return ValueError(f"{len(failures)} of {num_shapes} {what}. {told}.{rest}")
