@@ -34,6 +34,9 @@ from sdfnet.solids.source_shape import SourceShape, load_shape
 
 _LOGGER = logging.getLogger(__name__)
 
+_SOURCES_TOLD = 2
+"""Shapes that an error about missing sources names."""
+
 _SHEET_RESOLUTION = 192
 """Samples per axis for the wall of a thin sheet, which is meshed to measure against it."""
 
@@ -120,8 +123,8 @@ def evaluate_run(
     Raises
     ------
     ValueError
-        An unknown shape; a folder that is not there. An error of a single shape goes into the line of that shape
-        instead.
+        An unknown shape; a folder that is not there; no source of any shape is found. An error of a single shape goes
+        into the line of that shape instead.
 
     >>> from sdfnet.runs import load_run
     >>> config = EvaluationConfig(resolution=16, num_points=1000, num_volume_points=1000)
@@ -135,11 +138,23 @@ def evaluate_run(
     if meshes is not None:
         found = find_meshes(meshes)
         sources = {name: found.get(name, Path(meshes) / name) for name in names}
+    _check_some_source(sources, meshes)
     there = extracted or {}
     jobs = (delayed(_report_shape)(run, name, sources[name], config, there.get(name)) for name in names)
     finished = Parallel(n_jobs=num_workers, prefer="threads", return_as="generator")(jobs)
     reports = list(tqdm(finished, total=len(names), desc="evaluate", unit="shape", disable=not progress))
     return RunReport(str(run.directory), run.step, config, tuple(reports))
+
+
+def _check_some_source(sources: Mapping[str, Path], meshes: str | Path | None) -> None:
+    """Refuse to measure where no shape has a source."""
+    if not sources or any(path.is_file() for path in sources.values()):
+        return
+    place = "where it was when the run was trained" if meshes is None else f"in {meshes}"
+    told = ", ".join(list(sources)[:_SOURCES_TOLD]) + (", …" if len(sources) > _SOURCES_TOLD else "")
+    none = f"none of the {len(sources)} sources" if len(sources) > 1 else "the source"
+    missing = "is" if len(sources) > 1 else "is not"
+    raise ValueError(f"{none} {missing} {place} ({told}); give the folder of the meshes with meshes=DIR")
 
 
 def _report_shape(run: Run, name: str, path: Path, config: EvaluationConfig, extracted: Mesh | None) -> ShapeReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -93,12 +93,15 @@ class RenderedShapes:
         The contact sheet; None of a single shape, or where no pictures were asked for.
     backend, why : str
         What drew the pictures, "gl" or "rays", and the reason.
+    failures : dict
+        Why the other shapes were not drawn.
     """
 
     files: dict[str, tuple[Path, ...]]
     sheet: Path | None
     backend: str
     why: str
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def render_shapes(
@@ -111,6 +114,8 @@ def render_shapes(
 ) -> RenderedShapes:
     """Draw `shapes` (names or globs) of `source` as files in the folder `out`, each from a camera that is fitted to it.
 
+    A mesh that cannot be read and a shape without a surface stop no other; they are among the `failures`.
+
     Parameters
     ----------
     source : Run or path
@@ -119,7 +124,7 @@ def render_shapes(
     Raises
     ------
     ValueError
-        Unknown shapes, a mesh that cannot be read, a shape without a surface, a folder that cannot be written to.
+        Unknown shapes, or a folder that cannot be written to.
     GLUnavailableError
         `backend="gl"` where there is no GL.
 
@@ -131,15 +136,21 @@ def render_shapes(
     names, mesh_of = _meshes_to_draw(source, shapes, config)
     out = ensure_folder(out)
     files: dict[str, tuple[Path, ...]] = {}
+    failures: dict[str, str] = {}
     images: list[Image] = []
     with Renderer(size=(config.width, config.height), backend=config.backend) as renderer:
         for name in tqdm(names, desc="rendering", unit="shape", delay=2, leave=False, disable=not progress):
+            try:
+                mesh = mesh_of(name)
+            except (ValueError, OSError) as error:
+                failures[name] = str(error)
+                continue
             files[name] = tuple(out / f"{name}.{suffix}" for suffix in config.format)
-            images.append(_draw(mesh_of(name), files[name], renderer, config))
+            images.append(_draw(mesh, files[name], renderer, config))
     sheet = out / SHEET_FILE if "png" in config.format and len(images) > 1 else None
     if sheet is not None:
-        save_image(contact_sheet(images, labels=names), sheet)
-    return RenderedShapes(files, sheet, renderer.backend, renderer.why)
+        save_image(contact_sheet(images, labels=list(files)), sheet)
+    return RenderedShapes(files, sheet, renderer.backend, renderer.why, failures)
 
 
 def _meshes_to_draw(

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_run_is_measured_shape_by_shape_and_failures_stop_nothing(mixed_run: R
     assert wide.quality.result.iou == pytest.approx(1.02**-3, abs=0.01)
     assert wide.quality.result.f_score < 5
     assert "gone.obj is not there" in by_name["gone"].error
-    assert "no surface at level 0" in by_name["empty"].error
+    assert "empty has no surface yet: train longer (no surface at level 0: field is" in by_name["empty"].error
     assert "broken.obj" in by_name["broken"].error
     assert len(report.failed) == 3
 
@@ -203,9 +204,22 @@ def test_csv_and_json_hold_every_shape_and_are_whole(mixed_run: Run, report: Run
 
 
 def test_a_report_without_any_measured_shape_still_writes(mixed_run: Run, tmp_path: Path) -> None:
-    report = evaluate_run(mixed_run, shapes=["gone"], config=QUICK)
+    report = evaluate_run(mixed_run, shapes=["broken"], config=QUICK)
     assert "0 of 1 shapes measured" in format_table(report)
     save_report(report, tmp_path / "out")
+
+
+def test_a_run_without_any_source_is_refused_in_one_line(mixed_run: Run, tmp_path: Path) -> None:
+    write_ball(tmp_path / "other.obj")
+    for shapes, told in (
+        (["gone", "wide"], f"none of the 2 sources is in {tmp_path} (gone, wide); give the folder of the meshes with"),
+        (["gone"], f"the source is not in {tmp_path} (gone); give the folder of the meshes with meshes=DIR"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(told)):
+            evaluate_run(mixed_run, tmp_path, shapes=shapes, config=QUICK)
+    told = "the source is not where it was when the run was trained (gone); give the folder of the meshes with"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        evaluate_run(mixed_run, shapes=["gone"], config=QUICK)
 
 
 @pytest.mark.parametrize(

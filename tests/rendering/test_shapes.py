@@ -44,6 +44,23 @@ def test_mesh_files_are_drawn_as_they_are_and_one_shape_needs_no_sheet(tmp_path:
         sdfnet.render_shapes(tmp_path / "meshes", "bell", tmp_path / "out", config=config)
 
 
+def test_what_cannot_be_drawn_stops_no_other_and_is_told(tmp_path: Path) -> None:
+    run = sphere_run({"a": 0.5, "nothing": -1.0, "z": 0.6})
+    for name in ("a", "z"):
+        save_mesh(extract_mesh(run.field(name), resolution=16), tmp_path / "meshes" / f"{name}.ply")
+    (tmp_path / "meshes" / "bad.obj").write_text("")
+    config = RenderConfig(resolution=16, width=64, height=48, backend="rays")
+    done = sdfnet.render_shapes(tmp_path / "meshes", "all", tmp_path / "files", config=config)
+    assert list(done.files) == ["a", "z"]
+    assert list(done.failures) == ["bad"]
+    assert done.failures["bad"].startswith(f"{tmp_path / 'meshes' / 'bad.obj'}: the file is empty")
+    assert done.sheet is not None
+    assert not (tmp_path / "files" / "bad.png").exists()
+    learned = sdfnet.render_shapes(run, "all", tmp_path / "learned", config=config)
+    assert list(learned.files) == ["a", "z"]
+    assert learned.failures["nothing"].startswith("nothing has no surface yet: train longer (no surface at level 0: ")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

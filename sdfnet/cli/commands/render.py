@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdfnet.cli.commands.keys import find_device
+from sdfnet.cli.commands.keys import find_device, some_failed
 from sdfnet.cli.hydra_app.command import Command, UsageError
-from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.rendering import RenderConfig, render_shapes
 from sdfnet.runs import load_run
@@ -64,7 +64,12 @@ def run_render(command: RenderCommand) -> None:
     source = command.meshes if command.run is None else load_run(command.run, device=find_device(command.device))
     assert source is not None
     done = render_shapes(source, command.shapes, command.folder, config=command.rendering, progress=True)
-    say(f"{len(done.files)} shapes as {', '.join(command.rendering.format)}, drawn by {done.backend}: {done.why}")
+    if done.failures:
+        raise some_failed(
+            done.failures, len(done.failures) + len(done.files), "shapes could not be drawn", command.folder
+        )
+    number = counted(len(done.files), "shape")
+    say(f"{number} as {', '.join(command.rendering.format)}, drawn by {done.backend}: {done.why}")
     say_where(command.folder)
 
 
