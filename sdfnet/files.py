@@ -64,9 +64,11 @@ def ensure_folder(folder: str | Path) -> Path:
     Raises
     ------
     ValueError
-        It cannot be made or is not writable; the message names it.
+        It is a file, cannot be made or is not writable; the message names it.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; give a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,6 +14,7 @@ import pytest
 from balls import BALLS, radii_of
 
 import sdfnet
+from sdfnet.cli.commands.keys import some_failed
 from sdfnet.cli.hydra_app.command import COMMANDS, load_command
 from sdfnet.cli.main import main
 from sdfnet.mesh.io.formats import WRITABLE
@@ -239,6 +240,7 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(tiny_run: Path, tmp_p
         (["run={run}", "shapes=[0.5*plain + 0.5*roundball]"], "no shape is named 'roundball'. Did you mean round/ball"),
         (["run={run}", "shapes=plain + a=b [1]"], "those of 'plain + a=b [1]' sum to 2 (divide them by 2 for a mean)"),
         (["run={run}", "out={run}/run.json/x"], "cannot make the folder"),
+        (["run={run}", "out={run}/run.json"], "run.json is a file; give a folder"),
         (["run={run}", "device=cuda:77"], "device=cuda:77 is not here"),
     ],
 )
@@ -258,7 +260,15 @@ def test_a_shape_without_a_surface_is_an_error_that_says_what_values_it_had(
     tensors["decoder.head.bias"] = tensors["decoder.head.bias"] + 9
     save_tensors(tmp_path / "empty" / "model.safetensors", tensors, metadata=metadata)
     line = refuse(capsys, "extract", f"run={tmp_path / 'empty'}", "resolution=12")[1]
-    assert re.search(r"3 of 3 shapes have no mesh. a=b \[1\]: no surface at level 0: field is in \[\d", line)
+    assert re.search(
+        r"3 of 3 shapes have no mesh. a=b \[1\] has no surface yet: train longer \(no surface at level 0: f", line
+    )
+
+
+def test_the_reasons_of_failures_end_in_one_full_stop_and_name_a_shape_once() -> None:
+    failures = {"a": "Give a thickness, or close the mesh.", "b": "b has no surface yet"}
+    told = str(some_failed(failures, 2, "shapes have no mesh", Path("out")))
+    assert told == "2 of 2 shapes have no mesh. a: Give a thickness, or close the mesh; b has no surface yet."
 
 
 def test_a_truncated_checkpoint_is_refused(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,6 +230,18 @@ def test_evaluate_without_a_source_fails_and_says_where_it_looked(
     assert "no mesh" in refused(capsys, "evaluate", f"run={tiny_run}", f"meshes={tmp_path}", f"out={tmp_path / 'o'}")
 
 
+def test_evaluate_says_in_one_line_that_no_source_is_there(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_ball(tmp_path / "other.obj")
+    assert run("evaluate", f"run={tiny_run}", f"meshes={tmp_path}", f"out={tmp_path / 'o'}") == 1
+    streams = capsys.readouterr()
+    told = f"none of the 3 sources is in {tmp_path} (a=b [1], round/ball two, …); give the folder of the meshes with"
+    assert told in streams.err
+    assert len(streams.err.strip().splitlines()) == 1
+    assert not streams.out
+
+
 def test_evaluate_measures_the_others_when_a_source_is_gone_and_fails_all_the_same(
     tiny_run: Path, balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,6 +352,22 @@ def test_render_draws_learned_shapes_and_mesh_files(
     with Image.open(learned / "plain.gif") as film:
         assert film.n_frames == 3
     assert not (learned / "round").exists()
+
+
+@pytest.mark.render
+def test_render_draws_the_others_and_lists_the_files_that_it_cannot_read(
+    balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [f"out={tmp_path / 'out'}", "width=32", "height=24", "backend=rays"]
+    (tmp_path / "meshes").mkdir()
+    shutil.copy(balls / "plain.obj", tmp_path / "meshes" / "plain.obj")
+    assert run("render", f"meshes={tmp_path / 'meshes'}", *small) == 0
+    assert "1 shape as png, drawn by rays" in capsys.readouterr().out
+    (tmp_path / "meshes" / "bad.obj").write_text("")
+    line = refused(capsys, "render", f"meshes={tmp_path / 'meshes'}", *small)
+    assert f"1 of 2 shapes could not be drawn. bad: {tmp_path / 'meshes' / 'bad.obj'}: the file is empty" in line
+    assert line.endswith(f". The others are in {tmp_path / 'out'}.")
+    assert ".." not in line.replace(str(tmp_path), "")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sdfnet.cli.commands.keys import RunKeys, some_failed
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run
 
@@ -42,7 +42,7 @@ def run_extract(command: ExtractCommand, *, keep: bool = False) -> ExtractedRun:
     done = extract_run(command.load(), command.shapes, command.folder, config=config, keep=keep, progress=True)
     if done.failures:
         raise some_failed(done.failures, len(done.failures) + len(done.files), "shapes have no mesh", done.out)
-    what = f"{len(done.files)} shapes at resolution {config.resolution} as {', '.join(config.format)}"
+    what = f"{counted(len(done.files), 'shape')} at resolution {config.resolution} as {', '.join(config.format)}"
     say(f"{what}{_left_out(done)}{_decimation_error(done)}")
     say_where(done.out)
     return done
@@ -56,9 +56,8 @@ def _left_out(done: ExtractedRun) -> str:
         return ""
     number = sum(map(len, dirty.values()))
     worst = max(dirty, key=lambda name: dirty[name][0])
-    pieces, shapes = f"loose piece{'s' * (number > 1)}", f"shape{'s' * (len(dirty) > 1)}"
     return (
-        f"; {number} {pieces} left out of {len(dirty)} {shapes}, the largest "
+        f"; {counted(number, 'loose piece')} left out of {counted(len(dirty), 'shape')}, the largest "
         f"{100 * dirty[worst][0]:.2g} % of the volume of {worst} (extract.json)"
     )
 

@@ -19,7 +19,7 @@ import numpy as np
 from sdfnet.cli.commands.keys import RunKeys, some_failed
 from sdfnet.cli.commands.train import provenance
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.fitting.config import MeshFitConfig
 from sdfnet.fitting.fit_meshes import MeshFits, fit_meshes
@@ -75,10 +75,10 @@ def run_fit(command: FitCommand) -> None:
         say(line)
     if done.failures:
         raise some_failed(done.failures, len(names), "meshes could not be fitted", command.folder)
-    there = f" ({done.num_skipped} were there already)" if done.num_skipped else ""
-    say(
-        f"{len(done.records)} shapes fitted{there}; they stand in the new run beside the {len(run.shapes)} learned ones"
-    )
+    was = "was" if done.num_skipped == 1 else "were"
+    there = f" ({done.num_skipped} {was} there already)" if done.num_skipped else ""
+    number, stand = counted(len(done.records), "shape"), "it stands" if len(done.records) == 1 else "they stand"
+    say(f"{number} fitted{there}; {stand} in the new run beside the {counted(len(run.shapes), 'learned one')}")
     say_where(command.folder)
 
 

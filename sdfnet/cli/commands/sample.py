@@ -15,7 +15,7 @@ from typing import Literal
 
 from sdfnet.cli.commands.keys import check_num_workers, check_thickness, say_skipped
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.sampling import PrepareReport, SamplerConfig, WorkersConfig, prepare_samples
 from sdfnet.solids.source_shape import format_reports
@@ -75,7 +75,8 @@ def run_sample(command: SampleCommand) -> None:
     done = prepare(command.sampling, command.meshes, command.samples)
     say(format_reports(done.reports))
     say(
-        f"{done.num_done} shapes sampled, {done.num_skipped} were there already; "
+        f"{counted(done.num_done, 'shape')} sampled, "
+        f"{done.num_skipped} {'was' if done.num_skipped == 1 else 'were'} there already; "
         f"{done.store.num_samples:,} samples per shape, {done.bytes_on_disk / 1e6:,.1f} MB on disk"
     )
     say_where(command.samples)

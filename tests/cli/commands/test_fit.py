@@ -106,7 +106,7 @@ def test_what_is_there_is_not_fitted_twice_and_what_has_changed_is(
     monkeypatch.setattr(mesh_fitting, "fit_codes", counting)
     assert fit(*words) == 0
     assert fitted == [1]
-    assert "2 shapes fitted (1 were there already)" in capsys.readouterr().out
+    assert "2 shapes fitted (1 was there already)" in capsys.readouterr().out
     assert fit(*words) == 0
     assert fitted == [1]
     write_ball(meshes / "other.obj", radius=0.6 / SCALE, center=CENTER)
@@ -154,6 +154,35 @@ def test_a_folder_of_other_options_and_the_run_itself_are_refused(
     (tmp_path / "fitted" / "fit.json").write_text("{")
     assert fit(*words, f"out={tmp_path / 'fitted'}") == 1
     assert "fit.json is damaged" in capsys.readouterr().err
+
+
+def test_neither_the_meshes_nor_the_sources_of_the_run_are_overwritten(
+    shared_run: Path, meshes: Path, balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.obj")}
+    assert fit(f"run={shared_run}", f"meshes={meshes}", f"out={tmp_path}") == 1
+    told = f"out={tmp_path} holds meshes that are to be fitted (meshes/new/ball.obj, meshes/other.obj); give another"
+    assert told in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.obj")} == before
+    assert not (tmp_path / "fit.json").exists()
+
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "meshes").symlink_to(balls, target_is_directory=True)
+    write_ball(tmp_path / "new" / "plain.obj")
+    source = (balls / "plain.obj").read_bytes()
+    assert fit(f"run={shared_run}", f"meshes={tmp_path / 'new'}", f"out={tmp_path / 'linked'}") == 1
+    told = f"out={tmp_path / 'linked'} holds the source meshes of this run (meshes/plain.obj); give another out"
+    assert told in capsys.readouterr().err
+    assert (balls / "plain.obj").read_bytes() == source
+    assert not (tmp_path / "linked" / "fit.json").exists()
+
+
+def test_one_fitted_shape_is_told_in_the_singular(
+    shared_run: Path, meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run={shared_run}", f"meshes={meshes}", "shapes=other", f"out={tmp_path / 'fitted'}"]
+    assert fit(*words) == 0
+    assert "1 shape fitted; it stands in the new run beside the 3 learned ones" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
