@@ -170,8 +170,8 @@ def extract_shape(
                 vertex_normals=vertex_normals,
                 device=run.device,
             )
-        except NoSurfaceError as error:
-            raise ValueError(_without_surface(described, error.found)) from error
+        except NoSurfaceError as empty:
+            raise ValueError(_without_surface(described, empty.found)) from empty
     mesh = extracted if similarity is None else extracted.to_world(similarity)
     clean = clean_components(mesh, described, min_piece=min_piece, allowed=allowed)
     found = ExtractedShape(clean.mesh, clean.removed, clean.num_components, clean.num_cavities, extracted=extracted)

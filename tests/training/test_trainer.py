@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from exact_spheres import SphereDecoder
 
 from sdfnet.cli.main import main
 from sdfnet.decoders import DeepSDFConfig, VolumeConfig
@@ -21,6 +22,7 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.runs import MODEL_FILE, Run, load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 from sdfnet.training import TrainingConfig, TrainingInterrupted, train, trainer, verdict
+from sdfnet.training.metrics import save_preview
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
 FAST = TrainingConfig(steps=30, batch_shapes=2, batch_points=512, previews=0, evaluations=3, precision="float32")
@@ -69,6 +71,15 @@ def test_a_tiny_decoder_learns_the_shapes_and_both_signs(store, learned):
 
 def test_a_preview_is_drawn(learned):
     assert [path.name for path in (learned.directory / "previews").iterdir()] == ["step_0000300.png"]
+
+
+def test_a_shape_without_a_surface_so_far_is_left_out_of_the_preview(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="sdfnet"):
+        save_preview(SphereDecoder(), torch.tensor([[0.0, 0.0, 0.0, -1.0]]), ("empty",), tmp_path / "none.png")
+    (told,) = caplog.messages
+    assert told.startswith("no preview of empty: it has no surface yet (no surface at level 0: field is in [1.0")
+    assert told.endswith("])")
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_two_seeded_runs_agree_exactly_and_another_seed_differs(store, tmp_path):
