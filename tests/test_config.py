@@ -117,7 +117,7 @@ def test_the_decoder_files_are_the_decoders_and_their_values_the_dataclasses() -
         (["decoder=siren", "decoder.channels=[3]"], "unknown key decoder.channels"),
         (["decoder.width=wide"], "decoder.width must be a whole number, got 'wide'"),
         (["decoder.width=0"], "decoder: width must be at least 1, got 0"),
-        (["budget=soon"], "training: a duration must be a positive number with s, min or h"),
+        (["budget=soon"], "budget must be a number with s, min or h, such as 90s, got 'soon'"),
         (["steps=0"], "training: steps must be at least 1, got 0"),
         (
             ["training.precision=float8"],

@@ -168,19 +168,24 @@ def parse_duration(text: str) -> float:
     >>> parse_duration("5min"), parse_duration("1.5 h"), parse_duration("90s")
     (300.0, 5400.0, 90.0)
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(text).lower())
-    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
-        raise ValueError(f"a duration must be a positive number with s, min or h, such as 90s or 5min, got {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
+    number, unit = _split_duration(text)
+    return number * _UNITS[unit]
 
 
-def format_duration(seconds: float) -> str:
-    """Return `seconds` as text that `parse_duration` reads.
+def lengthen(budget: str, factor: float) -> str:
+    """Return a budget that is `factor` times as long, in the same unit.
 
-    >>> format_duration(90.0), format_duration(1200.0), format_duration(7200.0)
-    ('90s', '20min', '2h')
+    >>> lengthen("5min", 4), lengthen("90s", 4), lengthen("1.5 h", 4)
+    ('20min', '360s', '6h')
     """
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length or (seconds >= length and seconds % length == 0):
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"
+    number, unit = _split_duration(budget)
+    return f"{factor * number:.12g}{unit}"
+
+
+def _split_duration(text: str) -> tuple[float, str]:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(text).lower())
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"budget must be a number with s, min or h, such as 90s, got {text!r}")
+    if float(match[1]) <= 0:
+        raise ValueError(f"budget must be above 0, such as 90s, got {text!r}")
+    return float(match[1]), match[2]

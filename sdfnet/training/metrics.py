@@ -24,7 +24,7 @@ from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.rendering import Renderer, contact_sheet, save_image
 from sdfnet.runs import METRICS_FILE, SURFACE_ERROR, Run
 from sdfnet.sampling import SampleStore
-from sdfnet.training.config import TrainingConfig, format_duration, parse_duration
+from sdfnet.training.config import TrainingConfig, lengthen, parse_duration
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,18 @@ _SECONDS_PER_EVALUATION, _SECONDS_PER_PREVIEW = 6.0, 30.0
 _VERDICTS = ((0.1, "very close to the sources"), (0.25, "close to the sources"), (1.0, "rough, fine detail is missing"))
 _WORST_VERDICT = "poor, the shapes are not learned yet"
 """Words for a mean surface error up to each limit (percent of the radius), and for a larger error."""
+
+_NEAR = (0.005, 0.01)
+"""Distances from the surface, in radii, that count as close to it where the verdict looks at signs."""
+
+_SIGN_SAMPLES = 4_000
+"""Samples of a shape at which it looks at the signs."""
+
+_ONE_SIGN = 0.99
+"""Share of wrong signs on one whole side of a surface from which there is no surface."""
+
+_NEAR_WRONG, _MEAN_WRONG = 0.9, 0.5
+"""Share of wrong signs close to one side of a surface, and its mean over the shapes, above which a verdict is poor."""
 
 _LONGER = 4
 """The verdict proposes a training that is longer by this factor."""
@@ -126,7 +138,7 @@ def _surface_errors(
     """Return the mean of |f| / |gradient f| on the surface of evenly chosen shapes, unit frame, by row of the codes."""
     training = decoder.training
     errors = {}
-    for slot in range(0, len(indices), -(-len(indices) // at_most)):
+    for slot in _spread(len(indices), at_most):
         field = NeuralField(decoder, latents[slot])
         points = torch.from_numpy(store.heldout(indices[slot])[:, :3]).to(latents.device)
         if len(points) == 0:
@@ -138,15 +150,45 @@ def _surface_errors(
     return errors
 
 
+def _spread(count: int, at_most: int) -> range:
+    """Return `at_most` numbers or fewer, evenly spread from 0 to `count`."""
+    return range(0, count, -(-count // at_most))
+
+
+def _wrong_signs(run: Run, store: SampleStore, indices: Sequence[int]) -> dict[str, tuple[float, float]]:
+    """Return two shares of wrong signs for each judged shape: close to its surface, and anywhere.
+
+    Each is that of the worse side, inside or outside. A field of one sign has the wrong one everywhere on one side,
+    however near 0 it is: it has no surface.
+    """
+    shares = {}
+    for slot in _spread(len(indices), _JUDGED_SHAPES):
+        samples = torch.from_numpy(store.read(indices[slot], 0, min(store.num_samples, _SIGN_SAMPLES)))
+        points, sdf = samples[:, :3], samples[:, 3]
+        near = (sdf.abs() >= _NEAR[0] * UNIT_RADIUS) & (sdf.abs() <= _NEAR[1] * UNIT_RADIUS)
+        field = NeuralField(run.decoder, run.latents[slot])
+        with torch.inference_mode():
+            wrong = (field(points.to(run.device)).cpu() < 0) != (sdf < 0)
+        sides = [side for side in (sdf < 0, sdf > 0) if side.any()]
+        close = [side & near if (side & near).any() else side for side in sides]  # A part may be thinner than that.
+        shares[run.names[slot]] = (_worst_share(wrong, close), _worst_share(wrong, sides))
+    return shares
+
+
+def _worst_share(wrong: Tensor, sides: Sequence[Tensor]) -> float:
+    return max((float(wrong[side].float().mean()) for side in sides), default=0.0)
+
+
 def verdict(run: Run, store: SampleStore) -> str:
     """Return a text on how well `run` has learned its shapes, which shape is worst, and how to reduce the error.
 
-    The measure is `surface_error`, as in training, but over at most 200 shapes of the run.
+    The measure is `surface_error`, as in training, but over at most 200 shapes of the run. Where the field of a shape
+    has one sign only, the shape has no surface, and the verdict is poor.
 
     Parameters
     ----------
     store : SampleStore
-        The samples of the training; the error is measured at their held-out points.
+        The samples of the training; the error is measured at their held-out points, the signs at the others.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -157,8 +199,16 @@ def verdict(run: Run, store: SampleStore) -> str:
     '2 shapes learned in 200 steps'
     """
     indices = [store.index_of(name) for name in run.names]
-    found = _surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
     learned = f"{len(run.shapes)} shapes learned in {run.step:,} steps"
+    wrong = _wrong_signs(run, store, indices)
+    missing = [name for name, (_, share) in wrong.items() if share >= _ONE_SIGN]
+    if missing:
+        which = f"{missing[0]} has" if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more have"
+        return (
+            f"{learned}: poor: {which} no surface yet; train longer ({_longer(run)}).\n"
+            f"Take a new run for it; init={run.directory} starts from this one."
+        )
+    found = _surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
     if not found:
         return (
             f"{learned}. The samples hold no held-out points (sampler.num_heldout=0) to measure the error at; "
@@ -167,6 +217,9 @@ def verdict(run: Run, store: SampleStore) -> str:
     errors = {run.names[slot]: float(error) * 100 / UNIT_RADIUS for slot, error in found.items()}
     mean, worst = sum(errors.values()) / len(errors), max(errors, key=lambda name: errors[name])
     words = next((words for most, words in _VERDICTS if mean <= most), _WORST_VERDICT)
+    near = [share for share, _ in wrong.values()]
+    if max(near) > _NEAR_WRONG or sum(near) / len(near) > _MEAN_WRONG:
+        words = _WORST_VERDICT
     among = "" if len(errors) == len(run.shapes) else f" of {len(errors)} that were measured"
     return (
         f"{learned}: {words}.\n"
@@ -177,14 +230,17 @@ def verdict(run: Run, store: SampleStore) -> str:
     )
 
 
-def _how_to_improve(run: Run) -> str:
-    training, decoder = run.document["config"]["training"], run.document["config"]["decoder"]
+def _longer(run: Run) -> str:
+    """Return a longer training in the unit of the run: a budget if it was given one, else steps."""
+    training = run.document["config"]["training"]
     if training["steps"] is not None:
-        longer = f"steps={_LONGER * training['steps']} instead of {training['steps']}"
-    else:
-        seconds = _LONGER * parse_duration(training["budget"])
-        longer = f"budget={format_duration(seconds)} instead of {training['budget']}"
-    ways = [f"train longer, into a new run ({longer}; init={run.directory} starts from this one)"]
+        return f"steps={_LONGER * training['steps']} instead of {training['steps']}"
+    return f"budget={lengthen(training['budget'], _LONGER)} instead of {training['budget']}"
+
+
+def _how_to_improve(run: Run) -> str:
+    decoder = run.document["config"]["decoder"]
+    ways = [f"train longer, into a new run ({_longer(run)}; init={run.directory} starts from this one)"]
     if decoder["kind"] == "volume" and VolumeConfig(**decoder).resolution < 64:
         ways.append("give the decoder more detail (experiment=fine)")
     return f"{'; '.join(ways)}; see which shapes fail and where with: sdfnet evaluate run={run.directory}"

@@ -337,7 +337,14 @@ def _make_plan(training: _Training, network: Decoder, latents: Tensor) -> Plan:
     budget = parse_duration(config.budget)
     state = _make_state(training, copy.deepcopy(network), latents, compiled=plan.compiled)
     seconds = _time_step(training, state, plan, budget)
-    return replace(plan, steps=max(_MIN_STEPS, int(budget / (_OVERHEAD * seconds))), seconds_per_step=seconds)
+    steps = int(budget / (_OVERHEAD * seconds))
+    if steps < _MIN_STEPS:
+        least = _MIN_STEPS * _OVERHEAD * seconds
+        logger.warning(
+            "budget=%s is too short for %d steps, the fewest that sdfnet takes: about %s s",
+            config.budget, _MIN_STEPS, f"{least:.0f}" if least >= 10 else f"{least:.1g}",
+        )  # fmt: skip
+    return replace(plan, steps=max(_MIN_STEPS, steps), seconds_per_step=seconds)
 
 
 def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: float) -> float:

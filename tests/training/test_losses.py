@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -69,10 +71,16 @@ def test_latent_prior_is_the_mean_squared_length():
     assert latent_prior(torch.tensor([[3.0, 4.0], [0.0, 1.0]])) == 13
 
 
-@pytest.mark.parametrize("text", ["5", "min", "-1min", "0s", "3 days", ""])
+@pytest.mark.parametrize("text", ["5", "20", "soon", "min", "-1min", "3 days", ""])
 def test_durations_that_mean_nothing_are_refused(text):
-    with pytest.raises(ValueError, match=f"such as 90s or 5min, got {text!r}"):
+    message = f"budget must be a number with s, min or h, such as 90s, got {text!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse_duration(text)
+
+
+def test_a_budget_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="budget must be above 0, such as 90s, got '0s'"):
+        parse_duration("0s")
 
 
 @pytest.mark.parametrize(

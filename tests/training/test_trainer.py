@@ -17,11 +17,11 @@ from exact_spheres import SphereDecoder
 from sdfnet.cli.main import main
 from sdfnet.decoders import DeepSDFConfig, VolumeConfig
 from sdfnet.extraction import extract_mesh
-from sdfnet.fields import Box, Sphere, gradient
+from sdfnet.fields import Box, NeuralField, Sphere, gradient
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.runs import MODEL_FILE, Run, load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
-from sdfnet.training import TrainingConfig, TrainingInterrupted, train, trainer, verdict
+from sdfnet.training import TrainingConfig, TrainingInterrupted, metrics, train, trainer, verdict
 from sdfnet.training.metrics import save_preview
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
@@ -162,6 +162,15 @@ def test_a_budget_becomes_steps_once(store, tmp_path, monkeypatch):
     train(tmp_path, store, decoder=DECODER, config=config, progress=False)
 
 
+def test_a_budget_that_is_too_short_for_the_fewest_steps_is_named(store, tmp_path, monkeypatch, caplog):
+    caplog.set_level("WARNING", logger="sdfnet")
+    monkeypatch.setattr(trainer, "_time_step", lambda *arguments: 0.8 if "20s" in str(arguments[0].directory) else 0.01)
+    config = TrainingConfig(batch_shapes=2, batch_points=64, previews=0, precision="float32")
+    for budget in ("20s", "0.5s"):
+        assert train(tmp_path / budget, store, decoder=DECODER, config=config, budget=budget, progress=False).step >= 40
+    assert caplog.messages == ["budget=20s is too short for 40 steps, the fewest that sdfnet takes: about 34 s"]
+
+
 def test_a_budget_for_the_least_number_of_steps_is_not_timed_any_longer(store, tmp_path, monkeypatch):
     counts = []
     time_step, step = trainer._time_step, trainer.train_step
@@ -284,7 +293,7 @@ def test_the_verdict_names_the_error_the_worst_shape_and_what_to_do(store, learn
     assert third.endswith(f"sdfnet evaluate run={learned.directory}")
     run = load_run(learned.directory)
     with torch.no_grad():
-        run.decoder.head.bias.add_(0.1)
+        run.decoder.head.bias.add_(0.03)
     run.document["config"]["training"] |= {"steps": None, "budget": "5min"}
     run.document["config"]["decoder"]["channels"] = [128, 64, 32, 16, 8]
     first, _, third = verdict(run, store).splitlines()
@@ -293,7 +302,56 @@ def test_the_verdict_names_the_error_the_worst_shape_and_what_to_do(store, learn
     assert "experiment=fine" not in third
 
 
-def test_the_verdict_without_held_out_points_says_how_to_measure(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_network_whose_field_has_one_sign_is_poor_however_near_0_it_is(store, tmp_path, sign):
     run = train(tmp_path, store, decoder=DECODER, config=FAST, steps=1, progress=False)
+    with torch.no_grad():
+        for parameter in run.decoder.parameters():
+            parameter.mul_(1e-4)
+        run.decoder.head.bias.fill_(sign * 1e-4)
+    points = torch.from_numpy(store.heldout(0)[:, :3])
+    with torch.no_grad():
+        assert (run.field("ball")(points).abs() < 3e-3).all(), "near 0 everywhere: the surface error alone is small"
+    assert verdict(run, store).splitlines() == [
+        "3 shapes learned in 1 steps: poor: ball and 2 more have no surface yet; train longer (steps=4 instead of 1).",
+        f"Take a new run for it; init={tmp_path} starts from this one.",
+    ]
+
+
+def test_one_shape_without_a_surface_makes_the_verdict_poor(store, learned, monkeypatch):
+    run = load_run(learned.directory)
+    run.document["config"]["training"] |= {"steps": None, "budget": "90s"}
+
+    def field_of(decoder, code):
+        field = NeuralField(decoder, code)
+        return (lambda points: field(points).abs()) if torch.equal(code, run.latent("box")) else field
+
+    monkeypatch.setattr(metrics, "NeuralField", field_of)
+    text = verdict(run, store)
+    assert "poor: box has no surface yet; train longer (budget=360s instead of 90s)" in text
+    assert "close to" not in text
+
+
+@pytest.mark.parametrize("near", [(0.6, 0.6, 0.6), (0.0, 0.0, 0.95)])
+def test_many_wrong_signs_are_never_better_than_poor(store, learned, monkeypatch, near):
+    monkeypatch.setattr(
+        metrics, "_wrong_signs", lambda run, *_: {n: (x, 0.5) for n, x in zip(run.names, near, strict=True)}
+    )
+    assert verdict(learned, store).splitlines()[0].endswith("poor, the shapes are not learned yet.")
+
+
+def test_wrong_signs_are_counted_on_each_side_and_close_to_the_surface(store, learned):
+    run = load_run(learned.directory)
+    signs = metrics._wrong_signs(run, store, range(3))
+    assert list(signs) == list(run.names)
+    assert max(near for near, _ in signs.values()) < 0.5
+    with torch.no_grad():
+        run.decoder.head.bias.add_(0.03)  # Shapes that are too small by 0.03 have a surface, at another place.
+    for near, anywhere in metrics._wrong_signs(run, store, range(3)).values():
+        assert near > 0.9
+        assert 0.5 < anywhere < 0.99
+
+
+def test_the_verdict_without_held_out_points_says_how_to_measure(store, learned, monkeypatch):
     monkeypatch.setattr(SampleStore, "heldout", lambda self, index: np.zeros((0, 6), dtype=np.float32))
-    assert "hold no held-out points (sampler.num_heldout=0)" in verdict(run, store)
+    assert "hold no held-out points (sampler.num_heldout=0)" in verdict(learned, store)
