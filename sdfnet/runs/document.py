@@ -130,8 +130,8 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape, ...]]:
-    """Read and check `run.json`.
+def load_document(directory: str | Path, *, key: str = "run") -> tuple[dict[str, Any], tuple[RunShape, ...]]:
+    """Read and check `run.json`; messages name the command's `key` that gave the directory.
 
     Raises
     ------
@@ -144,8 +144,9 @@ def load_document(directory: str | Path) -> tuple[dict[str, Any], tuple[RunShape
     """
     path = Path(directory) / RUN_FILE
     if not path.is_file():
-        there = "is not a folder" if not Path(directory).is_dir() else f"holds no {RUN_FILE}"
-        raise ValueError(f"no run at {directory}: it {there}. Give run=DIR as `sdfnet train` wrote it.")
+        there = "it is not a folder" if Path(directory).exists() else "there is no such folder"
+        there = f"it holds no {RUN_FILE}" if Path(directory).is_dir() else there
+        raise ValueError(f"no run at {directory}: {there}. Give {key}=DIR as `sdfnet train` wrote it.")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document.get("format")

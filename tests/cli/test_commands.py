@@ -94,6 +94,16 @@ def test_a_key_in_front_of_the_command_is_explained(capsys: pytest.CaptureFixtur
         (["render", "run=x", "resolution=5000"], "resolution must be from 8 to 4096, got 5000"),
         (["evaluate", "run=x", "resolution=5000"], "resolution must be from 8 to 4096, got 5000"),
         (["extract", "run=x", "format=xyz"], f"format must be one of {', '.join(map(repr, WRITABLE))}, got 'xyz'"),
+        (["extract", "run=x", "format=obj,glb"], "error: several values need brackets: 'format=[obj,glb]' (-m runs"),
+        (["train", "run=x", "lr=1"], "unknown key lr; did you mean training.learning_rate? Allowed: decoder"),
+        (["train", "run=x", "learning_rate=1"], "unknown key learning_rate; did you mean training.learning_rate?"),
+        (["train", "run=x", "num_samples=9"], "unknown key num_samples; did you mean sampler.num_samples?"),
+        (["train", "run=x", "training.lr=1"], "unknown key training.lr; did you mean learning_rate?"),
+        (["train", "run=x", "experimnt=quick"], "unknown key experimnt; did you mean experiment? Allowed: decoder"),
+        (["train", "run=x", "samples=y", "thickness=0.5"], "thickness belongs to sampling; it needs meshes=DIR"),
+        (["train", "run=x", "samples=y", "normalize=shared"], "normalize belongs to sampling; it needs meshes=DIR"),
+        (["train", "run=x", *STORE, "budget=20"], "budget must be a number with s, min or h, such as 90s, got '20'"),
+        (["demo", "budget=soon"], "error: budget must be a number with s, min or h, such as 90s, got 'soon'"),
         (["extract", "run=x", "format=[]"], "format must name at least one"),
         (["extract", "run=x", "device=gpu"], "device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
         (["extract", "run=x", "resolution=[3"], "cannot read 'resolution=[3'"),
@@ -234,9 +244,10 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(tiny_run: Path, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run=nowhere"], "no run at nowhere: it is not a folder"),
+        (["run=nowhere"], "no run at nowhere: there is no such folder. Give run=DIR"),
         (["run={run}", "shapes=plian"], "no shape is named 'plian'. Did you mean plain?"),
         (["run={run}", "shapes=[]"], "shapes is an empty list"),
+        (["run={run}", "shapes=plain,a=b [1]"], "Several values need brackets: '[plain,a=b [1]]'"),
         (["run={run}", "shapes=[0.5*plain + 0.5*roundball]"], "no shape is named 'roundball'. Did you mean round/ball"),
         (["run={run}", "shapes=plain + a=b [1]"], "those of 'plain + a=b [1]' sum to 2 (divide them by 2 for a mean)"),
         (["run={run}", "out={run}/run.json/x"], "cannot make the folder"),
@@ -312,7 +323,7 @@ def test_info_says_how_far_and_how_well_a_run_has_learned(
     assert run("info", f"run={place}") == 0
     text = capsys.readouterr().out
     assert "200 of 900 planned steps; its command goes on: sdfnet train run=half" in text
-    assert "surface error 0.25 % at step 150" in text
+    assert "surface error 0.250 % at step 150" in text
     assert "surface distance 0.500 % in the mean, 0.900 % of the worst of 2 shapes, at step 180" in text
     (place / "model.safetensors").unlink()
     assert run("info", f"run={place}") == 0

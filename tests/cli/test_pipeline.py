@@ -168,7 +168,8 @@ def test_train_names_a_wrong_holdout_and_a_missing_start_before_it_samples(
     balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "no shape is named 'plian'" in refused(capsys, *train_words(balls, tmp_path / "run", "holdout=plian"))
-    assert "no run at nowhere" in refused(capsys, *train_words(balls, tmp_path / "run", "init=nowhere"))
+    line = refused(capsys, *train_words(balls, tmp_path / "run", "init=nowhere"))
+    assert "no run at nowhere: there is no such folder. Give init=DIR" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -65,8 +65,10 @@ def test_loading_leaves_the_global_generator_alone(saved):
 
 def test_missing_and_unfinished_runs_are_named(saved, tmp_path):
     directory, *_ = saved
-    with pytest.raises(ValueError, match=r"no run at .*nowhere: it is not a folder"):
+    with pytest.raises(ValueError, match=r"no run at .*nowhere: there is no such folder\. Give run=DIR"):
         load_run(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="it is not a folder"):
+        load_run(directory / RUN_FILE)
     with pytest.raises(ValueError, match=f"holds no {RUN_FILE}"):
         load_run(tmp_path)
     (directory / MODEL_FILE).unlink()
@@ -128,5 +130,7 @@ def test_selection_takes_exact_names_before_globs_and_keeps_order():
     assert select_shapes(["all", "b"], ["all"]) == ["all"]
     with pytest.raises(ValueError, match="empty list"):
         select_shapes(names, [])
+    with pytest.raises(ValueError, match=r"no shape is named 'a/b,x'\. Several values need brackets: '\[a/b,x\]'"):
+        select_shapes(names, "a/b,x")
     with pytest.raises(ValueError, match="Did you mean chair_1"):
         select_shapes(names, "chair1")

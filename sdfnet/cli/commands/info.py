@@ -74,7 +74,8 @@ def _learned(folder: Path) -> list[str]:
         return []
     with open(folder / METRICS_FILE, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(SURFACE_ERROR)]
-    return [f"learned   surface error {rows[-1][SURFACE_ERROR]} % at step {rows[-1]['step']}"] if rows else []
+    last = rows[-1:]
+    return [f"learned   surface error {float(row[SURFACE_ERROR]):.3f} % at step {row['step']}" for row in last]
 
 
 def _evaluated(folder: Path) -> list[str]:

@@ -77,6 +77,9 @@ class TrainCommand:
     def __post_init__(self) -> None:
         if self.meshes is None and self.samples is None:
             raise UsageError("meshes=DIR must be given, or samples=DIR with what `sdfnet sample` prepared")
+        for key in ("normalize", "thickness"):
+            if self.meshes is None and getattr(self.sampling, key) != getattr(SamplingKeys, key):
+                raise UsageError(f"{key} belongs to sampling; it needs meshes=DIR")
         training = with_tied(self.training, budget=self.budget, steps=self.steps, seed=self.sampling.seed)
         object.__setattr__(self, "training", training)
 
@@ -95,7 +98,7 @@ def run_train(command: TrainCommand) -> None:
 def _train(command: TrainCommand, processes: Processes) -> None:
     device = find_device(command.device, processes_here=processes.count_here, number_here=processes.number_here)
     if command.init is not None and not (command.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
-        load_document(command.init)
+        load_document(command.init, key="init")
     names = do_first(processes, lambda: _prepare(command))
     store = SampleStore(command.store, verify=processes.is_first and command.meshes is None)
     run = train(

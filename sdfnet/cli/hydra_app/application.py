@@ -95,10 +95,10 @@ def _run(command: Command, line: Line) -> int:
             failures.append(_run_job(command, config))
 
         if flags.multirun:
-            with explained(), sweep_overrides(overrides, command.output_key) as extra:
+            with explained(command.name), sweep_overrides(overrides, command.output_key) as extra:
                 hydra.multirun(name, task, [*overrides, *extra, "hydra.mode=MULTIRUN"])
         else:
-            with explained():
+            with explained(command.name):
                 hydra.run(name, task, [*overrides, "hydra.mode=RUN"])
         return max(failures, default=0)
 
@@ -194,8 +194,11 @@ def check_complete(command: Command, document: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn errors of Hydra and OmegaConf inside the block into UsageErrors of one sentence."""
+def explained(command: str | None = None) -> Iterator[None]:
+    """Turn errors of Hydra and OmegaConf inside the block into UsageErrors of one sentence.
+
+    An unknown key is answered with the groups of the `command`, if it is given.
+    """
     try:
         yield
     except OverrideParseException as error:
@@ -206,12 +209,20 @@ def explained() -> Iterator[None]:
     except MissingConfigException as error:
         raise UsageError(_explain_missing(error)) from error
     except ConfigCompositionException as error:
-        raise UsageError(_explain_composition(error)) from error
+        raise UsageError(_explain_composition(error, command)) from error
     except OmegaConfBaseException as error:
         where = f"{error.full_key}: " if error.full_key else ""
         raise UsageError(f"{where}{str(error).splitlines()[0]}") from error
     except HydraException as error:
-        raise UsageError(one_line(str(error))) from error
+        raise UsageError(_explain_several(str(error)) or one_line(str(error))) from error
+
+
+def _explain_several(text: str) -> str | None:
+    """Return what to write in place of `key=a,b`, if that is what Hydra's error is about."""
+    found = re.search(r"Ambiguous value for argument '([^=']+)=(.*)'$", text.splitlines()[0] if text else "")
+    if found is None:
+        return None
+    return f"several values need brackets: '{found[1]}=[{found[2]}]' (-m runs once for each instead)"
 
 
 def _explain_missing(error: MissingConfigException) -> str:
@@ -223,8 +234,10 @@ def _explain_missing(error: MissingConfigException) -> str:
     return one_line(_before(str(error), "Config search path"))
 
 
-def _explain_composition(error: ConfigCompositionException) -> str:
+def _explain_composition(error: ConfigCompositionException, command: str | None) -> str:
     text = str(error)
+    if several := _explain_several(text):
+        return several
     refused = re.search(r"Could not override '([^']*)'", text)
     if refused is None:
         return one_line(_before(text, "Config search path"))
@@ -235,7 +248,10 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         where = node._get_full_key(None)  # The part of the key that is known.
         where = f"{where}." if where else ""
         leaf = key.removeprefix(where).split(".")[0]
-        return str(unknown_key(leaf, [f"{name!s}" for name in node if name != "hydra"], where))
+        names = [f"{name!s}" for name in node if name != "hydra"]
+        groups = {} if where else {name: list(node[name]) for name in names if OmegaConf.is_dict(node._get_node(name))}
+        off = [] if where or command is None else [name for name in command_groups(command) if name not in names]
+        return str(unknown_key(leaf, [*names, *off], where, groups=groups))
     return f"unknown key {key}. Keys are listed by --help"
 
 

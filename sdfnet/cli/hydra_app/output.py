@@ -90,10 +90,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("resolutoin", ["run", "resolution"])
     '; did you mean resolution?'
+    >>> did_you_mean("lr", ["run", "learning_rate"])
+    '; did you mean learning_rate?'
     >>> did_you_mean("zzz", ["run"])
     '.'
     """
-    close = difflib.get_close_matches(word, list(known), n=2, cutoff=0.6)
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    close = close or [name for name in known if "_" in name and word == "".join(part[:1] for part in name.split("_"))]
     return f"; did you mean {' or '.join(close)}?" if close else "."
 
 

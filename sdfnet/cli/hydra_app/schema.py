@@ -183,10 +183,24 @@ def check_values(config_type: type, document: Mapping[str, Any], where: str = ""
     }
 
 
-def unknown_key(key: str, allowed: Iterable[str], where: str = "") -> UsageError:
-    """Return the error about an unknown key; it names the closest keys and all allowed ones."""
+def unknown_key(
+    key: str, allowed: Iterable[str], where: str = "", *, groups: Mapping[str, Iterable[str]] | None = None
+) -> UsageError:
+    """Return the error about an unknown key; it names the closest keys and all allowed ones.
+
+    `groups` are the keys of each group: one that is called `key` is meant, else the closest if none is close here.
+
+    >>> str(unknown_key("lr", ["run"], groups={"training": ["learning_rate"]}))
+    'unknown key lr; did you mean training.learning_rate? Allowed: run'
+    """
+    allowed, groups = list(allowed), groups or {}
     listed = ", ".join(f"{where}{name}" for name in allowed)
-    return UsageError(f"unknown key {where}{key}{did_you_mean(key, allowed)} Allowed: {listed}")
+    same = [f"{group}.{key}" for group, names in groups.items() if key in names]
+    hint = f"; did you mean {' or '.join(same)}?" if same else did_you_mean(key, allowed)
+    for group, names in groups.items():
+        if hint == "." and (found := did_you_mean(key, names)) != ".":
+            hint = found.replace("mean ", f"mean {group}.").replace(" or ", f" or {group}.")
+    return UsageError(f"unknown key {where}{key}{hint} Allowed: {listed}")
 
 
 def convert(annotation: Any, value: Any, name: str) -> Any:

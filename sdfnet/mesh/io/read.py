@@ -152,6 +152,9 @@ def _compose(name: str) -> str:
 
 
 def _suggestion(pattern: str, names: Sequence[str]) -> str:
+    parts = [part.strip() for part in pattern.split(",")]
+    if len(parts) > 1 and all(part in names for part in parts):
+        return f"Several values need brackets: '[{','.join(parts)}]'"
     close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {', '.join(close)}?"
