@@ -1,8 +1,8 @@
 """The one registry of decoders: each name has its options, its network and its tuned learning rates.
 
-A new decoder is one file in this folder, one line at the end of `DECODERS` and one YAML in `conf/decoder/`. The file
-ends with `KIND = DecoderKind(...)`. This module does not import torch. A decoder's module is loaded at the first use of
-its name. So help and completion start quickly, because they need only the names.
+To add a decoder, add one file to this folder, one line at the end of `DECODERS` and one YAML file to `conf/decoder/`.
+The decoder's file ends with `KIND = DecoderKind(...)`. This module does not import torch: a decoder's module is loaded
+at the first use of its name, so that help and completion, which need only the names, start quickly.
 """
 
 from __future__ import annotations

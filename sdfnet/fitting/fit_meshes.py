@@ -158,7 +158,7 @@ def _mesh_path(name: str, suffix: str) -> str:
 def _fit_group(
     run: Run, paths: Mapping[str, Path], out: Path, kind: ObservationKind, config: MeshFitConfig, *, bar: tqdm
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Fit a few files at once and write their results; return records and reasons of failure."""
+    """Fit a few files as one batch and write their results. Return the records and the reason of each failure."""
     observed: dict[str, Observation] = {}
     records: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}

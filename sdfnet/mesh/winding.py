@@ -39,7 +39,9 @@ def libigl() -> ModuleType:
 
 
 def finite_points(points: ArrayLike) -> NDArray[np.float64]:
-    """Return `points` as contiguous float64 (N, 3). Raise ValueError for a wrong shape or values that are not finite.
+    """Return `points` as contiguous float64 (N, 3).
+
+    Raise ValueError if the array has another shape or holds values that are not finite.
 
     >>> finite_points([[0, 0, 1]]).shape
     (1, 3)

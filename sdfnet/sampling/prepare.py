@@ -79,7 +79,7 @@ class PrepareReport:
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """The checked arguments of `prepare_samples`: `paths` are all meshes of the folder, `wanted` those requested."""
+    """The checked arguments of `prepare_samples`: `paths` holds all meshes, `wanted` the requested ones."""
 
     meshes: Path
     paths: Mapping[str, Path]

@@ -1,8 +1,8 @@
 """Several processes, started by torchrun, train together: which codes each process owns, and how they agree.
 
 Every process holds the whole decoder and the codes of its own shapes. The code in row s of the table belongs to process
-s mod count, where it is row s // count. Codes and their moments are sent only for saving. A single process sends
-nothing.
+s mod count, where it is row s // count. Codes and their optimizer moments are sent between processes only when the
+state is saved. A single process sends nothing.
 
 Every step uses collectives (sums of gradients, flags, gathered codes). Events that happen once use the launcher's
 key-value store. A process waits for the store in a Python loop, so that it still receives signals.

@@ -3,8 +3,8 @@
 Read from top to bottom: `train` turns the configuration into a decoder, codes, batches and a plan. `_take_steps` is the
 loop. Then follow the step, its records, and the plan (the number of steps for a budget, precision, compiling).
 
-A killed training continues from its last save and ends with the same bytes as one that was never killed. Elapsed time
-decides the number of steps once, in the plan, and never enters the schedule.
+A killed training continues from its last save and ends with the same bytes as one that was never killed. The plan turns
+the budget into a number of steps, once. After that, time plays no part in the schedule.
 """
 
 from __future__ import annotations

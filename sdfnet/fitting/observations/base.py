@@ -88,7 +88,7 @@ class DistanceObservation(Observation):
 
 
 def choose_similarity(run: Run, points_world: NDArray[np.floating], *, alone: Similarity | None = None) -> Similarity:
-    """Return the map to the unit frame for a shape of which `points_world` (N, 3) are known.
+    """Return the similarity from the world to the unit frame for a shape with the known points `points_world` (N, 3).
 
     It is the one that training would give the shape. Where the run's shapes share one (`normalize=shared`), it is that.
     Otherwise it is `alone`, or else the map that centres the points' box and brings the farthest to the unit radius.
