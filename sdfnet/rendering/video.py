@@ -90,13 +90,19 @@ def _write_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> N
         ffmpeg_log_level="error",
     )
     sink.send(None)
+    sent = 0
     try:
         for frame in chain([first], frames):
             sink.send(np.ascontiguousarray(np.pad(frame, even, mode="edge")))
-    except OSError as error:
+            sent += 1
+        sink.close()
+        written, _ = imageio_ffmpeg.count_frames_and_secs(str(path))  # ffmpeg may fail after it took the last frame.
+    except (OSError, RuntimeError) as error:
         raise ValueError(f"ffmpeg could not write the film: {' '.join(str(error).split())}") from error
     finally:
         sink.close()
+    if written != sent:
+        raise ValueError(f"ffmpeg could not write the film: it holds {written} of {sent} frames")
 
 
 def _write_gif(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> None:

@@ -160,8 +160,8 @@ def prepare_samples(
             return _prepare(request)
     except OSError as error:
         raise ValueError(
-            f"cannot keep the samples in {directory}: {error.strerror or error}. What is finished is kept; make room "
-            "or choose another place, and run the same command again."
+            f"cannot keep the samples in {directory}: {error.strerror or error}. What is finished is kept; the same "
+            "command goes on."
         ) from error
 
 

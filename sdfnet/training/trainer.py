@@ -28,8 +28,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, VolumeConfig, build_decoder
-from sdfnet.files import ensure_folder
-from sdfnet.runs import Run, load_run, select_shapes
+from sdfnet.files import ensure_folder, full_disk_named, only_process
+from sdfnet.runs import METRICS_FILE, Run, load_run, select_shapes
 from sdfnet.sampling import SampleStore
 from sdfnet.training import checkpoint, distributed
 from sdfnet.training.batches import Batch, BatchSchedule, move_samples_to
@@ -120,7 +120,9 @@ def train(
     ValueError
         No shapes are left to train on; the directory holds a run with another configuration; files are damaged; there
         are fewer shapes than strata; there are fewer shapes, in all or per step, than processes; both `budget` and
-        `steps` are given.
+        `steps` are given; another process trains in the directory.
+    OSError
+        The disk is full. The training goes on from its last save when it is repeated.
     TrainingInterrupted
         The user pressed Ctrl-C. Everything is saved.
 
@@ -138,7 +140,10 @@ def train(
     learning_rates(config, decoder.kind)  # Before anything is written: it refuses a decoder without a rate.
     directory, torch_device = ensure_folder(directory), torch.device(device)
     keep_freed_memory()
-    with torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []):
+    with (
+        only_process(directory, doing="training", key="run") if processes.is_first else contextlib.nullcontext(),
+        torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []),
+    ):
         torch.manual_seed(config.seed)
         network = build_decoder(decoder)
         latents = checkpoint.first_latents(len(names), decoder.latent_size, config)
@@ -191,7 +196,13 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
     recorder = Recorder(directory, step=state.step) if processes.is_first else None
     bar = tqdm(total=plan.steps, initial=state.step, desc="training", unit="step", disable=not progress, smoothing=0.05)
     saved = time.monotonic()
-    with recorder or contextlib.nullcontext(), bar, logging_redirect_tqdm(), distributed.stop_requests() as received:
+    with (
+        full_disk_named(directory / METRICS_FILE),
+        recorder or contextlib.nullcontext(),
+        bar,
+        logging_redirect_tqdm(),
+        distributed.stop_requests() as received,
+    ):
         state.decoder.train()
         while state.step < plan.steps:
             distributed.set_random_state(processes, seed=config.seed, step=state.step, device=device)

@@ -283,7 +283,7 @@ def test_a_full_disk_is_one_line_with_the_cure(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("sdfnet.sampling.jobs.write_used_part", fail)
-    with pytest.raises(ValueError, match=r"cannot keep the samples in .*No space left on device.*make room"):
+    with pytest.raises(ValueError, match=r"cannot keep the samples in .*No space left on device.*same command goes on"):
         prepare(mesh_folder, tmp_path / "samples", small_config)
 
 

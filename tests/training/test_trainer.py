@@ -355,3 +355,12 @@ def test_wrong_signs_are_counted_on_each_side_and_close_to_the_surface(store, le
 def test_the_verdict_without_held_out_points_says_how_to_measure(store, learned, monkeypatch):
     monkeypatch.setattr(SampleStore, "heldout", lambda self, index: np.zeros((0, 6), dtype=np.float32))
     assert "hold no held-out points (sampler.num_heldout=0)" in verdict(learned, store)
+
+
+def test_a_run_that_another_process_trains_is_refused(store, tmp_path):
+    (tmp_path / ".lock").write_text("77\nfar\n")
+    with pytest.raises(ValueError, match=f"run={tmp_path} is in use: process 77 on the machine far is training there"):
+        train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
+    (tmp_path / ".lock").unlink()
+    train(tmp_path, store, decoder=DECODER, config=TrainingConfig(**{**vars(FAST), "steps": 1}), progress=False)
+    assert not (tmp_path / ".lock").exists()

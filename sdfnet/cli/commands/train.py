@@ -11,6 +11,7 @@ Examples:
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import let_complain, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs
+from sdfnet.files import ensure_folder, only_process
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
@@ -99,6 +101,20 @@ def _train(command: TrainCommand, processes: Processes) -> None:
     device = find_device(command.device, processes_here=processes.count_here, number_here=processes.number_here)
     if command.init is not None and not (command.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
         load_document(command.init, key="init")
+    do_first(processes, lambda: _check(command))
+    ensure_folder(command.run)
+    with only_process(command.run, doing="training", key="run") if processes.is_first else contextlib.nullcontext():
+        _sample_and_learn(command, processes, device)
+
+
+def _check(command: TrainCommand) -> None:
+    """Refuse what can be refused before the samples are drawn: that may take hours."""
+    refuse_another_run(command.run, command.decoder, command.training, holdout=command.holdout, init=command.init)
+    if command.meshes is not None and command.holdout:
+        select_shapes(list(find_meshes(command.meshes)), command.holdout)
+
+
+def _sample_and_learn(command: TrainCommand, processes: Processes, device: str) -> None:
     names = do_first(processes, lambda: _prepare(command))
     store = SampleStore(command.store, verify=processes.is_first and command.meshes is None)
     run = train(
@@ -120,13 +136,8 @@ def _train(command: TrainCommand, processes: Processes) -> None:
 
 def _prepare(command: TrainCommand) -> str | Sequence[str]:
     """Complete the sample store and return the shapes to learn."""
-    refuse_another_run(  # Before the samples are drawn: that may take hours.
-        command.run, command.decoder, command.training, holdout=command.holdout, init=command.init
-    )
     if command.meshes is None:
         return command.sampling.shapes
-    if command.holdout:  # Also before hours of sampling.
-        select_shapes(list(find_meshes(command.meshes)), command.holdout)
     done = prepare(command.sampling, command.meshes, command.store)
     if any(report.status != "used" for report in done.reports):
         say(format_reports(done.reports))
