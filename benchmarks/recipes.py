@@ -152,7 +152,7 @@ def show_morphs(run: Run, meshes: dict[str, Path], num_pairs: int, half_way: int
 def exact_pieces(run: Run, name: str, path: Path, resolution: int) -> int:
     """Return how many pieces the exact field of a source has on the lattice."""
     shape = run.shape(name)
-    surface = source_surface(load_shape(path, name=name, thickness=shape.thickness), shape.similarity)
+    surface = source_surface(load_shape(path, name=name, rule=shape.rule), shape.similarity)
     return components_and_genus(extract_exact(surface, resolution=resolution)).num_components
 
 

@@ -124,7 +124,7 @@ def measure_run(path: Path, num_shapes: int, resolution: int, faces: list[int]) 
     rows: dict[str, list[list[float]]] = {}
     for name in run.names[:num_shapes]:
         shape = run.shape(name)
-        source = source_surface(load_shape(Path(shape.source), name=name, thickness=shape.thickness), shape.similarity)
+        source = source_surface(load_shape(Path(shape.source), name=name, rule=shape.rule), shape.similarity)
         exact = MeshField(source.mesh)
         measure_field("learned", run.field(name), source, resolution, faces, rows)
         measure_field("exact", exact, source, resolution, [], rows)

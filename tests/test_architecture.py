@@ -63,7 +63,8 @@ ALONE = {
     "rendering/pyrender_backend.py": "imports pyrender, which is loaded only where GL works",
     "rendering/embree_backend.py": "the pictures of a machine without GL; loads embree",
     "rendering/web_page.py": "writes the offline page, one format of output",
-    "solids/solid.py": "the rule of what is inside, which source_shape.py only applies",
+    "solids/solid.py": "makes a solid of a mesh by the rule, which source_shape.py only hands on",
+    "solids/walls.py": "parts without an inside, and the surface of solids and walls together",
 }
 """Why a module that is short, or that only one other imports, is none the less a module of its own."""
 

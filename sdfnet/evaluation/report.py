@@ -23,8 +23,6 @@ from tqdm import tqdm
 
 from sdfnet.evaluation.closest_points import Surface
 from sdfnet.evaluation.quality import EvaluationConfig, Quality, ShapeQuality, evaluate_shape
-from sdfnet.extraction.extract import extract_mesh
-from sdfnet.fields import MeshField, Shell
 from sdfnet.files import write_atomic, write_json
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import find_meshes
@@ -172,13 +170,11 @@ def _measure(run: Run, name: str, path: Path, config: EvaluationConfig, extracte
     shape = run.shape(name)
     if not path.is_file():
         raise ValueError(f"its source {path} is not there. Give the folder of the meshes with meshes=DIR")
-    source = load_shape(path, name=name, thickness=shape.thickness)
+    source = load_shape(path, name=name, rule=shape.rule)
     notes = []
     if shape.content_hash not in ("", source.content_hash):
         notes.append("the source has changed since training")
-    if source.thickness is not None:
-        notes.append(f"a sheet: measured against all within {source.thickness:g} of it, meshed at {_SHEET_RESOLUTION}")
-    elif not source.closed:
+    if not source.closed:
         notes.append("an open source: what closes its holes is left out of the result (cap)")
     surface = source_surface(source, shape.similarity)
     quality = evaluate_shape(run, name, surface, config=config, extracted=extracted)
@@ -186,12 +182,8 @@ def _measure(run: Run, name: str, path: Path, config: EvaluationConfig, extracte
 
 
 def source_surface(source: SourceShape, similarity: Similarity) -> Surface:
-    """Return the surface to measure against, unit frame. For a sheet, it is the boundary of the thickened sheet."""
-    mesh = source.mesh.to_unit(similarity)
-    if source.thickness is None:
-        return Surface.of(mesh, is_closed=source.closed)
-    wall = Shell(MeshField(mesh, closed=source.closed), 2 * source.thickness * similarity.scale)
-    return Surface.of(extract_mesh(wall, resolution=_SHEET_RESOLUTION, project_steps=2, vertex_normals=False))
+    """Return the surface to measure against, unit frame."""
+    return Surface.of(source.mesh.to_unit(similarity), is_closed=source.closed)
 
 
 TABLE_WIDTH = 120

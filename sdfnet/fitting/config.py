@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.io.formats import WritableFormat, check_format_names
+from sdfnet.solids.rule import SolidChoice
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class MeshFitConfig(FitConfig):
     ----------
     num_samples : int
         Points with signed distances drawn from each mesh, spread as those that the run was trained on.
-    thickness : float or None
-        Sheets without an inside are taken as walls this thick, in the meshes' own units; None takes the run's.
+    solid : auto, winding, outer or None
+        What the inside of a mesh is (see `SolidRule`); None takes the run's choice.
+    thickness, gap : float or None
+        The widths of that choice, above 0, in the meshes' own units; None takes the run's.
     resolution : int
         Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, at least 8.
     format : list
@@ -72,7 +75,9 @@ class MeshFitConfig(FitConfig):
     """
 
     num_samples: int = 100_000
+    solid: SolidChoice | None = None
     thickness: float | None = None
+    gap: float | None = None
     resolution: int = 128
     format: tuple[WritableFormat, ...] = ("obj",)
     kind: str = "mesh"
@@ -82,6 +87,8 @@ class MeshFitConfig(FitConfig):
         check_resolution(self.resolution, least=8)
         if self.num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {self.num_samples}")
-        if self.thickness is not None and not 0 < self.thickness < math.inf:
-            raise ValueError(f"thickness must be above 0 or null, got {self.thickness}")
+        for name in ("thickness", "gap"):
+            width = getattr(self, name)
+            if width is not None and not 0 < width < math.inf:
+                raise ValueError(f"{name} must be above 0 or null, got {width}")
         check_format_names(self.format)

@@ -26,14 +26,14 @@ from sdfnet.files import ensure_folder
 from sdfnet.fitting.config import MeshFitConfig
 from sdfnet.fitting.fit import fit_codes, with_fitted
 from sdfnet.fitting.observations import Observation, ObservationKind, observation_kind
-from sdfnet.fitting.observations.mesh import thickness_of
+from sdfnet.fitting.observations.mesh import rule_of
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, extract_shape, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.document import check_overwrites
 from sdfnet.runs.folder import FolderKind, file_sizes, is_whole, open_folder, save_folder
 
-FIT_FOLDER = FolderKind(what="fit", file="fit.json", format=1, records="shapes")
+FIT_FOLDER = FolderKind(what="fit", file="fit.json", format=1, records="shapes", unnamed={"solid": "winding"})
 
 _TOGETHER = 8
 """Files that are fitted in one go; a kill loses at most the work on so many."""
@@ -124,7 +124,7 @@ def fit_meshes(
 def _settings(run: Run, config: MeshFitConfig) -> dict[str, Any]:
     """Return what all shapes of one folder share; formats and kinds of input may differ from call to call."""
     options = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("format", "kind")}
-    return {"run": str(run.directory), "model": _hash_model(run), **options, "thickness": thickness_of(run, config)}
+    return {"run": str(run.directory), "model": _hash_model(run), **options, **rule_of(run, config).to_dict()}
 
 
 def _hash_model(run: Run) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from sdfnet.mesh.components import OrientedComponents
-from sdfnet.mesh.edges import EdgeTable, label_connected, label_fans, next_corner
+from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected, label_fans, next_corner
 from sdfnet.mesh.mesh import Mesh, label_positions, names_vertex_twice
 from sdfnet.mesh.winding import WindingNumber
 
@@ -169,3 +169,35 @@ def _count_turned(mesh: Mesh, edges: EdgeTable) -> int:
     around = WindingNumber(mesh)(np.concatenate([middle + step, middle - step])).reshape(2, -1).mean(axis=0)
     rest = around - np.where(is_outward, 0.5, -0.5)  # what the component itself gives, on the mean of its two sides
     return int((np.where(is_outward, rest, 1 - rest) > 0.5).sum())
+
+
+@dataclass(frozen=True)
+class HoleMeasures:
+    """The number of boundary edges, the number of holes (connected boundary edges), and the area of fans over them.
+
+    The area is exact for flat convex holes, and too large for most others.
+    """
+
+    num_edges: int
+    num_holes: int
+    area: float
+
+
+def measure_holes(mesh: Mesh) -> HoleMeasures:
+    """Count the boundary edges and holes of a mesh, and measure the area of the holes.
+
+    >>> measure_holes(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
+    HoleMeasures(num_edges=3, num_holes=1, area=0.5)
+    """
+    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
+    if not edges.is_boundary.any():
+        return HoleMeasures(0, 0, 0.0)
+    start, stop = np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary]
+    _, labels = label_connected(start, stop, len(mesh.vertices))
+    names, loop = np.unique(labels[start], return_inverse=True)
+    a, b = mesh.vertices[start], mesh.vertices[stop]
+    lengths = np.linalg.norm(b - a, axis=1)
+    total = np.bincount(loop, weights=lengths)
+    centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
+    fans = np.cross(a - centers[loop], b - centers[loop])
+    return HoleMeasures(len(start), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))

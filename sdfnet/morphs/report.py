@@ -178,7 +178,7 @@ def _end(plan: MorphPlan, sequence: MorphSequence, index: int) -> dict[str, Any]
     if not path.is_file():
         return told | {"absent": "the source is not there any more"}
     try:
-        source = load_shape(path, name=frame.shape, thickness=shape.thickness)
+        source = load_shape(path, name=frame.shape, rule=shape.rule)
         if shape.content_hash not in ("", source.content_hash):
             return told | {"absent": "the source has changed since training"}
         surface = source_surface(source, shape.similarity)

@@ -22,6 +22,7 @@ from typing import Any
 
 from sdfnet.files import write_json
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.solids.rule import AUTO, SolidRule
 
 FORMAT_VERSION = 1
 RUN_FILE = "run.json"
@@ -50,11 +51,13 @@ class RunShape:
         Hash of that file, so that an evaluation can detect a changed mesh.
     closed : bool
         Whether the source encloses a volume.
-    thickness : float or None
-        World units; given where zero-volume sheets were thickened.
+    rule : SolidRule
+        The choice of what the inside of the source is.
     num_surfaces : int or None
         Connected surfaces of the source, those of cavities included; None if nobody counted them. For a mix, the
         largest number among its shapes.
+    solid_hash : str
+        Hash of the solid that was sampled; empty where nobody stored it.
     learned : bool
         Whether the network was trained on the shape; False for a shape whose code was fitted afterwards.
 
@@ -67,9 +70,10 @@ class RunShape:
     source: str
     content_hash: str
     closed: bool
-    thickness: float | None = None
+    rule: SolidRule = AUTO
     num_surfaces: int | None = None
     learned: bool = True
+    solid_hash: str = ""
 
     @property
     def is_mix(self) -> bool:
@@ -77,12 +81,15 @@ class RunShape:
         return not self.source
 
     def to_dict(self) -> dict[str, Any]:
-        keys = ("name", "source", "content_hash", "closed", "thickness", "num_surfaces", "learned")
-        return {key: getattr(self, key) for key in keys} | {"similarity": self.similarity.to_dict()}
+        keys = ("name", "source", "content_hash", "closed", "num_surfaces", "learned", "solid_hash")
+        own = {key: getattr(self, key) for key in keys}
+        return {**own, **self.rule.to_dict(), "similarity": self.similarity.to_dict()}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> RunShape:
-        return cls(**{**document, "similarity": Similarity.from_dict(document["similarity"])})
+        own = {key: value for key, value in document.items() if key not in AUTO.to_dict()}
+        similarity = Similarity.from_dict(document["similarity"])
+        return cls(**{**own, "similarity": similarity, "rule": SolidRule.from_dict(document)})
 
 
 def save_document(directory: str | Path, document: Mapping[str, Any], shapes: Sequence[RunShape]) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class FolderKind:
     counts as other settings. `records` is the key of the records: a list if `listed`, else a dict by name.
     `other_files` are keys beside the records whose values name files, or lists of files, of the whole folder. `pattern`
     is a glob of files that only such a folder holds: where they lie without the JSON file, the folder is refused.
+    `unnamed` is that of `setting_differences`.
     """
 
     what: str
@@ -51,6 +52,7 @@ class FolderKind:
     listed: bool = False
     other_files: tuple[str, ...] = ()
     pattern: str = ""
+    unnamed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_folder(
@@ -78,7 +80,7 @@ def open_folder(
     if earlier.get("format") != kind.format:
         differences = [f"{kind.file} has format {earlier.get('format')!r}, this version writes {kind.format}"]
     else:
-        differences = setting_differences(earlier.get("settings", {}), settings)
+        differences = setting_differences(earlier.get("settings", {}), settings, unnamed=kind.unnamed)
     if not differences:
         return earlier
     if not overwrite:

@@ -32,24 +32,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdfnet.files import atomic_path, ensure_folder, write_atomic
+from sdfnet.files import atomic_path, ensure_folder, write_atomic, write_json
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig, ShapeSamples, sample_shape
 from sdfnet.sampling.store import FLOAT
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import MeshRefused, MeshReport, SourceShape, folder_similarities, load_shape
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["used", "refused", "failed"]
-"""used: the samples exist. refused: the mesh cannot be used. failed: another attempt may succeed."""
+Status = Literal["used", "same", "refused", "failed"]
+"""used: the samples exist. same: the stored samples stay. refused: the mesh cannot be used. failed: another attempt may
+succeed."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One shape to prepare: the mesh is in `path`, and the result goes to `part`. Other fields are as in `StoredShape`.
 
-    `similarity` is the shared similarity, or None if the shape uses its own.
+    `similarity` is the shared similarity, or None if the shape uses its own. `stored` is the hash of the solid and the
+    report of a shape that an older version of reading sampled. These samples stay if the solid is still the same.
     """
 
     name: str
@@ -59,13 +62,14 @@ class Job:
     path: Path
     part: Path
     similarity: Similarity | None = None
+    stored: tuple[str, dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """The first line of a part's file, JSON, and the offset at which its record starts.
 
-    `stored` holds similarity, closed, thickness and checksum, as in `StoredShape`.
+    `stored` holds similarity, closed and checksum, as in `StoredShape`.
     """
 
     job: Job
@@ -75,12 +79,15 @@ class Part:
     offset: int = 0
 
 
-def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -> None:
+def leave_samples(job: Job, *, config: SamplerConfig, rule: SolidRule) -> None:
     """Draw the samples of one shape and write them to the job's part. If that fails, write a report instead."""
     report = MeshReport(job.name, str(job.path), "refused", reason="not read yet")
     try:
-        shape = load_shape(job.path, name=job.name, thickness=thickness)
+        shape = load_shape(job.path, name=job.name, rule=rule)
         report = shape.report
+        if job.stored is not None and _is_same(shape, *job.stored):
+            write_json(job.part, {"status": "same", "report": report.to_dict(), "solid_hash": shape.solid_hash})
+            return
         similarity = job.similarity or folder_similarities([shape])[0]
         samples = sample_shape(shape, similarity, config)
     except MeshRefused as error:
@@ -95,6 +102,17 @@ def leave_samples(job: Job, *, config: SamplerConfig, thickness: float | None) -
         write_used_part(job, shape, samples, similarity)
 
 
+def _is_same(shape: SourceShape, solid_hash: str, report: dict[str, Any]) -> bool:
+    """Tell whether a shape has the solid that was stored. The first version of reading stored only facts of the file.
+
+    That version knew only the way of `solid=winding`, which still makes the same solid of the same vertices and faces.
+    """
+    if solid_hash:
+        return solid_hash == shape.solid_hash
+    now = shape.report.to_dict()
+    return all(report.get(fact) == now[fact] for fact in ("num_vertices", "num_faces", "extent"))
+
+
 def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similarity: Similarity) -> None:
     """Write the samples of a shape to the job's part."""
     blocks = (samples.sdf, samples.surface, samples.heldout)
@@ -104,8 +122,8 @@ def write_used_part(job: Job, shape: SourceShape, samples: ShapeSamples, similar
         "report": shape.report.to_dict(),
         "similarity": similarity.to_dict(),
         "closed": shape.closed,
-        "thickness": shape.thickness,
         "checksum": zlib.crc32(record),
+        "solid_hash": shape.solid_hash,
     }
     with atomic_path(job.part) as temporary, open(temporary, "wb") as handle:
         handle.write(json.dumps(header).encode("utf-8") + b"\n")
@@ -131,26 +149,24 @@ def read_part(job: Job) -> Part:
     return Part(job, header.pop("status"), header.pop("report"), header, offset)
 
 
-def leave_outline(job: Job, *, thickness: float | None) -> None:
+def leave_outline(job: Job, *, rule: SolidRule) -> None:
     """Write the corners of the mesh's convex hull to the job's part.
 
     The farthest point of the mesh from any centre is one of these corners.
 
-    A row holds x, y, z (world frame) and the distance that the solid extends beyond this point. A refused mesh has no
-    rows.
+    A row holds x, y, z (world frame). A refused mesh has no rows.
     """
     try:
-        shape = load_shape(job.path, name=job.name, thickness=thickness)
+        shape = load_shape(job.path, name=job.name, rule=rule)
     except Exception:  # whatever is wrong with one mesh must not stop the others; sampling it will say what
         logger.debug("%s has no outline", job.path, exc_info=True)
-        save_outline(job, np.zeros((0, 4)))
+        save_outline(job, np.zeros((0, 3)))
         return
-    corners = _hull_corners(shape.mesh.vertices)
-    save_outline(job, np.column_stack([corners, np.full(len(corners), shape.thickness or 0.0)]))
+    save_outline(job, _hull_corners(shape.mesh.vertices))
 
 
 def save_outline(job: Job, outline: NDArray[np.float64]) -> None:
-    """Write an outline (K, 4), whole or not at all."""
+    """Write an outline (K, 3), whole or not at all."""
     with atomic_path(job.part) as temporary:
         np.save(temporary, outline)
 
@@ -161,15 +177,14 @@ def shared_similarity(jobs: Sequence[Job]) -> Similarity | None:
     for job in jobs:
         outline = np.load(job.part)
         if len(outline):
-            own = Bounds((outline[:, :3] - outline[:, 3:]).min(axis=0), (outline[:, :3] + outline[:, 3:]).max(axis=0))
-            box = own if box is None else box.union(own)
+            box = Bounds.of(outline) if box is None else box.union(Bounds.of(outline))
     if box is None:
         return None
     reach = 0.0
     for job in jobs:
         outline = np.load(job.part)
         if len(outline):
-            reach = max(reach, float((np.linalg.norm(outline[:, :3] - box.center, axis=1) + outline[:, 3]).max()))
+            reach = max(reach, float(np.linalg.norm(outline - box.center, axis=1).max()))
     return Similarity(box.center, UNIT_RADIUS / reach)
 
 

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import zlib
@@ -40,6 +39,7 @@ from sdfnet.sampling import jobs, store
 from sdfnet.sampling.jobs import Job, Part, Work, WorkersConfig
 from sdfnet.sampling.shape_samples import SamplerConfig
 from sdfnet.sampling.store import FORMAT, INDEX_FILE, SampleStore, StoredShape, StoreIndex
+from sdfnet.solids.rule import AUTO, READING_VERSION, SolidRule
 from sdfnet.solids.source_shape import MeshReport, Normalize, hash_content
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class _Request:
     directory: Path
     config: SamplerConfig
     normalize: Normalize
-    thickness: float | None
+    rule: SolidRule
     num_workers: int
     workers: WorkersConfig
     progress: bool
@@ -102,7 +102,7 @@ def prepare_samples(
     *,
     config: SamplerConfig,
     normalize: Normalize = "each",
-    thickness: float | None = None,
+    rule: SolidRule = AUTO,
     shapes: str | Sequence[str] = "all",
     num_workers: int | None = None,
     workers: WorkersConfig | None = None,
@@ -112,8 +112,8 @@ def prepare_samples(
 
     Parameters
     ----------
-    thickness
-        For sheets, world units: see `make_solid`.
+    rule
+        What the inside of a mesh is: see `make_solid`.
     shapes
         Names or globs of the shapes to prepare. The store keeps its other shapes.
     num_workers
@@ -140,8 +140,6 @@ def prepare_samples(
     workers = workers or WorkersConfig()
     if num_workers is not None and workers.scheduler is not None:
         raise ValueError(f"num_workers={num_workers} is given, but the cluster at {workers.scheduler} has its workers")
-    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
-        raise ValueError(f"thickness must be positive and finite, got {thickness}")
     paths = find_meshes(meshes)
     request = _Request(
         meshes=Path(meshes),
@@ -150,7 +148,7 @@ def prepare_samples(
         directory=ensure_folder(directory),
         config=config,
         normalize=normalize,
-        thickness=None if thickness is None else float(thickness),
+        rule=rule,
         num_workers=num_workers or joblib.cpu_count(),
         workers=workers,
         progress=progress,
@@ -177,6 +175,7 @@ def _prepare(request: _Request) -> PrepareReport:
     damaged = _find_damage(request, index)
     keys = {shape.name: shape.key for shape in index.refused} | {shape.name: shape.key for shape in index.shapes}
     planned = _plan_jobs(request, keys.keys() | set(request.wanted), index, similarity)
+    planned = [replace(job, stored=None) if job.name in damaged else job for job in planned]
     todo = [job for job in planned if job.name in damaged or job.key != keys.get(job.name)]
     gone = keys.keys() - request.paths.keys()
     parts: dict[str, Part] = {}
@@ -219,7 +218,7 @@ def _report(request: _Request, index: StoreIndex, parts: Mapping[str, Part]) -> 
                 ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else ""),
             )
     opened = SampleStore(request.directory, verify=False)
-    num_done = sum(name in parts for name in names)
+    num_done = sum(name in parts and parts[name].status != "same" for name in names)
     return PrepareReport(opened, names, reports, num_done, len(names) - num_done, opened.bytes_on_disk)
 
 
@@ -230,13 +229,16 @@ def _open_index(request: _Request) -> StoreIndex:
     """Return the index of the store. Save a new index if none exists. Refuse an index with other settings."""
     directory = request.directory
     sampler = request.config.to_dict()
-    settings = {"sampler": sampler, "normalize": request.normalize, "thickness": request.thickness}
+    settings = {"sampler": sampler, "normalize": request.normalize, **request.rule.to_dict()}
     if not (directory / INDEX_FILE).exists():
         index = StoreIndex(settings, os.path.abspath(request.meshes))
         save_index(directory, index)
         return index
     index = store.load_index(directory)
-    differences = setting_differences(index.settings, settings)
+    if "solid" not in index.settings and request.rule.repeats(index.rule):
+        logger.info("the samples in %s come from an earlier version: %s stays", directory, index.rule)
+        settings |= index.rule.to_dict()
+    differences = setting_differences({**index.settings, **index.rule.to_dict()}, settings)
     if differences:
         raise ValueError(
             f"the samples in {directory} were prepared with other settings: {'; '.join(differences)}. "
@@ -250,19 +252,28 @@ def _plan_jobs(
 ) -> list[Job]:
     """Return one job for each mesh of the folder that is in `names`, sorted by name. Finished jobs are included."""
     frame = None if similarity is None else similarity.to_dict()
+    known = {shape.name: shape for shape in index.shapes if shape.reading != READING_VERSION}
     planned = []
     for name, path in sorted(request.paths.items()):
         if name not in names:
             continue
         try:
-            content_hash = hash_content(path, thickness=request.thickness)
+            content_hash = hash_content(path, rule=request.rule)
         except MeshError:
             content_hash = "unreadable"  # It is refused later, with the reason.
-        key = _digest([FORMAT, content_hash, path.suffix.lower(), index.settings, frame])
+        decisive = [FORMAT, content_hash, path.suffix.lower(), index.settings, frame]
+        key = _key(decisive, READING_VERSION)
         part = request.directory / _PARTS_FOLDER / f"{_digest([key, name])}.part"
         source = path.relative_to(request.meshes).as_posix()
-        planned.append(Job(name, source, content_hash, key, path, part, similarity))
+        same = name in known and known[name].key == _key(decisive, known[name].reading)
+        stored = (known[name].solid_hash, known[name].report) if same else None
+        planned.append(Job(name, source, content_hash, key, path, part, similarity, stored))
     return planned
+
+
+def _key(decisive: list[Any], reading: int) -> str:
+    """Return the key of a shape that this version of reading inspected; the first version did not put its number in."""
+    return _digest(decisive if reading == 1 else [*decisive, reading])
 
 
 def _find_damage(request: _Request, index: StoreIndex) -> dict[str, str]:
@@ -280,14 +291,14 @@ def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Simil
     outlines = [
         replace(job, part=job.part.with_name(f"{_digest([job.content_hash, job.name])}.npy")) for job in planned
     ]
-    digest = _digest([[job.source, job.content_hash] for job in planned])
+    digest = _digest([READING_VERSION, *([job.source, job.content_hash] for job in planned)])
     old = None if index.frame is None else Similarity.from_dict(index.frame["similarity"])
     if index.frame is not None and index.frame["meshes"] == digest:
         return index, old
     left = [job for job in outlines if not job.part.exists()]
     with request.bar(len(left), "measuring", unit="mesh") as bar:
-        work = partial(jobs.leave_outline, thickness=request.thickness)
-        _run(request, work, left, on_crash=lambda job: jobs.save_outline(job, np.zeros((0, 4))), progress=bar.update)
+        work = partial(jobs.leave_outline, rule=request.rule)
+        _run(request, work, left, on_crash=lambda job: jobs.save_outline(job, np.zeros((0, 3))), progress=bar.update)
     similarity = jobs.shared_similarity(outlines)
     if similarity is None:
         return index, None
@@ -335,7 +346,7 @@ def _sample(request: _Request, todo: Sequence[Job]) -> None:
     for job in left:
         job.part.unlink(missing_ok=True)
     with request.bar(len(todo), "sampling", initial=len(todo) - len(left)) as bar:
-        work = partial(jobs.leave_samples, config=request.config, thickness=request.thickness)
+        work = partial(jobs.leave_samples, config=request.config, rule=request.rule)
         _run(request, work, left, on_crash=_report_crash, progress=bar.update)
 
 
@@ -365,14 +376,14 @@ def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part]
     each shard, and then the parts of this shard are removed. So nothing is lost if the process is killed at any point.
     """
     used = {name: part for name, part in parts.items() if part.status == "used"}
-    unusable = {*gone, *(parts.keys() - used.keys())}
+    unusable = {*gone, *(name for name, part in parts.items() if part.status in ("refused", "failed"))}
     refused = [shape for shape in index.refused if shape.name not in parts and shape.name not in gone]
     for name, part in parts.items():
         if part.status == "refused":
             refused.append(store.RefusedShape(name, part.job.source, part.job.key, part.report))
     index = replace(
         index,
-        shapes=tuple(shape for shape in index.shapes if shape.name not in unusable),
+        shapes=tuple(_inspected(shape, parts.get(shape.name)) for shape in index.shapes if shape.name not in unusable),
         refused=tuple(sorted(refused, key=attrgetter("name"))),
     )
     placed: dict[int, dict[int, Part]] = defaultdict(dict)
@@ -388,6 +399,13 @@ def _place_parts(request: _Request, index: StoreIndex, parts: Mapping[str, Part]
             index = _write_shard(request.directory, index, shard, placed[shard])
             bar.update(len(placed[shard]))
     return index
+
+
+def _inspected(shape: StoredShape, part: Part | None) -> StoredShape:
+    """Return the entry of a stored shape after its mesh was inspected again without a difference."""
+    if part is None or part.status != "same":
+        return shape
+    return replace(shape, key=part.job.key, report=part.report, reading=READING_VERSION, **part.stored)
 
 
 def _write_shard(directory: Path, index: StoreIndex, shard: int, placed: Mapping[int, Part]) -> StoreIndex:
@@ -407,7 +425,7 @@ def _write_shard(directory: Path, index: StoreIndex, shard: int, placed: Mapping
     shapes = {shape.name: shape for shape in index.shapes}
     for row, part in placed.items():
         known = {key: getattr(part.job, key) for key in ("name", "source", "content_hash", "key")}
-        place = {"report": part.report, "shard": shard, "row": row}
+        place = {"report": part.report, "shard": shard, "row": row, "reading": READING_VERSION}
         shapes[part.job.name] = StoredShape.from_dict({**known, **part.stored, **place})
     shards = (*index.shards[:shard], num_rows, *index.shards[shard + 1 :])
     index = replace(index, shards=shards, shapes=tuple(shapes[name] for name in sorted(shapes)))

@@ -1,8 +1,8 @@
 """The samples of one shape: points with signed distances, surface points with normals, and held-out surface points.
 
 All samples are in the unit frame, shuffled, and float32. The distance is computed in float64 at the *rounded* point, so
-rounding of the point costs no accuracy. A `Target` says how to measure and draw points of a closed mesh, an open mesh
-or a thickened sheet; the mixture of points (`SamplerConfig`) is the same for all three.
+rounding of the point costs no accuracy. A `Target` says how to measure and draw points of a closed or an open mesh; the
+mixture of points (`SamplerConfig`) is the same for both.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ from torch import Tensor
 from sdfnet.geometry.bounds import LATTICE_MARGIN, Bounds
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.distance import MeshDistance, at_sign_jump
-from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling.samplers import (
     SurfaceSamples,
     add_noise,
     sample_ball,
     sample_features,
-    sample_near_surface,
-    sample_sheet_surface,
     sample_surface,
     sample_volume,
     split_by_shares,
@@ -53,8 +50,6 @@ def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Gener
     """Build the search trees of `shape`. All random numbers come from `generator`."""
     mesh = shape.mesh.to_unit(similarity)
     distance = MeshDistance(mesh)
-    if shape.thickness is not None:
-        return _sheet_target(mesh, distance, shape.thickness * similarity.scale, generator)
 
     def measure(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         found = distance(points)
@@ -64,15 +59,6 @@ def target_of(shape: SourceShape, similarity: Similarity, generator: torch.Gener
         measure,
         partial(sample_surface, mesh, generator=generator),
         lambda num, noise_std: sample_features(mesh, num, noise_std=noise_std, generator=generator),
-    )
-
-
-def _sheet_target(mesh: Mesh, distance: MeshDistance, thickness: float, generator: torch.Generator) -> Target:
-    """Return the solid of all points within `thickness` of a sheet. All of it is thin, so all of it is a feature."""
-    return Target(
-        lambda points: (distance.unsigned(points).distance - thickness, np.ones(len(points), dtype=bool)),
-        partial(sample_sheet_surface, mesh, thickness=thickness, distance=distance, generator=generator),
-        lambda num, noise_std: sample_near_surface(mesh, num, noise_std=min(noise_std, thickness), generator=generator),
     )
 
 
@@ -257,7 +243,7 @@ def _draw_sdf(target: Target, config: SamplerConfig, generator: torch.Generator)
             return np.concatenate(accepted)[order]
     raise ValueError(
         f"{sum(wanted)} of {config.num_samples} samples could not be placed: the sign of the distance jumps nearly "
-        "everywhere, as on a mesh without an inside. Close the mesh, or give a thickness to model it as a sheet."
+        "everywhere, as on a mesh without an inside. Close the mesh, or give solid=auto, which makes walls of sheets."
     )
 
 

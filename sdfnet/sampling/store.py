@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig
+from sdfnet.solids.rule import READING_VERSION, SolidRule
 from sdfnet.solids.source_shape import Normalize
 
 INDEX_FILE = "index.json"
@@ -53,14 +54,16 @@ class StoredShape:
     similarity: Similarity
     closed: bool
     """False if the mesh is open. Then the samples omit the places where the sign jumps."""
-    thickness: float | None
-    """Not None for a sheet. Then the solid is all points within this distance (world units) of the mesh."""
     report: dict[str, Any]
     """The mesh's report as JSON."""
     shard: int
     row: int
     checksum: int
     """CRC-32 of the record's bytes."""
+    reading: int = READING_VERSION
+    """The version of reading that last inspected the mesh. `key` depends on it."""
+    solid_hash: str = ""
+    """Hash of the solid's vertices and faces; empty in stores of the first version of reading."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -70,7 +73,8 @@ class StoredShape:
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> StoredShape:
         """Return the shape that an entry of `index.json` describes."""
-        return cls(**{**document, "similarity": Similarity.from_dict(document["similarity"])})
+        own = {key: value for key, value in document.items() if key != "thickness"}  # earlier versions had this key
+        return cls(**{"reading": 1, **own, "similarity": Similarity.from_dict(document["similarity"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,7 @@ class StoreIndex:
     """The content of `index.json`. Shapes and refused meshes are sorted by name."""
 
     settings: dict[str, Any]
-    """The settings that all shapes share: `sampler`, `normalize` and `thickness`, as JSON."""
+    """The settings that all shapes share: `sampler`, `normalize` and the keys of `rule`, as JSON."""
     meshes: str
     complete: bool = False
     """False while a preparation is under way, or after one was interrupted."""
@@ -102,6 +106,10 @@ class StoreIndex:
     @property
     def config(self) -> SamplerConfig:
         return SamplerConfig(**self.settings["sampler"])
+
+    @property
+    def rule(self) -> SolidRule:
+        return SolidRule.from_dict(self.settings)
 
 
 def shard_path(directory: Path, shard: int) -> Path:
@@ -156,6 +164,7 @@ def _parse(document: dict[str, Any]) -> StoreIndex:
         refused=tuple(RefusedShape(**entry) for entry in document["refused"]),
     )
     assert index.config
+    assert index.rule
     for shape in index.shapes:
         if not (0 <= shape.shard < len(index.shards) and 0 <= shape.row < index.shards[shape.shard]):
             raise ValueError(f"shape {shape.name} is in row {shape.row} of shard {shape.shard}, which is not there")
@@ -177,8 +186,8 @@ class SampleStore:
     config : SamplerConfig
         The options with which every shape was sampled.
     normalize : "each" or "shared"
-    thickness : float or None
-        The thickness that sheets were given, world units.
+    rule : SolidRule
+        The choice of what the inside of the meshes is.
     meshes : str
         The folder of meshes that `StoredShape.source` is relative to.
     num_samples, num_surface, num_heldout : int
@@ -216,7 +225,7 @@ class SampleStore:
         self.shapes = index.shapes
         self.names = tuple(shape.name for shape in index.shapes)
         self.config = index.config
-        self.thickness: float | None = index.settings["thickness"]
+        self.rule = index.rule
         self.normalize: Normalize = index.settings["normalize"]
         self.meshes = index.meshes
         self.num_samples = self.config.num_samples

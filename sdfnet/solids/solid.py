@@ -9,7 +9,6 @@ duplicates are added, and after the mesh is split into single triangles.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +25,11 @@ from sdfnet.mesh.mesh import (
     names_vertex_twice,
     turn_faces,
 )
+from sdfnet.mesh.topology import HoleMeasures, measure_holes
 from sdfnet.mesh.union import UnionResult, unite_components
 from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, libigl, mesh_frame, probe_surface
+from sdfnet.solids.rule import AUTO, SolidRule
+from sdfnet.solids.walls import WALL_THICKNESS, exceeds_union, extract_solid, find_walls
 
 WELD_TOLERANCE = 5e-7
 """Boundary vertices closer than this (share of the radius) are merged. Rounding in files separates vertices so far."""
@@ -62,8 +64,11 @@ class Solid:
         Connected surfaces of `mesh`, cavities included.
     holes : HoleMeasures
         World units. The area is roughly that of the surface by which the winding number closes the holes.
-    thickness : float or None
-        Not None for a sheet. Then the solid is all points within this distance of `mesh`.
+    wall_thickness : float or None
+        Thickness of the walls in the solid, world units; None if there are none.
+    visible_kept : float
+        Share of the surface seen from outside that is within 1.5 % of the radius of the solid. 1 if the solid has the
+        faces of the file.
     """
 
     mesh: Mesh
@@ -71,70 +76,87 @@ class Solid:
     notes: tuple[str, ...]
     num_components: int
     holes: HoleMeasures
-    thickness: float | None
+    wall_thickness: float | None = None
+    visible_kept: float = 1.0
 
 
-def make_solid(mesh: Mesh, *, thickness: float | None = None) -> Solid:
-    """Repair `mesh` (world frame) and unite its overlapping parts.
+def make_solid(mesh: Mesh, *, rule: SolidRule = AUTO) -> Solid:
+    """Repair `mesh` (world frame), and make one closed surface of its parts where that is needed.
 
     Equal vertices are merged. Degenerate and duplicate faces are dropped. The winding is made consistent and outward,
     and cavities are kept. Closed parts that overlap or touch are united, so that buried faces do not count as surface.
 
+    With `solid=auto`, parts that enclose nothing become walls. If there are such parts, or if the exact union of the
+    parts would take long or fails, the solid is a new closed mesh (see `walls`), which keeps the visible surface within
+    a few thousandths of the radius. With `solid=winding`, only a mesh that has hardly any inside becomes walls.
+
     Parameters
     ----------
-    thickness
-        For sheets, which have no volume of their own. The solid of a sheet is all points within this distance (world
-        units). The value has no effect on other meshes, so that one value serves a mixed folder.
+    rule
+        What the inside of a mesh is.
 
     Raises
     ------
     ValueError
-        The mesh has no faces, vertices that are not finite, or zero extent or area; the mesh is a sheet and `thickness`
-        is None.
+        The mesh has no faces, vertices that are not finite, or zero extent or area; a wall is too thin to be resolved;
+        the mesh has hardly any inside, and the `rule` is solid=winding without a thickness.
 
     >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     >>> make_solid(Mesh(corners, [[0, 1, 2], [0, 1, 3], [0, 3, 2], [1, 2, 3]])).notes
     ('1 of 4 faces turned: the winding was not consistent',)
     """
-    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
-        raise ValueError(f"thickness must be positive and finite, got {thickness}")
+    if rule.solid == "outer":
+        raise ValueError("solid=outer cannot be made yet")
     frame = mesh_frame(mesh)
     clean, notes = _clean(mesh, radius=1 / frame.scale)
     oriented, patch = orient_patches(clean.to_unit(frame))
     parts = orient_components(split_components(oriented, patch))
     turned = Mesh(clean.vertices, turn_faces(oriented.faces, parts.is_turned[parts.component_of]))
+    notes += _winding_notes(clean, turned)
+    if rule.solid == "auto":
+        is_wall = find_walls(parts)
+        if is_wall.any() or exceeds_union(parts):
+            return _rebuilt(parts, is_wall, rule, frame, notes)
     union = unite_components(parts)
     result = _assemble(mesh, turned, parts, union, frame)
     shares, closed = probe_surface(result.to_unit(frame)), bool(parts.closed.all())
     if closed and shares.solid < MIN_INSIDE_SHARE:
         shares = probe_surface(result.to_unit(frame), step=FINE_STEP)
-    is_sheet = shares.solid < MIN_INSIDE_SHARE
-    if is_sheet and thickness is None:
-        raise ValueError(
-            f"the mesh is a sheet: {shares.solid:.0%} of its surface has an inside (at least {MIN_INSIDE_SHARE:.0%} "
-            "wanted). Give a thickness, or close the mesh."
-        )
-    notes += _winding_notes(clean, turned)
-    if is_sheet:
-        share = f"{shares.solid:.0%} of the surface has an inside"
-        notes.append(f"a sheet ({share}): taken as all within {thickness:g} of it")
-    else:
-        notes += _overlap_notes(union, shares)
+    if rule.solid == "auto":
+        if union.failures or max(shares.buried, shares.reversed) > MIN_NOTED_SHARE:
+            return _rebuilt(parts, is_wall, rule, frame, notes)
+    elif shares.solid < MIN_INSIDE_SHARE:
+        if rule.thickness is None:
+            raise ValueError(
+                f"the mesh is a sheet: {shares.solid:.0%} of its surface has an inside (at least "
+                f"{MIN_INSIDE_SHARE:.0%} wanted). Give a thickness, solid=auto, or close the mesh."
+            )
+        return _rebuilt(parts, np.ones(len(parts), dtype=bool), rule, frame, notes)
+    notes += _overlap_notes(union, shares)
     num_components = int(union.kept.sum()) + sum(len(split_components(united)) for united in union.united)
     if num_components > 1:
         notes.append(f"{num_components} connected components")
     holes = measure_holes(parts.some(~parts.closed).to_world(frame))
-    if not closed and not is_sheet:
+    if not closed:
         share = f"caps over them add {holes.area / float(result.face_areas.sum()):.2%} of area"
         notes.append(f"open: {holes.num_edges} border edges around {holes.num_holes} holes; {share}")
-    return Solid(
-        mesh=result,
-        closed=closed and not is_sheet,
-        notes=tuple(notes),
-        num_components=num_components,
-        holes=holes,
-        thickness=thickness if is_sheet else None,
-    )
+    return Solid(result, closed, tuple(notes), num_components, holes)
+
+
+def _rebuilt(
+    parts: OrientedComponents, is_wall: NDArray[np.bool_], rule: SolidRule, frame: Similarity, notes: list[str]
+) -> Solid:
+    """Return the solid whose surface is extracted anew from the solids and walls among `parts` (unit frame)."""
+    thickness = WALL_THICKNESS if rule.thickness is None else rule.thickness * frame.scale
+    surface = extract_solid(parts, is_wall, thickness=thickness)
+    wall_thickness = thickness / frame.scale if is_wall.any() else None
+    if is_wall.any():
+        areas = np.bincount(parts.component_of, weights=parts.mesh.face_areas, minlength=len(parts))
+        share = f"{areas[is_wall].sum() / areas.sum():.0%} of the surface encloses nothing"
+        notes.append(f"{share}: taken as walls {wall_thickness:g} thick")
+    notes.append(f"all {len(parts)} parts made into one new surface" if len(parts) > 1 else "made into a new surface")
+    num_components = len(split_components(surface))
+    return Solid(surface.to_world(frame), True, tuple(notes), num_components, HoleMeasures(0, 0, 0.0), wall_thickness)
 
 
 def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
@@ -313,35 +335,3 @@ def orient_patches(mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
     votes = np.bincount(patch, weights=np.where(kept, areas, -areas))
     oriented = turn_faces(oriented, (votes < 0)[patch])
     return Mesh(mesh.vertices, oriented[group]), patch[group] + is_copy * len(votes)
-
-
-@dataclass(frozen=True)
-class HoleMeasures:
-    """The number of boundary edges, the number of holes (connected boundary edges), and the area of fans over them.
-
-    The area is exact for flat convex holes, and too large for most others.
-    """
-
-    num_edges: int
-    num_holes: int
-    area: float
-
-
-def measure_holes(mesh: Mesh) -> HoleMeasures:
-    """Count the boundary edges and holes of a mesh, and measure the area of the holes.
-
-    >>> measure_holes(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
-    HoleMeasures(num_edges=3, num_holes=1, area=0.5)
-    """
-    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
-    if not edges.is_boundary.any():
-        return HoleMeasures(0, 0, 0.0)
-    start, stop = np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary]
-    _, labels = label_connected(start, stop, len(mesh.vertices))
-    names, loop = np.unique(labels[start], return_inverse=True)
-    a, b = mesh.vertices[start], mesh.vertices[stop]
-    lengths = np.linalg.norm(b - a, axis=1)
-    total = np.bincount(loop, weights=lengths)
-    centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
-    fans = np.cross(a - centers[loop], b - centers[loop])
-    return HoleMeasures(len(start), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))

@@ -24,6 +24,7 @@ from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.formats import find_format
 from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_file, read_mesh_file, select_shapes
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.solids.rule import AUTO, SolidRule
 from sdfnet.solids.solid import Solid, make_solid
 
 Status = Literal["used", "noted", "refused"]
@@ -59,7 +60,12 @@ class MeshReport:
         Edge lengths of the bounding box of the file's surface, world units; None if it could not be read.
     unit, up_axis : str or None
         The unit and the axis that the file or its format defines, such as "m" and "y"; None if neither defines them.
-
+    solid : "auto", "winding" or "outer"
+        The choice of what is inside (`SolidRule`).
+    wall_thickness : float or None
+        Thickness of the walls that surfaces without an inside became, world units; None if there are none.
+    visible_kept : float
+        Share of the surface seen from outside that the solid has, as in `Solid`.
     """
 
     name: str
@@ -77,6 +83,9 @@ class MeshReport:
     extent: tuple[float, float, float] | None = None
     unit: str | None = None
     up_axis: str | None = None
+    solid: str = "winding"
+    wall_thickness: float | None = None
+    visible_kept: float = 1.0
 
     def __post_init__(self) -> None:
         assert self.status in get_args(Status)
@@ -96,7 +105,7 @@ def check_folder(
     folder: str | Path,
     *,
     shapes: str | Sequence[str] = "all",
-    thickness: float | None = None,
+    rule: SolidRule = AUTO,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> list[MeshReport]:
@@ -106,8 +115,8 @@ def check_folder(
     ----------
     shapes
         "all", or names and globs. A name is the path below `folder` without its suffix.
-    thickness
-        For sheets, world units: see `make_solid`.
+    rule
+        What the inside of a mesh is: see `make_solid`.
     out
         Folder for the reports: `report.json`, and the table `report.txt`, which also counts the skipped files. By
         default no file is written.
@@ -127,7 +136,7 @@ def check_folder(
     if out is not None:
         ensure_folder(out)
     progress_bar = tqdm(names, desc="checking", unit="mesh", delay=2, leave=False, disable=not progress)
-    reports = [inspect_mesh(paths[name], name=name, thickness=thickness)[0] for name in progress_bar]
+    reports = [inspect_mesh(paths[name], name=name, rule=rule)[0] for name in progress_bar]
     if out is not None:
         write_atomic(Path(out) / "report.txt", f"{format_reports(reports)}\n{describe_skipped(folder)}".rstrip() + "\n")
         write_json(Path(out) / "report.json", [report.to_dict() for report in reports])
@@ -135,7 +144,7 @@ def check_folder(
 
 
 def inspect_mesh(
-    path: str | Path, *, name: str | None = None, thickness: float | None = None
+    path: str | Path, *, name: str | None = None, rule: SolidRule = AUTO
 ) -> tuple[MeshReport, Solid | None]:
     """Read and repair a mesh file. Return a report, and the solid or None. A bad file raises no error.
 
@@ -143,25 +152,23 @@ def inspect_mesh(
     ----------
     name
         By default the file's name without its suffix.
-    thickness
-        For sheets, world units: see `make_solid`.
+    rule
+        What the inside of a mesh is: see `make_solid`.
 
     >>> report, solid = inspect_mesh("chairs/chair_01.obj")
     >>> report.status, report.num_components
     ('used', 1)
     """
-    if thickness is not None and not thickness > 0:
-        raise ValueError(f"thickness must be positive, got {thickness}")
     path = Path(path)
     name = path.stem if name is None else name
-    measures: dict[str, Any] = {}
+    measures: dict[str, Any] = {"solid": rule.solid}
     try:
         mesh, facts = read_mesh_file(path)
         extent = tuple(mesh.bounds.extent.tolist())
-        measures = {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
+        measures |= {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
         measures |= {"unit": facts.unit, "up_axis": facts.up_axis}
         with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than silently full of NaN
-            solid = make_solid(mesh, thickness=thickness)
+            solid = make_solid(mesh, rule=rule)
     except ValueError as error:
         reason = error.reason if isinstance(error, MeshError) else str(error)
     except Exception as error:  # whatever a library makes of an odd mesh must not stop the batch it is in
@@ -173,6 +180,7 @@ def inspect_mesh(
         measures |= {"num_components": solid.num_components, "closed": solid.closed}
         measures |= {"boundary_edges": solid.holes.num_edges, "num_holes": solid.holes.num_holes}
         measures |= {"hole_share": float(solid.holes.area / solid.mesh.face_areas.sum())}
+        measures |= {"wall_thickness": solid.wall_thickness, "visible_kept": solid.visible_kept}
         return MeshReport(name, str(path), status, notes=notes, **measures), solid
     return MeshReport(name, str(path), "refused", reason=" ".join(reason.split()), **measures), None
 
@@ -256,8 +264,8 @@ class SourceShape:
         The repaired solid, world frame, float64.
     closed : bool
         Whether the signed distance is exact. The sign of an open mesh jumps across its holes.
-    thickness : float or None
-        Not None for a sheet. Then the solid is all points within this distance (world units) of `mesh`.
+    rule : SolidRule
+        The choice of what is inside that `mesh` comes from.
     content_hash : str
         See `hash_content`.
     """
@@ -266,12 +274,20 @@ class SourceShape:
     path: Path
     mesh: Mesh
     closed: bool
-    thickness: float | None
+    rule: SolidRule
     report: MeshReport
     content_hash: str
 
+    @property
+    def solid_hash(self) -> str:
+        """Hash of the bits of `mesh`, and of `closed`."""
+        digest = hashlib.sha256(b"closed" if self.closed else b"open")
+        for array in (self.mesh.vertices, self.mesh.faces):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:32]
 
-def load_shape(path: str | Path, *, name: str | None = None, thickness: float | None = None) -> SourceShape:
+
+def load_shape(path: str | Path, *, name: str | None = None, rule: SolidRule = AUTO) -> SourceShape:
     """Read, check and repair a mesh file. The parameters are those of `inspect_mesh`.
 
     Raises
@@ -283,17 +299,17 @@ def load_shape(path: str | Path, *, name: str | None = None, thickness: float | 
     True
     """
     path = Path(path)
-    report, solid = inspect_mesh(path, name=name, thickness=thickness)
+    report, solid = inspect_mesh(path, name=name, rule=rule)
     if solid is None:
         raise MeshRefused(path, report)
-    digest = hash_content(path, thickness=thickness)
-    return SourceShape(report.name, path, solid.mesh, solid.closed, solid.thickness, report, digest)
+    digest = hash_content(path, rule=rule)
+    return SourceShape(report.name, path, solid.mesh, solid.closed, rule, report, digest)
 
 
-def hash_content(path: str | Path, *, thickness: float | None = None) -> str:
-    """Return a SHA-256 (hex) of a mesh file's bytes, of the files that hold its vertices (glTF), and of `thickness`.
+def hash_content(path: str | Path, *, rule: SolidRule = AUTO) -> str:
+    """Return a SHA-256 (hex) of a mesh file's bytes, of the files that hold its vertices (glTF), and of the `rule`.
 
-    Without such files and without `thickness`, the result equals the output of `sha256sum`.
+    Without such files and with a rule without widths, auto or winding, the result equals the output of `sha256sum`.
 
     Raises
     ------
@@ -311,8 +327,7 @@ def hash_content(path: str | Path, *, thickness: float | None = None) -> str:
         for companion in [] if found is None else found.companion_files(data, folder=path.parent):
             if companion.is_file():
                 digest.update(companion.read_bytes())
-    if thickness is not None:
-        digest.update(f"thickness={thickness!r}".encode())
+    digest.update(rule.hash_text.encode())
     return digest.hexdigest()
 
 
@@ -320,7 +335,7 @@ def folder_similarities(shapes: Sequence[SourceShape], *, normalize: Normalize =
     """Return the map to the unit frame of each shape.
 
     "each" centres every bounding box and brings its farthest vertex to the unit radius. "shared" does this once for all
-    shapes together, so that relative sizes and positions stay. The thickness of a sheet counts as part of the sheet.
+    shapes together, so that relative sizes and positions stay.
 
     Raises
     ------
@@ -342,9 +357,7 @@ def folder_similarities(shapes: Sequence[SourceShape], *, normalize: Normalize =
 
 def _normalizing(shapes: Sequence[SourceShape]) -> Similarity:
     """Return the map that centres the box of all `shapes` and moves the farthest point to the unit radius."""
-    boxes = [shape.mesh.bounds.grown(shape.thickness or 0.0) for shape in shapes]
+    boxes = [shape.mesh.bounds for shape in shapes]
     center = Bounds.of(np.stack([corner for box in boxes for corner in (box.lower, box.upper)])).center
-    reaches = [
-        float(np.linalg.norm(shape.mesh.vertices - center, axis=1).max()) + (shape.thickness or 0.0) for shape in shapes
-    ]
+    reaches = [float(np.linalg.norm(shape.mesh.vertices - center, axis=1).max()) for shape in shapes]
     return Similarity(center, UNIT_RADIUS / max(reaches))

@@ -295,12 +295,8 @@ def open_run(
     shapes = tuple(_run_shape(store, name) for name in names)
     if do_first(processes, (directory / RUN_FILE).is_file):
         document, known = load_document(directory)
-        hashes = {shape.name: shape.content_hash for shape in known}
-        changed = [
-            f"the mesh of {shape.name} has changed"
-            for shape in shapes
-            if hashes.get(shape.name, shape.content_hash) != shape.content_hash
-        ]
+        earlier = {shape.name: shape for shape in known}
+        changed = [text for shape in shapes if (text := _change(earlier.get(shape.name, shape), shape))]
         _refuse_differences(directory, document["config"], settings, changed)
         return Plan(**document["plan"])
     plan = make_plan()
@@ -313,11 +309,31 @@ def open_run(
     return Plan(**do_first(processes, write))
 
 
+def _change(before: RunShape, now: RunShape) -> str:
+    """Return in words what is different about the source of a shape, or nothing."""
+    if before.rule != now.rule:
+        return f"the mesh of {now.name} was learned with {before.rule}, its samples are of {now.rule}"
+    if before.content_hash != now.content_hash:
+        return f"the mesh of {now.name} has changed"
+    if before.solid_hash and now.solid_hash and before.solid_hash != now.solid_hash:
+        return f"the mesh of {now.name} is read as another solid by this version"
+    return ""
+
+
 def _run_shape(store: SampleStore, name: str) -> RunShape:
     shape = store.shapes[store.index_of(name)]
     source = str(Path(store.meshes) / shape.source)
     count = shape.report.get("num_components")
-    return RunShape(name, shape.similarity, source, shape.content_hash, shape.closed, store.thickness, count)
+    return RunShape(
+        name,
+        shape.similarity,
+        source,
+        shape.content_hash,
+        shape.closed,
+        rule=store.rule,
+        num_surfaces=count,
+        solid_hash=shape.solid_hash,
+    )
 
 
 def changed_versions(directory: Path, processes: Processes = ALONE) -> list[str]:

@@ -11,13 +11,13 @@ import pytest
 import trimesh
 from exact_spheres import sphere_run
 
-from sdfnet.evaluation import report as report_module
 from sdfnet.evaluation.quality import EvaluationConfig
 from sdfnet.evaluation.report import TABLE_WIDTH, RunReport, evaluate_run, format_table, save_report, totals
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import ExtractConfig, Run, extract_run
+from sdfnet.solids.rule import SolidRule
 
 QUICK = EvaluationConfig(resolution=32, num_points=2000, num_volume_points=10_000)
 CENTER, SCALE = (500.0, 0.0, -3.0), UNIT_RADIUS / 20
@@ -141,20 +141,18 @@ def test_a_source_that_changed_since_training_is_noted(mixed_run: Run) -> None:
     assert shape.notes == ("the source has changed since training",)
 
 
-def test_a_sheet_is_measured_against_its_wall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A square of side 20 with thickness 2 is a plate with round edges, 24 by 24 by 4."""
-    monkeypatch.setattr(report_module, "_SHEET_RESOLUTION", 48)
+def test_a_sheet_is_measured_against_the_wall_that_was_learned(tmp_path: Path) -> None:
+    """A square of side 20 as a wall of thickness 4 is a plate with round edges, 24 by 24 by 4."""
     square = trimesh.creation.box((20, 20, 1e-9))
     top = square.faces[square.face_normals[:, 2] > 0.5]
     save_mesh(Mesh(square.vertices, top), tmp_path / "sheet.obj")
     run = sphere_run(
         {"sheet": 0.5}, sources={"sheet": tmp_path / "sheet.obj"}, similarities={"sheet": Similarity([0, 0, 0], 0.05)}
     )
-    shapes = tuple(dataclasses.replace(shape, thickness=2.0) for shape in run.shapes)
+    shapes = tuple(dataclasses.replace(shape, rule=SolidRule("winding", thickness=4.0)) for shape in run.shapes)
     config = dataclasses.replace(QUICK, floor=False)
     (shape,) = evaluate_run(dataclasses.replace(run, shapes=shapes), config=config).shapes
     assert shape.quality is not None, shape.error
-    assert "a sheet: measured against all within 2 of it" in shape.notes[0]
     assert shape.radius_world == pytest.approx(math.hypot(12, 12, 2), abs=2)
     assert shape.quality.source_topology.num_components == 1
 

@@ -21,7 +21,9 @@ def saved(tmp_path):
     decoder = build_decoder(SirenConfig(latent_size=4, width=8))
     latents = torch.randn(2, 4)
     shapes = [
-        RunShape(name, Similarity([1e6 + 0.1, -3, 1 / 3], 0.1 + k), f"{name}.obj", f"hash{k}", k == 0, None, 1 + k)
+        RunShape(
+            name, Similarity([1e6 + 0.1, -3, 1 / 3], 0.1 + k), f"{name}.obj", f"hash{k}", k == 0, num_surfaces=1 + k
+        )
         for k, name in enumerate(NAMES)
     ]
     directory = tmp_path / "run"

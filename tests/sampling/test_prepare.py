@@ -17,6 +17,7 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import PrepareReport, SamplerConfig, SampleStore, prepare_samples
 from sdfnet.sampling.jobs import leave_samples
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import folder_similarities, load_shape
 
 
@@ -79,7 +80,7 @@ def test_other_settings_are_refused_by_name(mesh_folder: Path, tmp_path: Path, s
     with pytest.raises(ValueError, match=r'normalize is "each" there and "shared" now'):
         prepare(mesh_folder, tmp_path / "samples", small_config, normalize="shared")
     with pytest.raises(ValueError, match=r"thickness is null there and 0.5 now"):
-        prepare(mesh_folder, tmp_path / "samples", small_config, thickness=0.5)
+        prepare(mesh_folder, tmp_path / "samples", small_config, rule=SolidRule(thickness=0.5))
     assert contents(tmp_path / "samples") == before
 
 
@@ -293,7 +294,6 @@ def test_a_full_disk_is_one_line_with_the_cure(
         ({"normalize": "all"}, "normalize must be one of each, shared, got 'all'"),
         ({"num_workers": 0}, "num_workers must be 1 or more, got 0"),
         ({"shapes": "sphere"}, "no shape is named 'sphere'"),
-        ({"thickness": -1.0}, "thickness must be positive and finite, got -1.0"),
     ],
 )
 def test_nonsense_is_refused(

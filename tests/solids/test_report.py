@@ -8,6 +8,7 @@ from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids import source_shape as checking
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import MeshReport, check_folder, format_reports, inspect_mesh
 
 
@@ -53,15 +54,14 @@ def test_a_report_notes_each_damage(tmp_path, kind):
     assert MeshReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
-def test_a_report_refuses_sheets_unless_a_thickness_is_given(tmp_path):
+def test_with_winding_a_report_refuses_sheets_unless_a_thickness_is_given(tmp_path):
     save_mesh(Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]]), tmp_path / "sheet.obj")
-    report = inspect_mesh(tmp_path / "sheet.obj")[0]
+    report = inspect_mesh(tmp_path / "sheet.obj", rule=SolidRule("winding"))[0]
     assert report.status == "refused"
     assert "the mesh is a sheet" in report.reason
     assert (report.num_faces, report.extent) == (2, (1, 1, 0))
-    assert inspect_mesh(tmp_path / "sheet.obj", thickness=0.1)[0].status == "noted"
-    with pytest.raises(ValueError, match="thickness must be positive, got -1"):
-        inspect_mesh(tmp_path / "sheet.obj", thickness=-1)
+    report = inspect_mesh(tmp_path / "sheet.obj", rule=SolidRule("winding", thickness=0.1))[0]
+    assert (report.status, report.solid, report.wall_thickness) == ("noted", "winding", pytest.approx(0.1))
 
 
 def test_a_report_reports_what_cannot_be_read(tmp_path):
@@ -74,7 +74,7 @@ def test_a_report_reports_what_cannot_be_read(tmp_path):
 
 
 def test_a_report_reports_what_a_library_fails_on(tmp_path, monkeypatch):
-    def fail(mesh, *, thickness):
+    def fail(mesh, *, rule):
         raise RuntimeError("deep in a library\nwith two lines")
 
     monkeypatch.setattr(checking, "make_solid", fail)

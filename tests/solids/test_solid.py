@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, join_meshes
 from sdfnet.mesh.winding import WindingNumber, libigl, mesh_frame, probe_surface, spread_over_surface
+from sdfnet.solids import walls
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.solid import Solid, make_solid
 
 Points = NDArray[np.float64]
+
+WINDING = SolidRule("winding")
 
 
 def box(lower: tuple[float, float, float], upper: tuple[float, float, float], *, inward: bool = False) -> Mesh:
@@ -33,6 +37,12 @@ def box_sdf(points: Points, lower: tuple[float, ...], upper: tuple[float, ...]) 
     middle, half = (np.array(lower) + upper) / 2, (np.array(upper) - lower) / 2
     beyond = np.abs(points - middle) - half
     return np.linalg.norm(np.maximum(beyond, 0), axis=1) + np.minimum(beyond.max(axis=1), 0)
+
+
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Solids with walls come from a coarse lattice."""
+    monkeypatch.setattr(walls, "RESOLUTION", 32)
 
 
 def probes(num_points: int = 1500, *, half: float = 2.5) -> Points:
@@ -119,7 +129,7 @@ def test_signs_of_an_open_mesh_are_those_of_its_own_winding_number(damage: Calla
     mesh = hemisphere()
     points = near(mesh)
     truth = libigl().winding_number(mesh.vertices, mesh.faces, points) > 0.5
-    solid = make_solid(damage(mesh))
+    solid = make_solid(damage(mesh), rule=WINDING)
     assert ((MeshDistance(solid.mesh)(points).sdf < 0) != truth).mean() <= 1e-3
     assert not solid.closed
 
@@ -246,7 +256,7 @@ def test_boxes_that_share_an_edge_keep_their_distance() -> None:
     assert solid.closed
 
 
-def test_a_surface_that_crosses_itself_is_kept_and_noted() -> None:
+def crossing_balls() -> Mesh:
     """Two overlapping balls, one surface: joined by a tube between a face of one and its mirror image."""
     left = sphere()
     right = Mesh(left.vertices * [-1, 1, 1] + [1, 0, 0], left.faces[:, ::-1])
@@ -255,7 +265,11 @@ def test_a_surface_that_crosses_itself_is_kept_and_noted() -> None:
     tube = [[i, j, j + 642] for i, j in ((a, b), (b, c), (c, a))]
     tube += [[i, j + 642, i + 642] for i, j in ((a, b), (b, c), (c, a))]
     faces = np.concatenate([np.delete(left.faces, face, 0), np.delete(right.faces, face, 0) + 642, tube])
-    solid = make_solid(Mesh(np.concatenate([left.vertices, right.vertices]), faces))
+    return Mesh(np.concatenate([left.vertices, right.vertices]), faces)
+
+
+def test_with_winding_a_surface_that_crosses_itself_is_kept_and_noted() -> None:
+    solid = make_solid(crossing_balls(), rule=WINDING)
     assert solid.closed
     assert solid.num_components == 1
     assert re.match(r"overlaps kept: 2\d\.\d% of the surface lies buried", solid.notes[0])  # a quarter of each ball
@@ -296,7 +310,7 @@ def hemisphere() -> Mesh:
 
 
 def test_an_open_hemisphere_is_half_a_ball_and_its_hole_is_measured() -> None:
-    solid = make_solid(hemisphere())
+    solid = make_solid(hemisphere(), rule=WINDING)
     assert not solid.closed
     assert solid.holes.num_holes == 1
     assert solid.holes.area == pytest.approx(np.pi, rel=1e-2)
@@ -326,32 +340,28 @@ SHEETS = {
 
 
 @pytest.mark.parametrize("name", SHEETS)
-def test_sheets_are_refused_unless_a_thickness_is_given(name: str) -> None:
+@pytest.mark.usefixtures("coarse")
+def test_with_winding_sheets_are_refused_unless_a_thickness_is_given(name: str) -> None:
     with pytest.raises(ValueError, match=r"is a sheet: \d+% of its surface has an inside .*Give a thickness"):
-        make_solid(SHEETS[name])
-    solid = make_solid(SHEETS[name], thickness=0.05)
-    assert solid.thickness == 0.05
-    assert not solid.closed
-    assert "taken as all within 0.05 of it" in solid.notes[-1]
+        make_solid(SHEETS[name], rule=WINDING)
+    solid = make_solid(SHEETS[name], rule=SolidRule("winding", thickness=0.2))
+    assert solid.wall_thickness == pytest.approx(0.2)
+    assert solid.closed
+    assert any("taken as walls 0.2 thick" in note for note in solid.notes)
 
 
-def test_thickness_changes_nothing_on_a_solid() -> None:
+@pytest.mark.parametrize("choice", ["auto", "winding"])
+def test_thickness_changes_nothing_on_a_solid(choice: str) -> None:
     mesh = sphere()
-    solid = make_solid(mesh, thickness=0.05)
-    assert solid.thickness is None
+    solid = make_solid(mesh, rule=SolidRule(choice, thickness=0.05))
+    assert solid.wall_thickness is None
     assert solid.mesh is mesh
 
 
-def test_thin_plates_are_solids() -> None:
-    solid = make_solid(box((-1, -1, 0), (1, 1, 5e-4)))
-    assert solid.thickness is None
+def test_with_winding_thin_plates_are_solids() -> None:
+    solid = make_solid(box((-1, -1, 0), (1, 1, 5e-4)), rule=WINDING)
+    assert solid.wall_thickness is None
     assert solid.closed
-
-
-@pytest.mark.parametrize("thickness", [0.0, -1.0, np.nan, np.inf])
-def test_a_thickness_that_is_none_is_refused(thickness: float) -> None:
-    with pytest.raises(ValueError, match=f"thickness must be positive and finite, got {thickness}"):
-        make_solid(sphere(), thickness=thickness)
 
 
 @pytest.mark.parametrize(
@@ -386,15 +396,16 @@ def _with_t_junction(mesh: Mesh) -> tuple[Points, NDArray[np.int64]]:
     return vertices, np.concatenate([mesh.faces[1:], [[a, middle, c], [middle, b, c], [a, b, middle]]])
 
 
+@pytest.mark.usefixtures("coarse")
 def test_whatever_the_faces_are_the_process_survives() -> None:
     """Random connectivity: non-manifold, non-orientable, degenerate. An answer or a ValueError, never a crash."""
     generator = np.random.default_rng(5)
     for num_vertices in (3, 4, 6, 12):
-        for _ in range(40):
+        for _ in range(20):
             faces = generator.integers(0, num_vertices, size=(generator.integers(1, 40), 3))
             mesh = Mesh(generator.integers(-2, 3, size=(num_vertices, 3)).astype(float), faces)
             try:
-                solid: Solid = make_solid(mesh, thickness=0.1)
+                solid: Solid = make_solid(mesh, rule=SolidRule(thickness=1.0))
             except ValueError:
                 continue
             assert np.isfinite(MeshDistance(solid.mesh)(probes(20)).sdf).all()
@@ -410,7 +421,7 @@ def test_a_moebius_strip_is_a_sheet() -> None:
         one, two = (i + 1, i + 41) if i < 39 else (40, 0)
         faces += [[i, one, i + 40], [i + 40, one, two]]
     with pytest.raises(ValueError, match="is a sheet"):
-        make_solid(Mesh(vertices, faces))
+        make_solid(Mesh(vertices, faces), rule=WINDING)
 
 
 def test_the_open_bunny_keeps_its_signs(data_folder: Path) -> None:

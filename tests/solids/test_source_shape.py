@@ -9,6 +9,7 @@ from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.mesh.io.read import MeshError
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import MeshRefused, folder_similarities, hash_content, load_shape
 
 
@@ -26,7 +27,7 @@ def test_load_shape_gives_the_solid_in_world_units(tmp_path):
     path = tmp_path / "a.ply"
     save_mesh(_box([1e6, 0, 0], [1e6 + 1, 2, 0.5]), path)
     shape = load_shape(path, name="box")
-    assert (shape.name, shape.path, shape.closed, shape.thickness) == ("box", path, True, None)
+    assert (shape.name, shape.path, shape.closed, shape.rule) == ("box", path, True, SolidRule())
     assert shape.mesh.signed_volume == pytest.approx(1)
     assert shape.mesh.bounds.lower.tolist() == [1e6, 0, 0]
     assert shape.report.status == "used"
@@ -34,13 +35,10 @@ def test_load_shape_gives_the_solid_in_world_units(tmp_path):
     assert load_shape(path).name == "a"
 
 
-def test_load_shape_gives_thickness_to_sheets_only(tmp_path):
+def test_load_shape_names_the_mesh_that_is_refused(tmp_path):
     save_mesh(SHEET, tmp_path / "sheet.obj")
-    save_mesh(_box([0, 0, 0], [1, 1, 1]), tmp_path / "box.obj")
-    assert load_shape(tmp_path / "sheet.obj", thickness=0.1).thickness == 0.1
-    assert load_shape(tmp_path / "box.obj", thickness=0.1).thickness is None
     with pytest.raises(MeshRefused, match=r"sheet\.obj: the mesh is a sheet") as caught:
-        load_shape(tmp_path / "sheet.obj", name="s")
+        load_shape(tmp_path / "sheet.obj", name="s", rule=SolidRule("winding"))
     assert (caught.value.report.name, caught.value.report.status) == ("s", "refused")
     assert isinstance(caught.value, MeshError)
 
@@ -62,8 +60,8 @@ def test_hash_content_changes_with_all_that_makes_the_shape(tmp_path):
     hashes.append(hash_content(path))
     (tmp_path / "a b.bin").write_bytes(b"1235")
     hashes.append(hash_content(path))
-    hashes.append(hash_content(path, thickness=0.1))
-    hashes.append(hash_content(path, thickness=0.2))
+    rules = [("auto", 0.1), ("auto", 0.2), ("winding", 0.1), ("winding", 0.2), ("outer", None)]
+    hashes += [hash_content(path, rule=SolidRule(solid, thickness)) for solid, thickness in rules]
     path.write_text("damaged")
     hashes.append(hash_content(path))
     assert len(set(hashes)) == len(hashes)
@@ -88,10 +86,3 @@ def test_folder_similarities_normalise_each_or_all_together(tmp_path):
         folder_similarities(shapes, normalize="both")
     with pytest.raises(ValueError, match="there are no shapes"):
         folder_similarities([])
-
-
-def test_folder_similarities_leave_room_for_the_thickness_of_sheets(tmp_path):
-    save_mesh(SHEET, tmp_path / "a.obj")
-    shape = load_shape(tmp_path / "a.obj", thickness=0.5)
-    (similarity,) = folder_similarities([shape])
-    assert similarity.scale * (np.sqrt(0.5) + 0.5) == pytest.approx(UNIT_RADIUS)

@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdfnet.cli.commands.keys import check_thickness, say_skipped
+from sdfnet.cli.commands.keys import say_skipped
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import say, say_where
+from sdfnet.cli.hydra_app.schema import flat
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import check_folder, format_reports
 
 
@@ -27,26 +29,19 @@ class CheckCommand:
         The folder of meshes, searched recursively.
     shapes : names
         all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
-    thickness : number
-        Thin sheets become walls of this thickness, above 0, in the meshes' own units; null refuses them.
     out : path
         Where report.json and report.txt go; null only prints.
     """
 
     meshes: Path
     shapes: str | tuple[str, ...] = "all"
-    thickness: float | None = None
     out: Path | None = None
-
-    def __post_init__(self) -> None:
-        check_thickness(self.thickness)
+    rule: SolidRule = flat(SolidRule)
 
 
 def run_check(command: CheckCommand) -> None:
     """Print the report, and write it where `out` says."""
-    reports = check_folder(
-        command.meshes, shapes=command.shapes, thickness=command.thickness, out=command.out, progress=True
-    )
+    reports = check_folder(command.meshes, shapes=command.shapes, rule=command.rule, out=command.out, progress=True)
     say(format_reports(reports))
     say_skipped(command.meshes)
     if command.out is not None:

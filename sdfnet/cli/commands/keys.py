@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,12 +44,6 @@ class RunKeys:
 
     def load(self) -> Run:
         return load_run(self.run, device=find_device(self.device))
-
-
-def check_thickness(thickness: float | None) -> None:
-    """Refuse a wall that is no wall."""
-    if thickness is not None and not 0 < thickness < math.inf:
-        raise ValueError(f"thickness must be above 0 or null, got {thickness}")
 
 
 def check_num_workers(num_workers: int | None) -> None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sdfnet.cli.commands.keys import check_num_workers, check_thickness, say_skipped
+from sdfnet.cli.commands.keys import check_num_workers, say_skipped
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.sampling import PrepareReport, SamplerConfig, WorkersConfig, prepare_samples
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import format_reports
 
 
@@ -31,8 +32,6 @@ class SamplingKeys:
         all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
     normalize : each or shared
         each: every shape fills the unit frame; shared: one similarity for the folder keeps relative size and place.
-    thickness : number
-        Thin sheets become walls of this thickness, above 0, in the meshes' own units; null refuses them.
     num_workers : whole number
         Processes for sampling, 1 or more; null takes one for each core. A cluster elsewhere has its own.
     seed : whole number
@@ -41,14 +40,13 @@ class SamplingKeys:
 
     shapes: str | tuple[str, ...] = "all"
     normalize: Literal["each", "shared"] = "each"
-    thickness: float | None = None
     num_workers: int | None = None
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    rule: SolidRule = flat(SolidRule)
 
     def __post_init__(self) -> None:
-        check_thickness(self.thickness)
         check_num_workers(self.num_workers)
         object.__setattr__(self, "sampler", with_tied(self.sampler, seed=self.seed))
 
@@ -89,7 +87,7 @@ def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
         samples,
         config=keys.sampler,
         normalize=keys.normalize,
-        thickness=keys.thickness,
+        rule=keys.rule,
         shapes=keys.shapes,
         num_workers=keys.num_workers,
         workers=keys.workers,

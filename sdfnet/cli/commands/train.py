@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -29,8 +29,9 @@ from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs
 from sdfnet.files import ensure_folder, only_process
 from sdfnet.mesh.io.read import find_meshes
-from sdfnet.runs import MODEL_FILE, load_document, select_shapes
+from sdfnet.runs import MODEL_FILE, RUN_FILE, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
+from sdfnet.solids.rule import AUTO
 from sdfnet.solids.source_shape import format_reports
 from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run, train, verdict
 
@@ -79,8 +80,9 @@ class TrainCommand:
     def __post_init__(self) -> None:
         if self.meshes is None and self.samples is None:
             raise UsageError("meshes=DIR must be given, or samples=DIR with what `sdfnet sample` prepared")
-        for key in ("normalize", "thickness"):
-            if self.meshes is None and getattr(self.sampling, key) != getattr(SamplingKeys, key):
+        given = {"normalize": self.sampling.normalize, **self.sampling.rule.to_dict()}
+        for key, default in {"normalize": SamplingKeys.normalize, **AUTO.to_dict()}.items():
+            if self.meshes is None and given[key] != default:
                 raise UsageError(f"{key} belongs to sampling; it needs meshes=DIR")
         training = with_tied(self.training, budget=self.budget, steps=self.steps, seed=self.sampling.seed)
         object.__setattr__(self, "training", training)
@@ -138,7 +140,7 @@ def _prepare(command: TrainCommand) -> str | Sequence[str]:
     """Complete the sample store and return the shapes to learn."""
     if command.meshes is None:
         return command.sampling.shapes
-    done = prepare(command.sampling, command.meshes, command.store)
+    done = prepare(_as_begun(command), command.meshes, command.store)
     if any(report.status != "used" for report in done.reports):
         say(format_reports(done.reports))
     say(
@@ -146,6 +148,15 @@ def _prepare(command: TrainCommand) -> str | Sequence[str]:
         f"{done.store.num_samples:,} per shape, {done.bytes_on_disk / 1e6:,.1f} MB"
     )
     return done.names
+
+
+def _as_begun(command: TrainCommand) -> SamplingKeys:
+    """Return how to sample. A run of a version that knew only solid=winding goes on with that choice."""
+    if (command.run / RUN_FILE).is_file():
+        began = load_document(command.run)[1][0].rule
+        if command.sampling.rule.repeats(began):
+            return replace(command.sampling, rule=began)
+    return command.sampling
 
 
 def provenance() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import Run, RunShape
 from sdfnet.sampling import SamplerConfig, sample_shape
+from sdfnet.solids.rule import AUTO, SolidRule
 from sdfnet.solids.source_shape import folder_similarities, hash_content, load_shape
 
 
@@ -27,7 +28,7 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
     ValueError
         The file holds no usable mesh, or the mesh lies outside the unit frame that the run's shapes share.
     """
-    source = load_shape(path, name=name, thickness=thickness_of(run, config))
+    source = load_shape(path, name=name, rule=rule_of(run, config))
     similarity = choose_similarity(run, source.mesh.vertices, alone=folder_similarities([source])[0])
     options: dict[str, Any] = run.document.get("config", {}).get("sampler", {})
     wanted = {"num_samples": config.num_samples, "num_surface": 0, "num_heldout": 0, "seed": config.seed}
@@ -40,19 +41,19 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
         str(source.path.resolve()),
         source.content_hash,
         source.closed,
-        source.thickness,
+        source.rule,
         num_surfaces=len(known.volumes),
         learned=False,
     )
     return DistanceObservation(torch.from_numpy(samples), shape, surface, tuple(source.report.notes))
 
 
-def thickness_of(run: Run, config: MeshFitConfig) -> float | None:
-    """Return how thick sheets are taken to be: as `config` says, else as in the run's training."""
-    known = (shape.thickness for shape in run.shapes if shape.thickness is not None)
-    return config.thickness if config.thickness is not None else next(known, None)
+def rule_of(run: Run, config: MeshFitConfig) -> SolidRule:
+    """Return what the inside of a mesh is taken to be: as `config` says, else as in the run's training."""
+    learned = next((shape.rule for shape in run.shapes if shape.learned), AUTO)
+    return learned.with_given(solid=config.solid, thickness=config.thickness, gap=config.gap)
 
 
 MESH = ObservationKind(
-    find=find_meshes, read=observe_mesh, fingerprint=lambda path, shape: hash_content(path, thickness=shape.thickness)
+    find=find_meshes, read=observe_mesh, fingerprint=lambda path, shape: hash_content(path, rule=shape.rule)
 )
