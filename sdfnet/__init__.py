@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sdfnet.fields import MeshField as MeshField
     from sdfnet.fields import NeuralField as NeuralField
     from sdfnet.fields import evaluate as evaluate
+    from sdfnet.fitting.complete import fit as fit
     from sdfnet.fitting.fit_meshes import fit_meshes as fit_meshes
     from sdfnet.mesh.io.read import read_mesh as read_mesh
     from sdfnet.mesh.io.write import save_mesh as save_mesh
@@ -42,6 +43,7 @@ _HOMES = {
     "evaluate_run": "evaluation",
     "extract_mesh": "extraction",
     "extract_run": "runs",
+    "fit": "fitting",
     "fit_meshes": "fitting",
     "load_run": "runs",
     "make_morph": "morphs",

@@ -53,6 +53,8 @@ ALONE = {
     "extraction/sharp_features/detect.py": "finds the cells of sharp features; the method rebuilds them",
     "extraction/sharp_features/extended_marching_cubes.py": "one published method of sharp features",
     "fields/arguments.py": "checks of the arguments that four modules of fields share",
+    "fitting/align.py": "a subject that a practitioner looks up by name",
+    "fitting/posterior.py": "the mathematics of completion, without files and batches",
     "geometry/arrays.py": "the types of arrays, masks and unit vectors that all numerical modules share",
     "latents/arc_length.py": "a subject that a practitioner looks up by name",
     "latents/geodesic.py": "a subject that a practitioner looks up by name",

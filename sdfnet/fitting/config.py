@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.io.formats import WritableFormat, check_format_names
@@ -67,11 +68,9 @@ class MeshFitConfig(FitConfig):
         Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, at least 8.
     format : list
         Mesh formats; one file of each is written.
-    kind : text
-        What the input files are: mesh, or another word of the table KINDS in sdfnet.fitting.observations.
 
-    >>> MeshFitConfig(resolution=256).kind
-    'mesh'
+    >>> MeshFitConfig(resolution=256).format
+    ('obj',)
     """
 
     num_samples: int = 100_000
@@ -80,7 +79,6 @@ class MeshFitConfig(FitConfig):
     gap: float | None = None
     resolution: int = 128
     format: tuple[WritableFormat, ...] = ("obj",)
-    kind: str = "mesh"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,3 +90,80 @@ class MeshFitConfig(FitConfig):
             if width is not None and not 0 < width < math.inf:
                 raise ValueError(f"{name} must be above 0 or null, got {width}")
         check_format_names(self.format)
+
+
+@dataclass(frozen=True)
+class ObserveConfig:
+    """How input files are read. A key that the kind of the input does not use is refused.
+
+    Attributes
+    ----------
+    noise_std : float or None
+        Standard deviation of the observed surface, in the input's units; None estimates it.
+    sensor : list or None
+        Where the scanner of a point cloud stood, x, y, z: the space between it and each point is empty.
+    label : list or None
+        Labels of a volume that are the solid, together; None takes every label above 0.
+    axis : 0, 1 or 2
+        The index axis of a volume along which slices are chosen.
+    every, start : int
+        Only slices start, start + every, … of a volume are used.
+    spacing : list or None
+        Distance between samples along each axis of a .npy file, in world units.
+
+    >>> ObserveConfig(axis=1, every=4).start
+    0
+    """
+
+    noise_std: float | None = None
+    sensor: tuple[float, float, float] | None = None
+    label: tuple[int, ...] | None = None
+    axis: Literal[0, 1, 2] = 0
+    every: int = 1
+    start: int = 0
+    spacing: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise_std is not None and not 0 < self.noise_std < math.inf:
+            raise ValueError(f"noise_std must be above 0 or null, got {self.noise_std}")
+        if self.axis not in (0, 1, 2):
+            raise ValueError(f"axis must be 0, 1 or 2, got {self.axis}")
+        if self.every < 1 or self.start < 0:
+            raise ValueError(f"every must be 1 or more and start 0 or more, got {self.every} and {self.start}")
+        if self.spacing is not None and not all(0 < each < math.inf for each in self.spacing):
+            raise ValueError(f"spacing must be three numbers above 0, got {list(self.spacing)}")
+        if self.sensor is not None and not all(map(math.isfinite, self.sensor)):
+            raise ValueError(f"sensor must be three finite numbers, got {list(self.sensor)}")
+
+
+Align = Literal["none", "yaw", "rigid", "similarity"]
+
+
+@dataclass(frozen=True)
+class CompletionConfig:
+    """How a part is placed and completed.
+
+    Attributes
+    ----------
+    align : none, yaw, rigid or similarity
+        none: it lies in the frame already. yaw: turned about up_axis, shifted, scaled. rigid: of the family's sizes.
+    up_axis : x, y or z
+        The axis of align=yaw.
+    frame_of : text or None
+        The learned shape in whose frame the input lies, for align=none; None is the frame that all shapes share.
+
+    >>> CompletionConfig("yaw").up_axis
+    'y'
+    """
+
+    align: Align = "similarity"
+    up_axis: Literal["x", "y", "z"] = "y"
+    frame_of: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.align not in get_args(Align):
+            raise ValueError(f"align must be one of {', '.join(get_args(Align))}, got {self.align!r}")
+        if self.up_axis not in ("x", "y", "z"):
+            raise ValueError(f"up_axis must be x, y or z, got {self.up_axis!r}")
+        if self.frame_of is not None and self.align != "none":
+            raise ValueError(f"frame_of={self.frame_of} needs align=none, got align={self.align}")

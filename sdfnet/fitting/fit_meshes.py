@@ -1,4 +1,4 @@
-"""Fit codes to mesh files and write the results into a folder: read, fit, extract, measure, write; safe to kill.
+"""Fit codes to input files and write the results into a folder: read, fit, extract, measure, write; safe to kill.
 
 The folder holds `fit.json` with the record of every shape, meshes, codes, and a run of the learned and the fitted
 shapes, which every other command reads. A shape enters `fit.json` only after all its files are whole on disk. A second
@@ -23,9 +23,12 @@ from sdfnet.evaluation.closest_points import Surface, match_surfaces
 from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import distances_of
 from sdfnet.files import ensure_folder
-from sdfnet.fitting.config import MeshFitConfig
-from sdfnet.fitting.fit import fit_codes, with_fitted
-from sdfnet.fitting.observations import Observation, ObservationKind, observation_kind
+from sdfnet.fitting.codes import fit_codes, with_fitted
+from sdfnet.fitting.complete import fit
+from sdfnet.fitting.config import CompletionConfig, MeshFitConfig, ObserveConfig
+from sdfnet.fitting.inputs import InputFile
+from sdfnet.fitting.observations import Observation, PartObservation, observation_kind
+from sdfnet.fitting.observations.base import hash_file
 from sdfnet.fitting.observations.mesh import rule_of
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
@@ -96,7 +99,43 @@ def fit_meshes(
     ('chair_00', 'chair_01', 'new')
     """
     config = config or MeshFitConfig()
-    kind = observation_kind(config.kind)
+    inputs = {name: InputFile(path, "mesh", is_whole=True) for name, path in paths.items()}
+    return fit_inputs(run, inputs, out, config=config, provenance=provenance, progress=progress)
+
+
+def fit_inputs(
+    run: Run,
+    inputs: Mapping[str, InputFile],
+    out: str | Path,
+    *,
+    config: MeshFitConfig | None = None,
+    observe: ObserveConfig | None = None,
+    completion: CompletionConfig | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> MeshFits:
+    """Fit each input, whole or part, and write codes, meshes, record and run into `out`, as `fit_meshes` does.
+
+    Whole meshes get the similarity of the training. A part gets the place that `completion` lets it find.
+
+    Raises
+    ------
+    ValueError
+        As `fit_meshes`.
+
+    >>> from sdfnet.runs import load_run
+    >>> part = InputFile(Path("chairs/chair_02.obj"), "mesh", is_whole=False)
+    >>> options = {"config": MeshFitConfig(resolution=16), "completion": CompletionConfig("none", frame_of="chair_00")}
+    >>> fit_inputs(load_run("runs/chairs"), {"part": part}, "completed", **options).run.names
+    ('chair_00', 'chair_01', 'part')
+    """
+    config, observe, completion = (
+        config or MeshFitConfig(),
+        observe or ObserveConfig(),
+        completion or CompletionConfig(),
+    )
+    paths = {name: each.path for name, each in inputs.items()}
+    options = _Options(config, observe, completion)
     out = Path(out)
     targets = [out / _mesh_path(name, suffix) for name in paths for suffix in config.format]
     check_overwrites(out, targets, paths.values(), what="meshes that are to be fitted")
@@ -104,27 +143,42 @@ def fit_meshes(
     ensure_folder(out)
     if out.resolve() == run.directory.resolve():
         raise ValueError(f"out={out} is the run itself; choose a folder of its own, such as {out / 'fit'}")
-    document = open_folder(out, _settings(run, config), FIT_FOLDER)
+    document = open_folder(out, _settings(run, options), FIT_FOLDER)
     records: dict[str, dict[str, Any]] = document["shapes"]
     failures: dict[str, str] = {}
-    missing = [name for name, path in paths.items() if not _is_done(out, name, path, records.get(name, {}), config)]
+    missing = [name for name in inputs if not _is_done(out, name, inputs[name], records.get(name, {}), options)]
     with tqdm(total=len(missing), desc="shapes", unit="shape", disable=not progress) as bar:
         for start in range(0, len(missing), _TOGETHER):
-            group = {name: paths[name] for name in missing[start : start + _TOGETHER]}
-            made, reasons = _fit_group(run, group, out, kind, config, bar=bar)
+            group = {name: inputs[name] for name in missing[start : start + _TOGETHER]}
+            made, reasons = _fit_group(run, group, out, options, bar=bar)
             records |= made
             failures |= reasons
             save_folder(out, {**document, "failed": failures}, FIT_FOLDER)
     save_folder(out, {**document, "failed": failures}, FIT_FOLDER)
     fitted = _assemble_run(run, out, records, provenance=provenance or {})
-    asked = {name: records[name] for name in paths if name not in failures}
-    return MeshFits(fitted, asked, failures, num_skipped=len(paths) - len(missing))
+    asked = {name: records[name] for name in inputs if name not in failures}
+    return MeshFits(fitted, asked, failures, num_skipped=len(inputs) - len(missing))
 
 
-def _settings(run: Run, config: MeshFitConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Options:
+    """All options of one fit."""
+
+    config: MeshFitConfig
+    observe: ObserveConfig
+    completion: CompletionConfig
+
+
+def _settings(run: Run, options: _Options) -> dict[str, Any]:
     """Return what all shapes of one folder share; formats and kinds of input may differ from call to call."""
-    options = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("format", "kind")}
-    return {"run": str(run.directory), "model": _hash_model(run), **options, **rule_of(run, config).to_dict()}
+    config = options.config
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key != "format"}
+    # Whole meshes need neither of these, and folders of earlier versions do not name them.
+    if options.observe != ObserveConfig():
+        settings["observe"] = dataclasses.asdict(options.observe)
+    if options.completion != CompletionConfig():
+        settings["completion"] = dataclasses.asdict(options.completion)
+    return {"run": str(run.directory), "model": _hash_model(run), **settings, **rule_of(run, config).to_dict()}
 
 
 def _hash_model(run: Run) -> str:
@@ -135,13 +189,18 @@ def _hash_model(run: Run) -> str:
     return digest.hexdigest()[:16]
 
 
-def _is_done(out: Path, name: str, path: Path, record: Mapping[str, Any], config: MeshFitConfig) -> bool:
+def _is_done(out: Path, name: str, given: InputFile, record: Mapping[str, Any], options: _Options) -> bool:
     """Tell whether the files of a recorded shape are all there and its source has not changed since."""
-    needed = {_code_path(name), *(_mesh_path(name, suffix) for suffix in config.format)}
-    if record.get("kind") != config.kind or not needed <= record["files"].keys() or not is_whole(out, record):
+    needed = {_code_path(name), *(_mesh_path(name, suffix) for suffix in options.config.format)}
+    if record.get("kind") != given.kind or record.get("is_whole", True) != given.is_whole:
         return False
+    if not needed <= record["files"].keys() or not is_whole(out, record):
+        return False
+    hash_whole = observation_kind(given.kind).hash_whole
     try:
-        return observation_kind(config.kind).fingerprint(path, _shape_of(name, record)) == record["content_hash"]
+        if given.is_whole and hash_whole is not None:
+            return hash_whole(given.path, _shape_of(name, record)) == record["content_hash"]
+        return hash_file(given.path, options.observe) == record["content_hash"]
     except (ValueError, OSError):
         return False  # Fitting it will say what is wrong.
 
@@ -156,46 +215,92 @@ def _mesh_path(name: str, suffix: str) -> str:
 
 
 def _fit_group(
-    run: Run, paths: Mapping[str, Path], out: Path, kind: ObservationKind, config: MeshFitConfig, *, bar: tqdm
+    run: Run, inputs: Mapping[str, InputFile], out: Path, options: _Options, *, bar: tqdm
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Fit a few files as one batch and write their results. Return the records and the reason of each failure."""
-    observed: dict[str, Observation] = {}
-    records: dict[str, dict[str, Any]] = {}
+    observed: dict[str, Observation | PartObservation] = {}
     failures: dict[str, str] = {}
-    for name, path in paths.items():
+    for name, given in inputs.items():
         try:
-            observed[name] = kind.read(run, name, path, config)
+            observed[name] = _read(run, name, given, options)
         except (ValueError, OSError) as error:
             failures[name] = str(error)
             bar.update()
-    if not observed:
-        return records, failures
-    codes = fit_codes(run, list(observed.values()), config=config, progress=not bar.disable)
-    for name, latent, loss, start in zip(observed, codes.latents, codes.losses, codes.starts, strict=True):
+    records: dict[str, dict[str, Any]] = {}
+    for name, found in _find_shapes(run, observed, options, failures, bar=bar).items():
         try:
-            record = _write_shape(run, name, observed[name], latent, out, config)
-            records[name] = record | {"loss": loss, "start": start}
+            known = {"kind": inputs[name].kind} | ({} if inputs[name].is_whole else {"is_whole": False})
+            records[name] = _write_shape(run, name, found, out, options.config) | known
         except ValueError as error:
             failures[name] = str(error)
         bar.update()
-    return records, failures
+    return {name: records[name] for name in inputs if name in records}, failures
 
 
-def _write_shape(
-    run: Run, name: str, observed: Observation, latent: Tensor, out: Path, config: MeshFitConfig
-) -> dict[str, Any]:
+def _read(run: Run, name: str, given: InputFile, options: _Options) -> Observation | PartObservation:
+    kind = observation_kind(given.kind)
+    if given.is_whole and kind.read_whole is not None:
+        return kind.read_whole(run, name, given.path, options.config)
+    return kind.read_part(given.path, options.observe)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A fitted shape that is to be written, with what its record says beside the mesh."""
+
+    shape: RunShape
+    latent: Tensor
+    facts: dict[str, Any]
+    reference: Surface | None = None
+
+
+def _find_shapes(
+    run: Run,
+    observed: Mapping[str, Observation | PartObservation],
+    options: _Options,
+    failures: dict[str, str],
+    *,
+    bar: tqdm,
+) -> dict[str, _Found]:
+    """Return the code and the place of each observation; a part that cannot be placed joins `failures`."""
+    found: dict[str, _Found] = {}
+    whole = {name: each for name, each in observed.items() if isinstance(each, Observation)}
+    if whole:
+        codes = fit_codes(run, list(whole.values()), config=options.config, progress=not bar.disable)
+        for index, (name, each) in enumerate(whole.items()):
+            assert each.shape is not None
+            facts = {"notes": list(each.notes), "loss": codes.losses[index], "start": codes.starts[index]}
+            found[name] = _Found(each.shape, codes.latents[index], facts, each.reference)
+    for name, part in observed.items():
+        if isinstance(part, PartObservation):
+            try:
+                found[name] = _complete(run, name, part, options)
+            except ValueError as error:
+                failures[name] = str(error)
+                bar.update()
+    return found
+
+
+def _complete(run: Run, name: str, part: PartObservation, options: _Options) -> _Found:
+    """Return the most likely shape of which a part is observed."""
+    done = fit(run, part, config=options.completion)
+    posterior = done.posteriors[0]
+    shape = RunShape(name, posterior.similarity, part.source, part.content_hash, closed=True, learned=False)
+    return _Found(shape, done.latents[0], {"notes": list(part.notes), **posterior.to_dict(), "start": None})
+
+
+def _write_shape(run: Run, name: str, found: _Found, out: Path, config: MeshFitConfig) -> dict[str, Any]:
     """Extract, measure and write one fitted shape; return its record."""
-    assert observed.shape is not None
-    found = extract_shape(run, observed.shape, latent=latent, resolution=config.resolution)
+    made = extract_shape(run, found.shape, latent=found.latent, resolution=config.resolution)
     files = [_mesh_path(name, suffix) for suffix in config.format]
     for file in files:
-        save_mesh(found.mesh, out / file)
-    save_tensors(out / _code_path(name), {"latent": latent}, metadata={"shape": name})
-    described = {key: value for key, value in observed.shape.to_dict().items() if key != "name"}
-    summary = {key: value for key, value in found.to_dict().items() if key in ("pieces", "cavities", "removed")}
-    record = {**described, "kind": config.kind, "notes": list(observed.notes), **summary}
-    if observed.reference is not None:
-        record |= _measure(found.mesh, observed.shape, observed.reference, resolution=config.resolution)
+        save_mesh(made.mesh, out / file)
+    save_tensors(out / _code_path(name), {"latent": found.latent}, metadata={"shape": name})
+    described = {key: value for key, value in found.shape.to_dict().items() if key != "name"}
+    summary = {key: value for key, value in made.to_dict().items() if key in ("pieces", "cavities", "removed")}
+    record = {**described, **found.facts, **summary}
+    if found.reference is not None:
+        record |= _measure(made.mesh, found.shape, found.reference, resolution=config.resolution)
     return {**record, "files": file_sizes(out, [_code_path(name), *files])}
 
 

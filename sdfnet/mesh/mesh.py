@@ -90,10 +90,12 @@ class Mesh:
         return float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6)
 
     def to_unit(self, similarity: Similarity) -> Mesh:
-        return replace_vertices(self, similarity.to_unit(self.vertices))
+        normals = None if self.vertex_normals is None else similarity.directions_to_unit(self.vertex_normals)
+        return replace(self, vertices=similarity.to_unit(self.vertices), vertex_normals=normals)
 
     def to_world(self, similarity: Similarity) -> Mesh:
-        return replace_vertices(self, similarity.to_world(self.vertices))
+        normals = None if self.vertex_normals is None else similarity.directions_to_world(self.vertex_normals)
+        return replace(self, vertices=similarity.to_world(self.vertices), vertex_normals=normals)
 
     def to_trimesh(self) -> trimesh.Trimesh:
         """Return a `trimesh.Trimesh` of the same arrays, unprocessed (no vertex merged, no face dropped)."""
@@ -105,7 +107,7 @@ class Mesh:
 
 
 def replace_vertices(mesh: Mesh, vertices: NDArray[np.float64]) -> Mesh:
-    """Return `mesh` with other vertex positions. Normals are kept, because a similarity does not turn them."""
+    """Return `mesh` with other vertex positions and the same normals."""
     return replace(mesh, vertices=vertices)
 
 

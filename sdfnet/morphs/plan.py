@@ -29,7 +29,7 @@ from sdfnet.correspondence.results import TrackConfig, TrackedMorph
 from sdfnet.correspondence.track import track_surface
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray
-from sdfnet.geometry.similarity import Similarity
+from sdfnet.geometry.similarity import Similarity, rotation_vectors, turned
 from sdfnet.latents.arc_length import surface_displacements
 from sdfnet.latents.geodesic import bend, bend_path
 from sdfnet.latents.interpolation import ease, frame_times, interpolate, path_knots
@@ -325,8 +325,13 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     latents = torch.stack([run.latent(name) for name in keys])
     unit = config.frame == "unit"
     similarities = [Similarity.identity() if unit else run.similarity(name) for name in keys]
+    turns = rotation_vectors(similarities).tolist()
     places = torch.tensor(
-        [[*s.center.tolist(), math.log(s.scale), index] for index, s in enumerate(similarities)], dtype=torch.float64
+        [
+            [*each.center.tolist(), math.log(each.scale), index, *turn]
+            for index, (each, turn) in enumerate(zip(similarities, turns, strict=True))
+        ],
+        dtype=torch.float64,
     )
     bends: list[Tensor] = []
     if config.path == "geodesic":
@@ -349,18 +354,23 @@ def plan_frames(run: Run, keys: Sequence[str], *, config: MorphConfig, progress:
     moved[:, ground] = follow(times.even)[1][:, ground]
     frames = []
     for index, (time, code, place) in enumerate(zip(times.film.tolist(), codes, moved, strict=True)):
-        # At a key, the row of `places` comes back bit for bit. Its last number is the index of the key.
+        # At a key, the row of `places` comes back bit for bit. Its fifth number is the index of the key.
         key = next((key for key in range(len(keys)) if torch.equal(place, places[key])), None)
-        similarity = Similarity(place[:3].tolist(), math.exp(float(place[3]))) if key is None else similarities[key]
+        similarity = _placed(place, similarities[0]) if key is None else similarities[key]
         shape = "" if key is None else keys[key]
         frames.append(MorphFrame(index, time, code, similarity, shape, displacements[index]))
     return frames
 
 
+def _placed(place: Tensor, first: Similarity) -> Similarity:
+    """Return the similarity of a row of places: centre, log scale, index, and the rotation vector from `first`."""
+    return Similarity(place[:3].tolist(), math.exp(float(place[3])), turned(first.rotation, place[5:].numpy()))
+
+
 def _follow(
     latents: Tensor, places: Tensor, bends: Sequence[Tensor], config: MorphConfig, path_times: FloatArray
 ) -> tuple[Tensor, Tensor]:
-    """Return the codes (T, L) and the places (T, 5) at times on the path, before easing."""
+    """Return the codes (T, L) and the places (T, 8) at times on the path, before easing."""
     along = partial(interpolate, times=path_times, key_times=config.key_times, closed=config.playback == "loop")
     if config.path == "spherical":
         return along(latents, kind="spherical"), along(places)

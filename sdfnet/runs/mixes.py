@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdfnet.geometry.similarity import Similarity
+from sdfnet.geometry.similarity import Similarity, rotation_vectors, turned
 from sdfnet.mesh.io.read import select_shapes
 from sdfnet.runs.document import RunShape
 from sdfnet.runs.run import Run
@@ -131,12 +131,16 @@ def mix_name(weights: Mapping[str, float], *, taken: Collection[str] = ()) -> st
 def mix_similarities(similarities: Sequence[Similarity], weights: Sequence[float]) -> Similarity:
     """Return the similarity whose centre and log scale are weighted sums; `weights` sum to 1.
 
+    The rotation is that of the first one, turned by the weighted sum of the rotation vectors from it to the others.
+
     >>> mix_similarities([Similarity([0, 0, 0], 1.0), Similarity([4, 0, 0], 0.25)], [0.5, 0.5])
     Similarity(center=array([2., 0., 0.]), scale=0.5)
     """
     center = sum(weight * each.center for weight, each in zip(weights, similarities, strict=True))
     log_scale = sum(weight * math.log(each.scale) for weight, each in zip(weights, similarities, strict=True))
-    return Similarity(np.asarray(center), math.exp(log_scale))
+    turns = rotation_vectors(similarities)
+    turn = np.tensordot(np.asarray(weights, dtype=np.float64), turns, axes=1)
+    return Similarity(np.asarray(center), math.exp(log_scale), turned(similarities[0].rotation, turn))
 
 
 def _read_mix(pattern: str, names: Sequence[str]) -> dict[str, float] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import sys
 from pathlib import Path
@@ -17,7 +16,8 @@ from tiny_runs import learn_run
 from sdfnet.decoders import DECODERS, build_decoder, decoder_config
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
-from sdfnet.fitting import MeshFitConfig, fit_meshes
+from sdfnet.fitting import CompletionConfig, MeshFitConfig, ObserveConfig, fit_inputs
+from sdfnet.fitting.inputs import find_inputs, resolve_inputs
 from sdfnet.fitting.observations import KINDS
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io import formats
@@ -101,26 +101,23 @@ def test_the_shown_writer_through_trimesh_writes(tmp_path, monkeypatch):
 
 def test_the_shown_observation_finds_the_ball_between_two_learned_ones(tmp_path, monkeypatch):
     shown = program("observation.md", "shown_observation", tmp_path, monkeypatch)
-    monkeypatch.setitem(KINDS, "points", shown.POINTS)
+    monkeypatch.setitem(KINDS, "laser", shown.LASER)
     shapes = [RunShape(name, Similarity.identity(), f"{name}.obj", "", True, num_surfaces=1) for name in ("a", "b")]
-    folder = learn_run(tmp_path / "run", shapes, [Sphere(0.4), Sphere(0.8)])
-    document = json.loads((folder / "run.json").read_text())
-    document["config"]["normalize"] = "shared"
-    (folder / "run.json").write_text(json.dumps(document))
-    run = load_run(folder)
-    directions = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
-    (tmp_path / "points" / "below").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"no points in .* looked for files ending in \.xyz"):
-        shown.find_points(tmp_path / "points")
-    np.savetxt(tmp_path / "points" / "ball.xyz", (0.6 * directions / directions.norm(dim=1, keepdim=True)).numpy())
-    (tmp_path / "points" / "below" / "empty.xyz").write_text("\n")
-    (tmp_path / "points" / "flat.xyz").write_text("1 2\n")
-    config = MeshFitConfig(kind="points", steps=100, num_starts=2, resolution=32)
-    paths = shown.find_points(tmp_path / "points")
-    fits = fit_meshes(run, paths, tmp_path / "fitted", config=config)
-    assert sorted(fits.failures) == ["below/empty", "flat"]
-    assert fits.failures["below/empty"].endswith("empty.xyz: the file is empty")
-    assert fits.failures["flat"].endswith("each line must have three finite numbers, got an array of shape (1, 2)")
-    mesh = read_mesh(tmp_path / "fitted" / "meshes" / "ball.obj")
+    run = load_run(learn_run(tmp_path / "run", shapes, [Sphere(0.4), Sphere(0.8)]))
+    directions = np.random.default_rng(0).normal(size=(2000, 3))
+    points = 0.6 * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    points[:500] = 0.1
+    brightness = np.where(np.arange(2000) < 500, 1, 200)
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    np.savetxt(
+        tmp_path / "in" / "below" / "ball.pts", np.column_stack([points, brightness]), header="2000", comments=""
+    )
+    (tmp_path / "in" / "flat.pts").write_text("1\n1 2\n")
+    inputs, _ = resolve_inputs(find_inputs(tmp_path / "in", kind="laser"), kind="laser", config=ObserveConfig())
+    completion = CompletionConfig("none", frame_of="a")
+    options = {"config": MeshFitConfig(resolution=32), "completion": completion}
+    fits = fit_inputs(run, inputs, tmp_path / "fitted", **options)
+    assert fits.failures["flat"].endswith("x, y, z and a brightness, got an array of shape (1, 2)")
+    mesh = read_mesh(tmp_path / "fitted" / "meshes" / "below" / "ball.obj")
     assert components_and_genus(mesh).num_components == 1
     assert np.linalg.norm(mesh.vertices, axis=1) == pytest.approx(0.6, abs=0.1)

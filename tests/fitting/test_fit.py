@@ -13,8 +13,8 @@ from exact_spheres import sphere_run
 from torch import Tensor
 
 from sdfnet.decoders import VolumeConfig, build_decoder
+from sdfnet.fitting.codes import fit_codes, with_fitted
 from sdfnet.fitting.config import FitConfig
-from sdfnet.fitting.fit import fit_codes, with_fitted
 from sdfnet.fitting.observations import DistanceObservation, Observation
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs import Run, RunShape

@@ -1,16 +1,18 @@
-"""`sdfnet fit`: find the codes of meshes that were not trained on, with the network as it is.
+"""`sdfnet fit`: find the shapes that agree with new meshes, or with parts of them, with the network as it is.
 
 Examples:
 
     sdfnet fit run=runs/chairs meshes=new_chairs out=fitted
     sdfnet fit run=runs/chairs meshes=chairs 'shapes=[chair_1*]' steps=1000 resolution=256 out=fitted
+    sdfnet fit run=runs/chairs input=half_a_chair.ply out=completed
+    sdfnet fit run=runs/bones input=slices axis=1 every=8 out=completed
     sdfnet morph run=fitted 'shapes=[chair_01,new_chair]' out=morph
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ import numpy as np
 
 from sdfnet.cli.commands.keys import RunKeys, some_failed
 from sdfnet.cli.commands.train import provenance
-from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat
-from sdfnet.fitting.config import MeshFitConfig
-from sdfnet.fitting.fit_meshes import MeshFits, fit_meshes
-from sdfnet.fitting.observations import observation_kind
+from sdfnet.fitting.config import CompletionConfig, MeshFitConfig, ObserveConfig
+from sdfnet.fitting.fit_meshes import MeshFits, fit_inputs
+from sdfnet.fitting.inputs import InputFile, find_inputs, resolve_inputs
+from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import select_shapes
 
 _NAME_WIDTH = 26
@@ -46,35 +49,72 @@ class FitCommand(RunKeys):
     run : path
         A run directory, as train writes it. It is not changed.
     meshes : path
-        The folder of meshes to fit, searched recursively.
+        A folder of whole meshes to fit, searched recursively. Give meshes or input, not both.
+    input : path
+        A file, or a folder searched recursively: scans, points, depth images, label volumes, contours, whole meshes.
+    kind : text
+        What the input is: mesh, points, depth, labels, contours or sdf; auto decides by suffix and content.
     shapes : names
-        all, one name, or a list of names and globs. A name is the path below meshes, without suffix.
+        all, one name, or a list of names and globs. A name is the path below meshes or input, without suffix.
     out : path
         A run of the learned and the fitted shapes, with meshes/, codes/ and fit.json; null is fit/ inside the run.
     """
 
     inside = "fit"
-    meshes: Path
+    meshes: Path | None = None
+    input: Path | None = None
+    kind: str = "auto"
     fit: MeshFitConfig = flat(MeshFitConfig)
+    observe: ObserveConfig = flat(ObserveConfig)
+    completion: CompletionConfig = flat(CompletionConfig)
+
+    def __post_init__(self) -> None:
+        if (self.meshes is None) == (self.input is None):
+            raise UsageError("give meshes=DIR (whole meshes) or input=FILE|DIR (whole or part), exactly one of them")
+        if self.meshes is not None:
+            changed = [key for key, value in self._of_inputs().items() if value]
+            if changed:
+                raise UsageError(f"{changed[0]} is for input=; meshes={self.meshes} holds whole meshes")
+
+    def _of_inputs(self) -> dict[str, bool]:
+        """Return for each key of `input` whether it was changed."""
+        found = {"kind": self.kind != "auto"}
+        for member in (self.observe, self.completion):
+            found |= {field.name: getattr(member, field.name) != field.default for field in fields(member)}
+        return found
+
+    def inputs(self) -> tuple[dict[str, InputFile], dict[str, str]]:
+        """Return the chosen inputs, and the reason for each that cannot be one."""
+        if self.meshes is not None:
+            paths = find_meshes(self.meshes)
+            names = select_shapes(list(paths), self.shapes)
+            return {name: InputFile(paths[name], "mesh", is_whole=True) for name in names}, {}
+        assert self.input is not None
+        paths = find_inputs(self.input, kind=self.kind)
+        chosen = {name: paths[name] for name in select_shapes(list(paths), self.shapes)}
+        return resolve_inputs(chosen, kind=self.kind, config=self.observe)
 
 
 def run_fit(command: FitCommand) -> None:
     """Fit, and print how far each result is from its mesh; a mesh that cannot be used does not stop the others."""
     run = command.load()
-    paths = observation_kind(command.fit.kind).find(command.meshes)
-    names = select_shapes(list(paths), command.shapes)
-    done = fit_meshes(
+    inputs, unreadable = command.inputs()
+    done = fit_inputs(
         run,
-        {name: paths[name] for name in names},
+        inputs,
         command.folder,
         config=command.fit,
+        observe=command.observe,
+        completion=command.completion,
         provenance=provenance(),
         progress=True,
     )
     for line in _table(done):
         say(line)
-    if done.failures:
-        raise some_failed(done.failures, len(names), "meshes could not be fitted", command.folder)
+    failures = {**unreadable, **done.failures}
+    if failures:
+        what = "meshes could not be fitted" if command.input is None else "inputs could not be fitted"
+        raise some_failed(failures, len(inputs) + len(unreadable), what, command.folder)
     was = "was" if done.num_skipped == 1 else "were"
     there = f" ({done.num_skipped} {was} there already)" if done.num_skipped else ""
     number, stand = counted(len(done.records), "shape"), "it stands" if len(done.records) == 1 else "they stand"

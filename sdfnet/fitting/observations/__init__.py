@@ -4,18 +4,32 @@ from sdfnet.fitting.observations.base import DistanceObservation as DistanceObse
 from sdfnet.fitting.observations.base import Observation as Observation
 from sdfnet.fitting.observations.base import ObservationKind as ObservationKind
 from sdfnet.fitting.observations.base import choose_similarity as choose_similarity
+from sdfnet.fitting.observations.contours import CONTOURS
+from sdfnet.fitting.observations.depth import DEPTH
+from sdfnet.fitting.observations.grid import SDF
+from sdfnet.fitting.observations.labels import LABELS
 from sdfnet.fitting.observations.mesh import MESH
+from sdfnet.fitting.observations.part import PartObservation as PartObservation
+from sdfnet.fitting.observations.part import surface_part as surface_part
+from sdfnet.fitting.observations.points import POINTS
 
-KINDS: dict[str, ObservationKind] = {"mesh": MESH}
+KINDS: dict[str, ObservationKind] = {
+    "mesh": MESH,
+    "points": POINTS,
+    "depth": DEPTH,
+    "labels": LABELS,
+    "contours": CONTOURS,
+    "sdf": SDF,
+}
 """By the word that `kind=` takes."""
 
 
 def observation_kind(word: str) -> ObservationKind:
     """Return the kind of observation that `word` names, or raise ValueError.
 
-    >>> sorted(observation_kind("mesh").find("chairs"))[:2]
-    ['chair_00', 'chair_01']
+    >>> observation_kind("labels").suffixes
+    ('.nii', '.nii.gz', '.nrrd', '.npy')
     """
     if word not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {word!r}")
+        raise ValueError(f"kind must be one of auto, {', '.join(KINDS)}, got {word!r}")
     return KINDS[word]

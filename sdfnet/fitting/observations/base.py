@@ -1,13 +1,16 @@
 """The interface of all kinds of observations: the data on a new shape to which its code is fitted.
 
-A new kind (points, depth images, slices) is one file beside this one, and one line of the table in `__init__.py`. The
-file has a function that reads an input file into an `Observation`, and an `ObservationKind` that names it. Where the
-input gives signed distances, `DistanceObservation` is the class to return; otherwise write one with its own `misfit`.
+A new kind is one file beside this one, and one line of the table in `__init__.py`. The file has a function that reads
+an input file into a `PartObservation` (`part.py`), and an `ObservationKind` that names it. A whole mesh is an
+`Observation` instead: its frame is that of the training, and only its code is unknown.
 """
 
 from __future__ import annotations
 
 import abc
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.evaluation.closest_points import Surface
-from sdfnet.fitting.config import MeshFitConfig
+from sdfnet.fitting.config import MeshFitConfig, ObserveConfig
+from sdfnet.fitting.observations.part import PartObservation
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs import Run, RunShape
@@ -121,21 +125,42 @@ class ObservationKind:
 
     Attributes
     ----------
-    find : function
-        Takes a folder; returns the input files in it and below by name: the path below the folder, without suffix.
-        Raises ValueError if there is no such file.
-    read : function
-        Takes a run, the name of the shape, its file and the options; returns the observation. Raises ValueError or
-        OSError if the file cannot be used; the message goes to the user.
-    fingerprint : function
-        From a file and the shape of an earlier fit, to the `content_hash` that `read` would put into the shape. Where
-        the hash has changed, the file is fitted again.
+    suffixes : tuple of str
+        Of its files, in lower case, with their dots.
+    read_part : function
+        Takes a file and the options; returns what the file says of a part of a shape. Raises ValueError or OSError if
+        the file cannot be used; the message goes to the user. Its `content_hash` is `hash_file(path, config)`.
+    read_whole : function or None
+        For a kind that can show a whole shape: takes a run, the name of the shape, its file and the options; returns an
+        observation in the frame that training would give the shape.
+    hash_whole : function or None
+        From a file and the shape of an earlier fit, to the `content_hash` that `read_whole` would put into the shape.
 
-    >>> from sdfnet.fitting.observations import observation_kind
-    >>> next(iter(observation_kind("mesh").find(Path("chairs"))))
-    'chair_00'
+    >>> from sdfnet.fitting.observations import KINDS
+    >>> KINDS["points"].suffixes[0]
+    '.ply'
     """
 
-    find: Callable[[str | Path], dict[str, Path]]
-    read: Callable[[Run, str, Path, MeshFitConfig], Observation]
-    fingerprint: Callable[[Path, RunShape], str]
+    suffixes: tuple[str, ...]
+    read_part: Callable[[Path, ObserveConfig], PartObservation]
+    read_whole: Callable[[Run, str, Path, MeshFitConfig], Observation] | None = None
+    hash_whole: Callable[[Path, RunShape], str] | None = None
+
+
+def hash_file(path: Path, config: ObserveConfig) -> str:
+    """Return a hash of an input and of the options that read it: where it changes, the input is fitted again.
+
+    The files of a folder count together, and so does a JSON file beside an image of the same name.
+
+    >>> from sdfnet.fitting.config import ObserveConfig
+    >>> _ = Path("five.xyz").write_text("1 2 3")
+    >>> hash_file(Path("five.xyz"), ObserveConfig()) == hash_file(Path("five.xyz"), ObserveConfig(every=2))
+    False
+    """
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    beside = path.with_suffix(".json")
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    for file in [*files, *([beside] if beside != path and beside.is_file() else [])]:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

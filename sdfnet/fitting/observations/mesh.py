@@ -10,8 +10,9 @@ import torch
 from sdfnet.evaluation.report import source_surface
 from sdfnet.fitting.config import MeshFitConfig
 from sdfnet.fitting.observations.base import DistanceObservation, ObservationKind, choose_similarity
+from sdfnet.fitting.observations.scan import read_scan
 from sdfnet.mesh.components import nest_components
-from sdfnet.mesh.io.read import find_meshes
+from sdfnet.mesh.io.formats import READABLE
 from sdfnet.runs import Run, RunShape
 from sdfnet.sampling import SamplerConfig, sample_shape
 from sdfnet.solids.rule import AUTO, SolidRule
@@ -55,5 +56,8 @@ def rule_of(run: Run, config: MeshFitConfig) -> SolidRule:
 
 
 MESH = ObservationKind(
-    find=find_meshes, read=observe_mesh, fingerprint=lambda path, shape: hash_content(path, rule=shape.rule)
+    suffixes=tuple(f".{name}" for name in READABLE),
+    read_part=read_scan,
+    read_whole=observe_mesh,
+    hash_whole=lambda path, shape: hash_content(path, rule=shape.rule),
 )

@@ -55,15 +55,7 @@ def parse_ply(data: bytes) -> PolygonMesh:
         The file is not PLY, its header makes no sense, or it has less data than the header promises (checked before
         memory of that size is allocated).
     """
-    if not data[:64].lstrip().lower().startswith(b"ply"):
-        data = to_single_bytes(data)
-    elements, is_text, body = _parse_header(data)
-    if is_text:
-        body = parse_floats(body.split()).astype("<f8").tobytes()
-    columns: dict[str, dict[str, NDArray]] = {}
-    offset = 0
-    for element in elements:
-        columns[element.name], offset = _read_element(element, body, offset)
+    elements, columns = _read_columns(data)
     vertex, face = columns.get("vertex", {}), columns.get("face", {})
     if not all(axis in vertex for axis in "xyz"):
         raise ValueError("it has no vertices with x, y and z")
@@ -85,6 +77,34 @@ def parse_ply(data: bytes) -> PolygonMesh:
     if name is None:
         return PolygonMesh(vertices, [], [])
     return PolygonMesh(vertices, face[name], face[name + " count"])
+
+
+def read_ply_vertices(data: bytes) -> dict[str, NDArray]:
+    """Return the columns of the `vertex` element of a PLY file, among them x, y and z, each (V,).
+
+    Raises
+    ------
+    ValueError
+        As `parse_ply`.
+    """
+    vertex = _read_columns(data)[1].get("vertex", {})
+    if not all(axis in vertex for axis in "xyz"):
+        raise ValueError("it has no vertices with x, y and z")
+    return vertex
+
+
+def _read_columns(data: bytes) -> tuple[list[_Element], dict[str, dict[str, NDArray]]]:
+    """Return the elements of a PLY file, and the columns of each by its name."""
+    if not data[:64].lstrip().lower().startswith(b"ply"):
+        data = to_single_bytes(data)
+    elements, is_text, body = _parse_header(data)
+    if is_text:
+        body = parse_floats(body.split()).astype("<f8").tobytes()
+    columns: dict[str, dict[str, NDArray]] = {}
+    offset = 0
+    for element in elements:
+        columns[element.name], offset = _read_element(element, body, offset)
+    return elements, columns
 
 
 def _parse_header(data: bytes) -> tuple[list[_Element], bool, bytes]:

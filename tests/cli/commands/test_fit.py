@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from balls import CENTER, SCALE, radii_of, write_ball
 
 from sdfnet.cli.commands.keys import some_failed
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
-from sdfnet.fitting.config import MeshFitConfig
-from sdfnet.fitting.observations import KINDS, DistanceObservation, ObservationKind
+from sdfnet.fitting.config import ObserveConfig
+from sdfnet.fitting.observations import KINDS, ObservationKind, PartObservation, surface_part
+from sdfnet.fitting.observations.base import hash_file
 from sdfnet.mesh.io.formats import WRITABLE
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.runs import Run, RunShape, load_run, load_tensors
 from sdfnet.runs import extract as run_extraction
+from sdfnet.runs import load_run, load_tensors
 
 NEW = {"new/ball": 0.65, "other": 0.55}
 QUICK = ("steps=60", "batch_points=512", "num_samples=4000", "resolution=32")
@@ -203,8 +203,26 @@ def test_nonsense_is_refused(word: str, message: str, capsys: pytest.CaptureFixt
 def test_another_kind_than_those_of_the_table_is_refused(
     shared_run: Path, meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fit(f"run={shared_run}", f"meshes={meshes}", f"out={tmp_path / 'fitted'}", "kind=smell") == 1
-    assert f"kind must be one of {', '.join(KINDS)}, got 'smell'" in capsys.readouterr().err
+    assert fit(f"run={shared_run}", f"input={meshes}", f"out={tmp_path / 'fitted'}", "kind=smell") == 1
+    assert f"kind must be one of auto, {', '.join(KINDS)}, got 'smell'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["meshes=a", "input=b"], "give meshes=DIR (whole meshes) or input=FILE|DIR (whole or part), exactly one"),
+        ([], "give meshes=DIR (whole meshes) or input=FILE|DIR (whole or part), exactly one"),
+        (["meshes=a", "align=yaw"], "align is for input=; meshes=a holds whole meshes"),
+        (["meshes=a", "kind=points"], "kind is for input=; meshes=a holds whole meshes"),
+        (["input=a", "frame_of=b"], "frame_of=b needs align=none, got align=similarity"),
+        (["input=a", "noise_std=0"], "noise_std must be above 0 or null, got 0"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "run=x", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_kind_of_ones_own_is_one_line_of_the_table(
@@ -212,23 +230,16 @@ def test_a_kind_of_ones_own_is_one_line_of_the_table(
 ) -> None:
     """Radius files: points of a sphere, without a mesh to measure against."""
 
-    def read(run: Run, name: str, path: Path, config: MeshFitConfig) -> DistanceObservation:
-        points = torch.nn.functional.normalize(
-            torch.randn(2000, 3, generator=torch.Generator().manual_seed(config.seed)), dim=1
-        )
-        rows = torch.cat([float(path.read_text()) * points, torch.zeros(2000, 1)], dim=1)
-        shape = RunShape(name, run.shapes[0].similarity, str(path), path.read_text(), closed=True, learned=False)
-        return DistanceObservation(rows, shape)
+    def read(path: Path, config: ObserveConfig) -> PartObservation:
+        points = np.random.default_rng(0).normal(size=(2000, 3))
+        points *= float(path.read_text()) / SCALE / np.linalg.norm(points, axis=1, keepdims=True)
+        part = surface_part(points + CENTER, noise_std=0.001 / SCALE)
+        return part.described(source=str(path), content_hash=hash_file(path, config))
 
-    kind = ObservationKind(
-        find=lambda folder: {path.stem: path for path in folder.glob("*.radius")},
-        read=read,
-        fingerprint=lambda path, shape: path.read_text(),
-    )
-    monkeypatch.setitem(KINDS, "radius", kind)
+    monkeypatch.setitem(KINDS, "radius", ObservationKind((".radius",), read))
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "ball.radius").write_text("0.6")
-    words = (f"run={shared_run}", f"meshes={tmp_path / 'in'}", f"out={tmp_path / 'fitted'}", "kind=radius")
+    words = (f"run={shared_run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'fitted'}", "kind=radius", "align=none")
     for _ in range(2):
         assert fit(*words) == 0
         heading, row, *_ = capsys.readouterr().out.splitlines()
