@@ -146,7 +146,7 @@ class CompletionConfig:
     Attributes
     ----------
     align : none, yaw, rigid or similarity
-        none: it lies in the frame already. yaw: turned about up_axis, shifted, scaled. rigid: of the family's sizes.
+        none: already placed. yaw: turned about up_axis, scaled. rigid: in a size of the family.
     up_axis : x, y or z
         The axis of align=yaw.
     frame_of : text or None

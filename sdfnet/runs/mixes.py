@@ -133,8 +133,9 @@ def mix_similarities(similarities: Sequence[Similarity], weights: Sequence[float
 
     The rotation is that of the first one, turned by the weighted sum of the rotation vectors from it to the others.
 
-    >>> mix_similarities([Similarity([0, 0, 0], 1.0), Similarity([4, 0, 0], 0.25)], [0.5, 0.5])
-    Similarity(center=array([2., 0., 0.]), scale=0.5)
+    >>> mixed = mix_similarities([Similarity([0, 0, 0], 1.0), Similarity([4, 0, 0], 0.25)], [0.5, 0.5])
+    >>> mixed.center.tolist(), mixed.scale
+    ([2.0, 0.0, 0.0], 0.5)
     """
     center = sum(weight * each.center for weight, each in zip(weights, similarities, strict=True))
     log_scale = sum(weight * math.log(each.scale) for weight, each in zip(weights, similarities, strict=True))
