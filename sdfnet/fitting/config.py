@@ -146,7 +146,7 @@ class CompletionConfig:
     Attributes
     ----------
     align : none, yaw, rigid or similarity
-        none: already placed. yaw: turned about up_axis, scaled. rigid: in a size of the family.
+        How it may be moved onto the family; yaw turns about up_axis only.
     up_axis : x, y or z
         The axis of align=yaw.
     frame_of : text or None
