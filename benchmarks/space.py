@@ -47,6 +47,7 @@ from space_families import FAMILIES, Family
 from torch import Tensor
 
 from sdfnet.decoders import DecoderConfig, decoder_config
+from sdfnet.decoders.template import template_jacobians
 from sdfnet.evaluation.closest_points import NUM_POINTS, Surface, SurfaceMatch, match_surfaces
 from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import distances_of
@@ -384,8 +385,7 @@ def measure_half_way(run: Run, subject: Subject, resolution: int) -> Figures:
 
 def folding(run: Run) -> Figures:
     """Return the share of points near the learned surfaces where the map to the template folds, if there is a map."""
-    to_template = getattr(run.decoder, "template_points", None)
-    if to_template is None:
+    if not run.decoder.has_template:
         return {}
     folded = []
     for name in run.names:
@@ -393,11 +393,8 @@ def folding(run: Run) -> Figures:
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         points = torch.from_numpy(mesh.vertices).float()
         points = points + NEAR * torch.randn(points.shape, generator=generator)
-        with torch.no_grad():
-            conditioned = run.decoder.condition(run.latent(name)[None])
-            steps = 1e-3 * torch.cat([torch.eye(3), -torch.eye(3)])
-            moved = to_template((points + steps[:, None]).reshape(1, -1, 3), conditioned).view(6, -1, 3)
-        jacobians = (moved[:3] - moved[3:]).permute(1, 2, 0) / 2e-3
+        conditioned = run.decoder.condition(run.latent(name)[None])
+        jacobians = template_jacobians(run.decoder, points[None], conditioned)[0]
         folded.append(100 * float((torch.linalg.det(jacobians) <= 0).float().mean()))
     return {"folded": float(np.mean(folded))}
 

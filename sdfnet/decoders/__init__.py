@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sdfnet.decoders.deepsdf import DeepSDFConfig as DeepSDFConfig
     from sdfnet.decoders.fourier import FourierConfig as FourierConfig
     from sdfnet.decoders.siren import SirenConfig as SirenConfig
+    from sdfnet.decoders.template import TemplateConfig as TemplateConfig
     from sdfnet.decoders.volume import VolumeConfig as VolumeConfig
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "DeepSDFConfig": "deepsdf",
     "FourierConfig": "fourier",
     "SirenConfig": "siren",
+    "TemplateConfig": "template",
     "VolumeConfig": "volume",
 }
 

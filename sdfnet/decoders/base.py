@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ class Decoder(nn.Module, abc.ABC):
     ----------
     latent_size : int
         L, the length of a code.
+    has_template : bool
+        Whether the decoder maps the points of every shape into one template (`template_points`).
 
     >>> import torch
     >>> from sdfnet.decoders import SirenConfig, build_decoder
@@ -32,6 +35,7 @@ class Decoder(nn.Module, abc.ABC):
     """
 
     latent_size: int
+    has_template: ClassVar[bool] = False
 
     @abc.abstractmethod
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
@@ -40,6 +44,18 @@ class Decoder(nn.Module, abc.ABC):
     @abc.abstractmethod
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
         """Return signed distances (B, N) at points (B, N, 3) of the conditioned shapes."""
+
+    def template_points(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        """Return the places (B, N, 3) of the points in the template that all shapes share.
+
+        Two points of two shapes correspond if they have the same place in the template. Raises ValueError for a decoder
+        without a template.
+        """
+        raise ValueError(f"{type(self).__name__} has no template, so its shapes have no correspondence")
+
+    def penalty(self, latents_BL: Tensor) -> Tensor | None:
+        """Return a term, already weighted, that the decoder adds to the loss of a training; None without one."""
+        return None
 
     def forward(self, points_BN3: Tensor, latents_BL: Tensor) -> Tensor:
         return self.decode(points_BN3, self.condition(latents_BL))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DECODERS = {
     "volume": "sdfnet.decoders.volume",
+    "template": "sdfnet.decoders.template",
     "deepsdf": "sdfnet.decoders.deepsdf",
     "fourier": "sdfnet.decoders.fourier",
     "siren": "sdfnet.decoders.siren",
@@ -73,6 +74,8 @@ class DecoderKind:
     rates: Mapping[OptimizerKind, LearningRates] = field(default_factory=dict)
     """The rates that were tuned for each optimizer. The first optimizer is the decoder's default. Without any rates,
     adam is the default, and a training must set its learning rate."""
+    prior_weight: float = 1e-4
+    """The weight of the squared length of the codes that was tuned for the decoder."""
 
     @property
     def default_optimizer(self) -> OptimizerKind:

@@ -22,7 +22,7 @@ from sdfnet.decoders.registry import OptimizerKind
 from sdfnet.runs import RUN_FILE, Run, RunShape, load_document, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.folder import setting_differences
 from sdfnet.sampling import SampleStore
-from sdfnet.training.config import TrainingConfig, learning_rates
+from sdfnet.training.config import TrainingConfig, learning_rates, with_prior_weight
 from sdfnet.training.distributed import ALONE, Processes, do_first, gather_rows
 from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
 
@@ -251,7 +251,7 @@ def chosen_settings(
     """Return the settings of a training that are known without its samples, as JSON values."""
     return {
         "decoder": asdict(decoder),
-        "training": asdict(config),
+        "training": asdict(with_prior_weight(config, decoder.kind)),
         "holdout": list(holdout),
         "init": None if init is None else str(init),
     }

@@ -45,8 +45,8 @@ class TrainingConfig:
     """Distances beyond it need only be beyond it (DeepSDF's delta; its 0.1 leaves less of the loss to the surface)."""
     latent_std: float = 0.1
     """Standard deviation of the first codes: about what trained ones have (DeepSDF's 0.01 learns more slowly)."""
-    prior_weight: float = 1e-4
-    """Weight of the squared length of the codes (DeepSDF's 1 / sigma²)."""
+    prior_weight: float | None = None
+    """Weight of the squared length of the codes (DeepSDF's 1 / sigma²); None takes the one tuned for the decoder."""
     prior_warmup_share: float = 0.1
     """Share of the steps in which `prior_weight` rises from 0."""
     eikonal_weight: float = 0.0
@@ -89,8 +89,9 @@ class TrainingConfig:
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
         for name in ("prior_weight", "eikonal_weight", "normal_weight", "previews", "seed"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be 0 or more, got {value}")
         for name in ("warmup_share", "prior_warmup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -147,6 +148,16 @@ def learning_rates(config: TrainingConfig, kind: str, *, steps: int | None = Non
     known = tuned.get(optimizer) or tuned.get("adam")
     latents = config.latent_learning_rate or (known.latents if known else 2 * decoder)
     return LearningRates(decoder, latents)
+
+
+def with_prior_weight(config: TrainingConfig, kind: str) -> TrainingConfig:
+    """Return `config` with the prior weight that was tuned for the decoder `kind`, if `config` leaves it open.
+
+    >>> with_prior_weight(TrainingConfig(), "volume").prior_weight
+    0.0001
+    """
+    tuned = decoder_kind(kind).prior_weight
+    return config if config.prior_weight is not None else replace(config, prior_weight=tuned)
 
 
 def with_length(config: TrainingConfig, *, budget: str | None, steps: int | None) -> TrainingConfig:

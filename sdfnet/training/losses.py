@@ -99,6 +99,9 @@ def compute_losses(
     if config.curriculum:
         residual = curriculum_residual(residual, batch.sdf_BN, progress=share)
     losses = {"sdf": residual.abs().mean(), "prior": latent_prior(latents_BL)}
+    penalty = state.decoder.penalty(latents_BL)
+    if penalty is not None:
+        losses["penalty"] = penalty
 
     # Differences of rounded values would be noise, so the gradient terms are computed in float32.
     def decode(points_BN3: Tensor) -> Tensor:

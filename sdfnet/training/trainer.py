@@ -41,6 +41,7 @@ from sdfnet.training.config import (
     learning_rates,
     parse_duration,
     with_length,
+    with_prior_weight,
 )
 from sdfnet.training.distributed import ALONE, Processes, TrainingInterrupted, any_of
 from sdfnet.training.losses import compute_losses
@@ -137,6 +138,7 @@ def train(
     decoder, config = decoder or VolumeConfig(), with_length(config or TrainingConfig(), budget=budget, steps=steps)
     names = _trained_names(store, shapes, holdout)
     _check_shares(len(names), config, processes)
+    config = with_prior_weight(config, decoder.kind)
     learning_rates(config, decoder.kind)  # Before anything is written: it refuses a decoder without a rate.
     directory, torch_device = ensure_folder(directory), torch.device(device)
     keep_freed_memory()
@@ -239,11 +241,13 @@ def train_step(
     checkpoint.set_learning_rates(state, rates, share=share, warmup_share=config.warmup_share)
     losses = compute_losses(state, batch, config, share=share, precision=precision)
     prior_ramp = min(1.0, share / config.prior_warmup_share) if config.prior_warmup_share else 1.0
+    assert config.prior_weight is not None
     weights = {
         "sdf": 1.0,
         "prior": config.prior_weight * prior_ramp,
         "eikonal": config.eikonal_weight,
         "normal": config.normal_weight,
+        "penalty": 1.0,
     }
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
     clear_gradients(state.optimizers)

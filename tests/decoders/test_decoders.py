@@ -6,13 +6,24 @@ import pytest
 import torch
 from torch import nn
 
-from sdfnet.decoders import DECODERS, DeepSDFConfig, SirenConfig, VolumeConfig, build_decoder, decoder_config
+from sdfnet.decoders import (
+    DECODERS,
+    DeepSDFConfig,
+    SirenConfig,
+    TemplateConfig,
+    VolumeConfig,
+    build_decoder,
+    decoder_config,
+)
 from sdfnet.decoders.base import positional_encoding
 from sdfnet.decoders.deepsdf import DeepSDFDecoder
 
 KINDS = list(DECODERS)
 SMALL = {
     "volume": VolumeConfig(latent_size=8, channels=(8, 8, 4), base_resolution=2, width=16),
+    "template": TemplateConfig(
+        latent_size=8, channels=(8, 8, 4), base_resolution=2, width=16, residual_channels=(8, 4)
+    ),
     "deepsdf": DeepSDFConfig(latent_size=8, width=32),
     "fourier": decoder_config({"kind": "fourier", "latent_size": 8, "width": 32}),
     "siren": SirenConfig(latent_size=8, width=32),

@@ -1,0 +1,194 @@
+"""A template that all shapes share, at points that the code moves. This gives correspondence between the shapes.
+
+The code sets a displacement on a coarse lattice, and the displacement is linear in the code. A point moves by it and
+takes features of one fine volume, which costs no more however many shapes there are. So a code *moves* a shape instead
+of making it anew, and codes of shapes that were not seen are found better. Where the topology differs between shapes,
+features that the code generates can be added. Experiments: `docs/notes/decoders.md`.
+Legend: B shapes in a batch, N points per shape, L latent size, C channels, R resolution of the template, G resolution
+of the displacement, U resolution at which the displacement is looked up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sdfnet.decoders.base import Decoder
+from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
+from sdfnet.decoders.volume import feature_generator, look_up, point_network
+
+
+@dataclass(frozen=True)
+class TemplateConfig(DecoderConfig):
+    """Options of `decoder=template`.
+
+    >>> TemplateConfig().resolution
+    64
+    """
+
+    kind: str = "template"
+    latent_size: int = 256
+    """Length of a code."""
+    base_resolution: int = 4
+    """Samples per axis of the first volume of the template; each stage doubles it."""
+    channels: tuple[int, ...] = (128, 64, 32, 16, 8)
+    """Channels of the template's first volume, of each doubling stage, and last of its features."""
+    displacement_resolution: int = 8
+    """Control points per axis of the displacement, at least 2. Fewer are smoother; varied families need 16."""
+    residual_channels: tuple[int, ...] = ()
+    """Channels, as in `channels`, of features that the code adds where topology differs; empty adds none."""
+    bending_weight: float = 1e-3
+    """Weight of the squared second differences of the displacement, which keep it smooth."""
+    width: int = 64
+    """Units of a hidden layer of the point network."""
+    num_layers: int = 2
+    """Hidden layers of the point network."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "residual_channels", tuple(self.residual_channels))
+        self.check_least(latent_size=1, base_resolution=1, displacement_resolution=2, width=1, num_layers=1)
+        if len(self.channels) < 2 or min(self.channels) < 1:
+            raise ValueError(f"channels must be at least two positive numbers, got {list(self.channels)}")
+        if self.resolution > 256:
+            raise ValueError(f"the template may have at most 256 samples per axis, got {self.resolution}")
+        residual = self.residual_channels
+        if residual and (len(residual) < 2 or min(residual) < 1 or residual[-1] != self.channels[-1]):
+            raise ValueError(
+                f"residual_channels must be empty, or at least two positive numbers of which the last is the last of "
+                f"channels ({self.channels[-1]}), got {list(residual)}"
+            )
+        if not self.bending_weight >= 0:
+            raise ValueError(f"bending_weight must be 0 or more, got {self.bending_weight}")
+
+    @property
+    def resolution(self) -> int:
+        """Samples per axis of the template, R."""
+        return self.base_resolution * 2 ** (len(self.channels) - 1)
+
+
+_SAMPLES = 33
+"""U. The smooth displacement is sampled once for each shape on a lattice of so many samples per axis."""
+
+_FIRST_STD, _FIRST_BASE_STD = 0.02, 0.3
+"""Standard deviations of the first weights of the displacement, so that shapes begin close to the template, and of the
+template's first volume."""
+
+
+class TemplateDecoder(Decoder):
+    """Map (point, code) to signed distance: the template's value at the point, moved by the code's displacement.
+
+    The displacement is a cubic B-spline with G control points per axis, linear in the code. The code 0 is the template
+    itself. The generated features, if there are any, are looked up at the moved point too.
+
+    References
+    ----------
+    Zheng et al., "Deep Implicit Templates", CVPR 2021, and Deng et al., "Deformed Implicit Field", CVPR 2021: a template
+    with learned correspondence. There a network computes the displacement and a correction of the distance. Here the
+    displacement is a free-form deformation (Sederberg and Parry, SIGGRAPH 1986) with B-splines (Rueckert et al., 1999).
+    """
+
+    has_template = True
+
+    def __init__(self, config: TemplateConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        self.bending_weight = config.bending_weight
+        size = config.displacement_resolution
+        self._lattice = (3, size, size, size)
+        self.base = nn.Parameter(torch.empty(1, config.channels[0], *[config.base_resolution] * 3))
+        nn.init.normal_(self.base, std=_FIRST_BASE_STD)
+        self.generator = feature_generator(config.channels)
+        self.displacement = nn.Linear(config.latent_size, 3 * size**3, bias=False)
+        nn.init.normal_(self.displacement.weight, std=_FIRST_STD)
+        self.register_buffer("spline_UG", spline_matrix(_SAMPLES, size), persistent=False)
+        self.residual: nn.Module | None = None
+        if config.residual_channels:
+            first = (config.residual_channels[0], *[config.base_resolution] * 3)
+            self.residual = nn.Sequential(
+                nn.Linear(config.latent_size, first[0] * config.base_resolution**3, bias=False),
+                nn.Unflatten(1, first),
+                feature_generator(config.residual_channels, bias=False),
+            )
+        self.point_network, self.head = point_network(config.channels[-1], config.width, config.num_layers)
+
+    def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
+        template = self.generator(self.base)
+        dtype = torch.promote_types(template.dtype, torch.float32)
+        with torch.autocast(latents_BL.device.type, enabled=False):
+            spline = self.spline_UG
+            displacement = torch.einsum("bcxyz,ux,vy,wz->bcuvw", self._control(latents_BL), spline, spline, spline)
+        volumes = [template.to(dtype).expand(len(latents_BL), -1, -1, -1, -1), displacement]
+        if self.residual is not None:
+            volumes.append(self.residual(latents_BL).to(dtype))
+        return tuple(volumes)
+
+    def _control(self, latents_BL: Tensor) -> Tensor:
+        """Return the control points of the displacement, (B, 3, G, G, G), indexed [z, y, x]."""
+        with torch.autocast(latents_BL.device.type, enabled=False):  # bfloat16 would move the surface.
+            return self.displacement(latents_BL.to(self.displacement.weight.dtype)).unflatten(1, self._lattice)
+
+    def template_points(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        return points_BN3 + look_up(conditioned[1], points_BN3).to(points_BN3.dtype)
+
+    def penalty(self, latents_BL: Tensor) -> Tensor | None:
+        """Return the weighted mean square of the second derivatives of the displacement along the three axes."""
+        if not self.bending_weight or self._lattice[1] < 3:
+            return None
+        control, spacing = self._control(latents_BL), 2 / (self._lattice[1] - 1)
+        bends = [(control.diff(n=2, dim=axis) / spacing**2).square().mean() for axis in (2, 3, 4)]
+        return self.bending_weight * torch.stack(bends).sum()
+
+    def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        moved_BN3 = self.template_points(points_BN3, conditioned)
+        # All shapes share the template, so the points of all are looked up as those of one.
+        features = look_up(conditioned[0][:1], moved_BN3.flatten(0, 1)[None]).view(*points_BN3.shape[:2], -1)
+        if self.residual is not None:
+            features = features + look_up(conditioned[2], moved_BN3)
+        return self.head(self.point_network(features)).squeeze(-1)
+
+
+def spline_matrix(num_samples: int, num_control: int) -> Tensor:
+    """Return the matrix (num_samples, num_control) from control values to samples of a uniform cubic B-spline, float32.
+
+    Control points and samples both reach from end to end of the interval. Beyond the ends, the end values go on.
+
+    >>> torch.round(6 * spline_matrix(3, 2)).tolist()
+    [[5.0, 1.0], [3.0, 3.0], [1.0, 5.0]]
+    """
+    places = torch.linspace(0, num_control - 1, num_samples, dtype=torch.float64)
+    first = places.floor().clamp(max=num_control - 2)
+    t = places - first
+    weights = torch.stack(
+        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], dim=1
+    ) / 6  # fmt: skip
+    columns = (first.long()[:, None] + torch.arange(-1, 3)).clamp(0, num_control - 1)
+    matrix = torch.zeros(num_samples, num_control, dtype=torch.float64).scatter_add_(1, columns, weights)
+    return matrix.float()
+
+
+def template_jacobians(decoder: Decoder, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+    """Return the derivatives (B, N, 3, 3) of the places in the template by the points: [..., i, j] is dt_i / dx_j.
+
+    Where the determinant is 0 or less, the displacement folds space, and the points there correspond to nothing.
+
+    Raises
+    ------
+    ValueError
+        The decoder has no template.
+
+    >>> from sdfnet.decoders import build_decoder
+    >>> decoder = build_decoder(TemplateConfig(latent_size=4, channels=(4, 4)))
+    >>> template_jacobians(decoder, torch.zeros(1, 1, 3), decoder.condition(torch.zeros(1, 4)))[0, 0].tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    with torch.enable_grad():
+        points = points_BN3.detach().requires_grad_(True)
+        places = decoder.template_points(points, tuple(part.detach() for part in conditioned))
+        rows = [torch.autograd.grad(places[..., row].sum(), points, retain_graph=row < 2)[0] for row in range(3)]
+    return torch.stack(rows, dim=-2)
+
+
+KIND = DecoderKind(TemplateConfig, TemplateDecoder, {"adam": LearningRates(5e-3, 2e-2)})

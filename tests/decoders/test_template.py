@@ -1,0 +1,113 @@
+"""The decoder with a shared template: a displacement that is linear in the code, and smooth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdfnet.decoders import TemplateConfig, VolumeConfig, build_decoder, decoder_config
+from sdfnet.decoders.template import TemplateDecoder, spline_matrix, template_jacobians
+
+
+def decoder_of(**options) -> TemplateDecoder:
+    torch.manual_seed(3)
+    config = TemplateConfig(**{"latent_size": 6, "base_resolution": 2, "channels": (8, 8, 4), "width": 16, **options})
+    return build_decoder(config).double().eval()  # type: ignore[return-value]
+
+
+def draw(count: int = 200, *, seed: int = 0) -> torch.Tensor:
+    return 1.9 * torch.rand(1, count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) - 0.95
+
+
+def codes(number: int) -> torch.Tensor:
+    return torch.randn(number, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(number))
+
+
+@pytest.mark.parametrize("residual", [(), (8, 4)])
+def test_the_displacement_is_linear_in_the_code(residual: tuple[int, ...]) -> None:
+    decoder, points, (first, second) = decoder_of(residual_channels=residual), draw(), codes(2)
+
+    def displacement(code: torch.Tensor) -> torch.Tensor:
+        return decoder.template_points(points, decoder.condition(code[None])) - points
+
+    mixed = displacement(0.7 * first - 2.5 * second)
+    assert displacement(first).abs().max() > 1e-3
+    torch.testing.assert_close(mixed, 0.7 * displacement(first) - 2.5 * displacement(second))
+
+
+def test_two_points_of_one_place_in_the_template_have_one_distance() -> None:
+    """Without a residual, a shape is the template (the code 0) at the moved points."""
+    decoder, points, code = decoder_of(), draw(), codes(1)
+    conditioned = decoder.condition(code)
+    template = decoder.condition(torch.zeros_like(code))
+    moved = decoder.template_points(points, conditioned)
+    torch.testing.assert_close(decoder.decode(points, conditioned), decoder.decode(moved, template))
+    assert not torch.allclose(decoder.decode(points, conditioned), decoder.decode(points, template))
+
+
+def test_a_residual_is_nothing_at_the_code_zero() -> None:
+    plain, residual, points = decoder_of(), decoder_of(residual_channels=(8, 4)), draw()
+    residual.load_state_dict(plain.state_dict(), strict=False)
+    zero = torch.zeros(1, 6, dtype=torch.float64)
+    torch.testing.assert_close(plain(points, zero), residual(points, zero))
+    assert not torch.allclose(plain(points, codes(1)), residual(points, codes(1)))
+
+
+def test_the_jacobian_is_the_limit_of_differences() -> None:
+    decoder, points, conditioned = decoder_of(), draw(), decoder_of().condition(5 * codes(1))
+    step = 1e-6
+    columns = [
+        (decoder.template_points(points + offset, conditioned) - decoder.template_points(points - offset, conditioned))
+        / (2 * step)
+        for offset in step * torch.eye(3, dtype=torch.float64)
+    ]
+    expected = torch.linalg.det(torch.stack(columns, dim=-1))
+    found = torch.linalg.det(template_jacobians(decoder, points, conditioned))
+    assert found.std() > 0.01
+    # A point within a step of a sample of the lattice has two derivatives.
+    assert ((found - expected).abs() < 1e-6).double().mean() > 0.97
+
+
+def test_the_spline_keeps_straight_lines_and_bends_smoothly() -> None:
+    matrix, control = spline_matrix(33, 9).double(), torch.linspace(-1, 1, 9, dtype=torch.float64)
+    torch.testing.assert_close(matrix.sum(dim=1), torch.ones(33, dtype=torch.float64))
+    inside = slice(4, 29)  # Near the ends, the end values go on.
+    torch.testing.assert_close((matrix @ control)[inside], torch.linspace(-1, 1, 33).double()[inside])
+    bump = (matrix[:, 4] * 1.0).diff(n=2)
+    assert bump.diff().abs().max() < 0.6 * bump.abs().max()
+
+
+def test_the_penalty_is_that_of_bending() -> None:
+    """A displacement x has none. One of x² bends with the second derivative 2 along one axis, in one of three parts."""
+    decoder = decoder_of(displacement_resolution=9, bending_weight=3.0)
+    axis = torch.linspace(-1, 1, 9, dtype=torch.float64).expand(9, 9, 9)
+    with torch.no_grad():
+        decoder.displacement.weight.zero_()
+        decoder.displacement.weight[: 9**3, 0] = axis.flatten()
+        decoder.displacement.weight[: 9**3, 1] = axis.square().flatten()
+    straight, bent = torch.eye(6, dtype=torch.float64)[:2, None]
+    assert decoder.penalty(straight) < 1e-20
+    torch.testing.assert_close(decoder.penalty(bent), torch.tensor(3.0 * 2**2 / 3, dtype=torch.float64))
+    assert decoder_of(bending_weight=0.0).penalty(bent) is None
+
+
+def test_only_a_decoder_with_a_template_has_places_in_it() -> None:
+    decoder = build_decoder(VolumeConfig(latent_size=4, base_resolution=2, channels=(4, 4)))
+    conditioned = decoder.condition(torch.zeros(1, 4))
+    assert (decoder.has_template, decoder_of().has_template) == (False, True)
+    with pytest.raises(ValueError, match="VolumeDecoder has no template"):
+        template_jacobians(decoder, torch.zeros(1, 1, 3), conditioned)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"residual_channels": [8, 6]}, r"the last of channels \(8\), got \[8, 6\]"),
+        ({"channels": [8] * 9}, "at most 256 samples per axis, got 1024"),
+        ({"displacement_resolution": 1}, "displacement_resolution must be at least 2, got 1"),
+        ({"bending_weight": -1.0}, "bending_weight must be 0 or more, got -1.0"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decoder_config({"kind": "template", **options})
