@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sdfnet.fields import evaluate as evaluate
     from sdfnet.fitting.complete import fit as fit
     from sdfnet.fitting.fit_meshes import fit_meshes as fit_meshes
+    from sdfnet.latents.analysis import analyze_space as analyze_space
     from sdfnet.mesh.io.read import read_mesh as read_mesh
     from sdfnet.mesh.io.write import save_mesh as save_mesh
     from sdfnet.mesh.mesh import Mesh as Mesh
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sdfnet.runs import Run as Run
     from sdfnet.runs import extract_run as extract_run
     from sdfnet.runs import load_run as load_run
+    from sdfnet.runs.mixes import shape_from as shape_from
     from sdfnet.sampling import prepare_samples as prepare_samples
     from sdfnet.solids.source_shape import check_folder as check_folder
     from sdfnet.training import train as train
@@ -38,6 +40,7 @@ _HOMES = {
     "MeshField": "fields",
     "NeuralField": "fields",
     "Run": "runs",
+    "analyze_space": "latents.analysis",
     "check_folder": "solids.source_shape",
     "evaluate": "fields",
     "evaluate_run": "evaluation",
@@ -52,6 +55,7 @@ _HOMES = {
     "render_mesh": "rendering",
     "render_shapes": "rendering",
     "save_mesh": "mesh.io.write",
+    "shape_from": "runs.mixes",
     "train": "training",
 }
 

@@ -1,4 +1,4 @@
-"""Mixes of learned shapes by name: `0.5*a + 0.5*b`, `a - b + c`, `a + 0.3*(b - c)`.
+"""Shapes that a text describes: mixes by name (`0.5*a + 0.5*b`, `a - b + c`) and words (`near=a; pc1=2; age=30`).
 
 A mix is a sum of shapes with weights that sum to 1. Its code is the weighted sum of their codes. In the world frame,
 the centre of a mix is the weighted sum of their centres. The logarithm of its scale is the weighted sum of the
@@ -7,6 +7,11 @@ logarithms of their scales.
 Names need no quotes, whatever characters they hold. At each place the parser takes the longest known name that ends
 before a blank, an operator or the end of the text. So where `a-b` is a shape, `a-b` is that shape and `a - b` is a
 difference. A name in quotes is taken literally.
+
+Words are `KEY=VALUE`, separated by semicolons. `pc1=2` moves the code along the first principal component until the
+score is 2 standard deviations. `age=30` moves the code along the direction of an attribute until the attribute has this
+value. The start is the mean shape, or the shape or mix that `near=` names. Every word counts from the start, so the
+order of the words does not matter. `sdfnet space` computes components and attributes (`space.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import hashlib
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,10 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdfnet.fields.adaptors import NeuralField
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.similarity import Similarity, rotation_vectors, turned
 from sdfnet.mesh.io.read import select_shapes
 from sdfnet.runs.document import RunShape
 from sdfnet.runs.run import Run
+from sdfnet.runs.space import latent_of, load_space, placed_code, similarity_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,18 +58,23 @@ _FAR = 1.5
 
 _LONGEST_NAME = 80
 
+_COMPONENT = re.compile(r"pc(\d+)")
+"""The word of a principal component."""
+
 
 def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
     """Add the mixes among `shapes` to `run` as shapes. Return that run and the names of the selected shapes.
 
-    `select_shapes` reads names, and globs that match. Any other text with an operator is read as a mix. The name of a
-    mix is made of its weights (`0.5a+0.5b`) and can be a file name; a mix has no source. The names come in order. A
-    shape may come more than once, as the key shapes of a morph do.
+    `select_shapes` reads names, and globs that match. A text of words (`pc1=2; age=30`) is a shape of its own. Any
+    other text with an operator is read as a mix. The name of a mix is made of its weights (`0.5a+0.5b`), that of words
+    is made of the words (`pc1=2_age=30`). Both can be file names. A mix has no source. The names come in order. A shape
+    may come more than once, as the key shapes of a morph do.
 
     Raises
     ------
     ValueError
-        Unknown names, a mix that cannot be read or whose weights do not sum to 1. The message names the piece.
+        Unknown names, a mix that cannot be read or whose weights do not sum to 1, words that the run does not know. The
+        message names the piece.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -72,7 +86,15 @@ def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
         return run, select_shapes(run.names, shapes)
     chosen: list[str] = []
     mixes: dict[str, dict[str, float]] = {}
+    extended = run
     for pattern in [shapes] if isinstance(shapes, str) else shapes:
+        words = _read_words(pattern, run.names)
+        if words is not None:
+            name = _plain_name(";".join(f"{key}={value}" for key, value in words.items()), taken=run.names)
+            if name not in extended.names:
+                extended = _with_shape(extended, *_describe(run, name, words))
+            chosen.append(name)
+            continue
         weights = _read_mix(pattern, run.names)
         if weights is None:
             chosen += select_shapes(run.names, [pattern])
@@ -83,7 +105,6 @@ def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
         if len(weights) > 1:
             mixes[name] = weights
         chosen.append(name)
-    extended = run
     for name, weights in mixes.items():
         extended = _extend(extended, name, weights)
     return extended, chosen if chosen else select_shapes(run.names, shapes)
@@ -120,12 +141,49 @@ def mix_name(weights: Mapping[str, float], *, taken: Collection[str] = ()) -> st
     """
     factors = {1.0: "+", -1.0: "-"}
     terms = [factors.get(weight, f"{weight:+.4g}") + name for name, weight in weights.items()]
-    spelled = "".join(terms).removeprefix("+")
+    return _plain_name("".join(terms).removeprefix("+"), taken=taken, unique=repr(sorted(weights.items())))
+
+
+def _plain_name(spelled: str, *, taken: Collection[str], unique: str = "") -> str:
+    """Return `spelled` as a file name that is not among `taken`; where it must be shortened, a hash keeps it unique."""
     plain = re.sub(r"[^\w.+=@-]", "_", spelled)
     if plain in taken or len(plain) > _LONGEST_NAME:
-        digest = hashlib.sha256(repr(sorted(weights.items())).encode()).hexdigest()[:8]
+        digest = hashlib.sha256((unique or spelled).encode()).hexdigest()[:8]
         plain = f"{plain[:_LONGEST_NAME]}_{digest}"
     return plain
+
+
+def shape_from(
+    run: Run,
+    *,
+    scores: Mapping[int, float] | Sequence[float] | None = None,
+    attributes: Mapping[str, float | str] | None = None,
+    near: str | None = None,
+) -> NeuralField:
+    """Return the shape with these scores and attributes as a field, unit frame.
+
+    Parameters
+    ----------
+    scores : mapping or sequence, optional
+        Scores along the principal components, in standard deviations: `{1: 2.0}` or `[2.0]` for 2 along the first.
+    attributes : mapping, optional
+        Values of attributes in the units of their table, or names of classes.
+    near : str, optional
+        The shape or mix to start from, instead of the mean shape. What is not given stays as it is there.
+
+    Raises
+    ------
+    ValueError
+        `sdfnet space` has not been run, or an unknown component, attribute, class or shape.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> bool(shape_from(run, near="0.5*chair_00 + 0.5*chair_01")(torch.zeros(1, 3)) < 0)
+    True
+    """
+    if scores is not None and not isinstance(scores, Mapping):
+        scores = dict(enumerate(scores, start=1))
+    return NeuralField(run.decoder, latent_of(_placed_code(run, scores or {}, attributes or {}, near), run))
 
 
 def mix_similarities(similarities: Sequence[Similarity], weights: Sequence[float]) -> Similarity:
@@ -142,6 +200,81 @@ def mix_similarities(similarities: Sequence[Similarity], weights: Sequence[float
     turns = rotation_vectors(similarities)
     turn = np.tensordot(np.asarray(weights, dtype=np.float64), turns, axes=1)
     return Similarity(np.asarray(center), math.exp(log_scale), turned(similarities[0].rotation, turn))
+
+
+def _read_words(pattern: str, names: Sequence[str]) -> dict[str, str] | None:
+    """Return the words `KEY=VALUE` of a text in order; None where `pattern` is a name, a matching glob, or a sum."""
+    if "=" not in pattern or pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names):
+        return None
+    first = pattern.partition("=")[0]
+    starts_with_name = _name_at(_Reader(pattern, tuple(sorted(names, key=len, reverse=True))), 0)
+    if ";" not in pattern and (starts_with_name or any(sign in first for sign in _SIGNS.replace("-", ""))):
+        return None
+    words: dict[str, str] = {}
+    for piece in filter(str.strip, pattern.split(";")):
+        key, equals, value = (part.strip() for part in piece.partition("="))
+        if not (key and equals and value):
+            raise ValueError(f"cannot read {piece.strip()!r} in {pattern!r}: expected KEY=VALUE, such as pc1=2")
+        if key in words:
+            raise ValueError(f"{pattern!r} gives {key} twice")
+        words[key] = value
+    return words
+
+
+def _describe(run: Run, name: str, words: Mapping[str, str]) -> tuple[RunShape, Tensor]:
+    """Return the shape that `words` describe, and its code."""
+    near, scores, attributes = None, {}, {}
+    for key, value in words.items():
+        component = _COMPONENT.fullmatch(key)
+        if key == "near":
+            near = value
+        elif component:
+            scores[int(component.group(1))] = _number(key, value)
+        else:
+            attributes[key] = value
+    code = _placed_code(run, scores, attributes, near)
+    starts = list(_weights_of(run, near)) if near else list(run.names)
+    counts = Counter(run.shape(each).num_surfaces for each in starts)
+    shape = RunShape(
+        name,
+        similarity_of(code),
+        source="",
+        content_hash="",
+        closed=all(run.shape(each).closed for each in starts),
+        num_surfaces=counts.most_common(1)[0][0],
+    )
+    return shape, latent_of(code, run)
+
+
+def _placed_code(
+    run: Run, scores: Mapping[int, float], attributes: Mapping[str, float | str], near: str | None
+) -> FloatArray:
+    """Return the placed code that scores and attributes describe, from the mean or from `near`."""
+    start = None
+    if near is not None:
+        weights = _weights_of(run, near)
+        factors = list(weights.values())
+        similarity = mix_similarities([run.similarity(name) for name in weights], factors)
+        code = np.array(factors) @ np.stack([run.latent(name).double().cpu().numpy() for name in weights])
+        start = placed_code(code, similarity)
+        if not scores and not attributes:
+            return start
+    return load_space(run).moved(scores=scores, attributes=attributes, start=start, name=near or "")
+
+
+def _weights_of(run: Run, text: str) -> dict[str, float]:
+    """Return the weight of each shape in a name or a mix."""
+    return {text: 1.0} if text in run.names else parse_mix(text, run.names)
+
+
+def _number(key: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{key} is a number of standard deviations, got {value!r}")
+    return number
 
 
 def _read_mix(pattern: str, names: Sequence[str]) -> dict[str, float] | None:
@@ -161,7 +294,6 @@ def _read_mix(pattern: str, names: Sequence[str]) -> dict[str, float] | None:
 def _extend(run: Run, name: str, weights: Mapping[str, float]) -> Run:
     """Return `run` with one more shape."""
     latent = _weighted_sum(torch.stack([run.latent(each) for each in weights]), list(weights.values()))
-    _warn_if_far(run, name, latent)
     counts = [run.shape(each).num_surfaces for each in weights]
     known = [count for count in counts if count is not None]
     shape = RunShape(
@@ -172,6 +304,12 @@ def _extend(run: Run, name: str, weights: Mapping[str, float]) -> Run:
         closed=all(run.shape(each).closed for each in weights),
         num_surfaces=max(known) if len(known) == len(counts) else None,
     )
+    return _with_shape(run, shape, latent)
+
+
+def _with_shape(run: Run, shape: RunShape, latent: Tensor) -> Run:
+    """Return `run` with one more shape, and warn if its code is far from the others."""
+    _warn_if_far(run, shape.name, latent)
     return dataclasses.replace(run, latents=torch.cat([run.latents, latent[None]]), shapes=(*run.shapes, shape))
 
 

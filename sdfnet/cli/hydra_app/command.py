@@ -54,6 +54,7 @@ COMMANDS = {
     "morph": "write a sequence of meshes, and a film, that turns one learned shape into others",
     "evaluate": "measure learned shapes against their source meshes",
     "fit": "find the codes of meshes that were not trained on, and write them as meshes",
+    "space": "say what a family looks like: components, outliers, neighbours, and a report with pictures",
     "render": "draw pictures and turntables of learned shapes or of mesh files",
 }
 """Every command and what it does. Its module in `sdfnet.cli.commands` has the same name."""

@@ -1,0 +1,192 @@
+"""What a family looks like: the numbers and pictures of `sdfnet space`, and the space that it writes into the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sdfnet.files import ensure_folder, write_atomic, write_json
+from sdfnet.geometry.arrays import FloatArray
+from sdfnet.latents.config import SpaceConfig
+from sdfnet.latents.generalization import generalization, specificity
+from sdfnet.latents.pictures import Pictures
+from sdfnet.latents.space_page import format_page
+from sdfnet.latents.statistics import (
+    Components,
+    compactness,
+    fit_components,
+    nearest_neighbours,
+    outliers,
+    typical_distances,
+)
+from sdfnet.mesh.io.read import select_shapes
+from sdfnet.runs.run import Run
+from sdfnet.runs.space import ShapeSpace, codes_fingerprint, placed_codes, save_space
+
+JSON_FILE, PAGE_FILE = "space.json", "space.html"
+
+_LEAST_SHAPES = 4
+
+_MODES = (1, 2, 5, 10, 20, 40)
+"""Numbers of components at which generalization and specificity are measured."""
+
+_MAP_PICTURES = 48
+_OUTLIER_PICTURES = 6
+
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceReport:
+    """The results of `analyze_space`.
+
+    Attributes
+    ----------
+    space : ShapeSpace
+        As written into the run.
+    document : dict
+        As written into `space.json`.
+    page : Path
+        The report, one HTML file that needs nothing else.
+    """
+
+    space: ShapeSpace
+    document: dict[str, Any]
+    page: Path
+
+
+def analyze_space(
+    run: Run,
+    out: str | Path,
+    *,
+    shapes: str | Sequence[str] = "all",
+    config: SpaceConfig | None = None,
+    progress: bool = False,
+) -> SpaceReport:
+    """Measure and draw the space of the `shapes` (names or globs) of a run.
+
+    Writes `space.html`, `space.json` and pictures into the folder `out`, and `space.safetensors` into the run.
+
+    Raises
+    ------
+    ValueError
+        Unknown shapes, fewer than four, equal codes, or a folder that cannot be written to.
+
+    >>> from sdfnet.runs import load_run
+    >>> analyze_space(load_run("runs/chairs"), "space")
+    Traceback (most recent call last):
+    ...
+    ValueError: statistics need at least 4 shapes, got 2
+    """
+    config = config or SpaceConfig()
+    names = select_shapes(run.names, shapes)
+    if len(names) < _LEAST_SHAPES:
+        raise ValueError(f"statistics need at least {_LEAST_SHAPES} shapes, got {len(names)}")
+    out = ensure_folder(out)
+    placed = placed_codes(run, names)
+    codes = placed[:, : run.latents.shape[1]]
+    components = fit_components(codes)
+    space = make_space(names, placed, components)
+    save_space(space, run.directory)
+    document = describe_codes(names, codes, config=config)
+    if config.num_tests:
+        document |= _measured(run, names, codes, config, progress=progress)
+    with Pictures(run, space, out, config, progress=progress) as pictures:
+        for number in range(1, min(config.num_modes, len(components.variances)) + 1):
+            pictures.draw_component(number)
+        pictures.draw_shapes(names, _spread_out(components.scores(codes)[:, :2], _MAP_PICTURES))
+        for name in document["outliers"][:_OUTLIER_PICTURES]:
+            pictures.draw_outlier(names, codes, name)
+    document = {"run": str(run.directory), "step": run.step, **document, "notes": pictures.notes}
+    write_json(out / JSON_FILE, document)
+    write_atomic(out / PAGE_FILE, format_page(document, pictures.images))
+    return SpaceReport(space, document, out / PAGE_FILE)
+
+
+def make_space(names: Sequence[str], placed: FloatArray, components: Components) -> ShapeSpace:
+    """Return the space of the shapes `names` with placed codes (S, L + 7), without attributes.
+
+    The placement of a new shape follows its scores by linear regression.
+
+    >>> placed = np.eye(3, 9)
+    >>> make_space("abc", placed, fit_components(placed[:, :2])).axes.shape
+    (2, 9)
+    """
+    length = components.mean.shape[0]
+    scores = components.scores(placed[:, :length])
+    mean = placed.mean(axis=0)
+    placement = scores.T @ (placed - mean)[:, length:] / (len(names) - 1)
+    return ShapeSpace(
+        mean,
+        np.concatenate([components.axes, placement], axis=1),
+        components.projection,
+        directions=np.zeros((0, len(mean))),
+        attribute_projection=np.zeros((0, len(mean))),
+        names=tuple(names),
+        fingerprint=codes_fingerprint(placed),
+    )
+
+
+def describe_codes(names: Sequence[str], codes: FloatArray, *, config: SpaceConfig) -> dict[str, Any]:
+    """Return all that codes (S, L) alone tell, as a JSON document: no mesh is extracted.
+
+    >>> codes = np.random.default_rng(0).normal(size=(5, 3))
+    >>> list(describe_codes("abcde", codes, config=SpaceConfig()))
+    ['shapes', 'components', 'compactness', 'distances', 'outliers', 'neighbours', 'scores']
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    components = fit_components(codes)
+    distances = typical_distances(codes)
+    rows, lengths = nearest_neighbours(codes, config.num_neighbours)
+    order = np.argsort(-distances, kind="stable")
+    unusual = outliers(distances)
+    scores = components.scores(codes)
+    return {
+        "shapes": list(names),
+        "components": len(components.variances),
+        "compactness": compactness(codes, num_resamples=_RESAMPLES, generator=generator).to_list(),
+        "distances": {names[row]: round(float(distances[row]), 4) for row in order},
+        "outliers": [names[row] for row in order if unusual[row]],
+        "neighbours": {
+            name: [[names[other], round(float(length), 6)] for other, length in zip(*pair, strict=True)]
+            for name, *pair in zip(names, rows, lengths, strict=True)
+        },
+        "scores": {name: row.round(4).tolist() for name, row in zip(names, scores, strict=True)},
+    }
+
+
+def _measured(
+    run: Run, names: Sequence[str], codes: FloatArray, config: SpaceConfig, *, progress: bool
+) -> dict[str, Any]:
+    """Return generalization and specificity, in percent of the radius."""
+    most = len(names) - 2
+    modes = [num for num in _MODES if num <= most]
+    found: dict[str, Any] = {"modes": modes}
+    for measure in (generalization, specificity):
+        estimates = measure(
+            run,
+            names,
+            codes,
+            modes=modes,
+            num_tests=config.num_tests,
+            resolution=config.resolution,
+            generator=torch.Generator().manual_seed(config.seed),
+            progress=progress,
+        )
+        found[measure.__name__] = estimates.to_list()
+    return found
+
+
+def _spread_out(places: FloatArray, most: int) -> list[int]:
+    """Return the rows of up to `most` places (S, D), each as far as possible from those before it."""
+    chosen = [int(np.linalg.norm(places - places.mean(axis=0), axis=1).argmax())]
+    away = np.full(len(places), np.inf)
+    while len(chosen) < min(most, len(places)):
+        away = np.minimum(away, np.linalg.norm(places - places[chosen[-1]], axis=1))
+        chosen.append(int(away.argmax()))
+    return chosen

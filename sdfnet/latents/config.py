@@ -1,0 +1,48 @@
+"""What `sdfnet space` measures and draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sdfnet.geometry.bounds import check_resolution
+from sdfnet.rendering.renderer import Backend
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """What `sdfnet space` measures and draws.
+
+    >>> SpaceConfig(num_modes=3).resolution
+    64
+    """
+
+    num_modes: int = 4
+    """Principal components that are drawn, from -2 to 2 standard deviations, 0 to 20."""
+    resolution: int = 64
+    """Of the extraction for pictures and distances: samples along each axis of the lattice, 16 to 4096."""
+    num_neighbours: int = 3
+    """Nearest neighbours that are listed for each shape, 1 or more."""
+    num_tests: int = 10
+    """Shapes for generalization and specificity, 2 or more; 0 leaves both out, because they take most of the time."""
+    up_axis: Literal["x", "y", "z"] = "y"
+    """The axis of the meshes that points up in the pictures."""
+    azimuth: float = 30.0
+    """Of the camera, degrees."""
+    elevation: float = 20.0
+    """Of the camera, degrees."""
+    backend: Backend = "auto"
+    """gl (pyrender), rays (on the CPU), or auto: gl where it works."""
+    seed: int = 0
+    """Fixes all randomness, 0 or more."""
+
+    def __post_init__(self) -> None:
+        check_resolution(self.resolution, least=16)
+        if not 0 <= self.num_modes <= 20:
+            raise ValueError(f"num_modes must be from 0 to 20, got {self.num_modes}")
+        if self.num_neighbours < 1:
+            raise ValueError(f"num_neighbours must be 1 or more, got {self.num_neighbours}")
+        if self.num_tests < 0 or self.num_tests == 1:
+            raise ValueError(f"num_tests must be 0, or 2 or more, got {self.num_tests}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")

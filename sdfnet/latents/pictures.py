@@ -1,0 +1,146 @@
+"""Pictures of a space: strips along components and attributes, thumbnails, and why a shape is unusual."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from tqdm import tqdm
+
+from sdfnet.geometry.arrays import FloatArray
+from sdfnet.latents.config import SpaceConfig
+from sdfnet.latents.statistics import fit_components
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.rendering.camera import Camera, fit_camera
+from sdfnet.rendering.colormap import diverging_colors
+from sdfnet.rendering.images import contact_sheet, save_image
+from sdfnet.rendering.renderer import Image, Renderer
+from sdfnet.rendering.scene import PaintedMesh
+from sdfnet.rendering.style import Style
+from sdfnet.runs.extract import extract_shape
+from sdfnet.runs.run import Run
+from sdfnet.runs.space import ShapeSpace, latent_of, placed_code, similarity_of
+
+_SIZE = (260, 260)
+
+STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Standard deviations in a strip."""
+
+_TYPICAL_SHARE = 0.9
+"""The share of the variance in the components that stand for what the other shapes lead one to expect."""
+
+
+class Pictures:
+    """Draws the pictures of a space and keeps them for the report; a context manager.
+
+    Attributes
+    ----------
+    images : dict of str to (H, W, 3) uint8
+        `pc1`, `pc2`, …: strips; `shape/NAME`: thumbnails; `outlier/NAME`: a shape beside the expected one.
+    notes : list of str
+        Shapes that could not be drawn, and why.
+    """
+
+    def __init__(self, run: Run, space: ShapeSpace, out: Path, config: SpaceConfig, *, progress: bool = False) -> None:
+        self._run, self._space, self._out, self._config = run, space, out, config
+        self._progress = progress
+        self._renderer = Renderer(size=_SIZE, style=Style(), backend=config.backend)
+        self.images: dict[str, Image] = {}
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._renderer.close()
+
+    def draw_component(self, number: int) -> None:
+        """Draw the strip of component `number`, counted from 1."""
+        codes = [self._space.moved(scores={number: step}) for step in STEPS]
+        self.draw_strip(f"pc{number}", codes, [f"{step:+g} sd" if step else "mean" for step in STEPS])
+
+    def draw_strip(self, key: str, codes: Sequence[FloatArray], labels: Sequence[str]) -> None:
+        """Draw shapes of placed codes (L + 7,) side by side at one scale, each about its own centre."""
+        meshes = [self._mesh(f"{key} {label}", code) for code, label in zip(codes, labels, strict=True)]
+        drawn = [mesh for mesh in meshes if mesh is not None]
+        if not drawn:
+            return
+        camera = self._camera(drawn)
+        blank = np.full((*_SIZE[::-1], 3), round(255 * Style().background[0]), dtype=np.uint8)
+        images = [blank if mesh is None else self._renderer.render(mesh, camera=camera) for mesh in meshes]
+        self._keep(key, contact_sheet(images, columns=len(images), labels=labels))
+
+    def draw_shapes(self, names: Sequence[str], rows: Sequence[int]) -> None:
+        """Draw thumbnails of some of the shapes `names`, each as large as fits."""
+        bar = tqdm(rows, desc="pictures", unit="shape", delay=2, leave=False, disable=not self._progress)
+        for row in bar:
+            mesh = self._learned(names[row])
+            if mesh is not None:
+                self.images[f"shape/{names[row]}"] = self._renderer.render(mesh, camera=self._camera([mesh]))
+
+    def draw_outlier(self, names: Sequence[str], codes: FloatArray, name: str) -> None:
+        """Draw a shape, coloured where it differs from what the other shapes lead one to expect, and the expected one.
+
+        Expected is the nearest shape in the components of the others, with scores of at most 2 standard deviations.
+        """
+        row = list(names).index(name)
+        others = fit_components(np.delete(codes, row, axis=0))
+        shares = np.cumsum(others.variances) / others.variances.sum()
+        num = int(np.searchsorted(shares, _TYPICAL_SHARE)) + 1
+        placement = self._run.similarity(name)
+        expected = others.codes(np.clip(others.scores(codes[row])[:num], -2, 2))
+        placed = placed_code(expected, placement)
+        found, usual = self._learned(name), self._mesh(f"{name} as expected", placed)
+        if found is None or usual is None:
+            return
+        away = MeshDistance(usual)(found.vertices).sdf
+        limit = max(float(np.quantile(np.abs(away), 0.99)), 1e-9)
+        painted = PaintedMesh(found, vertex_colors=diverging_colors(away, limit=limit))
+        camera = self._camera([found, usual])
+        images = [self._renderer.render(each, camera=camera) for each in (painted, usual)]
+        percent = 100 * limit * placement.scale
+        sheet = contact_sheet(
+            images, columns=2, labels=[f"{name}: up to {percent:.2g} % of the radius off", "expected"]
+        )
+        self._keep(f"outlier/{name}", sheet)
+
+    def _camera(self, meshes: Sequence[Mesh]) -> Camera:
+        config = self._config
+        return fit_camera(
+            meshes, size=_SIZE, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis
+        )
+
+    def _learned(self, name: str) -> Mesh | None:
+        try:
+            found = extract_shape(self._run, name, resolution=self._config.resolution)
+        except ValueError as error:
+            self.notes.append(f"{name}: {error}")
+            return None
+        return _about_center(found.mesh, self._run.similarity(name).center)
+
+    def _mesh(self, what: str, code: FloatArray) -> Mesh | None:
+        similarity = similarity_of(code)
+        shape = replace(self._run.shape(self._space.names[0]), name=what, similarity=similarity, source="")
+        try:
+            found = extract_shape(
+                self._run, shape, latent=latent_of(code, self._run), resolution=self._config.resolution
+            )
+        except ValueError as error:
+            self.notes.append(f"{what}: {error}")
+            return None
+        return _about_center(found.mesh, similarity.center)
+
+    def _keep(self, key: str, image: Image) -> None:
+        self.images[key] = image
+        save_image(image, self._out / f"{re.sub(r'[^-+.=@/0-9A-Za-z_]', '_', key)}.png")
+
+
+def _about_center(mesh: Mesh, center: FloatArray) -> Mesh:
+    return Mesh(mesh.vertices - center, mesh.faces, mesh.vertex_normals)

@@ -1,0 +1,60 @@
+"""`sdfnet space` from its command line, on a run of four balls."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tiny_runs import learn_run
+
+from sdfnet.cli.main import main
+from sdfnet.fields import Sphere
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io.read import read_mesh
+from sdfnet.runs import RunShape
+
+RADII = {"small": 0.4, "less": 0.5, "more": 0.6, "a <b>": 0.7}
+
+
+@pytest.fixture(scope="module")
+def four_balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned four balls about (5, 0, 0)."""
+    folder = tmp_path_factory.mktemp("space")
+    shapes = [
+        RunShape(name, Similarity([5, 0, 0], 0.5), f"{name}.obj", content_hash="", closed=True, num_surfaces=1)
+        for name in RADII
+    ]
+    return learn_run(folder / "run", shapes, [Sphere(radius) for radius in RADII.values()])
+
+
+def test_space_writes_report_numbers_pictures_and_the_space_of_the_run(
+    four_balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run={four_balls}", f"out={tmp_path}", "resolution=24", "num_tests=2", "num_modes=1", "backend=rays"]
+    assert main(["space", *words]) == 0
+    told = capsys.readouterr().out
+    assert "4 shapes, 3 components" in told
+    assert told.strip().endswith(f"Results are in {tmp_path / 'space.html'}")
+    document = json.loads((tmp_path / "space.json").read_text())
+    assert document["modes"] == [1, 2]
+    assert len(document["generalization"]) == len(document["specificity"]) == 2
+    assert set(document["scores"]) == set(RADII)
+    assert (tmp_path / "pc1.png").is_file()
+    page = (tmp_path / "space.html").read_text(encoding="utf-8")
+    assert "a &lt;b&gt;" in page
+    assert "a <b>" not in page
+    addresses = re.findall(r'(?:src|href)="([^"]{5})', page)
+    assert addresses
+    assert set(addresses) == {"data:"}  # nothing is fetched
+    assert main(["extract", f"run={four_balls}", 'shapes=["pc1=1", small]', f"out={tmp_path}", "resolution=24"]) == 0
+    mesh = read_mesh(tmp_path / "pc1=1.obj")
+    assert mesh.vertices.mean(axis=0) == pytest.approx([5, 0, 0], abs=0.5)
+
+
+def test_space_refuses_what_has_no_statistics(four_balls: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["space", f"run={four_balls}", "shapes=[small,less]"]) == 1
+    assert "statistics need at least 4 shapes, got 2" in capsys.readouterr().err
+    assert main(["space", f"run={four_balls}", "num_tests=1"]) == 2
+    assert "num_tests must be 0, or 2 or more, got 1" in capsys.readouterr().err
