@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sdfnet.decoders.base import Decoder
 from sdfnet.fields import (
+    Bent,
     Box,
     Complement,
     Cylinder,
@@ -28,11 +29,15 @@ from sdfnet.fields import (
     GridField,
     HalfSpace,
     Intersection,
+    LocalBlend,
     MeshField,
     Mirrored,
     NeuralField,
     Offset,
+    Revolution,
     Ribbon,
+    Ring,
+    Row,
     Shell,
     SmoothDifference,
     SmoothIntersection,
@@ -41,6 +46,7 @@ from sdfnet.fields import (
     Torus,
     Transformed,
     Tube,
+    Twisted,
     Union,
     evaluate,
     rotation_about,
@@ -182,6 +188,18 @@ EXAMPLES = [
     Example("eroded", lambda: Offset(ROOM, -0.3), (1.6, 0, 0), (1.8, 0, 0)),
     Example("offset_cavity", lambda: Offset(Complement(SPINDLE), -0.5), (0, 2.6, 0), (0, 2.4, 0)),
     Example("shell", lambda: Shell(ROOM, 0.2), (2.05, 0, 0), (1.8, 0, 0)),
+    Example("revolution", lambda: Revolution([[0.5, -1], [1, -1], [1.2, 0.8], [0.5, 1]]), (0, 0, 0.8), (0, 0, 0.3)),
+    Example("turned_cone", lambda: Revolution([[0, -1], [1, -1], [0, 1]]), (0, 0.8, 0), (0.6, 0.4, 0)),
+    Example(
+        "local_blend",
+        lambda: LocalBlend(ROOM, BALL, width=0.6, where=Sphere(1.0, center=[2, 1, 0]), fade=0.5),
+        (2.1, 1.02, 0),
+        (1, 1.1, 1.4),
+    ),
+    Example("twisted", lambda: Twisted(ROOM, degrees_per_unit=60), (0, 0.9, 1.4), (1.9, 0.9, 1.3)),
+    Example("bent", lambda: Bent(Box([2, 0.3, 1]), radius=1.5), (1.398, 0.956, 0), (0, 1.5, 0)),
+    Example("row", lambda: Row(BALL, count=3, step=[1.5, 0, 1]), (4.5, 0.5, 2), (3, 0.5, -0.5)),
+    Example("ring", lambda: Ring(BALL, count=5, axis="z", degrees=-200), (-1.5, 0, 0), (0, 0, 0)),
     Example("spindle_shell", lambda: Shell(SPINDLE, 0.2), (0, 2.05, 0), (0, 0, 0)),
 ]
 

@@ -69,6 +69,8 @@ ALONE = {
     "rendering/pyrender_backend.py": "imports pyrender, which is loaded only where GL works",
     "rendering/embree_backend.py": "the pictures of a machine without GL; loads embree",
     "rendering/web_page.py": "writes the offline page, one format of output",
+    "scenes/colors.py": "the colour of a scene at a point; extract.py asks it at the vertices",
+    "scenes/sources.py": "meshes and runs as nodes of a scene, each file read once",
     "solids/solid.py": "makes a solid of a mesh by the rule, which source_shape.py only hands on",
     "solids/walls.py": "parts without an inside, and the surface of solids and walls together",
 }

@@ -28,6 +28,8 @@ def compose_document(name: str, *overrides: str) -> dict[str, Any]:
     with hydra_for(name, parse_line([]).flags) as hydra:
         document = to_document(compose(hydra, name, list(overrides)))
     places = {key: "x" for key in ("meshes", "out") if key in document}
+    if "scene" in document and "meshes" not in document:  # one source must be given
+        places |= {"run": "x"} if "run" in document else {}
     return document | dict.fromkeys(missing_keys(document), "x") | places
 
 

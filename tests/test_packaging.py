@@ -146,6 +146,7 @@ IMPORT_NAMES = {
     "imageio-ffmpeg": "imageio_ffmpeg",
     "scikit-robot-pyrender": "pyrender",
     "pyopengl": "OpenGL",
+    "pyyaml": "yaml",
 }
 """What a distribution is imported as, where the names differ."""
 

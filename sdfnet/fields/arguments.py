@@ -41,7 +41,8 @@ def check_direction(name: str, vector: ArrayLike) -> FloatArray:
     length = float(np.linalg.norm(array))
     if length == 0:
         raise ValueError(f"{name} must not be zero, got {vector!r}")
-    return array / length
+    # A unit vector stays as it is, bit for bit, so that a direction can be read from a field and given to another.
+    return array if abs(length - 1) <= 4 * np.finfo(np.float64).eps else array / length
 
 
 def check_curve(name: str, curve: ArrayLike, *, axes: int, at_least: int) -> FloatArray:

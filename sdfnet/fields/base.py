@@ -1,17 +1,21 @@
 """The one idea of the project: a field is a batched function from points to signed distance.
 
 The distance is negative inside, zero on the surface and positive outside. Everything else (gradients, evaluation in
-chunks, meshing, rendering) is a function that takes a field.
+chunks, meshing, rendering) is a function that takes a field. Only the operators `&`, `|` and `-` are methods. The
+booleans that they make stand here, too. A minimum or maximum of 1-Lipschitz functions is 1-Lipschitz, so every
+combination of exact or bound fields is a bound.
 """
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sdfnet.fields.extent import combined_bounds, outside_sign
 from sdfnet.geometry.bounds import Bounds
 
 Accuracy = Literal["exact", "bound", "approximate"]
@@ -36,6 +40,11 @@ class Field(abc.ABC):
     [-0.5, 1.0]
     >>> lens.accuracy
     'bound'
+
+    The operators `&`, `|` and `-` are the intersection, the union and the difference.
+
+    >>> (Sphere(1.0) - Sphere(0.5))(torch.zeros(1, 3)).tolist()
+    [0.5]
     """
 
     bounds: Bounds
@@ -44,6 +53,15 @@ class Field(abc.ABC):
     @abc.abstractmethod
     def __call__(self, points: Tensor) -> Tensor:
         """Return signed distances (...) at `points` (..., 3), with the device and dtype of `points`."""
+
+    def __and__(self, other: Field) -> Intersection:
+        return Intersection(self, other) if isinstance(other, Field) else NotImplemented
+
+    def __or__(self, other: Field) -> Union:
+        return Union(self, other) if isinstance(other, Field) else NotImplemented
+
+    def __sub__(self, other: Field) -> Difference:
+        return Difference(self, other) if isinstance(other, Field) else NotImplemented
 
 
 def worst_accuracy(*accuracies: Accuracy) -> Accuracy:
@@ -125,3 +143,95 @@ def normals(field: Field, points: Tensor, *, chunk_size: int = 65536) -> Tensor:
     [[0.0, 1.0, 0.0]]
     """
     return torch.nn.functional.normalize(gradient(field, points, chunk_size=chunk_size), dim=-1)
+
+
+class Complement(Field):
+    """The space outside `field`. It has the accuracy of `field`.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> Complement(Sphere(1.0))(torch.zeros(1, 3)).tolist()
+    [1.0]
+    """
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.accuracy = field.accuracy
+        self.bounds = field.bounds
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return -self.field(points)
+
+
+class Union(Field):
+    """The points that are in at least one of `fields`. The values are a bound.
+
+    If all fields are exact, the values are exact outside. Inside overlaps, their absolute values are too small.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> Union(Sphere(1.0), Sphere(1.0, center=[4, 0, 0]))(torch.tensor([[6.0, 0.0, 0.0]])).tolist()
+    [1.0]
+    """
+
+    def __init__(self, *fields: Field) -> None:
+        self.fields = _check_fields(fields)
+        self.accuracy = combined_accuracy(fields)
+        self.bounds = combined_bounds([outside_sign(f) for f in fields], [f.bounds for f in fields], absorbing=-1)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        return torch.stack([field(points) for field in self.fields]).amin(dim=0)
+
+
+class Intersection(Field):
+    """The points that are in all of `fields`. The values are a bound.
+
+    If all fields are exact, the values are exact inside. Beyond edges, the values are too small.
+
+    >>> from sdfnet.fields.primitives import HalfSpace, Sphere
+    >>> Intersection(Sphere(1.0), HalfSpace([0, 1, 0]))(torch.tensor([[0.0, 0.5, 0.0]])).tolist()
+    [0.5]
+    """
+
+    def __init__(self, *fields: Field) -> None:
+        self.fields = _check_fields(fields)
+        self.accuracy = combined_accuracy(fields)
+        self.bounds = combined_bounds([outside_sign(f) for f in fields], [f.bounds for f in fields], absorbing=1)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        return torch.stack([field(points) for field in self.fields]).amax(dim=0)
+
+
+class Difference(Field):
+    """The points that are in `field` and in none of `removed`. The values are a bound.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> Difference(Sphere(2.0), Sphere(1.0))(torch.zeros(1, 3)).tolist()
+    [1.0]
+    """
+
+    def __init__(self, field: Field, *removed: Field) -> None:
+        self.field, self.removed = field, _check_fields(removed)
+        self._intersection = Intersection(field, *(Complement(part) for part in removed))
+        self.accuracy, self.bounds = self._intersection.accuracy, self._intersection.bounds
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self._intersection(points)
+
+
+def combined_accuracy(fields: Sequence[Field]) -> Accuracy:
+    """Return the accuracy of a minimum or maximum of `fields`: at best a bound, unless there is only one field.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> combined_accuracy([Sphere(1.0)]), combined_accuracy([Sphere(1.0), Sphere(2.0)])
+    ('exact', 'bound')
+    """
+    if len(fields) == 1:
+        return fields[0].accuracy
+    return worst_accuracy("bound", *(field.accuracy for field in fields))
+
+
+def _check_fields(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    if not fields:
+        raise ValueError("fields must name at least one field, got none")
+    return fields

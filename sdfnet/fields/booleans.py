@@ -1,6 +1,5 @@
-"""Hard and smooth booleans of fields.
+"""Smooth booleans of fields. The hard ones stand in `base`, because the operators of `Field` make them.
 
-A minimum or maximum of 1-Lipschitz functions is 1-Lipschitz, so every combination of exact or bound fields is a bound.
 The blends use the quadratic polynomial smooth minimum of Quilez. The gradient of a blend is a convex combination of the
 operands' gradients, so it is no longer than the longer of the two.
 
@@ -9,87 +8,12 @@ References: I. Quilez, "Smooth minimum", https://iquilezles.org/articles/smin/ (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from sdfnet.fields.arguments import check_positive
-from sdfnet.fields.base import Accuracy, Field, check_points, worst_accuracy
-from sdfnet.fields.extent import Confined, combined_bounds, outside_sign
-
-
-class Complement(Field):
-    """The space outside `field`. It has the accuracy of `field`.
-
-    >>> from sdfnet.fields.primitives import Sphere
-    >>> Complement(Sphere(1.0))(torch.zeros(1, 3)).tolist()
-    [1.0]
-    """
-
-    def __init__(self, field: Field) -> None:
-        self.field = field
-        self.accuracy = field.accuracy
-        self.bounds = field.bounds
-
-    def __call__(self, points: Tensor) -> Tensor:
-        return -self.field(points)
-
-
-class Union(Field):
-    """The points that are in at least one of `fields`. The values are a bound.
-
-    If all fields are exact, the values are exact outside. Inside overlaps, their absolute values are too small.
-
-    >>> from sdfnet.fields.primitives import Sphere
-    >>> Union(Sphere(1.0), Sphere(1.0, center=[4, 0, 0]))(torch.tensor([[6.0, 0.0, 0.0]])).tolist()
-    [1.0]
-    """
-
-    def __init__(self, *fields: Field) -> None:
-        self.fields = _check_fields(fields)
-        self.accuracy = _combined_accuracy(fields)
-        self.bounds = combined_bounds([outside_sign(f) for f in fields], [f.bounds for f in fields], absorbing=-1)
-
-    def __call__(self, points: Tensor) -> Tensor:
-        check_points(points)
-        return torch.stack([field(points) for field in self.fields]).amin(dim=0)
-
-
-class Intersection(Field):
-    """The points that are in all of `fields`. The values are a bound.
-
-    If all fields are exact, the values are exact inside. Beyond edges, the values are too small.
-
-    >>> from sdfnet.fields.primitives import HalfSpace, Sphere
-    >>> Intersection(Sphere(1.0), HalfSpace([0, 1, 0]))(torch.tensor([[0.0, 0.5, 0.0]])).tolist()
-    [0.5]
-    """
-
-    def __init__(self, *fields: Field) -> None:
-        self.fields = _check_fields(fields)
-        self.accuracy = _combined_accuracy(fields)
-        self.bounds = combined_bounds([outside_sign(f) for f in fields], [f.bounds for f in fields], absorbing=1)
-
-    def __call__(self, points: Tensor) -> Tensor:
-        check_points(points)
-        return torch.stack([field(points) for field in self.fields]).amax(dim=0)
-
-
-class Difference(Field):
-    """The points that are in `field` and in none of `removed`. The values are a bound.
-
-    >>> from sdfnet.fields.primitives import Sphere
-    >>> Difference(Sphere(2.0), Sphere(1.0))(torch.zeros(1, 3)).tolist()
-    [1.0]
-    """
-
-    def __init__(self, field: Field, *removed: Field) -> None:
-        self._intersection = Intersection(field, *(Complement(part) for part in _check_fields(removed)))
-        self.accuracy, self.bounds = self._intersection.accuracy, self._intersection.bounds
-
-    def __call__(self, points: Tensor) -> Tensor:
-        return self._intersection(points)
+from sdfnet.fields.base import Accuracy, Complement, Field, check_points, combined_accuracy
+from sdfnet.fields.extent import Confined, combined_bounds
 
 
 class SmoothUnion(Field):
@@ -108,15 +32,16 @@ class SmoothUnion(Field):
     """
 
     def __init__(self, first: Field, second: Field, *, width: float) -> None:
+        self.first, self.second = first, second
         self.width = check_positive("width", width)
-        self.accuracy = _combined_accuracy((first, second))
-        self._parts = (Confined(first), Confined(second))
-        signs, bounds = zip(*((part.sign, part.grown_bounds(0.0)) for part in self._parts), strict=True)
+        self.accuracy = combined_accuracy((first, second))
+        self.parts = (Confined(first), Confined(second))
+        signs, bounds = zip(*((part.sign, part.grown_bounds(0.0)) for part in self.parts), strict=True)
         self.bounds = combined_bounds(signs, bounds, absorbing=-1, margin=self.width / 4)
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
-        return _smooth_minimum(self._parts[0](points), self._parts[1](points), self.width)
+        return _smooth_minimum(self.parts[0](points), self.parts[1](points), self.width)
 
 
 class SmoothIntersection(Field):
@@ -132,6 +57,7 @@ class SmoothIntersection(Field):
     """
 
     def __init__(self, first: Field, second: Field, *, width: float) -> None:
+        self.first, self.second, self.width = first, second, check_positive("width", width)
         self._union = SmoothUnion(Complement(first), Complement(second), width=width)
         self.accuracy, self.bounds = self._union.accuracy, self._union.bounds
 
@@ -148,6 +74,7 @@ class SmoothDifference(Field):
     """
 
     def __init__(self, field: Field, removed: Field, *, width: float) -> None:
+        self.field, self.removed, self.width = field, removed, check_positive("width", width)
         self._intersection = SmoothIntersection(field, Complement(removed), width=width)
         self.accuracy, self.bounds = self._intersection.accuracy, self._intersection.bounds
 
@@ -155,18 +82,34 @@ class SmoothDifference(Field):
         return self._intersection(points)
 
 
-def _smooth_minimum(first: Tensor, second: Tensor, width: float) -> Tensor:
+class LocalBlend(Field):
+    """The union of two fields, with a fillet only where the field `where` is negative. Approximate.
+
+    Within `where`, the result is that of `SmoothUnion`. From its surface outwards, the fillet fades to nothing over the
+    distance `fade`. The width then changes from place to place, so the values are no bound.
+
+    >>> from sdfnet.fields.primitives import Sphere
+    >>> ball, right = Sphere(1.0), Sphere(0.5, center=[2, 0, 0])
+    >>> field = LocalBlend(ball, ball, width=0.4, where=right, fade=0.5)
+    >>> field(torch.tensor([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]))
+    tensor([0.9000, 1.0000])
+    """
+
+    accuracy: Accuracy = "approximate"
+
+    def __init__(self, first: Field, second: Field, *, width: float, where: Field, fade: float) -> None:
+        self.first, self.second, self.where = first, second, where
+        self.fade = check_positive("fade", fade)
+        smooth = SmoothUnion(first, second, width=width)
+        self.width, self.bounds, self._parts = smooth.width, smooth.bounds, smooth.parts
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        inside = (1 - self.where(points) / self.fade).clamp(0, 1)
+        width = self.width * inside**2 * (3 - 2 * inside)
+        return _smooth_minimum(self._parts[0](points), self._parts[1](points), width.clamp(min=1e-4 * self.width))
+
+
+def _smooth_minimum(first: Tensor, second: Tensor, width: float | Tensor) -> Tensor:
     share = ((width - (first - second).abs()) / width).clamp(min=0)
     return torch.minimum(first, second) - share**2 * (width / 4)
-
-
-def _combined_accuracy(fields: Sequence[Field]) -> Accuracy:
-    if len(fields) == 1:
-        return fields[0].accuracy
-    return worst_accuracy("bound", *(field.accuracy for field in fields))
-
-
-def _check_fields(fields: tuple[Field, ...]) -> tuple[Field, ...]:
-    if not fields:
-        raise ValueError("fields must name at least one field, got none")
-    return fields

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sdfnet.fields.base import Field
 from sdfnet.geometry.bounds import Bounds
+
+if TYPE_CHECKING:
+    from sdfnet.fields.base import Field  # base imports this module
 
 
 def outside_sign(field: Field) -> int:

@@ -1,4 +1,4 @@
-"""Solids swept along lines and curves: rods, tapered legs, bent tubes, bent sheets and extruded outlines.
+"""Solids swept along lines and curves: rods, tapered legs, bent tubes, bent sheets, extruded and turned outlines.
 
 Curves are polylines; a curve with enough points looks smooth. Plane outlines lie in the (x, z) plane and are extruded
 along y. `Transformed` can turn the solid.
@@ -49,6 +49,7 @@ class Tube(Field):
             raise ValueError(f"radius must be one number or {len(self.curve)}, got {np.shape(radius)}") from None
         if not (np.isfinite(self.radius).all() and self.radius.min() > 0):
             raise ValueError(f"radius must be positive and finite, got {radius!r}")
+        self.closed = closed
         order = np.arange(len(self.curve) + 1) % len(self.curve) if closed else np.arange(len(self.curve))
         self._starts, ends = self.curve[order[:-1]], self.curve[order[1:]]
         self._lengths = np.linalg.norm(ends - self._starts, axis=1)
@@ -144,13 +145,14 @@ class Ribbon(Field):
         self.curve = check_curve("curve", curve, axes=2, at_least=2)
         self.half_height = check_positive("half_height", half_height)
         self.radius = check_positive("radius", radius)
+        self.closed = closed
         self._corners = np.concatenate([self.curve, self.curve[:1]]) if closed else self.curve
         self.accuracy = "exact" if len(self._corners) == 2 else "bound"
         self.bounds = _extruded_bounds(self.curve, self.half_height).grown(self.radius)
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
-        across, *_ = _to_segments(points[..., 0::2], self._corners)
+        across, *_ = _to_segments(points[..., 0::2], self._corners[:-1], self._corners[1:])
         beyond = (points[..., 1].abs() - self.half_height).clamp(min=0)
         offset = torch.cat([across, beyond[..., None]], dim=-1)
         return torch.linalg.vector_norm(offset, dim=-1) - self.radius
@@ -176,35 +178,85 @@ class Extrusion(Field):
         self.polygon = check_curve("polygon", polygon, axes=2, at_least=3)
         self.half_height = check_positive("half_height", half_height)
         self.rounding = check_not_negative("rounding", rounding)
-        self._corners = np.concatenate([self.polygon, self.polygon[:1]])
-        edges = np.diff(self._corners, axis=0)
-        normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
-        x, z = self._corners.T
-        doubled_area = np.sum(x[:-1] * z[1:] - x[1:] * z[:-1])
-        self._edge_normals = normals * np.sign(doubled_area)
+        self._outline = _Outline(self.polygon, keep_all=True)
         self.accuracy = "exact" if self.rounding == 0 or _is_convex(self.polygon) else "bound"
         self.bounds = _extruded_bounds(self.polygon, self.half_height).grown(self.rounding)
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
-        plane = points[..., 0::2]
-        offsets, nearest, shares = _to_segments(plane, self._corners)
-        distance = torch.linalg.vector_norm(offsets, dim=-1)
-        at_corner = torch.where(_in_polygon(plane, self._corners), -distance, distance)
-        # Beside an edge, the edge's normal gives the sign. The gradient of a norm would be only a rounding error there.
-        beside_edge = (offsets * plane.new_tensor(self._edge_normals)[nearest]).sum(dim=-1)
-        flat = torch.where((shares > 0) & (shares < 1), beside_edge, at_corner)
+        flat = self._outline(points[..., 0::2])
         excess = torch.stack([flat, points[..., 1].abs() - self.half_height], dim=-1)
         return corner_distance(excess) - self.rounding
 
 
-def _to_segments(plane: Tensor, corners: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the nearest place on the polyline `corners` (K, 2) to each point of `plane` (..., 2).
+class Revolution(Field):
+    """A simple polygon in the half plane (r, y), turned about the y axis: a lathe. The distance is exact.
+
+    Parameters
+    ----------
+    polygon : (K, 2)
+        The distance from the axis, and y, of the corners, in either direction. The last corner is joined to the first.
+
+    Raises
+    ------
+    ValueError
+        A corner has a negative distance from the axis, or all lie on the axis.
+
+    >>> cone = Revolution([[0, 0], [3, 0], [0, 4]])
+    >>> cone(torch.tensor([[0.0, -1.0, 0.0], [0.0, 0.5, 0.5]])).tolist()
+    [1.0, -0.5]
+    """
+
+    accuracy: Accuracy = "exact"
+
+    def __init__(self, polygon: ArrayLike) -> None:
+        self.polygon = check_curve("polygon", polygon, axes=2, at_least=3)
+        if self.polygon[:, 0].min() < 0 or self.polygon[:, 0].max() == 0:
+            raise ValueError(f"polygon must lie where r is 0 or more, and not on the axis, got {self.polygon.tolist()}")
+        self._outline = _Outline(self.polygon)
+        reach = float(self.polygon[:, 0].max())
+        low, high = self.polygon[:, 1].min(), self.polygon[:, 1].max()
+        self.bounds = Bounds([-reach, low, -reach], [reach, high, reach])
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        radial = torch.linalg.vector_norm(points[..., 0::2], dim=-1)
+        return self._outline(torch.stack([radial, points[..., 1]], dim=-1))
+
+
+class _Outline:
+    """The signed distance to a polygon (K, 2) in the plane. Edges on the line where the first axis is 0 do not count.
+
+    Of an outline that is turned about this line, such edges are no surface.
+    """
+
+    def __init__(self, polygon: np.ndarray, *, keep_all: bool = False) -> None:
+        corners = np.concatenate([polygon, polygon[:1]])
+        edges = np.diff(corners, axis=0)
+        normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
+        x, z = corners.T
+        doubled_area = np.sum(x[:-1] * z[1:] - x[1:] * z[:-1])
+        counts = np.ones(len(edges), dtype=bool) if keep_all else (x[:-1] != 0) | (x[1:] != 0)
+        self._starts, self._ends = corners[:-1][counts], corners[1:][counts]
+        self._normals = (normals * np.sign(doubled_area))[counts]
+
+    def __call__(self, plane: Tensor) -> Tensor:
+        """Return the signed distance (...) at the points `plane` (..., 2)."""
+        offsets, nearest, shares = _to_segments(plane, self._starts, self._ends)
+        distance = torch.linalg.vector_norm(offsets, dim=-1)
+        at_corner = torch.where(_in_polygon(plane, self._starts, self._ends), -distance, distance)
+        # Beside an edge, the edge's normal gives the sign. The gradient of a norm would be only a rounding error there.
+        beside_edge = (offsets * plane.new_tensor(self._normals)[nearest]).sum(dim=-1)
+        return torch.where((shares > 0) & (shares < 1), beside_edge, at_corner)
+
+
+def _to_segments(plane: Tensor, starts_K2: np.ndarray, ends_K2: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the nearest place on the segments to each point of `plane` (..., 2).
 
     Return the vectors (..., 2) from the places to the points, the numbers (...) of the edges on which the places lie,
     and the shares (...) of the edges before the places: 0 at the start of an edge, 1 at its end.
     """
-    starts, edges = plane.new_tensor(corners[:-1]), plane.new_tensor(np.diff(corners, axis=0))
+    starts, edges = plane.new_tensor(starts_K2), plane.new_tensor(ends_K2 - starts_K2)
     # Axis by axis: reductions over an axis of two are slow in torch.
     x, z = plane[..., None, 0] - starts[:, 0], plane[..., None, 1] - starts[:, 1]
     shares = ((x * edges[:, 0] + z * edges[:, 1]) / (edges**2).sum(dim=-1)).clamp(0, 1)
@@ -214,9 +266,9 @@ def _to_segments(plane: Tensor, corners: np.ndarray) -> tuple[Tensor, Tensor, Te
     return torch.stack(chosen[:2], dim=-1), nearest.squeeze(-1), chosen[2]
 
 
-def _in_polygon(plane: Tensor, corners: np.ndarray) -> Tensor:
+def _in_polygon(plane: Tensor, starts_K2: np.ndarray, ends_K2: np.ndarray) -> Tensor:
     """Return which points of `plane` (..., 2) lie in the polygon. Count the edges that a ray along +x crosses."""
-    starts, ends = plane.new_tensor(corners[:-1]), plane.new_tensor(corners[1:])
+    starts, ends = plane.new_tensor(starts_K2), plane.new_tensor(ends_K2)
     x, z = plane[..., None, 0], plane[..., None, 1]
     spans = (starts[:, 1] <= z) != (ends[:, 1] <= z)
     turn = (ends[:, 0] - starts[:, 0]) * (z - starts[:, 1]) - (x - starts[:, 0]) * (ends[:, 1] - starts[:, 1])

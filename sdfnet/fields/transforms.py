@@ -35,6 +35,37 @@ def rotation_about(axis: ArrayLike, degrees: float) -> FloatArray:
     return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
 
 
+X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+"""The directions of the axes."""
+
+
+def orientation(axis: ArrayLike) -> FloatArray:
+    """Return a (3, 3) float64 rotation matrix that turns the y axis onto the direction `axis`.
+
+    For x and z, the matrix is the cyclic exchange of the axes, without rounding. Other directions get the smallest
+    rotation.
+
+    >>> (orientation(X) @ Y).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    x, y, z = direction = check_direction("axis", axis)
+    for turns, other in ((0, Y), (1, Z), (2, X)):
+        if tuple(direction) == other:
+            return np.roll(np.eye(3), turns, axis=0)
+    angle = math.degrees(math.atan2(math.hypot(x, z), y))
+    return rotation_about([z, 0.0, -x] if x or z else X, angle)
+
+
+def orient(field: Field, axis: ArrayLike) -> Transformed:
+    """Return `field` turned so that its y axis points along `axis`. The axis of a cylinder or a torus is y.
+
+    >>> from sdfnet.fields.primitives import Cylinder
+    >>> orient(Cylinder(1.0, 3.0), X).bounds.upper.tolist()
+    [3.0, 1.0, 1.0]
+    """
+    return Transformed(field, rotation=orientation(axis))
+
+
 class Transformed(Field):
     """`field` scaled, then turned, then moved: `p -> rotation @ (scale * p) + translation`.
 
@@ -78,8 +109,12 @@ class Transformed(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
+        return self.field(self.inner_points(points)) * self.scale
+
+    def inner_points(self, points: Tensor) -> Tensor:
+        """Return the points (..., 3) of `field` that are at `points` (..., 3) of this field."""
         back = points.new_tensor(self.rotation / self.scale)  # p @ R is the transpose, so the inverse, of R @ p.
-        return self.field((points - points.new_tensor(self.translation)) @ back) * self.scale
+        return (points - points.new_tensor(self.translation)) @ back
 
     def _moved_bounds(self) -> Bounds:
         matrix = self.scale * self.rotation
@@ -112,7 +147,7 @@ class Mirrored(Field):
     def __init__(self, field: Field, axis: Literal["x", "y", "z"]) -> None:
         if axis not in ("x", "y", "z"):
             raise ValueError(f"axis must be 'x', 'y' or 'z', got {axis!r}")
-        self.field = field
+        self.field, self.axis = field, axis
         self._index = "xyz".index(axis)
         self.accuracy = worst_accuracy("bound", field.accuracy)
         reach = max(float(field.bounds.upper[self._index]), 0.0)
@@ -122,9 +157,13 @@ class Mirrored(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
+        return self.field(self.inner_points(points))
+
+    def inner_points(self, points: Tensor) -> Tensor:
+        """Return the points (..., 3) of `field` that are at `points` (..., 3) of this field."""
         columns = list(points.unbind(dim=-1))
         columns[self._index] = columns[self._index].abs()
-        return self.field(torch.stack(columns, dim=-1))
+        return torch.stack(columns, dim=-1)
 
 
 class Offset(Field):

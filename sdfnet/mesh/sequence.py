@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sdfnet.geometry.arrays import Float32Array, FloatArray
 from sdfnet.mesh.mesh import Mesh, vertex_normals
 
 _LINEAR_FROM = 0.04045
@@ -99,7 +100,16 @@ class MovingMesh:
         """Return the linear colours of frame `index` of this piece, (V, 3). glTF and USD store linear colours."""
         assert self.colors is not None
         colors = self.colors[index] if self.is_recolored else self.colors
-        return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
+        return to_linear_srgb(colors)
+
+
+def to_linear_srgb(colors: FloatArray) -> Float32Array:
+    """Return sRGB colours in [0, 1] of any shape as linear light, which glTF and USD store.
+
+    >>> to_linear_srgb(np.array([0.0, 0.5, 1.0])).round(3).tolist()
+    [0.0, 0.21400000154972076, 1.0]
+    """
+    return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
 
 
 def join_frames(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:

@@ -84,10 +84,13 @@ def test_a_key_in_front_of_the_command_is_explained(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["extract"], "run must be given: run=…. See sdfnet extract --help"),
-        (["extract", "run=x", "resolutoin=3"], "unknown key resolutoin; did you mean resolution? Allowed: run, shapes"),
+        (["extract"], "give one of run=DIR for learned shapes, or scene=FILE.yaml for a scene; got none"),
+        (
+            ["extract", "run=x", "resolutoin=3"],
+            "resolutoin; did you mean resolution? Allowed: scene, set, run",
+        ),
         (["extract", "run=x", "+resolutoin=3"], "unknown key resolutoin; did you mean resolution?"),
-        (["extract", "run=x", "++fast=3"], "unknown key fast; did you mean format? Allowed: run"),
+        (["extract", "run=x", "++fast=3"], "unknown key fast; did you mean format? Allowed: scene"),
         (["extract", "run=x", "resolution=many"], "resolution must be a whole number, got 'many'"),
         (["extract", "run=x", "resolution=1"], "resolution must be from 2 to 4096, got 1"),
         (["extract", "run=x", "resolution=100000"], "resolution must be from 2 to 4096, got 100000"),

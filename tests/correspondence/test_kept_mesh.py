@@ -9,8 +9,8 @@ from sdfnet.correspondence.advect import advect, place_on_surface
 from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.results import Deviation
 from sdfnet.correspondence.track import TrackConfig, TrackedMorph, describe_excess, extract_even_mesh, track_surface
+from sdfnet.fields import SmoothUnion, Union
 from sdfnet.fields.base import Field
-from sdfnet.fields.booleans import SmoothUnion, Union
 from sdfnet.fields.primitives import Sphere
 from sdfnet.fields.swept import Tube
 from sdfnet.mesh.mesh import Mesh

@@ -14,8 +14,7 @@ from sdfnet.correspondence.narrow_band import sample_field
 from sdfnet.correspondence.topology_events import TopologyEvent, find_topology_events
 from sdfnet.correspondence.track import TrackConfig, track_surface
 from sdfnet.extraction.marching_cubes import march
-from sdfnet.fields.base import Field
-from sdfnet.fields.booleans import Difference, Union
+from sdfnet.fields.base import Difference, Field, Union
 from sdfnet.fields.primitives import Box, Sphere, Torus
 from sdfnet.fields.transforms import Offset, Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS, Lattice

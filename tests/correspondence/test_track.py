@@ -14,8 +14,7 @@ from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.results import OnTopologyEvent, TrackConfig, TrackedMorph
 from sdfnet.correspondence.track import extract_even_mesh, track_surface
 from sdfnet.correspondence.tracked_mesh import TrackedMesh
-from sdfnet.fields.base import Field, evaluate
-from sdfnet.fields.booleans import Union
+from sdfnet.fields.base import Field, Union, evaluate
 from sdfnet.fields.primitives import Box, Sphere
 from sdfnet.fields.transforms import Transformed, rotation_about
 from sdfnet.geometry.bounds import UNIT_BOUNDS

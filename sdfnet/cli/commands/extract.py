@@ -1,4 +1,4 @@
-"""`sdfnet extract`: write learned shapes as meshes, in the units and at the place of their sources.
+"""`sdfnet extract`: write learned shapes as meshes, in the units and at the place of their sources; or a scene.
 
 Examples:
 
@@ -6,40 +6,76 @@ Examples:
     sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes
     sdfnet extract run=runs/chairs 'shapes=[0.5*chair_01 + 0.5*chair_07, chair_01 - chair_02 + chair_03]'
     sdfnet extract run=runs/parts sharp=true max_faces=20000 project_steps=2
+    sdfnet extract scene=bracket.yaml 'set=[width=40]' sharp=true 'format=[glb,3mf]'
     sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
-from sdfnet.cli.commands.keys import RunKeys, some_failed
-from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.commands.keys import SceneKeys, find_device, some_failed
+from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat
-from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run
+from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run, load_run
+from sdfnet.runs.extract import SUMMARY_FILE
+from sdfnet.scenes.extract import extract_scene
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractCommand(RunKeys):
+class ExtractCommand(SceneKeys):
     """The keys of `sdfnet extract`.
 
     Attributes
     ----------
+    run : path
+        A run directory, as train writes it, whose shapes are extracted; or null, and scene is.
     shapes : names
         all, one name, or a list of names, globs and mixes such as 0.5*a + 0.5*b.
     out : path
-        Where the meshes and extract.json go; null is meshes/ inside the run.
+        Where the meshes and extract.json go; null is meshes/ inside the run, or beside the scene file.
+    device : text
+        auto, cpu, cuda, cuda:1 or mps.
     """
 
-    inside = "meshes"
+    run: Path | None = None
+    shapes: str | tuple[str, ...] = "all"
+    out: Path | None = None
+    device: str = "auto"
     extraction: ExtractConfig = flat(ExtractConfig)
+
+    def __post_init__(self) -> None:
+        self.check_one_source(("run",))
+        if self.scene is not None and self.shapes != "all":
+            raise UsageError("shapes belongs to run=DIR; a scene is one shape")
+
+    @property
+    def folder(self) -> Path:
+        return self.out or (self.run or self.scene_folder) / "meshes"
+
+
+def run_extract_scene(command: ExtractCommand) -> None:
+    """Write the mesh of a scene and print its size."""
+    scene, values = command.load_scene()
+    config, device = command.extraction, find_device(command.device)
+    files = extract_scene(scene, command.folder, values=values, config=config, device=device)
+    summary = json.loads((command.folder / SUMMARY_FILE).read_text(encoding="utf-8"))["shapes"][files[0].stem]
+    size = f"{summary['faces']:,} faces, volume {summary['volume']:.6g}"
+    removed = summary["removed"]
+    left = f"; {counted(len(removed), 'loose piece')} left out (extract.json)" if removed else ""
+    say(f"{files[0].stem} at resolution {config.resolution} as {', '.join(config.format)}: {size}{left}")
+    say_where(command.folder)
 
 
 def run_extract(command: ExtractCommand, *, keep: bool = False) -> ExtractedRun:
     """Write the meshes and print how much was left out of them; a shape that fails does not stop the others."""
     config = command.extraction
-    done = extract_run(command.load(), command.shapes, command.folder, config=config, keep=keep, progress=True)
+    assert command.run is not None
+    run = load_run(command.run, device=find_device(command.device))
+    done = extract_run(run, command.shapes, command.folder, config=config, keep=keep, progress=True)
     if done.failures:
         raise some_failed(done.failures, len(done.failures) + len(done.files), "shapes have no mesh", done.out)
     what = f"{counted(len(done.files), 'shape')} at resolution {config.resolution} as {', '.join(config.format)}"
@@ -79,6 +115,6 @@ def _decimation_error(done: ExtractedRun) -> str:
 COMMAND = Command(
     "extract",
     ExtractCommand,
-    run_extract,
+    lambda command: run_extract(command) if command.scene is None else run_extract_scene(command),
     interrupted=lambda command: f"The meshes written so far are whole, in {command.folder}.",
 )

@@ -50,12 +50,13 @@ COMMANDS = {
     "sample": "draw points and signed distances from a folder of meshes",
     "train": "learn all shapes of a folder with one network",
     "info": "say what a run directory holds",
-    "extract": "write learned shapes as meshes",
+    "extract": "write learned shapes, or a scene, as meshes",
     "morph": "write a sequence of meshes, and a film, that turns one learned shape into others",
     "evaluate": "measure learned shapes against their source meshes",
     "fit": "find the codes of meshes that were not trained on, and write them as meshes",
     "space": "say what a family looks like: components, outliers, neighbours, and a report with pictures",
-    "render": "draw pictures and turntables of learned shapes or of mesh files",
+    "scene": "check a scene file and print its tree and its parameters",
+    "render": "draw pictures and turntables of learned shapes, of mesh files or of a scene",
 }
 """Every command and what it does. Its module in `sdfnet.cli.commands` has the same name."""
 

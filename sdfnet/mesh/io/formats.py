@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from sdfnet.geometry.arrays import FloatArray
     from sdfnet.mesh.io.polygons import PolygonMesh
     from sdfnet.mesh.mesh import Mesh
 
@@ -30,6 +31,8 @@ class MeshFormat:
         of a format with `companions` also takes `folder=`.
     writer : str or None
         A function from a `Mesh` to the bytes of a file.
+    keeps_colors : bool
+        Whether `writer` also takes `vertex_colors=`, (V, 3) sRGB in [0, 1], or None.
     companions : str or None
         A function from the bytes of a file and its folder to the other files that hold the vertices.
     """
@@ -37,15 +40,16 @@ class MeshFormat:
     name: str
     reader: str | None = None
     writer: str | None = None
+    keeps_colors: bool = False
     companions: str | None = None
 
     def parse(self, data: bytes, *, folder: Path) -> PolygonMesh:
         """Return the polygons of a file in `folder` whose bytes are `data`."""
         return _call(self.reader, data, **({} if self.companions is None else {"folder": folder}))
 
-    def serialize(self, mesh: Mesh) -> bytes:
-        """Return the bytes of a file that holds `mesh`."""
-        return _call(self.writer, mesh)
+    def serialize(self, mesh: Mesh, vertex_colors: FloatArray | None = None) -> bytes:
+        """Return the bytes of a file that holds `mesh`, and its colours if the format keeps them."""
+        return _call(self.writer, mesh, **({"vertex_colors": vertex_colors} if self.keeps_colors else {}))
 
     def companion_files(self, data: bytes, *, folder: Path) -> list[Path]:
         """Return the other files, existing or not, that hold vertices of a file in `folder`."""
@@ -54,16 +58,23 @@ class MeshFormat:
 
 MESH_FORMATS = (
     MeshFormat("obj", reader="obj.parse_obj", writer="obj.format_obj"),
-    MeshFormat("ply", reader="ply.parse_ply", writer="ply.format_ply"),
+    MeshFormat("ply", reader="ply.parse_ply", writer="ply.format_ply", keeps_colors=True),
     MeshFormat("stl", reader="stl.parse_stl", writer="stl.format_stl"),
     MeshFormat("off", reader="off.parse_off"),
-    MeshFormat("glb", reader="gltf.parse_gltf", writer="gltf.format_glb", companions="gltf.external_files"),
+    MeshFormat(
+        "glb",
+        reader="gltf.parse_gltf",
+        writer="gltf.format_glb",
+        keeps_colors=True,
+        companions="gltf.external_files",
+    ),
     MeshFormat("gltf", reader="gltf.parse_gltf", companions="gltf.external_files"),
-    MeshFormat("3mf", reader="xml_formats.parse_3mf"),
+    MeshFormat("3mf", reader="xml_formats.parse_3mf", writer="xml_formats.format_3mf"),
     MeshFormat("dae", reader="xml_formats.parse_dae"),
 )
 
 READABLE = tuple(each.name for each in MESH_FORMATS if each.reader is not None)
+COLORED = tuple(each.name for each in MESH_FORMATS if each.keeps_colors)
 WRITABLE = tuple(each.name for each in MESH_FORMATS if each.writer is not None)
 
 if TYPE_CHECKING:

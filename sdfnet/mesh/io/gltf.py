@@ -26,10 +26,12 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.io.coordinates import is_far_from_origin
 from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh, join_parts, place_part
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.sequence import to_linear_srgb
 
 _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -307,6 +309,12 @@ MATERIAL: dict[str, Any] = {
 }
 """The default material of glTF is bare metal, which looks black without surroundings to mirror."""
 
+PAINTED_MATERIAL = {
+    **MATERIAL,
+    "pbrMetallicRoughness": {**MATERIAL["pbrMetallicRoughness"], "baseColorFactor": [1.0, 1.0, 1.0, 1.0]},
+}
+"""glTF multiplies vertex colours with the material's colour, so a white material does not change them."""
+
 
 class GlbBuffer:
     """The growing binary chunk of a GLB file, with the accessors that describe its parts."""
@@ -335,16 +343,23 @@ class GlbBuffer:
         return len(self.accessors) - 1
 
 
-def format_glb(mesh: Mesh) -> bytes:
-    """Return `mesh` as GLB with float32 positions. The node stores the offset of a mesh far from the origin."""
+def format_glb(mesh: Mesh, *, vertex_colors: FloatArray | None = None) -> bytes:
+    """Return `mesh` as GLB with float32 positions. The node stores the offset of a mesh far from the origin.
+
+    `vertex_colors` (V, 3), sRGB in [0, 1], replace the colour of the material.
+    """
     buffer, node = GlbBuffer(), {"mesh": 0}
     shift = offset_to_node(node, mesh.vertices)
     attributes = {"POSITION": buffer.add((mesh.vertices - shift).astype("<f4"), target=ARRAY_BUFFER, with_range=True)}
     if mesh.vertex_normals is not None:
         attributes["NORMAL"] = buffer.add(unit_normals(mesh.vertex_normals), target=ARRAY_BUFFER)
+    material = MATERIAL
+    if vertex_colors is not None:
+        attributes["COLOR_0"] = buffer.add(to_linear_srgb(vertex_colors), target=ARRAY_BUFFER)
+        material = PAINTED_MATERIAL
     indices = buffer.add(mesh.faces.astype("<u4").reshape(-1), target=ELEMENT_BUFFER)
     primitive = {"attributes": attributes, "indices": indices, "material": 0}
-    return pack_glb(buffer, nodes=[node], meshes=[{"primitives": [primitive]}], materials=[MATERIAL])
+    return pack_glb(buffer, nodes=[node], meshes=[{"primitives": [primitive]}], materials=[material])
 
 
 def offset_to_node(node: dict[str, Any], vertices: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from sdfnet.mesh.io.gltf import (
     ARRAY_BUFFER,
     ELEMENT_BUFFER,
     MATERIAL,
+    PAINTED_MATERIAL,
     GlbBuffer,
     offset_to_node,
     pack_glb,
@@ -42,12 +43,6 @@ _UPRIGHT = {
     "z": [-(0.5**0.5), 0.0, 0.0, 0.5**0.5],  # x to the right, z up, -y to the front
 }
 """Quaternions (x, y, z, w) that turn the up and front axes of the cameras to the axes of glTF: y and z."""
-
-_PAINTED = {
-    **MATERIAL,
-    "pbrMetallicRoughness": {**MATERIAL["pbrMetallicRoughness"], "baseColorFactor": [1.0, 1.0, 1.0, 1.0]},
-}
-"""glTF multiplies vertex colours with the material's colour, so a white material does not change them."""
 
 
 def save_animated_glb(
@@ -131,7 +126,7 @@ def _materials(meshes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the materials that `meshes` need, plain or painted, and assign a material to each mesh."""
     materials: list[dict[str, Any]] = []
     for primitive in [mesh["primitives"][0] for mesh in meshes]:
-        material = _PAINTED if "COLOR_0" in primitive["attributes"] else MATERIAL
+        material = PAINTED_MATERIAL if "COLOR_0" in primitive["attributes"] else MATERIAL
         if material not in materials:
             materials.append(material)
         primitive["material"] = materials.index(material)

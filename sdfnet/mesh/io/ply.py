@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.mesh.io.coordinates import parse_floats, to_single_bytes
 from sdfnet.mesh.io.polygons import PolygonMesh
 from sdfnet.mesh.mesh import Mesh
@@ -204,19 +205,26 @@ def _walk_row(element: _Element, body: bytes, offset: int) -> Iterator[NDArray]:
         offset += count * prop.dtype.itemsize
 
 
-def format_ply(mesh: Mesh) -> bytes:
-    """Return `mesh` as little-endian binary PLY: float64 positions, and float32 normals if the mesh has normals."""
+def format_ply(mesh: Mesh, *, vertex_colors: FloatArray | None = None) -> bytes:
+    """Return `mesh` as little-endian binary PLY: float64 positions, and float32 normals if the mesh has normals.
+
+    `vertex_colors` (V, 3), sRGB in [0, 1], become bytes.
+    """
     fields = [(axis, "<f8") for axis in "xyz"]
     if mesh.vertex_normals is not None:
         fields += [("n" + axis, "<f4") for axis in "xyz"]
+    if vertex_colors is not None:
+        fields += [(channel, "u1") for channel in ("red", "green", "blue")]
     vertices = np.zeros(len(mesh.vertices), dtype=fields)
     for index, axis in enumerate("xyz"):
         vertices[axis] = mesh.vertices[:, index]
         if mesh.vertex_normals is not None:
             vertices["n" + axis] = mesh.vertex_normals[:, index]
+        if vertex_colors is not None:
+            vertices[("red", "green", "blue")[index]] = np.rint(255 * vertex_colors[:, index])
     faces = np.zeros(len(mesh.faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
     faces["count"], faces["corners"] = 3, mesh.faces
-    words = {"<f8": "double", "<f4": "float"}
+    words = {"<f8": "double", "<f4": "float", "u1": "uchar"}
     lines = ["ply", "format binary_little_endian 1.0", "comment sdfnet", f"element vertex {len(vertices)}"]
     lines += [f"property {words[kind]} {name}" for name, kind in fields]
     lines += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""]

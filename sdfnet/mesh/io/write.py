@@ -8,19 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from sdfnet.files import write_atomic
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.mesh.io.formats import WRITABLE, find_format
 from sdfnet.mesh.mesh import Mesh
 
 _logger = logging.getLogger(__name__)
 
 
-def save_mesh(mesh: Mesh, path: str | Path) -> None:
+def save_mesh(mesh: Mesh, path: str | Path, *, vertex_colors: FloatArray | None = None) -> None:
     """Write `mesh` in the format that the suffix of `path` names. `sdfnet.mesh.io.formats` lists the formats.
 
     OBJ and PLY keep nine significant digits of the mesh's extent at any distance from the origin: OBJ writes enough
     digits, and PLY is binary float64. STL and GLB hold float32, which keeps six digits of the extent. Far from the
-    origin, GLB stores the offset in its node, and STL becomes text. OBJ, PLY and GLB keep vertex normals. Parent
-    folders are created. The file appears only when it is complete.
+    origin, GLB stores the offset in its node, and STL becomes text. OBJ, PLY and GLB keep vertex normals. GLB and PLY
+    keep `vertex_colors`, (V, 3) sRGB in [0, 1]; the other formats have none. Parent folders are created. The file
+    appears only when it is complete.
 
     Raises
     ------
@@ -42,7 +44,9 @@ def save_mesh(mesh: Mesh, path: str | Path) -> None:
         raise ValueError(f"cannot write {path}: the mesh has no faces")
     if not np.isfinite(mesh.vertices).all():
         raise ValueError(f"cannot write {path}: vertices are NaN or infinite")
-    write_file(path, found.serialize(mesh))
+    if vertex_colors is not None and np.shape(vertex_colors) != mesh.vertices.shape:
+        raise ValueError(f"vertex_colors must have shape {mesh.vertices.shape}, got {np.shape(vertex_colors)}")
+    write_file(path, found.serialize(mesh, vertex_colors))
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Read 3MF and COLLADA (DAE) with other libraries (the extra `formats`).
+"""Read 3MF and COLLADA (DAE), and write 3MF, with other libraries (the extra `formats`).
 
-trimesh reads 3MF. pycollada reads COLLADA directly, because trimesh triangulates concave polygons by fans and omits
-skins. pycollada stores positions as float32.
+trimesh reads and writes 3MF. pycollada reads COLLADA directly, because trimesh triangulates concave polygons by fans
+and omits skins. pycollada stores positions as float32.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh, join_parts, place_part, triangulate
+from sdfnet.mesh.mesh import Mesh
 
 _UNITS_3MF = {"micron": "µm", "millimeter": "mm", "centimeter": "cm", "inch": "in", "foot": "ft", "meter": "m"}
 _UNITS_DAE = {1.0: "m", 0.01: "cm", 0.001: "mm", 0.0254: "in", 0.3048: "ft"}
@@ -43,6 +44,20 @@ def parse_3mf(data: bytes) -> PolygonMesh:
         parts.append(place_part(part["vertices"], part["faces"], placed["matrix"]))
     unit = loaded["metadata"]["units"].removesuffix("s")
     return join_parts(parts, facts=FileFacts(unit=_UNITS_3MF.get(unit, unit), up_axis="z"))
+
+
+def format_3mf(mesh: Mesh) -> bytes:
+    """Return `mesh` as 3MF, whose unit is the millimetre. Normals are left out. Each call gives another identifier.
+
+    Raises
+    ------
+    ValueError
+        lxml or networkx is not installed.
+    """
+    _check_installed("3mf", "lxml", "networkx", verb="writing")
+    from trimesh.exchange.threemf import export_3MF
+
+    return bytes(export_3MF(mesh.to_trimesh()))
 
 
 def parse_dae(data: bytes) -> PolygonMesh:
@@ -91,11 +106,11 @@ def _no_lost_numbers() -> Iterator[None]:
         yield
 
 
-def _check_installed(suffix: str, *modules: str) -> None:
+def _check_installed(suffix: str, *modules: str, verb: str = "reading") -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         packages = ", ".join({"collada": "pycollada"}.get(name, name) for name in missing)
-        raise ValueError(f"reading .{suffix} needs {packages}; pip install 'sdfnet[formats]'")
+        raise ValueError(f"{verb} .{suffix} needs {packages}; pip install 'sdfnet[formats]'")
 
 
 def _check_extensions(data: bytes) -> None:
