@@ -35,8 +35,12 @@ def rotation_about(axis: ArrayLike, degrees: float) -> FloatArray:
     return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
 
 
-X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
-"""The directions of the axes."""
+X = (1.0, 0.0, 0.0)
+"""The direction of the x axis."""
+Y = (0.0, 1.0, 0.0)
+"""The direction of the y axis."""
+Z = (0.0, 0.0, 1.0)
+"""The direction of the z axis."""
 
 
 def orientation(axis: ArrayLike) -> FloatArray:

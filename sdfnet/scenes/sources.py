@@ -6,11 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from sdfnet.fields import Field, MeshField, NeuralField, Shell, Transformed
+from sdfnet.fields import Field, MeshField, NeuralField, Transformed
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.runs import Run, load_run
 from sdfnet.runs.document import MODEL_FILE
 from sdfnet.runs.mixes import add_mixes
+from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.solid import make_solid
 
 _KEPT = 64
@@ -19,7 +20,7 @@ _KEPT = 64
 def mesh_file_field(file: Path, *, thickness: float | None = None) -> Field:
     """Return a mesh file as a field, in the units of the file.
 
-    The mesh is repaired as for a training. `thickness` makes walls of sheets (see `make_solid`).
+    The mesh is repaired as for a training; parts that enclose nothing become walls of `thickness` (see `SolidRule`).
 
     >>> mesh_file_field(Path("chairs/chair_00.obj")).accuracy
     'exact'
@@ -64,9 +65,8 @@ def _learned_field(run: Run, name: str, frame: str) -> Field:
 
 @lru_cache(maxsize=_KEPT)
 def _mesh_field(file: Path, changed: int, thickness: float | None) -> Field:
-    solid = make_solid(read_mesh(file), thickness=thickness)
-    field = MeshField(solid.mesh, closed=solid.closed)
-    return field if solid.thickness is None else Shell(field, 2 * solid.thickness)
+    solid = make_solid(read_mesh(file), rule=SolidRule(thickness=thickness))
+    return MeshField(solid.mesh, closed=solid.closed)
 
 
 @lru_cache(maxsize=_KEPT)
