@@ -48,6 +48,7 @@ from torch import Tensor
 
 from sdfnet.decoders import DecoderConfig, decoder_config
 from sdfnet.decoders.template import template_jacobians
+from sdfnet.decoders.template import template_jacobians
 from sdfnet.evaluation.closest_points import NUM_POINTS, Surface, SurfaceMatch, match_surfaces
 from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import distances_of
@@ -384,7 +385,7 @@ def measure_half_way(run: Run, subject: Subject, resolution: int) -> Figures:
 
 
 def folding(run: Run) -> Figures:
-    """Return the share of points near the learned surfaces where the map to the template folds, if there is a map."""
+    """Return the share of points near the learned surfaces where the map to the template folds, if there is one."""
     if not run.decoder.has_template:
         return {}
     folded = []
@@ -393,8 +394,7 @@ def folding(run: Run) -> Figures:
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         points = torch.from_numpy(mesh.vertices).float()
         points = points + NEAR * torch.randn(points.shape, generator=generator)
-        conditioned = run.decoder.condition(run.latent(name)[None])
-        jacobians = template_jacobians(run.decoder, points[None], conditioned)[0]
+        jacobians = template_jacobians(run.decoder, points[None], run.decoder.condition(run.latent(name)[None]))
         folded.append(100 * float((torch.linalg.det(jacobians) <= 0).float().mean()))
     return {"folded": float(np.mean(folded))}
 

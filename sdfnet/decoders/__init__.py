@@ -16,6 +16,7 @@ from sdfnet.decoders.registry import build_decoder as build_decoder
 from sdfnet.decoders.registry import decoder_config as decoder_config
 from sdfnet.decoders.registry import decoder_configs as decoder_configs
 from sdfnet.decoders.registry import decoder_kind as decoder_kind
+from sdfnet.decoders.registry import recorded_decoder_config as recorded_decoder_config
 
 if TYPE_CHECKING:
     from sdfnet.decoders.base import Decoder as Decoder

@@ -76,6 +76,8 @@ class DecoderKind:
     adam is the default, and a training must set its learning rate."""
     prior_weight: float = 1e-4
     """The weight of the squared length of the codes that was tuned for the decoder."""
+    earlier: Mapping[str, Any] = field(default_factory=dict)
+    """Options that runs of earlier versions do not name, with the values that those versions used."""
 
     @property
     def default_optimizer(self) -> OptimizerKind:
@@ -126,6 +128,20 @@ def decoder_config(options: Mapping[str, Any]) -> DecoderConfig:
         allowed = ", ".join(config_type.__dataclass_fields__)
         raise ValueError(f"decoder {kind} has no option {', '.join(unknown)}; it has {allowed}")
     return config_type(**options)
+
+
+def recorded_decoder_config(options: Mapping[str, Any]) -> DecoderConfig:
+    """Return the options that a run recorded. Options that its version did not have get the values used then.
+
+    Raises
+    ------
+    ValueError
+        As `decoder_config` does.
+
+    >>> recorded_decoder_config({"kind": "volume", "latent_size": 64}).lookup
+    'linear'
+    """
+    return decoder_config({**decoder_kind(options.get("kind")).earlier, **options})
 
 
 def build_decoder(config: DecoderConfig) -> Decoder:

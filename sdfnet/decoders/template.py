@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from sdfnet.decoders.base import Decoder
+from sdfnet.decoders.lookup import look_up
 from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
-from sdfnet.decoders.volume import feature_generator, look_up, point_network
+from sdfnet.decoders.volume import feature_generator, point_network
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class TemplateDecoder(Decoder):
             return self.displacement(latents_BL.to(self.displacement.weight.dtype)).unflatten(1, self._lattice)
 
     def template_points(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
-        return points_BN3 + look_up(conditioned[1], points_BN3).to(points_BN3.dtype)
+        return points_BN3 + look_up(conditioned[1], points_BN3, kind="linear").to(points_BN3.dtype)
 
     def penalty(self, latents_BL: Tensor) -> Tensor | None:
         """Return the weighted mean square of the second derivatives of the displacement along the three axes."""
@@ -144,9 +145,11 @@ class TemplateDecoder(Decoder):
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
         moved_BN3 = self.template_points(points_BN3, conditioned)
         # All shapes share the template, so the points of all are looked up as those of one.
-        features = look_up(conditioned[0][:1], moved_BN3.flatten(0, 1)[None]).view(*points_BN3.shape[:2], -1)
+        features = look_up(conditioned[0][:1], moved_BN3.flatten(0, 1)[None], kind="linear").view(
+            *points_BN3.shape[:2], -1
+        )
         if self.residual is not None:
-            features = features + look_up(conditioned[2], moved_BN3)
+            features = features + look_up(conditioned[2], moved_BN3, kind="linear")
         return self.head(self.point_network(features)).squeeze(-1)
 
 

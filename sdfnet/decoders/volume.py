@@ -1,7 +1,7 @@
 """The default decoder. A convolutional generator makes a feature volume from the code; points interpolate in it.
 
-The generator runs once per shape, so a point costs one trilinear interpolation and a small network. On a CPU it takes
-about a hundred times more points per second than DeepSDF's network. Experiments: `docs/notes/decoders.md`.
+The generator runs once per shape, so a point costs one look-up and a small network. On a CPU it takes about a hundred
+times more points per second than DeepSDF's network. Experiments: `docs/notes/decoders.md`.
 Legend: B shapes in a batch, N points per shape, L latent size, C channels, R resolution of the volume.
 """
 
@@ -10,15 +10,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sdfnet.decoders.base import Decoder
+from sdfnet.decoders.lookup import Lookup, look_up
 from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 
-_HALF_EXTENT = 1.05
-"""The volume's outermost samples lie at ±1.05, as the lattice of extraction does."""
+Activation = Literal["relu", "silu"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class VolumeConfig(DecoderConfig):
     """Units of a hidden layer of the point network."""
     num_layers: int = 2
     """Hidden layers of the point network."""
+    lookup: Lookup = "linear"
+    """How a point reads the feature volume: linear (trilinear) or cubic (a B-spline: no facets of the volume)."""
+    activation: Activation = "relu"
+    """The function between the layers of the point network: relu, or silu, which has no kinks."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -48,6 +53,9 @@ class VolumeConfig(DecoderConfig):
             raise ValueError(f"channels must be at least two positive numbers, got {list(self.channels)}")
         if self.resolution > 256:
             raise ValueError(f"the feature volume may have at most 256 samples per axis, got {self.resolution}")
+        for name, allowed in (("lookup", Lookup), ("activation", Activation)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
 
     @property
     def resolution(self) -> int:
@@ -64,30 +72,24 @@ def feature_generator(channels: Sequence[int], *, bias: bool = True) -> nn.Seque
     return nn.Sequential(*stages).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
-def point_network(num_features: int, width: int, num_layers: int) -> tuple[nn.Sequential, nn.Linear]:
+def point_network(
+    num_features: int, width: int, num_layers: int, activation: Activation = "relu"
+) -> tuple[nn.Sequential, nn.Linear]:
     """Return the hidden layers and the head that map features (..., num_features) to a distance (..., 1)."""
     layers: list[nn.Module] = []
     for index in range(num_layers):
-        layers += [nn.Linear(num_features if index == 0 else width, width), nn.ReLU()]
+        layers.append(nn.Linear(num_features if index == 0 else width, width))
+        layers.append(nn.ReLU() if activation == "relu" else nn.SiLU())
     head = nn.Linear(width, 1)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     return nn.Sequential(*layers), head
 
 
-def look_up(volume_BCRRR: Tensor, points_BN3: Tensor) -> Tensor:
-    """Return features (B, N, C) at points of the unit frame, trilinear in a volume that is indexed [z, y, x]."""
-    where = (points_BN3 / _HALF_EXTENT).to(volume_BCRRR.dtype)[:, :, None, None]
-    features = nn.functional.grid_sample(volume_BCRRR, where, align_corners=True, padding_mode="border")
-    return features[..., 0, 0].transpose(1, 2)
-
-
 class VolumeDecoder(Decoder):
-    """Map (point, code) to signed distance through a generated feature volume.
+    """Map (point, code) to signed distance through a generated feature volume, which is indexed [z, y, x].
 
-    The volume is indexed [z, y, x], as `grid_sample` wants it. The distance is twice differentiable in the points
-    almost everywhere, but this is slow (docs/notes/decoders.md). The gradient terms of training use finite differences
-    instead.
+    The gradient terms of training use finite differences, because cubic look-ups are differentiable once on a CPU.
 
     References
     ----------
@@ -98,10 +100,13 @@ class VolumeDecoder(Decoder):
     def __init__(self, config: VolumeConfig) -> None:
         super().__init__()
         self.latent_size = config.latent_size
+        self._lookup = config.lookup
         self._base = (config.channels[0], *[config.base_resolution] * 3)
         self.expand = nn.Linear(config.latent_size, config.channels[0] * config.base_resolution**3)
         self.generator = feature_generator(config.channels)
-        self.point_network, self.head = point_network(config.channels[-1], config.width, config.num_layers)
+        self.point_network, self.head = point_network(
+            config.channels[-1], config.width, config.num_layers, config.activation
+        )
 
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
         base = self.expand(latents_BL).unflatten(1, self._base)
@@ -111,10 +116,13 @@ class VolumeDecoder(Decoder):
 
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
         (volume_BCRRR,) = conditioned
-        hidden = self.point_network(look_up(volume_BCRRR, points_BN3))
-        return self.head(hidden).squeeze(-1)
+        features_BNC = look_up(volume_BCRRR, points_BN3, kind=self._lookup)
+        return self.head(self.point_network(features_BNC)).squeeze(-1)
 
 
 KIND = DecoderKind(
-    VolumeConfig, VolumeDecoder, {"muon": LearningRates(1.4e-2, 2e-2), "adam": LearningRates(5e-3, 2e-2)}
+    VolumeConfig,
+    VolumeDecoder,
+    {"muon": LearningRates(1.4e-2, 2e-2), "adam": LearningRates(5e-3, 2e-2)},
+    earlier={"lookup": "linear", "activation": "relu"},
 )

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdfnet.decoders import Decoder, build_decoder, decoder_config
+from sdfnet.decoders import Decoder, build_decoder, recorded_decoder_config
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.files import atomic_path
 from sdfnet.geometry.similarity import Similarity
@@ -118,7 +118,7 @@ def load_run(directory: str | Path, *, device: str | torch.device = "cpu") -> Ru
     tensors, metadata = load_tensors(directory / MODEL_FILE, device=device)
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
-            decoder = build_decoder(decoder_config(document["config"]["decoder"]))
+            decoder = build_decoder(recorded_decoder_config(document["config"]["decoder"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{directory / RUN_FILE} names a decoder that this sdfnet cannot build: {error}") from error
     latents = tensors.pop("latents", None)

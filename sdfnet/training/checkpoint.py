@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdfnet.decoders import Decoder, DecoderConfig, LearningRates
+from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, decoder_kind
 from sdfnet.decoders.registry import OptimizerKind
 from sdfnet.runs import RUN_FILE, Run, RunShape, load_document, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.folder import setting_differences
@@ -37,7 +37,7 @@ _MAY_DIFFER = {
 }
 """Settings that may differ on resuming, because they do not influence the result. The plan fixes whether to compile."""
 
-_EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam"}
+_EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam", "training.normal_start": 0.0}
 """Settings that are missing in runs of earlier versions, with the values that those versions used."""
 
 
@@ -260,7 +260,9 @@ def chosen_settings(
 def _refuse_differences(
     directory: str | Path, began: Mapping[str, Any], now: Mapping[str, Any], changed: Sequence[str] = ()
 ) -> None:
-    differences = setting_differences(began, now, ignored=_MAY_DIFFER, unnamed=_EARLIER_DEFAULTS)
+    earlier = decoder_kind(now["decoder"]["kind"]).earlier
+    unnamed = _EARLIER_DEFAULTS | {f"decoder.{key}": value for key, value in earlier.items()}
+    differences = setting_differences(began, now, ignored=_MAY_DIFFER, unnamed=unnamed)
     if differences := [*differences, *changed]:
         raise ValueError(
             f"the run at {directory} was begun differently: {'; '.join(differences[:4])}. "

@@ -53,6 +53,8 @@ class TrainingConfig:
     """Weight of (|gradient| - 1)²; costs 6 more evaluations of each of `gradient_points`."""
     normal_weight: float = 0.0
     """Weight of 1 - cosine between gradient and true normal on the surface; same cost again."""
+    normal_start: float = 0.0
+    """Share of the steps before the normal term begins: late, it smooths what is learned and costs few steps."""
     gradient_points: int = 1024
     """Points per shape and step at which the two gradient terms are computed."""
     curriculum: bool = False
@@ -92,7 +94,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be 0 or more, got {value}")
-        for name in ("warmup_share", "prior_warmup_share"):
+        for name in ("warmup_share", "prior_warmup_share", "normal_start"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.batch_shapes % self.strata:

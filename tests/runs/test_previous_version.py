@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sdfnet.extraction import extract_mesh
 from sdfnet.morphs import MorphConfig, make_morph
@@ -44,3 +45,11 @@ def test_another_morph_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     config = MorphConfig(frames=4, resolution=24, width=64, height=64, format=("obj",))
     with pytest.raises(ValueError, match=r"holds another morph: frames is 3 there and 4 now"):
         make_morph(load_run(PREVIOUS / "run"), ["small", "large"], folder, config=config)
+
+
+def test_a_run_without_the_options_of_today_has_the_values_that_it_had() -> None:
+    run = load_run(PREVIOUS / "run")
+    assert "lookup" not in run.document["config"]["decoder"]
+    points = 2 * torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) - 1
+    then = [-5.800954e-04, -6.650240e-04, -5.166151e-04, -8.715468e-05, -2.507225e-05]
+    torch.testing.assert_close(run.field("large")(points), torch.tensor(then), rtol=0, atol=1e-7)

@@ -259,6 +259,15 @@ def test_gradient_terms_lower_what_they_measure(store, tmp_path):
     assert float(strong["normal"]) < 0.8 * float(weak["normal"])
 
 
+def test_the_normal_term_begins_at_its_share_of_the_steps(store, tmp_path):
+    options = {**vars(FAST), "gradient_points": 16, "normal_weight": 0.01, "evaluations": 1}
+    late = TrainingConfig(**{**options, "steps": 10, "normal_start": 0.6})
+    train(tmp_path / "late", store, decoder=DECODER, config=late, progress=False)
+    rows = (tmp_path / "late" / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("normal")
+    assert [bool(row.split(",")[column]) for row in rows[1:]] == [False] * 6 + [True] * 4
+
+
 def test_a_diverged_training_says_so(store, tmp_path):
     config = TrainingConfig(**{**vars(FAST), "learning_rate": 1e30})
     with pytest.raises(ValueError, match=r"diverged. Lower training.learning_rate \(it is 1e\+30\)"):
