@@ -48,7 +48,6 @@ from torch import Tensor
 
 from sdfnet.decoders import DecoderConfig, decoder_config
 from sdfnet.decoders.template import template_jacobians
-from sdfnet.decoders.template import template_jacobians
 from sdfnet.evaluation.closest_points import NUM_POINTS, Surface, SurfaceMatch, match_surfaces
 from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import distances_of

@@ -65,7 +65,7 @@ def look(num_channels: int) -> Callable[..., None]:
                         total[k] += p * first[k] + q * second[k] + r * third[k] + s * fourth[k]
             features[n] = total
 
-    return look_  # type: ignore[no-any-return]
+    return look_
 
 
 @functools.cache
@@ -87,7 +87,7 @@ def scatter(num_channels: int) -> Callable[..., None]:
                         for k in range(num_channels):
                             sample[k] += weight * gradient[k]
 
-    return scatter_  # type: ignore[no-any-return]
+    return scatter_
 
 
 @functools.cache
@@ -114,4 +114,4 @@ def slope(num_channels: int) -> Callable[..., None]:
                         along_z += weights[0, x] * weights[1, y] * slopes[2, z] * value
             results[n, 0], results[n, 1], results[n, 2] = along_x, along_y, along_z
 
-    return slope_  # type: ignore[no-any-return]
+    return slope_
