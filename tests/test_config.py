@@ -29,7 +29,7 @@ def compose_document(name: str, *overrides: str) -> dict[str, Any]:
         document = to_document(compose(hydra, name, list(overrides)))
     places = {key: "x" for key in ("meshes", "out") if key in document}
     if "scene" in document and "meshes" not in document:  # one source must be given
-        places |= {"run": "x"} if "run" in document else {}
+        places |= {key: "x" for key in ("run", "shapes") if key in document}
     return document | dict.fromkeys(missing_keys(document), "x") | places
 
 

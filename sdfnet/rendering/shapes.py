@@ -17,6 +17,7 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import fit_camera
 from sdfnet.rendering.images import contact_sheet, save_image
 from sdfnet.rendering.renderer import Backend, Image, Renderer, render_turntable
+from sdfnet.rendering.scene import Drawable, PaintedMesh
 from sdfnet.rendering.video import save_film
 from sdfnet.runs import Run, extract_shape, select_shapes
 from sdfnet.runs.mixes import add_mixes
@@ -36,6 +37,8 @@ class RenderConfig:
         Of the extraction: samples along each axis of the lattice.
     sparse : true or false
         Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
+    sharp : true or false
+        Whether to restore the sharp edges and corners of learned shapes and scenes.
     min_piece : number
         Loose pieces and cavities of learned shapes below this share of the volume are not drawn; 0 draws all.
     width, height : whole number
@@ -58,6 +61,7 @@ class RenderConfig:
     format: tuple[Literal["png", "mp4", "gif", "webp"], ...] = ("png",)
     resolution: int = 128
     sparse: bool = True
+    sharp: bool = False
     min_piece: float = MIN_PIECE
     width: int = 640
     height: int = 480
@@ -146,7 +150,7 @@ def render_shapes(
                 failures[name] = str(error)
                 continue
             files[name] = tuple(out / f"{name}.{suffix}" for suffix in config.format)
-            images.append(_draw(mesh, files[name], renderer, config))
+            images.append(draw_shape(mesh, files[name], renderer, config))
     sheet = out / SHEET_FILE if "png" in config.format and len(images) > 1 else None
     if sheet is not None:
         save_image(contact_sheet(images, labels=list(files)), sheet)
@@ -163,23 +167,39 @@ def _meshes_to_draw(
     run, chosen = add_mixes(source, shapes)
 
     def extracted(name: str) -> Mesh:
-        found = extract_shape(run, name, resolution=config.resolution, sparse=config.sparse, min_piece=config.min_piece)
-        return found.mesh
+        return extract_shape(
+            run,
+            name,
+            resolution=config.resolution,
+            sparse=config.sparse,
+            sharp=config.sharp,
+            min_piece=config.min_piece,
+        ).mesh
 
     return list(dict.fromkeys(chosen)), extracted
 
 
-def _draw(mesh: Mesh, paths: Sequence[Path], renderer: Renderer, config: RenderConfig) -> Image:
-    """Write the picture and the films of one shape; return the picture."""
+def draw_shape(shape: Drawable, paths: Sequence[Path], renderer: Renderer, config: RenderConfig) -> Image:
+    """Write the picture and the films of one shape, each in the format that its path's suffix names.
+
+    Return the picture, (H, W, 3).
+
+    >>> from sdfnet.extraction import extract_mesh
+    >>> from sdfnet.fields import Sphere
+    >>> with Renderer(size=(64, 48), backend="rays") as renderer:
+    ...     draw_shape(extract_mesh(Sphere(1.0), resolution=12), [Path("ball.png")], renderer, RenderConfig()).shape
+    (48, 64, 3)
+    """
+    mesh = shape.mesh if isinstance(shape, PaintedMesh) else shape
     azimuth, elevation, up_axis = config.azimuth, config.elevation, config.up_axis
     camera = fit_camera(mesh, size=renderer.size, azimuth=azimuth, elevation=elevation, up_axis=up_axis)
-    image = renderer.render(mesh, camera=camera)
+    image = renderer.render(shape, camera=camera)
     for path in paths:
         if path.suffix == ".png":
             save_image(image, path)
         else:
             turn = render_turntable(
-                mesh, frames=config.frames, renderer=renderer, elevation=elevation, azimuth=azimuth, up_axis=up_axis
+                shape, frames=config.frames, renderer=renderer, elevation=elevation, azimuth=azimuth, up_axis=up_axis
             )
             save_film(turn, path, fps=config.fps)
     return image

@@ -7,7 +7,9 @@ from sdfnet.scenes.build import scene_of as scene_of
 from sdfnet.scenes.extract import ExtractedScene as ExtractedScene
 from sdfnet.scenes.extract import extract_built as extract_built
 from sdfnet.scenes.extract import extract_scene as extract_scene
+from sdfnet.scenes.extract import render_scene as render_scene
 from sdfnet.scenes.kinds import KINDS as KINDS
+from sdfnet.scenes.morph import morph_scene as morph_scene
 from sdfnet.scenes.node import Node as Node
 from sdfnet.scenes.node import Parameter as Parameter
 from sdfnet.scenes.node import SceneFile as SceneFile

@@ -1,4 +1,4 @@
-"""From a scene to a mesh with colours, and to files."""
+"""From a scene to a mesh with colours, to mesh files and to pictures."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from sdfnet.mesh.io.formats import COLORED
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.remesh import Simplified, simplify_mesh
+from sdfnet.rendering.renderer import Renderer
+from sdfnet.rendering.scene import PaintedMesh
+from sdfnet.rendering.shapes import RenderConfig, RenderedShapes, draw_shape
 from sdfnet.runs.extract import SUMMARY_FILE, ExtractConfig
 from sdfnet.scenes.build import BuiltNode, build_scene
 from sdfnet.scenes.colors import colors_at, has_colors
@@ -128,7 +131,7 @@ def extract_scene(
     ['out/ball.obj']
     """
     config = config or ExtractConfig()
-    out, name = ensure_folder(out), name or Path(scene.file).stem or "scene"
+    out, name = ensure_folder(out), name or scene.name
     options = {key: value for key, value in vars(config).items() if key != "format"}
     found = extract_built(build_scene(scene, values, device=device), device=device, **options)
     files = tuple(out / f"{name}.{suffix}" for suffix in config.format)
@@ -151,3 +154,35 @@ def extract_scene(
         }
     write_json(out / SUMMARY_FILE, {"shapes": {name: summary}})
     return files
+
+
+def render_scene(
+    scene: SceneFile,
+    out: str | Path,
+    *,
+    values: Mapping[str, float] | None = None,
+    config: RenderConfig | None = None,
+    device: str = "cpu",
+) -> RenderedShapes:
+    """Draw a scene as files in the folder `out`, named as the scene's file, with the colours of its nodes.
+
+    >>> from sdfnet.scenes import parse_scene
+    >>> config = RenderConfig(width=64, height=64, resolution=16, backend="rays")
+    >>> drawn = render_scene(parse_scene("shape: {sphere: 2, color: red}"), "pictures", config=config)
+    >>> [path.name for path in drawn.files["scene"]]
+    ['scene.png']
+    """
+    config = config or RenderConfig()
+    out, name = ensure_folder(out), scene.name
+    found = extract_built(
+        build_scene(scene, values, device=device),
+        resolution=config.resolution,
+        sparse=config.sparse,
+        sharp=config.sharp,
+        min_piece=config.min_piece,
+        device=device,
+    )
+    files = tuple(out / f"{name}.{suffix}" for suffix in config.format)
+    with Renderer(size=(config.width, config.height), backend=config.backend) as renderer:
+        draw_shape(PaintedMesh(found.mesh, vertex_colors=found.vertex_colors), files, renderer, config)
+    return RenderedShapes({name: files}, None, renderer.backend, renderer.why)

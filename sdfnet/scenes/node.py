@@ -121,6 +121,11 @@ class SceneFile:
     folder: Path = field(default=Path(), compare=False)
     file: str = field(default="", compare=False)
 
+    @property
+    def name(self) -> str:
+        """The name of the scene's file without its suffix, for the names of results."""
+        return Path(self.file).stem if self.file.endswith((".yaml", ".yml")) else "scene"
+
     def values(self, given: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return the value of every parameter: the `given` one, or the scene's.
 

@@ -16,7 +16,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdfnet.cli.commands.keys import SceneKeys, find_device, some_failed
+from sdfnet.cli.commands.keys import find_device, some_failed
+from sdfnet.cli.commands.scene_keys import SceneKeys
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat

@@ -1,53 +1,102 @@
-"""`sdfnet morph`: a sequence of meshes, and a film, that turns one learned shape into others.
+"""`sdfnet morph`: a sequence of meshes, and a film, that turns one learned shape into others; or of a scene.
 
 Examples:
 
     sdfnet morph run=runs/chairs 'shapes=[chair_01,chair_07,chair_12]' frames=60 out=morph
     sdfnet morph run=runs/chairs 'shapes=[chair_0*]' playback=loop path=spline 'format=[glb,gif]' out=loop
+    sdfnet morph scene=bracket.yaml 'key_sets=[{width: 20}, {width: 60, hole: 8}]' 'format=[glb,html]'
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sdfnet.cli.commands.keys import RunKeys
-from sdfnet.cli.hydra_app.command import Command
+from sdfnet.cli.commands.keys import find_device
+from sdfnet.cli.commands.scene_keys import SceneKeys
+from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.morphs.morph import make_morph
 from sdfnet.morphs.plan import MorphConfig
+from sdfnet.runs import load_run
+from sdfnet.scenes import morph_scene
 
 _CUTS_TOLD = 3
 """More than these stand in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MorphCommand(RunKeys):
+class MorphCommand(SceneKeys):
     """The keys of `sdfnet morph`.
 
     Attributes
     ----------
+    run : path
+        A run directory, as train writes it; or null, and scene is morphed.
     shapes : names
         The shapes to pass through, in order: a list of two or more names, globs and mixes such as a - b + c.
+    key_sets : list
+        Of a scene, the sets of values to pass through, such as [{width: 20}, {width: 60, hole: 8}].
     out : path
-        Where the sequence, manifest.json, morph.json, films and contact_sheet.png go; null is morph/ inside the run.
+        Where sequence, manifest, films and contact sheet go; null is morph/ inside the run, or beside the scene file.
+    device : text
+        auto, cpu, cuda, cuda:1 or mps.
     overwrite : true or false
         Whether to replace another morph that is in out. The same morph is continued.
     """
 
-    inside = "morph"
-    shapes: str | tuple[str, ...] = field()
+    run: Path | None = None
+    shapes: str | tuple[str, ...] = ()
+    key_sets: tuple[dict[str, float], ...] = ()
+    out: Path | None = None
+    device: str = "auto"
     overwrite: bool = False
     morph: MorphConfig = flat(MorphConfig)
+
+    def __post_init__(self) -> None:
+        self.check_one_source(("run",))
+        for name, source in (("shapes", "run"), ("key_sets", "scene")):
+            if bool(getattr(self, name)) != (getattr(self, source) is not None):
+                told = "must be given with" if not getattr(self, name) else "belongs to"
+                raise UsageError(f"{name} {told} {source}=: {name}=… lists what the morph passes through")
+
+    @property
+    def folder(self) -> Path:
+        return self.out or (self.run or self.scene_folder) / "morph"
+
+
+def run_morph_scene(command: MorphCommand) -> None:
+    """Write the morph of a scene."""
+    scene, values = command.load_scene()
+    files = morph_scene(
+        scene,
+        command.key_sets,
+        command.folder,
+        values=values,
+        config=command.morph,
+        overwrite=command.overwrite,
+        device=find_device(command.device),
+        progress=True,
+    )
+    films = [path for path in files if path.stem == "morph"]
+    say(f"{command.morph.frames} frames, each with faces of its own: manifest.json, {files[-1].name}")
+    for film in films:
+        say(f"file: {film}")
+    say_where(command.folder)
 
 
 def run_morph(command: MorphCommand) -> None:
     """Write the morph and print the main facts of its report."""
+    if command.scene is not None:
+        run_morph_scene(command)
+        return
+    assert command.run is not None
     result = make_morph(
-        command.load(),
+        load_run(command.run, device=find_device(command.device)),
         command.shapes,
         command.folder,
         config=command.morph,
@@ -119,6 +168,8 @@ def _told(report: dict[str, Any]) -> list[str]:
 
 
 def _interrupted(command: MorphCommand) -> str:
+    if command.scene is not None:
+        return f"What was written so far is in {command.folder}; the same command starts anew."
     kept = f"Finished frames are kept in {command.folder}; the same command goes on"
     return f"{kept}, but tracks all anew: a motion is kept only as frames." if command.morph.tracked else f"{kept}."
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdfnet.cli.commands.keys import SceneKeys
+from sdfnet.cli.commands.scene_keys import SceneKeys
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.scenes import BuiltNode, build_scene

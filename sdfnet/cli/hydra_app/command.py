@@ -51,7 +51,7 @@ COMMANDS = {
     "train": "learn all shapes of a folder with one network",
     "info": "say what a run directory holds",
     "extract": "write learned shapes, or a scene, as meshes",
-    "morph": "write a sequence of meshes, and a film, that turns one learned shape into others",
+    "morph": "write a sequence of meshes, and a film, that turns one learned shape into others, or changes a scene",
     "evaluate": "measure learned shapes against their source meshes",
     "fit": "find the codes of meshes that were not trained on, and write them as meshes",
     "space": "say what a family looks like: components, outliers, neighbours, and a report with pictures",

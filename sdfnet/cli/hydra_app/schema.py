@@ -115,6 +115,8 @@ def to_plain(value: Any) -> Any:
     """Return `value` with dataclasses as dicts, tuples as lists and paths as strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
@@ -286,13 +288,18 @@ def _convert_one(member: Any, value: Any, name: str) -> Any:
         return value if value in get_args(member) else _UNFIT
     if dataclasses.is_dataclass(member):
         return build(member, value, f"{name}.") if isinstance(value, Mapping) else _UNFIT  # type: ignore[arg-type]
+    if get_origin(member) is dict:  # Names are the user's own.
+        number = get_args(member)[1]
+        if not isinstance(value, Mapping):
+            return _UNFIT
+        return {str(key): convert(number, each, f"{name}.{key}") for key, each in value.items()}
     if get_origin(member) is not tuple:
         raise TypeError(f"{name} is annotated {member}, which the command line cannot check")
     # A lone value stands for a list of one where any length is allowed.
     items, kinds = value if isinstance(value, list) else [value], get_args(member)
     if kinds[-1] is Ellipsis:
         kinds = (kinds[0],) * len(items)
-    if value is None or isinstance(value, Mapping) or len(items) != len(kinds):
+    if value is None or (isinstance(value, Mapping) and get_origin(kinds[0]) is not dict) or len(items) != len(kinds):
         return _UNFIT
     return tuple(convert(kind, item, name) for kind, item in zip(kinds, items, strict=True))
 
@@ -306,4 +313,6 @@ def _describe_one(member: Any) -> str:
     if get_origin(member) is tuple:
         length = "" if arguments[-1] is Ellipsis else f" of {len(arguments)}"
         return f"a list{length}, each {describe(arguments[0])}"
+    if get_origin(member) is dict:
+        return f"a set {{name: {_describe_one(arguments[1])}, …}}"
     return "a group of keys" if dataclasses.is_dataclass(member) else str(member)

@@ -10,6 +10,7 @@ import pytest
 
 from sdfnet.cli.main import main
 from sdfnet.mesh.io.read import read_mesh
+from sdfnet.rendering.images import load_image
 
 PLATE = """
 parameters:
@@ -62,6 +63,27 @@ def test_extract_writes_a_scene_with_its_colors_and_warns_where_a_format_has_non
         np.testing.assert_allclose(painted[:, :3], np.broadcast_to(stored, (len(painted), 3)), rtol=1e-5)
 
 
+def test_render_draws_a_scene_in_its_colors(plate: Path) -> None:
+    assert main(["render", f"scene={plate}", "resolution=32", "width=96", "height=64", "backend=rays"]) == 0
+    picture = load_image(plate.parent / "pictures" / "plate.png").reshape(-1, 3).astype(float)
+    red, _, blue = picture.T
+    assert (blue - red > 40).mean() > 0.05  # steelblue
+
+
+def test_morph_goes_through_the_sets_of_values_of_a_scene(plate: Path) -> None:
+    words = ["frames=3", "resolution=24", "width=96", "height=64", "easing=linear", "format=[obj,glb,html,gif]"]
+    sets = "key_sets=[{width: 20}, {width: 60}]"
+    assert main(["morph", f"scene={plate}", sets, *words]) == 0
+    out = plate.parent / "morph"
+    widths = [read_mesh(out / f"frame_{index:04d}.obj").bounds.extent[0] for index in range(3)]
+    np.testing.assert_allclose(widths, [20, 40, 60], rtol=1e-5)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [frame["parameters"] for frame in manifest["frames"]] == [{"width": width} for width in (20, 40, 60)]
+    assert {path.name for path in out.iterdir()} >= {"morph.glb", "morph.html", "morph.gif", "contact_sheet.png"}
+    assert "width 20" in (out / "morph.html").read_text()
+    assert main(["morph", f"scene={plate}", "key_sets=[{width: 20}, {width: 50}]", *words]) == 1  # another morph
+
+
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
@@ -76,6 +98,14 @@ def test_extract_writes_a_scene_with_its_colors_and_warns_where_a_format_has_non
         (["extract", "scene=S", "set=[width]"], "set takes NAME=NUMBER, as in 'set=[width=40,hole=6]', got 'width'", 2),
         (["scene", "scene=S", "set=[wide=3]"], "unknown parameter 'wide'; the scene has width", 1),
         (["scene", "scene=nowhere.yaml"], "cannot read the scene nowhere.yaml: No such file or directory", 1),
+        (["render", "scene=S", "shapes=a"], "shapes belongs to run=DIR or meshes=DIR; a scene is one shape", 2),
+        (["morph", "scene=S"], "key_sets must be given with scene=: key_sets=… lists what the morph passes through", 2),
+        (["morph", "scene=S", "shapes=a"], "shapes belongs to run=", 2),
+        (["morph", "run=r"], "shapes must be given with run=", 2),
+        (["morph", "scene=S", "key_sets=[{width: 30}]"], "key_sets must be two or more sets of values, got 1", 1),
+        (["morph", "scene=S", "key_sets=[{width: 30}, {wide: 1}]"], "unknown parameter 'wide'; the scene has width", 1),
+        (["morph", "scene=S", "key_sets=[{width: a}]"], "key_sets.width must be a number, got 'a'", 2),
+        (["morph", "scene=S", "key_sets=[{}, {}]", "tracked=true"], "tracked has an effect on learned shapes only", 1),
         (["scene"], "scene must be given: scene=…", 2),
     ],
 )

@@ -1,0 +1,213 @@
+"""A morph of a scene: its parameters go from one set of values to the next, and each frame is extracted.
+
+A parameter is no code: the surface between two sets is what the scene says, so there is nothing to track, to bend or to
+clean. Options of `MorphConfig` that only learned shapes have are refused. Every frame has faces of its own, and sharp
+edges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.latents.interpolation import interpolate, playback_order
+from sdfnet.mesh.io.gltf_animation import save_animated_glb
+from sdfnet.mesh.io.usd import save_usd
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.sequence import MovingMesh, join_frames
+from sdfnet.morphs.config import MorphConfig
+from sdfnet.morphs.export import SHEET_FILE
+from sdfnet.morphs.plan import time_frames
+from sdfnet.rendering.camera import Camera, fit_camera
+from sdfnet.rendering.images import contact_sheet, load_image, save_image
+from sdfnet.rendering.renderer import Renderer
+from sdfnet.rendering.scene import PaintedMesh
+from sdfnet.rendering.video import FILM_FORMATS, save_film
+from sdfnet.rendering.web_page import PlayerConfig, save_player
+from sdfnet.runs.folder import FolderKind, open_folder, save_folder
+from sdfnet.scenes.build import build_scene
+from sdfnet.scenes.extract import ExtractedScene, extract_built
+from sdfnet.scenes.node import SceneFile
+from sdfnet.scenes.scene_file import format_scene
+
+SCENE_MORPH = FolderKind(
+    what="morph of a scene",
+    file="manifest.json",
+    format=1,
+    records="frames",
+    listed=True,
+    other_files=("films", "sheet"),
+    pattern="frame_*",
+)
+
+_LEARNED_ONLY = ("pace", "frame", "tracked", "on_change", "color", "overlay", "follow", "turntable", "project_steps")
+_SHEET_FRAMES, _SHEET_COLUMNS = 12, 4
+
+
+def morph_scene(
+    scene: SceneFile,
+    key_sets: Sequence[Mapping[str, float]],
+    out: str | Path,
+    *,
+    values: Mapping[str, float] | None = None,
+    config: MorphConfig | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    progress: bool = False,
+) -> tuple[Path, ...]:
+    """Write a morph of a scene through sets of parameter values into the folder `out`; return the files.
+
+    A parameter that a set leaves out keeps its value of `values`, or the scene's. The files are those of `make_morph`:
+    a mesh for each frame, films, an animated GLB, the page, a contact sheet and `manifest.json`.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two sets; an unknown parameter or a value outside its range; an option that only learned shapes have;
+        a frame without a surface; a folder that holds another morph.
+
+    >>> from sdfnet.scenes import parse_scene
+    >>> ball = parse_scene("parameters: {radius: 1}\\nshape: {sphere: radius}")
+    >>> config = MorphConfig(frames=3, resolution=8, format=("obj",), width=64, height=48)
+    >>> files = morph_scene(ball, [{"radius": 1}, {"radius": 2}], "ball_morph", config=config)
+    >>> [path.name for path in files[:3]]
+    ['frame_0000.obj', 'frame_0001.obj', 'frame_0002.obj']
+    """
+    config = config or MorphConfig()
+    _check_options(key_sets, config)
+    keys = [scene.values({**(values or {}), **each}) for each in key_sets]
+    sets = _frame_values(keys, config)
+    out = Path(out)
+    settings = {"scene": format_scene(scene), "key_sets": keys, **dataclasses.asdict(config)}
+    manifest = open_folder(out, settings, SCENE_MORPH, overwrite=overwrite)
+    save_folder(out, manifest, SCENE_MORPH)
+    frames: list[ExtractedScene] = []
+    for index, each in enumerate(tqdm(sets, desc="morph", unit="frame", delay=2, disable=not progress)):
+        try:
+            built = build_scene(scene, each, device=device)
+            frames.append(
+                extract_built(
+                    built,
+                    resolution=config.resolution,
+                    sparse=config.sparse,
+                    sharp=True,
+                    min_piece=config.min_piece,
+                    device=device,
+                )
+            )
+        except ValueError as error:
+            told = ", ".join(f"{name}={value:g}" for name, value in each.items())
+            raise ValueError(f"frame {index} of the morph ({told}) cannot be extracted: {error}") from error
+    files = _write_frames(frames, out, config)
+    key_names = _key_names(sets, keys)
+    films = _write_films(frames, out, config, key_names)
+    manifest |= {
+        "playback": playback_order(len(frames), playback=config.playback),
+        "frames": [
+            {"index": index, "parameters": each, "files": {}, "faces": len(frames[index].mesh.faces)}
+            for index, each in enumerate(sets)
+        ],
+        "films": [path.name for path in films],
+        "sheet": SHEET_FILE,
+    }
+    save_folder(out, manifest, SCENE_MORPH)
+    return (*files, *films, out / SHEET_FILE)
+
+
+def _check_options(key_sets: Sequence[Mapping[str, float]], config: MorphConfig) -> None:
+    if len(key_sets) < 2:
+        raise ValueError(f"key_sets must be two or more sets of values, got {len(key_sets)}")
+    plain = MorphConfig()
+    for name in _LEARNED_ONLY:
+        if getattr(config, name) != getattr(plain, name):
+            raise ValueError(f"{name} has an effect on learned shapes only, not on a scene")
+    if config.path == "geodesic":
+        raise ValueError(
+            "path=geodesic bends codes of learned shapes; a scene takes linear, spherical, spline, natural"
+        )
+
+
+def _frame_values(keys: Sequence[Mapping[str, float]], config: MorphConfig) -> list[dict[str, float]]:
+    """Return the values of all parameters at each frame."""
+    names = list(keys[0])
+    if not names:
+        raise ValueError("the scene has no parameters, so nothing of it can change")
+    table = torch.tensor([[key[name] for name in names] for key in keys], dtype=torch.float64)
+    times = time_frames(len(keys), config=config).path
+    closed = config.playback == "loop"
+    rows = interpolate(table, times, kind=config.path, key_times=config.key_times, closed=closed)  # type: ignore[arg-type]
+    return [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+
+
+def _key_names(sets: Sequence[dict[str, float]], keys: Sequence[dict[str, float]]) -> tuple[tuple[int, str], ...]:
+    """Return the frames that are sets of the user, with the parameters that differ between the sets."""
+    changing = [name for name in keys[0] if len({key[name] for key in keys}) > 1]
+    found, start = [], 0
+    for key in keys:
+        index = next((index for index in range(start, len(sets)) if sets[index] == key), None)
+        if index is not None:
+            found.append((index, ", ".join(f"{name} {key[name]:g}" for name in changing) or "start"))
+            start = index + 1
+    return tuple(found)
+
+
+def _camera(frames: Sequence[ExtractedScene], config: MorphConfig) -> Camera:
+    boxes = [frame.mesh.bounds for frame in frames]
+    seen = Bounds.of(np.concatenate([[box.lower, box.upper] for box in boxes]))
+    size = (config.width, config.height)
+    return fit_camera(seen, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
+
+
+def _write_frames(frames: Sequence[ExtractedScene], out: Path, config: MorphConfig) -> list[Path]:
+    """Write the mesh and the picture of every frame; return the meshes."""
+    camera, files = _camera(frames, config), []
+    with Renderer(size=(config.width, config.height)) as renderer:
+        for index, frame in enumerate(frames):
+            painted = PaintedMesh(frame.mesh, vertex_colors=frame.vertex_colors)
+            save_image(renderer.render(painted, camera=camera), out / "pictures" / f"frame_{index:04d}.png")
+            for suffix in config.frame_formats:
+                files.append(out / f"frame_{index:04d}.{suffix}")
+                save_mesh(frame.mesh, files[-1], vertex_colors=frame.vertex_colors)
+    return files
+
+
+def _write_films(
+    frames: Sequence[ExtractedScene], out: Path, config: MorphConfig, keys: tuple[tuple[int, str], ...]
+) -> list[Path]:
+    """Write the films, the animated files, the page and the contact sheet; return all but the sheet."""
+    pictures = [out / "pictures" / f"frame_{index:04d}.png" for index in range(len(frames))]
+    order = playback_order(len(frames), playback=config.playback)
+    files = []
+    for suffix in dict.fromkeys(name for name in config.format if name not in config.frame_formats):
+        path = out / f"morph.{suffix}"
+        if suffix in FILM_FORMATS:
+            save_film((load_image(pictures[index]) for index in order), path, fps=config.fps)
+        elif suffix == "html":
+            size = (config.width, config.height)
+            options = PlayerConfig(fps=config.fps, playback=config.playback, keys=keys, size=size)
+            save_player(_moving(frames), path, camera=_camera(frames, config), config=options)
+        else:
+            save: Any = save_usd if suffix == "usd" else save_animated_glb
+            save(_moving(frames), path, order=order, fps=config.fps, keys=keys, up_axis=config.up_axis)
+        files.append(path)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
+    names = dict(keys)
+    images = [load_image(pictures[index]) for index in chosen]
+    labels = [names.get(index, f"frame {index}") for index in chosen]
+    save_image(contact_sheet(images, columns=_SHEET_COLUMNS, labels=labels), out / SHEET_FILE)
+    return files
+
+
+def _moving(frames: Sequence[ExtractedScene]) -> list[MovingMesh]:
+    pieces = []
+    for index, frame in enumerate(frames):
+        colors = None if frame.vertex_colors is None else frame.vertex_colors[None]
+        pieces.append(join_frames(index, [frame.mesh], colors=colors))
+    return pieces
