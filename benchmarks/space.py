@@ -310,9 +310,7 @@ def results_of(run: Run, names: Sequence[str], latents: Tensor, subject: Subject
     for name, latent in zip(names, latents, strict=True):
         stored = subject.store.shapes[subject.store.index_of(name)]
         components = len(nest_components(subject.surfaces[name].mesh).volumes)
-        shape = RunShape(
-            name, stored.similarity, "", "", stored.closed, stored.thickness, num_surfaces=components, learned=False
-        )
+        shape = RunShape(name, stored.similarity, "", "", stored.closed, num_surfaces=components, learned=False)
         try:
             options: Figures = {"resolution": resolution, "vertex_normals": False, "frame": "unit"}
             found[name] = extract_shape(run, shape, latent=latent, **options)
