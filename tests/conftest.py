@@ -11,6 +11,7 @@ if num_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     # Workers, and what they start, share the cores: threads that wait for others' cores made the tests half as fast.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_workers, 1)))
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -30,8 +31,10 @@ from sdfnet.fields import (
     HalfSpace,
     Intersection,
     LocalBlend,
+    MaskedBlend,
     MeshField,
     Mirrored,
+    NearestPart,
     NeuralField,
     Offset,
     Revolution,
@@ -52,7 +55,7 @@ from sdfnet.fields import (
     rotation_about,
 )
 from sdfnet.geometry.bounds import Bounds, Lattice
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, replace_vertices
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +104,11 @@ def octahedron() -> Mesh:
     vertices = [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]]
     faces = [[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]]
     return Mesh(vertices, faces)
+
+
+def moved_octahedron() -> Mesh:
+    mesh = octahedron()
+    return replace_vertices(mesh, mesh.vertices + np.array([3.0, 0.0, 0.0]))
 
 
 def _ball_grid() -> GridField:
@@ -187,6 +195,13 @@ EXAMPLES = [
     Example("offset_spindle", lambda: Offset(SPINDLE, 0.5), (0, 2.4, 0), (0, 2.6, 0)),
     Example("eroded", lambda: Offset(ROOM, -0.3), (1.6, 0, 0), (1.8, 0, 0)),
     Example("offset_cavity", lambda: Offset(Complement(SPINDLE), -0.5), (0, 2.6, 0), (0, 2.4, 0)),
+    Example(
+        "masked_blend",
+        lambda: MaskedBlend(ROOM, BALL, mask=Sphere(1.5, center=[2, 0, 0]), seam=0.3),
+        (-1, 0, 0),
+        (-2.2, 0, 0),
+    ),
+    Example("nearest_part", lambda: NearestPart(octahedron(), moved_octahedron()), (0, 0, 0), (3, 0, 0)),
     Example("shell", lambda: Shell(ROOM, 0.2), (2.05, 0, 0), (1.8, 0, 0)),
     Example("revolution", lambda: Revolution([[0.5, -1], [1, -1], [1.2, 0.8], [0.5, 1]]), (0, 0, 0.8), (0, 0, 0.3)),
     Example("turned_cone", lambda: Revolution([[0, -1], [1, -1], [0, 1]]), (0, 0.8, 0), (0.6, 0.4, 0)),

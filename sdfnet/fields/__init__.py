@@ -17,6 +17,8 @@ from sdfnet.fields.booleans import LocalBlend as LocalBlend
 from sdfnet.fields.booleans import SmoothDifference as SmoothDifference
 from sdfnet.fields.booleans import SmoothIntersection as SmoothIntersection
 from sdfnet.fields.booleans import SmoothUnion as SmoothUnion
+from sdfnet.fields.masked_blend import MaskedBlend as MaskedBlend
+from sdfnet.fields.masked_blend import NearestPart as NearestPart
 from sdfnet.fields.primitives import Box as Box
 from sdfnet.fields.primitives import Cylinder as Cylinder
 from sdfnet.fields.primitives import Ellipsoid as Ellipsoid

@@ -13,12 +13,14 @@ import torch
 from sdfnet.files import ensure_folder, write_atomic, write_json
 from sdfnet.geometry.arrays import FloatArray
 from sdfnet.latents.config import SpaceConfig
+from sdfnet.latents.families import ComparedGroups, compare_all_groups, load_attributes, with_attributes
 from sdfnet.latents.generalization import generalization, specificity
 from sdfnet.latents.pictures import Pictures
 from sdfnet.latents.space_page import format_page
 from sdfnet.latents.statistics import (
     Components,
     compactness,
+    farthest_first,
     fit_components,
     nearest_neighbours,
     outliers,
@@ -88,21 +90,32 @@ def analyze_space(
     if len(names) < _LEAST_SHAPES:
         raise ValueError(f"statistics need at least {_LEAST_SHAPES} shapes, got {len(names)}")
     out = ensure_folder(out)
+    table = load_attributes(config, names)
     placed = placed_codes(run, names)
     codes = placed[:, : run.latents.shape[1]]
     components = fit_components(codes)
     space = make_space(names, placed, components)
-    save_space(space, run.directory)
     document = describe_codes(names, codes, config=config)
+    compared: list[ComparedGroups] = []
+    if table is not None:
+        space, document["attributes"] = with_attributes(run, space, table, seed=config.seed, progress=progress)
+        compared = compare_all_groups(run, space, table, config, progress=progress)
+        document["groups"] = [each.to_dict() for each in compared]
+    save_space(space, run.directory)
     if config.num_tests:
         document |= _measured(run, names, codes, config, progress=progress)
     with Pictures(run, space, out, config, progress=progress) as pictures:
         for number in range(1, min(config.num_modes, len(components.variances)) + 1):
             pictures.draw_component(number)
-        pictures.draw_shapes(names, _spread_out(components.scores(codes)[:, :2], _MAP_PICTURES))
+        pictures.draw_shapes(names, farthest_first(components.scores(codes)[:, :2], _MAP_PICTURES))
+        if table is not None:
+            pictures.draw_attributes(table)
+        for pair in compared:
+            pictures.draw_groups(pair)
         for name in document["outliers"][:_OUTLIER_PICTURES]:
             pictures.draw_outlier(names, codes, name)
-    document = {"run": str(run.directory), "step": run.step, **document, "notes": pictures.notes}
+    notes = [*(table.notes if table else ()), *pictures.notes]
+    document = {"run": str(run.directory), "step": run.step, **document, "notes": notes}
     write_json(out / JSON_FILE, document)
     write_atomic(out / PAGE_FILE, format_page(document, pictures.images))
     return SpaceReport(space, document, out / PAGE_FILE)
@@ -180,13 +193,3 @@ def _measured(
         )
         found[measure.__name__] = estimates.to_list()
     return found
-
-
-def _spread_out(places: FloatArray, most: int) -> list[int]:
-    """Return the rows of up to `most` places (S, D), each as far as possible from those before it."""
-    chosen = [int(np.linalg.norm(places - places.mean(axis=0), axis=1).argmax())]
-    away = np.full(len(places), np.inf)
-    while len(chosen) < min(most, len(places)):
-        away = np.minimum(away, np.linalg.norm(places - places[chosen[-1]], axis=1))
-        chosen.append(int(away.argmax()))
-    return chosen

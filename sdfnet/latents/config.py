@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from sdfnet.geometry.bounds import check_resolution
@@ -23,6 +24,14 @@ class SpaceConfig:
     """Of the extraction for pictures and distances: samples along each axis of the lattice, 16 to 4096."""
     num_neighbours: int = 3
     """Nearest neighbours that are listed for each shape, 1 or more."""
+    attributes: Path | None = None
+    """A CSV table of numbers or classes, a row for each shape; null: no attributes."""
+    columns: tuple[str, ...] = ()
+    """Columns of the table to use; empty takes all."""
+    groups: tuple[str, ...] = ()
+    """Columns whose groups are compared: classes, or numbers split at the median; empty takes all classes."""
+    num_permutations: int = 1000
+    """Random divisions of a comparison of groups, 19 or more; the smallest p-value is 1 over one more."""
     num_tests: int = 10
     """Shapes for generalization and specificity, 2 or more; 0 leaves both out, because they take most of the time."""
     up_axis: Literal["x", "y", "z"] = "y"
@@ -44,5 +53,9 @@ class SpaceConfig:
             raise ValueError(f"num_neighbours must be 1 or more, got {self.num_neighbours}")
         if self.num_tests < 0 or self.num_tests == 1:
             raise ValueError(f"num_tests must be 0, or 2 or more, got {self.num_tests}")
+        if self.attributes is None and (self.columns or self.groups):
+            raise ValueError("columns and groups need attributes=FILE.csv")
+        if self.num_permutations < 19:
+            raise ValueError(f"num_permutations must be 19 or more, got {self.num_permutations}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")

@@ -12,10 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from sdfnet.geometry.arrays import FloatArray
+from sdfnet.latents.attributes import Attributes
 from sdfnet.latents.config import SpaceConfig
+from sdfnet.latents.families import ComparedGroups
 from sdfnet.latents.statistics import fit_components
 from sdfnet.mesh.distance import MeshDistance
-from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.mesh import Mesh, vertex_normals
 from sdfnet.rendering.camera import Camera, fit_camera
 from sdfnet.rendering.colormap import diverging_colors
 from sdfnet.rendering.images import contact_sheet, save_image
@@ -27,6 +29,9 @@ from sdfnet.runs.run import Run
 from sdfnet.runs.space import ShapeSpace, latent_of, placed_code, similarity_of
 
 _SIZE = (260, 260)
+
+_SIGNIFICANT = 0.05
+"""Corrected p-value below which a difference of groups is coloured."""
 
 STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Standard deviations in a strip."""
@@ -65,6 +70,30 @@ class Pictures:
         """Draw the strip of component `number`, counted from 1."""
         codes = [self._space.moved(scores={number: step}) for step in STEPS]
         self.draw_strip(f"pc{number}", codes, [f"{step:+g} sd" if step else "mean" for step in STEPS])
+
+    def draw_attributes(self, table: Attributes) -> None:
+        """Draw a strip along each attribute of a table: from low to high within the table, or the classes."""
+        for column in table.columns:
+            if column.classes:
+                values: list[float | str] = list(column.classes)
+            else:
+                row = table.rows[:, table.labels.index(column.name)]
+                steps = row.mean() + np.array(STEPS) * row.std(ddof=1)
+                values = [float(f"{value:.3g}") for value in np.clip(steps, row.min(), row.max())]
+            codes = [self._space.moved(attributes={column.name: value}) for value in values]
+            self.draw_strip(f"attribute/{column.name}", codes, [f"{column.name} {value}" for value in values])
+
+    def draw_groups(self, pair: ComparedGroups) -> None:
+        """Draw where two groups differ, from two sides: warm where the second is farther out; grey: not significant."""
+        found, mesh = pair.difference, pair.mesh
+        outward = np.einsum("vi,vi->v", found.differences, vertex_normals(mesh.vertices, mesh.faces))
+        shown = np.where(found.vertex_p_values < _SIGNIFICANT, outward, 0.0)
+        limit = max(float(np.abs(shown).max()), float(np.quantile(np.abs(outward), 0.99)), 1e-9)
+        painted = PaintedMesh(mesh, vertex_colors=diverging_colors(shown, limit=limit))
+        camera = self._camera([mesh])
+        images = [self._renderer.render(painted, camera=camera.turned(camera.azimuth + turn)) for turn in (0, 180)]
+        labels = [f"up to {100 * limit:.2g} % of the radius", f"p = {found.p_value:.3g}"]
+        self._keep(f"groups/{pair.second}", contact_sheet(images, columns=2, labels=labels))
 
     def draw_strip(self, key: str, codes: Sequence[FloatArray], labels: Sequence[str]) -> None:
         """Draw shapes of placed codes (L + 7,) side by side at one scale, each about its own centre."""

@@ -50,6 +50,8 @@ def format_page(document: Mapping[str, Any], images: Mapping[str, Image]) -> str
         f"<p>{len(document['shapes'])} shapes, {document['components']} principal components, "
         f"{document['step']} steps of training. Intervals hold the true value with a probability of 95 %.</p>",
         *_components(document, images),
+        *_attributes(document, images),
+        *_groups(document, images),
         *_quality(document),
         *_map(document, images),
         *_outliers(document, images),
@@ -87,6 +89,50 @@ def _components(document: Mapping[str, Any], images: Mapping[str, Image]) -> lis
 
 def _interval(low: float, high: float) -> str:
     return "unknown: too few shapes" if np.isnan(low) else f"{low:.1f} to {high:.1f} %"
+
+
+def _attributes(document: Mapping[str, Any], images: Mapping[str, Image]) -> list[str]:
+    """Return the attributes: how well the codes know them, their measured effects, and their strips."""
+    found = document.get("attributes")
+    if found is None:
+        return []
+    head = "".join(f"<th>{_text(label)}</th>" for label in found["rows"])
+    lines = []
+    for label, explained, row in zip(found["rows"], found["explained"], found["effects"], strict=True):
+        cells = "".join(f"<td>{value:.2f} <small>({low:.2f} to {high:.2f})</small></td>" for value, low, high in row)
+        lines.append(f"<tr><td>{_text(label)}</td><td>{100 * max(explained, 0):.0f} %</td>{cells}</tr>")
+    parts = [
+        "<h2>Attributes</h2>",
+        f"<p>{found['shapes']} shapes. Known: the share of the variance that the code explains in shapes left out. The "
+        "other columns: a shape moves by one standard deviation of the attribute of the row, and the attributes of the "
+        "columns change by so many of their standard deviations, as measured on decoded shapes. 1 on the diagonal and "
+        "0 elsewhere is right; the directions are calibrated to it. The intervals (a bootstrap over the shapes) tell "
+        "how well so few shapes fix a direction.</p>",
+        f"<table><tr><th></th><th>known</th>{head}</tr>{''.join(lines)}</table>",
+    ]
+    for key in images:
+        if key.startswith("attribute/"):
+            parts.append(_picture(images[key], f"shapes along {key.removeprefix('attribute/')}"))
+    return parts
+
+
+def _groups(document: Mapping[str, Any], images: Mapping[str, Image]) -> list[str]:
+    """Return the comparisons of groups."""
+    if not document.get("groups"):
+        return []
+    parts = [
+        "<h2>Groups</h2>",
+        "<p>A permutation test of the largest difference over the surface: one p-value for each comparison. Colours "
+        "show where the groups differ (corrected p below 0.05), from two sides: warm where the second group is farther "
+        "out, cold where it is farther in. Shapes are compared in the unit frame.</p>",
+    ]
+    for each in document["groups"]:
+        first, second = (f"{each[key]} ({size})" for key, size in zip(("first", "second"), each["sizes"], strict=True))
+        share = f"{100 * each['share_of_surface']:.0f} % of the surface differs"
+        parts.append(f"<p><b>{_text(second)}</b> against {_text(first)}: p = {each['p_value']:.3g}; {share}</p>")
+        if f"groups/{each['second']}" in images:
+            parts.append(_picture(images[f"groups/{each['second']}"], f"differences of {each['second']}"))
+    return parts
 
 
 def _quality(document: Mapping[str, Any]) -> list[str]:

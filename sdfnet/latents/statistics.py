@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,10 +101,11 @@ class Estimates:
     lower: FloatArray
     upper: FloatArray
 
-    def to_list(self) -> list[list[float | None]]:
+    def to_list(self) -> list[Any]:
         """Return [value, lower, upper] of each number, for JSON; None where an end is unknown (NaN)."""
-        rows = np.stack([self.values, self.lower, self.upper], axis=-1).round(6).tolist()
-        return [[None if math.isnan(number) else number for number in row] for row in rows]
+        stacked = np.stack([self.values, self.lower, self.upper], axis=-1).round(6)
+        plain: list[Any] = np.where(np.isnan(stacked), None, stacked).tolist()  # type: ignore[call-overload]
+        return plain
 
 
 def compactness(codes: FloatArray, *, num_resamples: int = 1000, generator: torch.Generator) -> Estimates:
@@ -170,7 +172,7 @@ def typical_distances(codes: FloatArray) -> FloatArray:
     components = fit_components(codes)
     scores = components.scores(codes)  # variances 1: leaving one out is then a formula
     size, num = len(components.variances), len(codes)
-    shrinkage = _oracle_shrinkage(components.variances, num)
+    shrinkage = oracle_shrinkage(components.variances, num)
     # In the scores, a covariance (1 - s) C + s m I has the entries below on its diagonal; C without row i is a
     # rank-one change of C (Sherman and Morrison).
     target = shrinkage * components.variances.mean() / components.variances
@@ -208,6 +210,38 @@ def nearest_neighbours(codes: FloatArray, num: int) -> tuple[IntArray, FloatArra
     return order, np.sqrt(np.take_along_axis(squared, order, axis=1).clip(min=0))
 
 
+def oracle_shrinkage(variances: FloatArray, num: int, *, size: int | None = None) -> float:
+    """Return the share of the identity in a shrunk covariance of `num` vectors with these principal variances.
+
+    `size` is the length of the vectors, if it is larger than the number of variances.
+
+    References: Chen, Wiesel, Eldar and Hero 2010, "Shrinkage algorithms for MMSE covariance estimation", equation 23.
+
+    >>> round(oracle_shrinkage(np.ones(4), 10), 3), round(oracle_shrinkage(np.array([9.0, 1.0]), 1000), 3)
+    (1.0, 0.003)
+    """
+    size = len(variances) if size is None else size
+    square, trace = float((variances**2).sum()), float(variances.sum()) ** 2
+    below = (num + 1 - 2 / size) * (square - trace / size)
+    return min(1.0, ((1 - 2 / size) * square + trace) / below) if below > 0 else 1.0
+
+
+def farthest_first(points: FloatArray, most: int) -> list[int]:
+    """Return the rows of up to `most` points (N, D), each as far as possible from all before it.
+
+    The first is the farthest from the mean.
+
+    >>> farthest_first(np.array([[0.0], [1.0], [5.0], [9.0]]), 3)
+    [3, 0, 2]
+    """
+    chosen = [int(np.linalg.norm(points - points.mean(axis=0), axis=1).argmax())]
+    away = np.full(len(points), np.inf)
+    while len(chosen) < min(most, len(points)):
+        away = np.minimum(away, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        chosen.append(int(away.argmax()))
+    return chosen
+
+
 def _check(codes: FloatArray) -> None:
     if codes.ndim != 2 or len(codes) < 2:
         raise ValueError(f"codes must have shape (S, L) with at least 2 shapes, got {codes.shape}")
@@ -220,11 +254,3 @@ def _resample_counts(size: int, num_resamples: int, generator: torch.Generator) 
     drawn = torch.randint(size, (num_resamples, size), generator=generator)
     counts = torch.zeros(num_resamples, size, dtype=torch.float64)
     return counts.scatter_add_(1, drawn, torch.ones_like(counts)).numpy()
-
-
-def _oracle_shrinkage(variances: FloatArray, num: int) -> float:
-    """Return the share of the identity in the shrunk covariance of codes with these principal variances."""
-    size = len(variances)
-    square, trace = float((variances**2).sum()), float(variances.sum()) ** 2
-    below = (num + 1 - 2 / size) * (square - trace / size)
-    return min(1.0, ((1 - 2 / size) * square + trace) / below) if below > 0 else 1.0

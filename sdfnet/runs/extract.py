@@ -157,7 +157,7 @@ def extract_shape(
     (1, True)
     """
     described = run.shape(shape) if isinstance(shape, str) else shape
-    field = NeuralField(run.decoder, run.latent(described.name) if latent is None else latent)
+    field = run.field(described.name) if latent is None else NeuralField(run.decoder, latent)
     similarity = None if frame == "unit" else described.similarity
     if extracted is None:
         try:

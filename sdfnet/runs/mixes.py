@@ -25,6 +25,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.similarity import Similarity, rotation_vectors, turned
 from sdfnet.mesh.io.read import select_shapes
 from sdfnet.runs.document import RunShape
+from sdfnet.runs.local_blends import PlacedField, blend_fields, split_words
 from sdfnet.runs.run import Run
 from sdfnet.runs.space import latent_of, load_space, placed_code, similarity_of
 
@@ -86,13 +88,17 @@ def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
         return run, select_shapes(run.names, shapes)
     chosen: list[str] = []
     mixes: dict[str, dict[str, float]] = {}
+    described: dict[str, dict[str, str]] = {}
     extended = run
     for pattern in [shapes] if isinstance(shapes, str) else shapes:
         words = _read_words(pattern, run.names)
         if words is not None:
-            name = _plain_name(";".join(f"{key}={value}" for key, value in words.items()), taken=run.names)
-            if name not in extended.names:
-                extended = _with_shape(extended, *_describe(run, name, words))
+            spelled = ";".join(f"{key}={value}" for key, value in words.items())
+            name = _plain_name(spelled, taken=run.names)
+            if described.get(name, words) != words:
+                name = _plain_name(spelled, taken=described)
+            if name not in described:
+                described[name], extended = words, _with_words(extended, run, name, words)
             chosen.append(name)
             continue
         weights = _read_mix(pattern, run.names)
@@ -219,6 +225,32 @@ def _read_words(pattern: str, names: Sequence[str]) -> dict[str, str] | None:
             raise ValueError(f"{pattern!r} gives {key} twice")
         words[key] = value
     return words
+
+
+def _with_words(extended: Run, run: Run, name: str, words: Mapping[str, str]) -> Run:
+    """Return `extended` with the shape that `words` describe, where `run` has the shapes that they name."""
+    own, blend = split_words(words)
+    shape, latent = _describe(run, name, own)
+    if not blend:
+        return _with_shape(extended, shape, latent)
+    taken = {"near": blend["take"]}
+    other, other_latent = _describe(run, blend["take"], taken)
+    first, second = (
+        PlacedField(NeuralField(run.decoder, code), each.similarity, _source_of(run, each_words))
+        for each, code, each_words in ((shape, latent, own), (other, other_latent, taken))
+    )
+    counts = (shape.num_surfaces, other.num_surfaces)
+    most = None if None in counts else max(count for count in counts if count is not None)
+    shape = dataclasses.replace(shape, closed=shape.closed and other.closed, num_surfaces=most)
+    blended = {**extended.fields, name: blend_fields(first, second, blend)}
+    return dataclasses.replace(_with_shape(extended, shape, latent), fields=blended)
+
+
+def _source_of(run: Run, words: Mapping[str, str]) -> Path | None:
+    """Return the source mesh of the shape that `words` describe, if it is one of the run's."""
+    near = words.get("near", "")
+    source = run.shape(near).source if len(words) == 1 and near in run.names else ""
+    return Path(source) if source else None
 
 
 def _describe(run: Run, name: str, words: Mapping[str, str]) -> tuple[RunShape, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sdfnet.decoders import Decoder, build_decoder, recorded_decoder_config
 from sdfnet.fields.adaptors import NeuralField
+from sdfnet.fields.base import Field
 from sdfnet.files import atomic_path
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import select_shapes
@@ -39,6 +40,8 @@ class Run:
         One code per shape, in the order of `shapes`.
     step : int
         Training steps behind the weights.
+    fields : dict of str to Field
+        The shapes that are not one code, such as local blends, in the unit frame. Their rows of `latents` mean nothing.
 
     >>> run = load_run("runs/chairs")
     >>> run.names
@@ -53,6 +56,7 @@ class Run:
     latents: Tensor
     shapes: tuple[RunShape, ...]
     step: int
+    fields: Mapping[str, Field] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -71,12 +75,14 @@ class Run:
         return self.shape(name).similarity
 
     def latent(self, name: str) -> Tensor:
-        """Return the code of a shape, (L,)."""
+        """Return the code of a shape, (L,); a ValueError where the shape is not one code."""
+        if name in self.fields:
+            raise ValueError(f"{name} is a local blend: it has a field, but no code, so it cannot be mixed or morphed")
         return self.latents[self._index(name)]
 
-    def field(self, name: str) -> NeuralField:
+    def field(self, name: str) -> Field:
         """Return a learned shape as a field, unit frame; `extract_mesh(…, similarity=…)` brings it to the world."""
-        return NeuralField(self.decoder, self.latent(name))
+        return self.fields[name] if name in self.fields else NeuralField(self.decoder, self.latent(name))
 
     def _index(self, name: str) -> int:
         names = self.names

@@ -54,6 +54,11 @@ class AttributeColumn:
         """Directions of the column: one for a number, one for each class after the first."""
         return max(len(self.classes) - 1, 1)
 
+    @property
+    def labels(self) -> list[str]:
+        """The name of each direction: the column, or column=class."""
+        return [f"{self.name}={each}" for each in self.classes[1:]] if self.classes else [self.name]
+
     def rows_of(self, value: float | str) -> list[float]:
         """Return the numbers that stand for `value`: the number itself, or 1 at its class and 0 elsewhere.
 

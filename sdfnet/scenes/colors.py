@@ -12,6 +12,7 @@ import torch
 from PIL import ImageColor
 from torch import Tensor
 
+from sdfnet.fields import MaskedBlend
 from sdfnet.geometry.arrays import FloatArray
 from sdfnet.rendering.style import Style
 from sdfnet.scenes.build import BuiltNode
@@ -61,6 +62,8 @@ def _colors(built: BuiltNode, points: Tensor, above: Tensor) -> Tensor:
         base = operands[:1] if "difference" in node.kind else ()
         operands = (*base, *(below for below in operands[len(base) :] if has_colors(below)))
     colors = torch.stack([_colors(below, points, own) for below in operands])
+    if isinstance(built.unplaced, MaskedBlend):
+        return torch.lerp(colors[0], colors[1], built.unplaced.weight(points)[:, None].to(colors))
     values = torch.stack([below.field(points) for below in operands])
     if node.kind in ("difference", "smooth_difference"):
         values[0] = -values[0]

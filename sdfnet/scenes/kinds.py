@@ -102,6 +102,7 @@ _MAKERS: dict[str, Callable[..., Field]] = {
     "smooth_intersection": fields.SmoothIntersection,
     "smooth_difference": fields.SmoothDifference,
     "local_blend": fields.LocalBlend,
+    "masked_blend": fields.MaskedBlend,
     "mirrored": fields.Mirrored,
     "offset": fields.Offset,
     "shell": fields.Shell,

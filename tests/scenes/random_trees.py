@@ -89,6 +89,11 @@ def _local(source: random.Random, depth: int) -> Node:
     return Node("local_blend", (_node(source, depth - 1), _node(source, depth - 1)), arguments)
 
 
+def _masked(source: random.Random, depth: int) -> Node:
+    arguments = {"mask": Node("sphere", arguments={"radius": 0.8}), "seam": 0.3}
+    return Node("masked_blend", (_node(source, depth - 1), _node(source, depth - 1)), arguments)
+
+
 _COMBINATIONS = (
     _binary("union"),
     _binary("union"),
@@ -96,6 +101,7 @@ _COMBINATIONS = (
     _drilled,
     _rounded,
     _local,
+    _masked,
 )
 
 

@@ -3,6 +3,7 @@
 Examples:
 
     sdfnet space run=runs/chairs
+    sdfnet space run=runs/bodies attributes=bodies/params.csv 'columns=[age,height,weight]' 'groups=[age]'
     sdfnet space run=runs/chairs num_modes=6 num_tests=0 out=report
 """
 
@@ -38,7 +39,7 @@ class SpaceCommand(RunKeys):
 def run_space(command: SpaceCommand) -> None:
     """Write the report, and print its main facts."""
     report = analyze_space(command.load(), command.folder, shapes=command.shapes, config=command.space, progress=True)
-    for line in _told(report.document):
+    for line in [*_told(report.document), *report.document["notes"]]:
         say(line)
     say(f"space.safetensors is in {command.run}: 'shapes=[\"pc1=2\"]' now works in extract, render and morph")
     say_where(report.page)
@@ -58,6 +59,15 @@ def _told(document: dict[str, Any]) -> list[str]:
         if name in document:
             value, low, high = document[name][-1]
             lines.append(f"{name} with {document['modes'][-1]}: {value:.3g} % of the radius ({low:.3g} to {high:.3g})")
+    if "attributes" in document:
+        known = zip(document["attributes"]["rows"], document["attributes"]["explained"], strict=True)
+        told = ", ".join(f"{label} {100 * max(share, 0):.0f} %" for label, share in known)
+        lines.append(f"attributes, and how much of each the codes know: {told}")
+    for pair in document.get("groups", []):
+        share = 100 * pair["share_of_surface"]
+        lines.append(
+            f"{pair['second']} against {pair['first']}: p = {pair['p_value']:.3g}, {share:.0f} % of the surface"
+        )
     unusual = document["outliers"]
     more = f" and {len(unusual) - _OUTLIERS_TOLD} more" if len(unusual) > _OUTLIERS_TOLD else ""
     return [*lines, f"unusual: {', '.join(unusual[:_OUTLIERS_TOLD])}{more}" if unusual else "no shape is unusual"]
