@@ -82,9 +82,9 @@ def read_attributes(path: str | Path, names: Sequence[str], *, columns: Sequence
         No such file or table, no shape in it, an unknown or unusable column, a column that others determine, or too few
         shapes. The message says what to do.
 
-    >>> _ = Path("ages.csv").write_text("file,age\\na.obj,1\\nb.obj,2\\nc.obj,4\\n")
-    >>> read_attributes("ages.csv", ["a", "b", "c"]).rows.ravel().tolist()
-    [1.0, 2.0, 4.0]
+    >>> _ = Path("ages.csv").write_text("file,age\\na.obj,1\\nb.obj,2\\nc.obj,4\\nd.obj,3\\ne.obj,9\\n")
+    >>> read_attributes("ages.csv", list("abcde")).rows.ravel().tolist()
+    [1.0, 2.0, 4.0, 3.0, 9.0]
     """
     head, records = _read_table(Path(path))
     key, joined = _join(Path(path), head, records, names)
