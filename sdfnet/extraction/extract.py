@@ -44,7 +44,7 @@ _FEW = 32768
 _REACH = 0.5
 """Newton steps may move a vertex by this many spacings. The surface is at most this far from a vertex on an edge."""
 
-_LEAVES = "the surface leaves the lattice and is left open at its border; enlarge bounds to close it"
+_LEAVES = "the surface leaves the lattice and is left open at its border"
 
 
 class NoSurfaceError(ValueError):
@@ -119,7 +119,8 @@ def extract_mesh(
     """
     lattice = Lattice.over(field.bounds if bounds is None else bounds, resolution)
     is_feature: BoolArray | bool = False
-    sampled = _SampledField(field, lattice, level, torch.device(device), dtype)
+    leaves = _LEAVES if bounds is None else f"{_LEAVES}; enlarge bounds to close it"
+    sampled = _SampledField(field, lattice, level, torch.device(device), dtype, leaves)
     marched = _march_sparse(sampled) if sparse else None
     if marched is None:
         marched = _march_dense(sampled)
@@ -142,6 +143,8 @@ class _SampledField:
     level: float
     device: torch.device
     dtype: torch.dtype
+    leaves: str
+    """The warning about a surface that leaves the lattice."""
 
     def points(self, positions: NDArray[np.number]) -> Tensor:
         """Return the points of the field at `positions` (N, 3) in lattice coordinates."""
@@ -190,7 +193,7 @@ def _march_sparse(sampled: _SampledField) -> LatticeMesh | None:
         return None
     mesh, leaves_lattice = surface
     if leaves_lattice:
-        _LOGGER.warning(_LEAVES)
+        _LOGGER.warning(sampled.leaves)
     return mesh
 
 
@@ -203,26 +206,26 @@ def _march_dense(sampled: _SampledField) -> LatticeMesh:
         layers = values[first : first + num_layers]
         indices = np.indices(layers.shape, dtype=np.int32).reshape(3, -1).T
         layers[...] = sampled.values(indices + np.array([first, 0, 0])).reshape(layers.shape)
-    _check_values(values, sampled.level)
+    _check_values(values, sampled)
     marched = march(values, spacing=sampled.lattice.spacing)
     if not len(marched.faces):
         raise _no_surface(values, sampled.level, "; it only touches the level; raise the resolution")
     return marched
 
 
-def _check_values(values: Float32Array, level: float) -> None:
+def _check_values(values: Float32Array, sampled: _SampledField) -> None:
     """Raise ValueError if a value is not finite or there is no surface. Warn if the surface leaves the lattice.
 
-    The `level` is already subtracted from `values`.
+    The level is already subtracted from `values`.
     """
     num_bad = int(values.size - np.isfinite(values).sum())
     if num_bad:
         raise ValueError(f"the field is not finite at {num_bad} of {values.size} lattice points; check its parameters")
     if values.min() > 0 or values.max() <= 0:
-        raise _no_surface(values, level, "; enlarge bounds, raise the resolution or check the sign")
+        raise _no_surface(values, sampled.level, "; enlarge bounds, raise the resolution or check the sign")
     sides = [np.take(values, index, axis=axis) for axis in range(3) for index in (0, -1)]
     if min(float(side.min()) for side in sides) <= 0:
-        _LOGGER.warning(_LEAVES)
+        _LOGGER.warning(sampled.leaves)
 
 
 def _no_surface(values: Float32Array, level: float, cure: str) -> NoSurfaceError:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from sdfnet.mesh.io.read import select_shapes as select_shapes
     from sdfnet.runs.document import METRICS_FILE as METRICS_FILE
     from sdfnet.runs.document import MODEL_FILE as MODEL_FILE
+    from sdfnet.runs.document import MOST_WRONG_SIGNS as MOST_WRONG_SIGNS
     from sdfnet.runs.document import RUN_FILE as RUN_FILE
     from sdfnet.runs.document import SURFACE_ERROR as SURFACE_ERROR
+    from sdfnet.runs.document import WRONG_SIGNS as WRONG_SIGNS
     from sdfnet.runs.document import RunShape as RunShape
     from sdfnet.runs.document import load_document as load_document
     from sdfnet.runs.document import save_document as save_document

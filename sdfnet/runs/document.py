@@ -7,7 +7,7 @@ samples.
 |---|---|
 | `run.json` | configuration, shapes with their similarities, plan of the training, command, commit |
 | `model.safetensors` | the decoder's weights and the codes of the shapes |
-| `metrics.csv` | losses and surface errors over the steps |
+| `metrics.csv` | losses, surface errors and wrong signs over the steps |
 | `state.safetensors` | what a training needs to go on exactly; only the training reads it |
 """
 
@@ -30,7 +30,11 @@ MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.csv"
 
 SURFACE_ERROR = "surface_error_percent"
-"""The column of `metrics.csv` that says how well the shapes are learned."""
+WRONG_SIGNS = ("wrong_inside_percent", "wrong_outside_percent")
+"""The columns of `metrics.csv` that say how well the shapes are learned. Signs are those close to the surface."""
+
+MOST_WRONG_SIGNS = 5.0
+"""Percent of wrong signs on one side above which a training has failed."""
 
 _MOST_TOLD = 3
 """Files that an error names."""

@@ -189,7 +189,9 @@ def extract_shape(
 
 def _without_surface(shape: RunShape, found: str) -> str:
     """Return the message about a shape of a run without a surface; more training gives one to learned shapes only."""
-    if shape.is_mix or not shape.learned:
+    if shape.is_mix:
+        return f"{shape.name} has no surface ({found}): take a mix that is nearer to the learned shapes"
+    if not shape.learned:
         return found
     return f"{shape.name} has no surface yet: train longer ({found})"
 

@@ -127,10 +127,19 @@ def parse_mix(text: str, names: Sequence[str]) -> dict[str, float]:
     >>> parse_mix("a - b + 0.5*(c + 'd e')", ["a", "b", "c", "d e"])
     {'a': 1.0, 'b': -1.0, 'c': 0.5, 'd e': 0.5}
     """
+    return _normalized(text, _read_weights(text, names))
+
+
+def _read_weights(text: str, names: Sequence[str]) -> dict[str, float]:
     reader = _Reader(text, tuple(sorted(names, key=len, reverse=True)))
     weights, end = _read_sum(reader, 0)
     if end < len(text):
         raise reader.error(end, "expected + or - before it")
+    return weights
+
+
+def _normalized(text: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """Return `weights` without rounding and without zeros. Refuse them if they do not sum to 1."""
     total = sum(weights.values())
     if abs(total - 1) > _ROUNDING:
         cure = f" (divide them by {total:g} for a mean)" if total > 0 else " (add the shape that the difference is for)"
@@ -316,11 +325,12 @@ def _read_mix(pattern: str, names: Sequence[str]) -> dict[str, float] | None:
     if not any(sign in pattern for sign in _SIGNS) or not any(name in pattern for name in names):
         return None
     try:
-        return parse_mix(pattern, names)
+        weights = _read_weights(pattern, names)
     except ValueError:
         if any(sign in pattern for sign in _SIGNS.replace("-", "")):
             raise
         return None  # Most names with a dash are just names; `select_shapes` reports an unknown one.
+    return _normalized(pattern, weights)
 
 
 def _extend(run: Run, name: str, weights: Mapping[str, float]) -> Run:

@@ -86,7 +86,7 @@ class SamplerConfig:
     noise_stds: tuple[float, ...] = (0.005, 0.02, 0.07)
     """Standard deviations of the offsets of near-surface samples, unit frame, each above 0."""
     noise_shares: tuple[float, ...] = (0.3, 0.25, 0.15)
-    """Share of each of `noise_stds`."""
+    """Relative share of each of `noise_stds`; only the ratios of all shares count."""
     feature_share: float = 0.2
     """Share of samples about curved places and in thin parts."""
     feature_noise_std: float = 0.01

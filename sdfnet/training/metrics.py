@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -22,13 +23,14 @@ from sdfnet.fields import NeuralField, gradient
 from sdfnet.files import write_atomic
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.rendering import Renderer, contact_sheet, save_image
-from sdfnet.runs import METRICS_FILE, SURFACE_ERROR, Run
+from sdfnet.runs import METRICS_FILE, MOST_WRONG_SIGNS, SURFACE_ERROR, WRONG_SIGNS, Run
 from sdfnet.sampling import SampleStore
 from sdfnet.training.config import TrainingConfig, lengthen, parse_duration
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("step", "loss", "sdf", "prior", "eikonal", "normal", "learning_rate", SURFACE_ERROR)
+COLUMNS = ("step", "loss", "sdf", "prior", "eikonal", "normal", "learning_rate", SURFACE_ERROR, *WRONG_SIGNS)
+_ERROR = COLUMNS.index(SURFACE_ERROR)
 _MEASURED_SHAPES = 24
 _JUDGED_SHAPES = 200
 """Largest number of shapes that the verdict measures. Each shape takes some milliseconds."""
@@ -41,16 +43,19 @@ _WORST_VERDICT = "poor, the shapes are not learned yet"
 """Words for a mean surface error up to each limit (percent of the radius), and for a larger error."""
 
 _NEAR = (0.005, 0.01)
-"""Distances from the surface, in radii, that count as close to it where the verdict looks at signs."""
+"""Distances from the surface, in radii, that count as close to it where signs are counted."""
 
 _SIGN_SAMPLES = 4_000
-"""Samples of a shape at which it looks at the signs."""
+"""Samples of a shape whose signs are counted."""
+
+_FEWEST_SIGNS, _FEWEST_OF_SHAPE = 200, 50
+"""A side with fewer samples close to the surfaces, or close to the surface of one shape, does not count."""
 
 _ONE_SIGN = 0.99
 """Share of wrong signs on one whole side of a surface from which there is no surface."""
 
-_NEAR_WRONG, _MEAN_WRONG = 0.9, 0.5
-"""Share of wrong signs close to one side of a surface, and its mean over the shapes, above which a verdict is poor."""
+_SHAPE_WRONG = 0.9
+"""Share of wrong signs close to one side of the surface of one shape above which a training has failed."""
 
 _LONGER = 4
 """The verdict proposes a training that is longer by this factor."""
@@ -70,7 +75,7 @@ class Recorder:
 
         path = directory / METRICS_FILE
         kept = _rows_up_to(path, step)
-        errors = [float(row[-1]) for row in kept if row[-1]]
+        errors = [float(row[_ERROR]) for row in kept if row[_ERROR]]
         self.surface_error = errors[-1] if errors else None
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -101,11 +106,12 @@ class Recorder:
 
 
 def _rows_up_to(path: Path, step: int) -> list[list[str]]:
-    """Return the whole rows of an earlier `metrics.csv` up to `step`."""
+    """Return the whole rows of an earlier `metrics.csv` up to `step`. Earlier versions wrote fewer columns."""
     if step == 0 or not path.is_file():
         return []
-    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:]
-    return [row for row in rows if len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= step]
+    header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines())) or [[]]
+    whole = [row for row in rows if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= step]
+    return [row + [""] * (len(COLUMNS) - len(header)) for row in whole]
 
 
 def num_measurements(config: TrainingConfig) -> tuple[int, int]:
@@ -155,35 +161,82 @@ def _spread(count: int, at_most: int) -> range:
     return range(0, count, -(-count // at_most))
 
 
-def _wrong_signs(run: Run, store: SampleStore, indices: Sequence[int]) -> dict[str, tuple[float, float]]:
-    """Return two shares of wrong signs for each judged shape: close to its surface, and anywhere.
+@dataclass(frozen=True)
+class SideSigns:
+    """Wrong signs of one shape on one side of its surface: numbers of samples, and of wrong ones among them."""
 
-    Each is that of the worse side, inside or outside. A field of one sign has the wrong one everywhere on one side,
-    however near 0 it is: it has no surface.
+    near: int
+    near_wrong: int
+    all: int
+    all_wrong: int
+
+
+def wrong_signs(
+    decoder: Decoder, latents: Tensor, store: SampleStore, indices: Sequence[int], *, at_most: int = _MEASURED_SHAPES
+) -> dict[str, float]:
+    """Return the percent of wrong signs close to the surfaces, inside and outside, by column of `metrics.csv`.
+
+    "Close" is a true distance of 0.5 to 1 % of the radius. A side with fewer than 200 such samples is left out. At most
+    24 shapes count, spread evenly over the trained shapes.
     """
-    shares = {}
-    for slot in _spread(len(indices), _JUDGED_SHAPES):
+    return _near_percent(_count_signs(decoder, latents, store, indices, at_most=at_most).values())
+
+
+def _near_percent(counts: Iterable[tuple[SideSigns, SideSigns]]) -> dict[str, float]:
+    percent = {}
+    for column, sides in zip(WRONG_SIGNS, zip(*counts, strict=True), strict=True):
+        total = sum(side.near for side in sides)
+        if total >= _FEWEST_SIGNS:
+            percent[column] = 100 * sum(side.near_wrong for side in sides) / total
+    return percent
+
+
+def _count_signs(
+    decoder: Decoder, latents: Tensor, store: SampleStore, indices: Sequence[int], *, at_most: int
+) -> dict[int, tuple[SideSigns, SideSigns]]:
+    """Return the counts inside and outside of evenly chosen shapes, by row of the codes."""
+    training = decoder.training
+    decoder.eval()
+    counts = {}
+    for slot in _spread(len(indices), at_most):
         samples = torch.from_numpy(store.read(indices[slot], 0, min(store.num_samples, _SIGN_SAMPLES)))
-        points, sdf = samples[:, :3], samples[:, 3]
-        near = (sdf.abs() >= _NEAR[0] * UNIT_RADIUS) & (sdf.abs() <= _NEAR[1] * UNIT_RADIUS)
-        field = NeuralField(run.decoder, run.latents[slot])
+        points, sdf = samples[:, :3].to(latents.device), samples[:, 3]
         with torch.inference_mode():
-            wrong = (field(points.to(run.device)).cpu() < 0) != (sdf < 0)
-        sides = [side for side in (sdf < 0, sdf > 0) if side.any()]
-        close = [side & near if (side & near).any() else side for side in sides]  # A part may be thinner than that.
-        shares[run.names[slot]] = (_worst_share(wrong, close), _worst_share(wrong, sides))
-    return shares
+            is_wrong = (NeuralField(decoder, latents[slot])(points).cpu() < 0) != (sdf < 0)
+        distance = sdf.abs() / UNIT_RADIUS
+        is_near = (distance >= _NEAR[0]) & (distance <= _NEAR[1])
+        sides = [
+            SideSigns(
+                *(int(chosen.sum()) for chosen in (side & is_near, side & is_near & is_wrong, side, side & is_wrong))
+            )
+            for side in (sdf < 0, sdf > 0)
+        ]
+        counts[slot] = (sides[0], sides[1])
+    decoder.train(training)
+    return counts
 
 
-def _worst_share(wrong: Tensor, sides: Sequence[Tensor]) -> float:
-    return max((float(wrong[side].float().mean()) for side in sides), default=0.0)
+@dataclass(frozen=True)
+class Verdict:
+    """How well a run has learned its shapes: a text, and whether the training has failed.
+
+    >>> print(Verdict("2 shapes learned in 200 steps: close to the sources.", has_failed=False))
+    2 shapes learned in 200 steps: close to the sources.
+    """
+
+    text: str
+    has_failed: bool
+
+    def __str__(self) -> str:
+        return self.text
 
 
-def verdict(run: Run, store: SampleStore) -> str:
-    """Return a text on how well `run` has learned its shapes, which shape is worst, and how to reduce the error.
+def verdict(run: Run, store: SampleStore) -> Verdict:
+    """Return how well `run` has learned its shapes, which shape is worst, and how to reduce the error.
 
-    The measure is `surface_error`, as in training, but over at most 200 shapes of the run. Where the field of a shape
-    has one sign only, the shape has no surface, and the verdict is poor.
+    The measures are `surface_error` and `wrong_signs`, as in training, but over at most 200 shapes of the run. The
+    training has failed if more than 5 % of the signs close to the surfaces are wrong on one side, or if a shape has no
+    surface because its field has one sign.
 
     Parameters
     ----------
@@ -195,34 +248,60 @@ def verdict(run: Run, store: SampleStore) -> str:
     >>> from sdfnet.sampling import SamplerConfig, prepare_samples
     >>> config = SamplerConfig(num_samples=100, num_surface=10, num_heldout=0)
     >>> store = prepare_samples("chairs", "little", config=config, num_workers=1, progress=False).store
-    >>> verdict(run, store).partition(".")[0]
+    >>> verdict(run, store).text.partition(".")[0]
     '2 shapes learned in 200 steps'
     """
     indices = [store.index_of(name) for name in run.names]
     learned = f"{len(run.shapes)} shapes learned in {run.step:,} steps"
-    wrong = _wrong_signs(run, store, indices)
-    missing = [name for name, (_, share) in wrong.items() if share >= _ONE_SIGN]
-    if missing:
-        which = f"{missing[0]} has" if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more have"
-        return (
-            f"{learned}: poor: {which} no surface yet; train longer ({_longer(run)}).\n"
-            f"Take a new run for it; init={run.directory} starts from this one."
+    if failure := _failure(run, store, indices):
+        return Verdict(
+            f"the training has failed after {run.step:,} steps: {failure}. Train longer ({_longer(run)}) into a new "
+            f"run; init={run.directory} starts from this one",
+            has_failed=True,
         )
+    return Verdict(f"{learned}{_praise(run, store, indices)}", has_failed=False)
+
+
+def _failure(run: Run, store: SampleStore, indices: Sequence[int]) -> str:
+    """Return why the training has failed, or an empty text."""
+    counts = _count_signs(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
+    by_name = {run.names[slot]: sides for slot, sides in counts.items()}
+    missing = [name for name, sides in by_name.items() if any(_exceeds(s.all_wrong, s.all, _ONE_SIGN) for s in sides)]
+    if missing:
+        return (
+            f"{missing[0]} has no surface yet"
+            if len(missing) == 1
+            else (f"{missing[0]} and {len(missing) - 1} more have no surface yet")
+        )
+    for column, percent in _near_percent(by_name.values()).items():
+        if percent > MOST_WRONG_SIGNS:
+            side = column.split("_")[1]
+            return f"{percent:.1f} % of the signs just {side} the surfaces are wrong (at most {MOST_WRONG_SIGNS:g} %)"
+    for name, sides in by_name.items():
+        counted = [side for side in sides if side.near >= _FEWEST_OF_SHAPE]
+        if any(_exceeds(side.near_wrong, side.near, _SHAPE_WRONG) for side in counted):
+            return f"most signs beside the surface of {name} are wrong"
+    return ""
+
+
+def _exceeds(part: int, whole: int, share: float) -> bool:
+    return whole > 0 and part >= share * whole
+
+
+def _praise(run: Run, store: SampleStore, indices: Sequence[int]) -> str:
+    """Return the surface errors in words and numbers, as the end of a sentence and further lines."""
     found = _surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
     if not found:
         return (
-            f"{learned}. The samples hold no held-out points (sampler.num_heldout=0) to measure the error at; "
+            ". The samples hold no held-out points (sampler.num_heldout=0) to measure the error at; "
             f"measure it with: sdfnet evaluate run={run.directory}"
         )
     errors = {run.names[slot]: float(error) * 100 / UNIT_RADIUS for slot, error in found.items()}
     mean, worst = sum(errors.values()) / len(errors), max(errors, key=lambda name: errors[name])
     words = next((words for most, words in _VERDICTS if mean <= most), _WORST_VERDICT)
-    near = [share for share, _ in wrong.values()]
-    if max(near) > _NEAR_WRONG or sum(near) / len(near) > _MEAN_WRONG:
-        words = _WORST_VERDICT
     among = "" if len(errors) == len(run.shapes) else f" of {len(errors)} that were measured"
     return (
-        f"{learned}: {words}.\n"
+        f": {words}.\n"
         f"Surface error: {mean:.3f} % of the radius on average, {errors[worst]:.3f} % for the worst shape{among}, "
         f"{worst} (mean distance from {store.num_heldout:,} held-out points on each shape's surface to the learned "
         "surface).\n"

@@ -45,7 +45,14 @@ from sdfnet.training.config import (
 )
 from sdfnet.training.distributed import ALONE, Processes, TrainingInterrupted, any_of
 from sdfnet.training.losses import compute_losses
-from sdfnet.training.metrics import SURFACE_ERROR, Recorder, num_measurements, save_preview, surface_error
+from sdfnet.training.metrics import (
+    SURFACE_ERROR,
+    Recorder,
+    num_measurements,
+    save_preview,
+    surface_error,
+    wrong_signs,
+)
 from sdfnet.training.optimizers import clear_gradients
 
 logger = logging.getLogger(__name__)
@@ -286,9 +293,9 @@ def _record(
         return
     if measured:
         assert latents is not None
-        values[SURFACE_ERROR] = surface_error(
-            state.decoder, latents, training.schedule.store, training.schedule.indices
-        )
+        measure = (state.decoder, latents, training.schedule.store, training.schedule.indices)
+        values[SURFACE_ERROR] = surface_error(*measure)
+        values |= wrong_signs(*measure)
     recorder.write(step, values)
     error = "" if recorder.surface_error is None else f", surface error {recorder.surface_error:.3f} %"
     bar.set_postfix_str(f"loss {values['sdf']:.5f}{error}", refresh=False)

@@ -320,15 +320,25 @@ def test_info_says_how_far_and_how_well_a_run_has_learned(
     (place / "run.json").write_text(json.dumps(document))
     (place / "metrics.csv").write_text("step,surface_error_percent\n100,0.7\n150,0.25\n200,\n")
     total = {"mean": {"mean_percent": 0.5}, "worst": {"mean_percent": 0.9}}
-    report = {"totals": total, "shapes": [1, 2], "step": 180, "config": {"resolution": 64}}
+    shapes = [{"quality": {}}, {"quality": {}}, {"quality": None}]
+    report = {"totals": total, "shapes": shapes, "step": 180, "config": {"resolution": 64}}
     (place / "evaluation").mkdir()
     (place / "evaluation" / "evaluation.json").write_text(json.dumps(report))
     assert run("info", f"run={place}") == 0
     text = capsys.readouterr().out
     assert "200 of 900 planned steps; its command goes on: sdfnet train run=half" in text
     assert "surface error 0.250 % at step 150" in text
+    assert "failed" not in text
     assert "surface distance 0.500 % in the mean, 0.900 % of the worst of 2 shapes, at step 180" in text
+    signs = "step,surface_error_percent,wrong_inside_percent,wrong_outside_percent"
+    (place / "metrics.csv").write_text(f"{signs}\n100,0.7,1,\n150,0.25,0.5,7.25\n200,,,\n")
+    report["shapes"] = shapes[2:]
+    (place / "evaluation" / "evaluation.json").write_text(json.dumps({**report, "totals": {"mean": {}, "worst": {}}}))
     (place / "model.safetensors").unlink()
+    assert run("info", f"run={place}") == 0
+    text = capsys.readouterr().out
+    assert "failed    7.2 % of the signs beside the surfaces are wrong: train longer" in text
+    assert "measured  no shape: none of the 1 could be measured" in text
     assert run("info", f"run={place}") == 0
     assert "0 of 900 planned steps" in capsys.readouterr().out
 

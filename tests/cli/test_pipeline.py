@@ -30,6 +30,9 @@ SMALL_TRAINING = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("quick_trainings")
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in an empty folder: what a command leaves there by accident is seen."""
@@ -149,6 +152,17 @@ def test_train_makes_a_run_continues_it_and_refuses_to_change_it(
     assert "training.latent_std" in refused(capsys, *words, "training.latent_std=0.3")
     assert run("info", f"run={tmp_path / 'run'}") == 0
     assert not list(Path().iterdir())
+
+
+def test_a_training_that_has_learned_nothing_is_saved_and_fails(
+    balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdfnet.training.metrics._failure", lambda *_: "7.2 % of the signs are wrong")
+    words = train_words(balls, tmp_path / "run", "steps=1")
+    line = refused(capsys, *words)
+    assert line.startswith("sdfnet train: error: the training has failed after 1 steps: 7.2 % of the signs are wrong. ")
+    assert "Train longer (steps=4 instead of 1)" in line
+    assert load_run(tmp_path / "run").step == 1
 
 
 def test_train_takes_prepared_samples_without_the_meshes(balls: Path, tmp_path: Path) -> None:

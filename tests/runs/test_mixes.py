@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 
 import pytest
 import torch
@@ -66,6 +67,14 @@ def test_weights_rounded_by_hand_are_scaled_to_sum_to_one() -> None:
 def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_mix(text, NAMES)
+
+
+@pytest.mark.parametrize("text", ["a - b", "a - b - c", "0*a + 0*b"])
+def test_a_sum_of_known_names_with_wrong_weights_is_never_taken_for_a_name(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"weights of a mix must sum to 1, those of '{re.escape(text)}' sum to -?[01] "
+    ):
+        add_mixes(run_of_three(), [text])
 
 
 def test_a_mix_is_a_shape_of_the_run_with_the_same_sum_of_codes_centers_and_log_scales() -> None:

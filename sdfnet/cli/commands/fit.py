@@ -118,7 +118,12 @@ def run_fit(command: FitCommand) -> None:
     was = "was" if done.num_skipped == 1 else "were"
     there = f" ({done.num_skipped} {was} there already)" if done.num_skipped else ""
     number, stand = counted(len(done.records), "shape"), "it stands" if len(done.records) == 1 else "they stand"
-    say(f"{number} fitted{there}; {stand} in the new run beside the {counted(len(run.shapes), 'learned one')}")
+    replaced = [name for name in done.records if name in run.names]
+    beside = f"beside the {counted(len(run.shapes) - len(replaced), 'learned one')}"
+    if replaced:
+        more = f" and {len(replaced) - 1} more" if len(replaced) > 1 else ""
+        beside += f"; the learned {replaced[0]}{more} of the same name is not in it"
+    say(f"{number} fitted{there}; {stand} in the new run {beside}")
     say_where(command.folder)
 
 

@@ -17,7 +17,15 @@ from typing import Any
 from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import format_value, say, say_where
 from sdfnet.geometry.similarity import UNIT_RADIUS
-from sdfnet.runs.document import METRICS_FILE, SURFACE_ERROR, RunShape, load_document, load_model_header
+from sdfnet.runs.document import (
+    METRICS_FILE,
+    MOST_WRONG_SIGNS,
+    SURFACE_ERROR,
+    WRONG_SIGNS,
+    RunShape,
+    load_document,
+    load_model_header,
+)
 
 _MANY = 12
 """Items of a list that are printed; of a longer one, the first and the last."""
@@ -69,13 +77,18 @@ def _progress(step: int, document: dict[str, Any]) -> str:
 
 
 def _learned(folder: Path) -> list[str]:
-    """Return the last surface error that the training measured, if there is one."""
+    """Return the last surface error that the training measured, if there is one, and signs that say that it failed."""
     if not (folder / METRICS_FILE).is_file():
         return []
     with open(folder / METRICS_FILE, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(SURFACE_ERROR)]
-    last = rows[-1:]
-    return [f"learned   surface error {float(row[SURFACE_ERROR]):.3f} % at step {row['step']}" for row in last]
+    lines = []
+    for row in rows[-1:]:
+        lines.append(f"learned   surface error {float(row[SURFACE_ERROR]):.3f} % at step {row['step']}")
+        wrong = max(float(row.get(column) or 0) for column in WRONG_SIGNS)
+        if wrong > MOST_WRONG_SIGNS:
+            lines.append(f"failed    {wrong:.1f} % of the signs beside the surfaces are wrong: train longer")
+    return lines
 
 
 def _evaluated(folder: Path) -> list[str]:
@@ -85,10 +98,13 @@ def _evaluated(folder: Path) -> list[str]:
         return []
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        measured = [shape for shape in document["shapes"] if shape["quality"] is not None]
+        if not measured:
+            return [f"measured  no shape: none of the {len(document['shapes'])} could be measured (evaluation/)"]
         mean, worst = document["totals"]["mean"], document["totals"]["worst"]
         return [
             f"measured  surface distance {mean['mean_percent']:.3f} % in the mean, {worst['mean_percent']:.3f} % of "
-            f"the worst of {len(document['shapes'])} shapes, at step {document['step']:,} and resolution "
+            f"the worst of {len(measured)} shapes, at step {document['step']:,} and resolution "
             f"{document['config']['resolution']} (evaluation/)"
         ]
     except (ValueError, KeyError, TypeError) as error:

@@ -33,7 +33,16 @@ from sdfnet.runs import MODEL_FILE, RUN_FILE, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
 from sdfnet.solids.rule import AUTO
 from sdfnet.solids.source_shape import format_reports
-from sdfnet.training import Processes, TrainingConfig, do_first, join_processes, refuse_another_run, train, verdict
+from sdfnet.training import (
+    Processes,
+    TrainingConfig,
+    Verdict,
+    do_first,
+    join_processes,
+    refuse_another_run,
+    train,
+    verdict,
+)
 
 if TYPE_CHECKING:
     AnyDecoderConfig = DecoderConfig
@@ -92,21 +101,30 @@ class TrainCommand:
         return self.run / "samples" if self.samples is None else self.samples
 
 
-def run_train(command: TrainCommand) -> None:
-    """Sample the meshes that the store lacks, train, and print how well the shapes were learned."""
+def run_train(command: TrainCommand, *, may_fail: bool = False) -> None:
+    """Sample the meshes that the store lacks, train, and print how well the shapes were learned.
+
+    A run that has not learned its shapes is saved, and is an error unless it `may_fail`.
+    """
     with join_processes() as processes:
         let_complain()
-        _train(command, processes)
+        found = _train(command, processes)
+        if found is not None and found.has_failed and not may_fail:
+            raise ValueError(found.text)
+        if found is not None:
+            say(found.text)
+    say_where(command.run)
 
 
-def _train(command: TrainCommand, processes: Processes) -> None:
+def _train(command: TrainCommand, processes: Processes) -> Verdict | None:
+    """Train, and return the verdict in the first process."""
     device = find_device(command.device, processes_here=processes.count_here, number_here=processes.number_here)
     if command.init is not None and not (command.run / MODEL_FILE).is_file():  # Later, the run has all it needs itself.
         load_document(command.init, key="init")
     do_first(processes, lambda: _check(command))
     ensure_folder(command.run)
     with only_process(command.run, doing="training", key="run") if processes.is_first else contextlib.nullcontext():
-        _sample_and_learn(command, processes, device)
+        return _sample_and_learn(command, processes, device)
 
 
 def _check(command: TrainCommand) -> None:
@@ -116,7 +134,7 @@ def _check(command: TrainCommand) -> None:
         select_shapes(list(find_meshes(command.meshes)), command.holdout)
 
 
-def _sample_and_learn(command: TrainCommand, processes: Processes, device: str) -> None:
+def _sample_and_learn(command: TrainCommand, processes: Processes, device: str) -> Verdict | None:
     names = do_first(processes, lambda: _prepare(command))
     store = SampleStore(command.store, verify=processes.is_first and command.meshes is None)
     run = train(
@@ -131,9 +149,7 @@ def _sample_and_learn(command: TrainCommand, processes: Processes, device: str) 
         provenance=provenance(),
         processes=processes,
     )
-    if processes.is_first:
-        say(verdict(run, store))
-    say_where(command.run)
+    return verdict(run, store) if processes.is_first else None
 
 
 def _prepare(command: TrainCommand) -> str | Sequence[str]:

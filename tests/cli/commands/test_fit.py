@@ -185,6 +185,18 @@ def test_one_fitted_shape_is_told_in_the_singular(
     assert "1 shape fitted; it stands in the new run beside the 3 learned ones" in capsys.readouterr().out
 
 
+def test_a_mesh_named_like_a_learned_shape_replaces_it_and_that_is_said(
+    shared_run: Path, meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = load_run(shared_run).names[0]
+    (tmp_path / "new").mkdir()
+    shutil.copy(meshes / "other.obj", tmp_path / "new" / f"{name}.obj")
+    assert fit(f"run={shared_run}", f"meshes={tmp_path / 'new'}", f"out={tmp_path / 'fitted'}") == 0
+    told = f"beside the 2 learned ones; the learned {name} of the same name is not in it"
+    assert told in capsys.readouterr().out
+    assert sorted(load_run(tmp_path / "fitted").names) == sorted(load_run(shared_run).names)
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
