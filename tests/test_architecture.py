@@ -63,6 +63,7 @@ ALONE = {
     "latents/generalization.py": "a subject that a practitioner looks up by name",
     "latents/geodesic.py": "a subject that a practitioner looks up by name",
     "latents/groups.py": "a subject that a practitioner looks up by name",
+    "latents/families.py": "attributes and groups of one run; analysis.py puts all parts together",
     "latents/pictures.py": "draws what analysis.py measures",
     "latents/space_page.py": "writes the offline report, one format of output",
     "decoders/lookup.py": "look-ups in a volume, which the decoders with volumes share",

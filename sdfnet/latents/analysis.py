@@ -15,6 +15,7 @@ from sdfnet.geometry.arrays import FloatArray
 from sdfnet.latents.config import SpaceConfig
 from sdfnet.latents.families import ComparedGroups, compare_all_groups, load_attributes, with_attributes
 from sdfnet.latents.generalization import generalization, specificity
+from sdfnet.latents.new_shapes import sample_shapes
 from sdfnet.latents.pictures import Pictures
 from sdfnet.latents.space_page import format_page
 from sdfnet.latents.statistics import (
@@ -30,7 +31,7 @@ from sdfnet.mesh.io.read import select_shapes
 from sdfnet.runs.run import Run
 from sdfnet.runs.space import ShapeSpace, codes_fingerprint, placed_codes, save_space
 
-JSON_FILE, PAGE_FILE = "space.json", "space.html"
+JSON_FILE, PAGE_FILE, NEW_FOLDER = "space.json", "space.html", "new"
 
 _LEAST_SHAPES = 4
 
@@ -104,6 +105,19 @@ def analyze_space(
     save_space(space, run.directory)
     if config.num_tests:
         document |= _measured(run, names, codes, config, progress=progress)
+    new = None
+    if config.num_shapes:
+        new = sample_shapes(
+            run,
+            space,
+            out / NEW_FOLDER,
+            num_shapes=config.num_shapes,
+            novelty=config.novelty,
+            resolution=config.resolution,
+            seed=config.seed,
+            progress=progress,
+        )
+        document["new"] = {"shapes": list(new.meshes), "drawn": new.num_drawn, "thrown_away": new.thrown_away}
     with Pictures(run, space, out, config, progress=progress) as pictures:
         for number in range(1, min(config.num_modes, len(components.variances)) + 1):
             pictures.draw_component(number)
@@ -112,6 +126,8 @@ def analyze_space(
             pictures.draw_attributes(table)
         for pair in compared:
             pictures.draw_groups(pair)
+        if new is not None:
+            pictures.draw_new(new)
         for name in document["outliers"][:_OUTLIER_PICTURES]:
             pictures.draw_outlier(names, codes, name)
     notes = [*(table.notes if table else ()), *pictures.notes]

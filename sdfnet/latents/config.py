@@ -24,6 +24,10 @@ class SpaceConfig:
     """Of the extraction for pictures and distances: samples along each axis of the lattice, 16 to 4096."""
     num_neighbours: int = 3
     """Nearest neighbours that are listed for each shape, 1 or more."""
+    num_shapes: int = 0
+    """New shapes that are drawn from the family and written into new/ as a run with meshes, 0 or more."""
+    novelty: float = 0.8
+    """How far a new shape is from the learned one that it starts from: above 0, at most 1 (a normal distribution)."""
     attributes: Path | None = None
     """A CSV table of numbers or classes, a row for each shape; null: no attributes."""
     columns: tuple[str, ...] = ()
@@ -53,6 +57,10 @@ class SpaceConfig:
             raise ValueError(f"num_neighbours must be 1 or more, got {self.num_neighbours}")
         if self.num_tests < 0 or self.num_tests == 1:
             raise ValueError(f"num_tests must be 0, or 2 or more, got {self.num_tests}")
+        if self.num_shapes < 0:
+            raise ValueError(f"num_shapes must be 0 or more, got {self.num_shapes}")
+        if not 0 < self.novelty <= 1:
+            raise ValueError(f"novelty must be above 0 and at most 1, got {self.novelty}")
         if self.attributes is None and (self.columns or self.groups):
             raise ValueError("columns and groups need attributes=FILE.csv")
         if self.num_permutations < 19:

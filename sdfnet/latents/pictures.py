@@ -15,6 +15,7 @@ from sdfnet.geometry.arrays import FloatArray
 from sdfnet.latents.attributes import Attributes
 from sdfnet.latents.config import SpaceConfig
 from sdfnet.latents.families import ComparedGroups
+from sdfnet.latents.new_shapes import NewShapes
 from sdfnet.latents.statistics import fit_components
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, vertex_normals
@@ -29,6 +30,8 @@ from sdfnet.runs.run import Run
 from sdfnet.runs.space import ShapeSpace, latent_of, placed_code, similarity_of
 
 _SIZE = (260, 260)
+
+_NEW_PICTURES = 24
 
 _SIGNIFICANT = 0.05
 """Corrected p-value below which a difference of groups is coloured."""
@@ -94,6 +97,12 @@ class Pictures:
         images = [self._renderer.render(painted, camera=camera.turned(camera.azimuth + turn)) for turn in (0, 180)]
         labels = [f"up to {100 * limit:.2g} % of the radius", f"p = {found.p_value:.3g}"]
         self._keep(f"groups/{pair.second}", contact_sheet(images, columns=2, labels=labels))
+
+    def draw_new(self, new: NewShapes) -> None:
+        """Draw a contact sheet of the first new shapes."""
+        names = list(new.meshes)[:_NEW_PICTURES]
+        images = [self._renderer.render(new.meshes[name], camera=self._camera([new.meshes[name]])) for name in names]
+        self._keep("new", contact_sheet(images, columns=min(6, len(images)), labels=names))
 
     def draw_strip(self, key: str, codes: Sequence[FloatArray], labels: Sequence[str]) -> None:
         """Draw shapes of placed codes (L + 7,) side by side at one scale, each about its own centre."""

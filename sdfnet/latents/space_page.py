@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sdfnet.latents.new_shapes import describe_thrown
 from sdfnet.rendering.renderer import Image
 
 _STYLE = """
@@ -52,6 +53,7 @@ def format_page(document: Mapping[str, Any], images: Mapping[str, Image]) -> str
         *_components(document, images),
         *_attributes(document, images),
         *_groups(document, images),
+        *_new(document, images),
         *_quality(document),
         *_map(document, images),
         *_outliers(document, images),
@@ -133,6 +135,16 @@ def _groups(document: Mapping[str, Any], images: Mapping[str, Image]) -> list[st
         if f"groups/{each['second']}" in images:
             parts.append(_picture(images[f"groups/{each['second']}"], f"differences of {each['second']}"))
     return parts
+
+
+def _new(document: Mapping[str, Any], images: Mapping[str, Image]) -> list[str]:
+    """Return the new shapes, and how many were thrown away."""
+    if "new" not in document:
+        return []
+    found = document["new"]
+    thrown = describe_thrown(found["thrown_away"])
+    text = f"{len(found['shapes'])} new shapes of {found['drawn']} drawn; thrown away: {thrown}. They are a run: new/"
+    return ["<h2>New shapes</h2>", f"<p>{_text(text)}</p>", _picture(images["new"], "new shapes")]
 
 
 def _quality(document: Mapping[str, Any]) -> list[str]:

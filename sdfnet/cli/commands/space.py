@@ -4,6 +4,7 @@ Examples:
 
     sdfnet space run=runs/chairs
     sdfnet space run=runs/bodies attributes=bodies/params.csv 'columns=[age,height,weight]' 'groups=[age]'
+    sdfnet space run=runs/chairs num_shapes=20 seed=3
     sdfnet space run=runs/chairs num_modes=6 num_tests=0 out=report
 """
 
@@ -18,6 +19,7 @@ from sdfnet.cli.hydra_app.output import say, say_where
 from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.latents.analysis import analyze_space
 from sdfnet.latents.config import SpaceConfig
+from sdfnet.latents.new_shapes import describe_thrown
 
 _OUTLIERS_TOLD = 5
 
@@ -68,6 +70,10 @@ def _told(document: dict[str, Any]) -> list[str]:
         lines.append(
             f"{pair['second']} against {pair['first']}: p = {pair['p_value']:.3g}, {share:.0f} % of the surface"
         )
+    if "new" in document:
+        new = document["new"]
+        thrown = describe_thrown(new["thrown_away"])
+        lines.append(f"{len(new['shapes'])} new shapes of {new['drawn']} drawn, a run in new/; thrown away: {thrown}")
     unusual = document["outliers"]
     more = f" and {len(unusual) - _OUTLIERS_TOLD} more" if len(unusual) > _OUTLIERS_TOLD else ""
     return [*lines, f"unusual: {', '.join(unusual[:_OUTLIERS_TOLD])}{more}" if unusual else "no shape is unusual"]

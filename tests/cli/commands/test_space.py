@@ -53,6 +53,35 @@ def test_space_writes_report_numbers_pictures_and_the_space_of_the_run(
     assert mesh.vertices.mean(axis=0) == pytest.approx([5, 0, 0], abs=0.5)
 
 
+def test_space_draws_new_shapes_as_meshes_and_as_a_run_that_every_command_reads(
+    four_balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run={four_balls}", "resolution=24", "num_tests=0", "num_modes=0", "backend=rays", "num_shapes=3"]
+    assert main(["space", *words, f"out={tmp_path / 'a'}"]) == 0
+    assert "3 new shapes of" in capsys.readouterr().out
+    document = json.loads((tmp_path / "a" / "space.json").read_text())
+    assert document["new"]["drawn"] == 3 + sum(document["new"]["thrown_away"].values())
+    for name in ("new_000", "new_001", "new_002"):
+        assert read_mesh(tmp_path / "a" / "new" / "meshes" / f"{name}.obj").to_trimesh().is_watertight
+    assert main(["space", *words, f"out={tmp_path / 'b'}"]) == 0
+    first, second = ((tmp_path / each / "new" / "model.safetensors").read_bytes() for each in "ab")
+    assert first == second
+    assert main(["extract", f"run={tmp_path / 'a' / 'new'}", "resolution=24", f"out={tmp_path / 'c'}"]) == 0
+    extracted = read_mesh(tmp_path / "c" / "new_000.obj").vertices
+    assert extracted == pytest.approx(read_mesh(tmp_path / "a" / "new" / "meshes" / "new_000.obj").vertices)
+
+
+def test_space_compares_groups_and_moves_attributes(
+    four_balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "table.csv").write_text("name,size\nsmall,1\nless,2\n")
+    words = [f"run={four_balls}", f"out={tmp_path}", "resolution=24", "num_tests=0", "backend=rays"]
+    assert main(["space", *words, f"attributes={tmp_path / 'table.csv'}"]) == 1
+    assert "1 attributes need at least 5 shapes with full rows, got 2" in capsys.readouterr().err
+    assert main(["space", *words, "groups=[size]"]) == 2
+    assert "columns and groups need attributes=FILE.csv" in capsys.readouterr().err
+
+
 def test_space_refuses_what_has_no_statistics(four_balls: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["space", f"run={four_balls}", "shapes=[small,less]"]) == 1
     assert "statistics need at least 4 shapes, got 2" in capsys.readouterr().err
