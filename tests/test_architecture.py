@@ -78,6 +78,8 @@ ALONE = {
     "scenes/colors.py": "the colour of a scene at a point; extract.py asks it at the vertices",
     "scenes/sources.py": "meshes and runs as nodes of a scene, each file read once",
     "runs/local_blends.py": "the words of one kind of shape; mixes.py reads all kinds",
+    "viewer/latest.py": "coarse and fine answers to the newest request, without a browser",
+    "viewer/section.py": "a cut with its lines of distance, without a browser",
     "solids/solid.py": "makes a solid of a mesh by the rule, which source_shape.py only hands on",
     "solids/walls.py": "parts without an inside, and the surface of solids and walls together",
 }

@@ -167,7 +167,8 @@ def test_the_package_imports_what_it_depends_on_and_nothing_else() -> None:
     if "torch.utils.tensorboard" in imported:  # part of torch, but useless without the other
         imported.add("tensorboard")
     others = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"sdfnet"}
-    optional = declared(project["optional-dependencies"]["cluster"]) | {"ray", "pxr", "collada", "nibabel", "nrrd"}
+    extras = project["optional-dependencies"]
+    optional = declared([*extras["cluster"], *extras["viewer"]]) | {"ray", "pxr", "collada", "nibabel", "nrrd"}
     assert others - optional == {IMPORT_NAMES.get(name, name) for name in declared(project["dependencies"])}
     pinned = {line.partition("==")[0] for line in (CHECKOUT / "constraints.txt").read_text().splitlines()}
     tools = declared(project["optional-dependencies"]["dev"]) | declared(project["optional-dependencies"]["docs"])

@@ -1,4 +1,4 @@
-"""A moving mesh as one HTML file that plays offline: play, scrub, orbit, zoom, names of the shapes.
+"""A moving mesh as one HTML file that plays offline: play, scrub, orbit, zoom, names of the shapes; or sliders.
 
 The page is `player.html` beside this file, plain JavaScript over WebGL 2, with the meshes packed into it. Vertices are
 quantised to 16 bits in their piece's box (0.0008 % of its extent), which is for looking, not for measuring. Frames of
@@ -17,7 +17,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,6 +39,27 @@ _LEVEL = 6  # of zlib; 9 takes three times as long for 2 % less
 
 
 @dataclass(frozen=True)
+class PlayerSlider:
+    """A slider of the page: frames that follow each other, of which the slider shows one.
+
+    Attributes
+    ----------
+    name : str
+    start : int
+        The first of its frames.
+    marks : tuple of str or float
+        What each of its frames is called: a name, or the value of the slider.
+    at : int
+        Which of its frames is shown first.
+    """
+
+    name: str
+    start: int
+    marks: tuple[str | float, ...]
+    at: int = 0
+
+
+@dataclass(frozen=True)
 class PlayerConfig:
     """How a player plays and looks when it is opened.
 
@@ -46,6 +67,8 @@ class PlayerConfig:
     ----------
     keys : tuple of (int, str)
         The frames that have a name on the timeline, with their names.
+    sliders : tuple of PlayerSlider
+        If given, the page has these sliders in place of the timeline. One is moved at a time.
     size : tuple of int
         Width and height that the camera was fitted to. A window of any shape shows this whole picture.
     """
@@ -53,6 +76,7 @@ class PlayerConfig:
     fps: float = 20.0
     playback: PlayerMode = "once"
     keys: tuple[tuple[int, str], ...] = ()
+    sliders: tuple[PlayerSlider, ...] = ()
     size: tuple[int, int] = (640, 480)
     style: Style = field(default_factory=Style)
 
@@ -159,6 +183,9 @@ def _meta(heads: list[dict[str, Any]], box: Bounds, camera: Camera, config: Play
     outside = [frame for frame, _ in config.keys if not 0 <= frame < frames]
     if outside:
         raise ValueError(f"keys must name frames 0 to {frames - 1}, got {outside[0]}")
+    for slider in config.sliders:
+        if not (slider.marks and slider.start >= 0 and slider.start + len(slider.marks) <= frames):
+            raise ValueError(f"the slider {slider.name} must name some of the frames 0 to {frames - 1}")
     front = camera_axes(0, 0, camera.up_axis)
     ground = None if camera.ground is None else camera.ground - float(front[1] @ camera.target)
     return {
@@ -166,6 +193,7 @@ def _meta(heads: list[dict[str, Any]], box: Bounds, camera: Camera, config: Play
         "fps": config.fps,
         "playback": config.playback,
         "keys": [{"frame": frame, "name": name} for frame, name in config.keys],
+        "sliders": [asdict(each) for each in config.sliders],
         "size": list(config.size),
         "azimuth": camera.azimuth,
         "elevation": camera.elevation,

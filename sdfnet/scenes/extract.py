@@ -65,6 +65,7 @@ def extract_built(
     sparse: bool = True,
     max_faces: int | None = None,
     min_piece: float = MIN_PIECE,
+    vertex_normals: bool = True,
     device: str = "cpu",
 ) -> ExtractedScene:
     """Extract a scene that `build_scene` has made, over its bounds. The options are those of `ExtractConfig`.
@@ -89,6 +90,7 @@ def extract_built(
         project_steps=project_steps,
         sharp=sharp,
         sparse=sparse,
+        vertex_normals=vertex_normals,
         device=device,
     )
     removed: tuple[RemovedComponent, ...] = ()
@@ -98,7 +100,9 @@ def extract_built(
     decimated = None
     if max_faces is not None:
         decimated = simplify_mesh(mesh, max_faces=max_faces)
-        mesh = with_field_normals(decimated.mesh, built.field, device=device, may_crease=True)
+        mesh = decimated.mesh
+        if vertex_normals:
+            mesh = with_field_normals(mesh, built.field, device=device, may_crease=True)
     colors = None
     if has_colors(built):
         colors = colors_at(built, torch.from_numpy(mesh.vertices).to(device=device, dtype=torch.float32))

@@ -55,6 +55,7 @@ COMMANDS = {
     "evaluate": "measure learned shapes against their source meshes",
     "fit": "find the codes of meshes that were not trained on, and write them as meshes",
     "space": "say what a family looks like: components, outliers, neighbours, and a report with pictures",
+    "view": "look at a run, a scene or meshes in the browser, with sliders; or write an offline page",
     "scene": "check a scene file and print its tree and its parameters",
     "render": "draw pictures and turntables of learned shapes, of mesh files or of a scene",
 }

@@ -1,0 +1,340 @@
+"""What a viewer shows: a run, a scene or a folder of meshes, as shapes to choose and sliders to move.
+
+The viewer and the offline page know only `Subject`. It gives a mesh for a `State` at a resolution, and the words of the
+command line that make the same mesh.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sdfnet.fields import Field, NeuralField
+from sdfnet.geometry.arrays import FloatArray
+from sdfnet.latents.analysis import make_space
+from sdfnet.latents.statistics import fit_components
+from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.io.read import find_meshes, read_mesh
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.rendering.colormap import diverging_colors
+from sdfnet.runs import Run, RunShape, extract_shape
+from sdfnet.runs.space import SPACE_FILE, ShapeSpace, latent_of, load_space, placed_codes, similarity_of
+from sdfnet.scenes import SceneFile, build_scene, extract_built
+
+_REACH = 3.0
+"""A slider of a component goes to so many standard deviations on both sides."""
+
+_MOST_COMPONENTS = 8
+
+
+@dataclass(frozen=True)
+class Control:
+    """One slider: the key of its value, its range, and what it means.
+
+    >>> pc1 = Control("pc1", -3.0, 3.0, about="standard deviations")
+    >>> pc1.step, pc1.nearest(1.234), pc1.nearest(7.0)
+    (0.01, 1.23, 3.0)
+    """
+
+    key: str
+    low: float
+    high: float
+    about: str = ""
+    group: str = "parameters"
+
+    @property
+    def step(self) -> float:
+        """A power of ten, at most a hundredth of the range."""
+        return float(10.0 ** math.floor(math.log10((self.high - self.low) / 100)))
+
+    def nearest(self, value: float) -> float:
+        """Return the place of the slider that is nearest to `value`."""
+        decimals = max(0, -round(math.log10(self.step)))
+        return min(max(round(value, decimals), self.low), self.high)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a user has chosen.
+
+    Attributes
+    ----------
+    shape : str
+        One of the subject's names.
+    other : str
+        A second shape to mix with; empty for none.
+    share : float
+        Of the second shape, from 0 to 1.
+    values : dict
+        The sliders that were moved; the others are where the shape has them.
+
+    >>> State("chair_00", values={"pc1": 2.0}).share
+    0.0
+    """
+
+    shape: str
+    other: str = ""
+    share: float = 0.0
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A mesh to show, with colours (V, 3) sRGB in [0, 1] or None, and the field that it is of, in the same frame.
+
+    >>> Shown(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])).field is None
+    True
+    """
+
+    mesh: Mesh
+    colors: FloatArray | None = None
+    field: Field | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Something to view.
+
+    Attributes
+    ----------
+    title : str
+    names : tuple of str
+        The shapes to choose from.
+    controls : tuple of Control
+    can_mix : bool
+        Whether a state may have a second shape.
+    values_of : callable
+        Takes a state without moved sliders; returns where the sliders stand for it.
+    show : callable
+        Takes a state and a resolution; returns what to show, in the frame of all shapes together.
+    export : callable
+        Takes the same; returns the mesh in the units of its source.
+    command : callable
+        Takes a state; returns the command line that writes its mesh.
+    source : callable
+        Takes a state; returns the mesh that the shape was learned from, in the frame of `show`, or None.
+
+    >>> from sdfnet.scenes import parse_scene
+    >>> ball = open_subject(parse_scene("parameters: {radius: 2}\\nshape: {sphere: radius}"))
+    >>> ball.show(State(ball.names[0], values={"radius": 3.0}), 16).mesh.bounds.upper.round(1).tolist()
+    [3.0, 3.0, 3.0]
+    """
+
+    title: str
+    names: tuple[str, ...]
+    controls: tuple[Control, ...]
+    can_mix: bool
+    values_of: Callable[[State], dict[str, float]]
+    show: Callable[[State, int], Shown]
+    export: Callable[[State, int], Shown]
+    command: Callable[[State], str]
+    source: Callable[[State], Mesh | None]
+
+
+def open_subject(thing: Run | SceneFile | str | Path) -> Subject:
+    """Return a run, a scene, or a folder of mesh files as something to view.
+
+    Raises
+    ------
+    ValueError
+        No meshes in the folder.
+
+    >>> open_subject("chairs").names
+    ('chair_00', 'chair_01', 'chair_02', 'chair_03')
+    """
+    if isinstance(thing, Run):
+        return _run_subject(thing)
+    return _scene_subject(thing) if isinstance(thing, SceneFile) else _mesh_subject(Path(thing))
+
+
+def _mesh_subject(folder: Path) -> Subject:
+    paths = find_meshes(folder)
+
+    def shown(state: State, resolution: int) -> Shown:
+        return Shown(read_mesh(paths[state.shape]))
+
+    return Subject(
+        title=folder.name,
+        names=tuple(paths),
+        controls=(),
+        can_mix=False,
+        values_of=lambda state: {},
+        show=shown,
+        export=shown,
+        command=lambda state: (
+            f"sdfnet render meshes={shlex.quote(str(folder))} shapes={shlex.quote(state.shape)} out=."
+        ),
+        source=lambda state: None,
+    )
+
+
+def _scene_subject(scene: SceneFile) -> Subject:
+    """Return a scene: one shape, with a slider for each parameter."""
+
+    def shown(state: State, resolution: int) -> Shown:
+        built = build_scene(scene, state.values)
+        found = extract_built(built, resolution=resolution, sharp=resolution > _COARSE_LIMIT, vertex_normals=False)
+        return Shown(found.mesh, found.vertex_colors, built.field)
+
+    def command(state: State) -> str:
+        settings = ",".join(f"{name}={value:.6g}" for name, value in state.values.items())
+        words = ["sdfnet", "extract", f"scene={scene.file}", *([f"set=[{settings}]"] if settings else [])]
+        return shlex.join([*words, "sharp=true"])
+
+    return Subject(
+        title=scene.name,
+        names=(scene.name,),
+        controls=tuple(_parameter_control(scene, each.name) for each in scene.parameters),
+        can_mix=False,
+        values_of=lambda state: scene.values(),
+        show=shown,
+        export=lambda state, resolution: shown(state, max(resolution, _COARSE_LIMIT + 1)),
+        command=command,
+        source=lambda state: None,
+    )
+
+
+_COARSE_LIMIT = 64
+"""Above this resolution, a scene is shown with sharp edges; below, it must be quick."""
+
+
+def _parameter_control(scene: SceneFile, name: str) -> Control:
+    """Return the slider of a parameter. Without a range of its own, it goes from half to double the value."""
+    parameter = next(each for each in scene.parameters if each.name == name)
+    value = parameter.value
+    low, high = parameter.range or (sorted((value / 2, value * 2)) if value else (-1.0, 1.0))
+    return Control(name, float(low), float(high), parameter.about)
+
+
+@dataclass(frozen=True, eq=False)
+class _RunSubject:
+    """The shapes of a run and their space."""
+
+    run: Run
+    space: ShapeSpace | None
+
+    def start(self, state: State) -> FloatArray:
+        """Return the placed code of the chosen shape, or of the mix of two."""
+        codes = placed_codes(self.run, [state.shape, *([state.other] if state.other else [])])
+        return codes[0] if len(codes) == 1 else (1 - state.share) * codes[0] + state.share * codes[1]
+
+    def values_of(self, state: State) -> dict[str, float]:
+        if self.space is None:
+            return {}
+        scores = self.space.scores(self.start(state))
+        values = {f"pc{number}": float(score) for number, score in enumerate(scores[:_MOST_COMPONENTS], start=1)}
+        for column in self.space.columns:
+            if not column.classes:
+                values[column.name] = self._attribute(column.name, state)
+        return values
+
+    def _attribute(self, name: str, state: State) -> float:
+        assert self.space is not None
+        row = sum(each.num_rows for each in self.space.columns[: [c.name for c in self.space.columns].index(name)])
+        table, middle = self.space.attribute_values, float(self.space.attribute_means[row])
+        values = [table[each][row] if each in table else middle for each in (state.shape, state.other or state.shape)]
+        return float((1 - state.share) * values[0] + state.share * values[1])
+
+    def placed(self, state: State) -> FloatArray:
+        start = self.start(state)
+        if self.space is None or not state.values:
+            return start
+        scores = {int(key[2:]): value for key, value in state.values.items() if key[:2] == "pc" and key[2:].isdigit()}
+        attributes = {key: value for key, value in state.values.items() if key in {c.name for c in self.space.columns}}
+        name = "" if state.other else state.shape
+        return self.space.moved(scores=scores, attributes=attributes, start=start, name=name)
+
+    def extract(self, state: State, resolution: int, *, frame: str) -> Shown:
+        placed = self.placed(state)
+        shape = self.run.shape(state.shape)
+        if state.other or state.values:
+            shape = RunShape("", similarity_of(placed), source="", content_hash="", closed=True)
+        latent = latent_of(placed, self.run)
+        found = extract_shape(
+            self.run,
+            shape,
+            latent=latent,
+            resolution=resolution,
+            vertex_normals=frame == "world",
+            frame="world" if frame == "world" else "unit",
+        )
+        return Shown(found.mesh, None, NeuralField(self.run.decoder, latent))
+
+    def command(self, state: State) -> str:
+        text = state.shape
+        if state.other:
+            text = f"{1 - state.share:.2f}*{state.shape} + {state.share:.2f}*{state.other}"
+        if state.values:
+            moved = "; ".join(f"{key}={value:.3g}" for key, value in state.values.items())
+            text = f"near={text}; {moved}"
+        quoted = f'shapes=["{text}"]' if state.other or state.values else f"shapes={text}"
+        line = shlex.join(["sdfnet", "extract", f"run={self.run.directory}", quoted])
+        needs_space = state.values and not (self.run.directory / SPACE_FILE).is_file()
+        return shlex.join(["sdfnet", "space", f"run={self.run.directory}"]) + " && " + line if needs_space else line
+
+    def source(self, state: State) -> Mesh | None:
+        path = Path(self.run.shape(state.shape).source)
+        if not path.is_file():
+            return None
+        return read_mesh(path).to_unit(self.run.similarity(state.shape))
+
+
+def _run_subject(run: Run) -> Subject:
+    """Return a run: its shapes, with sliders for the components of its space and for attributes that are numbers."""
+    space = _space_of(run)
+    subject = _RunSubject(run, space)
+    controls: list[Control] = []
+    if space is not None:
+        for number in range(1, min(len(space.axes), _MOST_COMPONENTS) + 1):
+            controls.append(Control(f"pc{number}", -_REACH, _REACH, "standard deviations", "principal components"))
+        for row, column in _number_columns(space):
+            values = [each[row] for each in space.attribute_values.values()] or [0.0, 1.0]
+            controls.append(Control(column, min(values), max(values), "", "attributes"))
+    return Subject(
+        title=run.directory.name,
+        names=run.names,
+        controls=tuple(each for each in controls if each.low < each.high),
+        can_mix=len(run.names) > 1,
+        values_of=subject.values_of,
+        show=lambda state, resolution: subject.extract(state, resolution, frame="unit"),
+        export=lambda state, resolution: subject.extract(state, resolution, frame="world"),
+        command=subject.command,
+        source=subject.source,
+    )
+
+
+def _number_columns(space: ShapeSpace) -> list[tuple[int, str]]:
+    """Return the first row and the name of each attribute that is a number."""
+    found, row = [], 0
+    for column in space.columns:
+        if not column.classes:
+            found.append((row, column.name))
+        row += column.num_rows
+    return found
+
+
+def _space_of(run: Run) -> ShapeSpace | None:
+    """Return the space that `sdfnet space` has written, or principal components alone; None of a single shape."""
+    if len(run.names) < 2:
+        return None
+    if (run.directory / SPACE_FILE).is_file():
+        return load_space(run)
+    codes = placed_codes(run)
+    return make_space(run.names, codes, fit_components(codes[:, : run.latents.shape[1]]))
+
+
+def error_colors(mesh: Mesh, source: Mesh) -> tuple[FloatArray, float]:
+    """Return the colour of each vertex (V, 3) by its distance from `source`, warm outside, and the end of the scale.
+
+    >>> triangle = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> error_colors(triangle, triangle)[1] > 0
+    True
+    """
+    distances = MeshDistance(source)(mesh.vertices).sdf
+    limit = max(float(np.quantile(np.abs(distances), 0.98)), 1e-6)
+    return diverging_colors(distances, limit=limit), limit

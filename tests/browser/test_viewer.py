@@ -1,0 +1,145 @@
+"""The viewer and the page with sliders in the system's Chromium, driven by Playwright: every control is moved once."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_browser import need_chromium
+from PIL import Image
+
+from sdfnet.scenes import parse_scene
+from sdfnet.viewer import SliderPageConfig, State, Subject, ViewConfig, Viewer, open_subject, save_slider_page, view
+from sdfnet.viewer.app import CHROMIUM_FLAGS
+
+SCENE = """
+parameters:
+  width: {value: 2, range: [1, 4], about: of the block}
+  hole: {value: 0.4, range: [0.1, 0.8]}
+shape:
+  difference:
+    - {box: [width / 2, 1, 1], color: tomato}
+    - {cylinder: {radius: hole, half_height: 2}, orient: z}
+"""
+SIZE = {"width": 960, "height": 720}
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'sdfnet[viewer]'")
+    path = need_chromium()
+    with playwright_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield opened
+        opened.close()
+
+
+def both_subjects() -> Subject:
+    return open_subject(parse_scene(SCENE))
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    running = view(both_subjects(), config=ViewConfig(coarse=24, fine=40, port=8470))
+    assert running.is_settled.wait(SECONDS)
+    yield running
+    running.close()
+
+
+def open_page(browser: Any, url: str) -> tuple[Any, list[str]]:
+    """Return a page and the list of all that it asks for, which grows."""
+    page = browser.new_page(viewport=SIZE)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    page.goto(url)
+    return page, asked
+
+
+def picture(page: Any) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), dtype=float)
+
+
+def reddish(image: np.ndarray) -> float:
+    """The share of the picture that has the colour of the block."""
+    red, green, blue = np.moveaxis(image, -1, 0)
+    return float(((red > green + 40) & (red > blue + 40)).mean())
+
+
+def until(condition: Any, page: Any, what: str) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, what
+        page.wait_for_timeout(200)
+
+
+def slider(page: Any, name: str) -> Any:
+    """The handle of a slider of viser, by its label."""
+    return (
+        page.get_by_text(name, exact=True).locator("xpath=ancestor::*[.//*[@role='slider']][1]").get_by_role("slider")
+    )
+
+
+def test_every_control_of_the_viewer_works_and_nothing_leaves_this_machine(browser: Any, viewer: Viewer) -> None:
+    page, asked = open_page(browser, viewer.url)
+    page.wait_for_selector("canvas", timeout=1000 * SECONDS)
+    until(lambda: reddish(picture(page)) > 0.02, page, "the block is not drawn")
+    before = reddish(picture(page))
+
+    for key, name in (("End", "width"), ("Home", "hole")):
+        viewer.is_settled.clear()
+        slider(page, name).first.press(key)
+        until(lambda name=name: name in viewer.state.values, page, f"{name} did not arrive")
+    assert viewer.state.values == {"width": 4.0, "hole": 0.1}
+    assert viewer.is_settled.wait(SECONDS)
+    assert viewer.shown[1].mesh.bounds.extent[0] == pytest.approx(4, abs=1e-4)
+    until(lambda: reddish(picture(page)) > 1.2 * before, page, "the wider block is not drawn")
+    assert "set=[width=4,hole=0.1]" in viewer.subject.command(viewer.state)
+
+    page.get_by_role("button", name="reset").click()
+    until(lambda: viewer.state == State(viewer.subject.names[0]), page, "reset did not arrive")
+    page.get_by_label("play").click()
+    until(lambda: "width" in viewer.state.values, page, "the timeline does not move")
+    page.get_by_label("play").click()
+
+    page.set_viewport_size({"width": 700, "height": 500})
+    until(lambda: picture(page).shape[:2] == (500, 700), page, "the page was not resized")
+    until(lambda: reddish(picture(page)) > 0.01, page, "the resized page shows nothing")
+
+    with page.expect_download(timeout=1000 * SECONDS) as download:
+        page.get_by_role("button", name="OBJ").click()
+    assert Path(download.value.path()).read_text().count("\nf ") > 100
+    assert viewer.num_browsers == 1
+    page.close()
+    here = (viewer.url, viewer.url.replace("http", "ws"), "data:", "blob:")
+    outside = [url for url in asked if not url.startswith(here)]
+    assert outside == []
+
+
+def test_the_page_with_sliders_opens_from_the_disk_and_asks_for_nothing(browser: Any, tmp_path: Path) -> None:
+    path = save_slider_page(both_subjects(), tmp_path / "page.html", config=SliderPageConfig(steps=3, resolution=24))
+    page, asked = open_page(browser, path.as_uri())
+    page.wait_for_function("document.documentElement.dataset.state === 'ready'", timeout=1000 * SECONDS)
+    assert page.locator("#sliders input").count() == 2
+    shares = []
+    for value in ("0", "1", "2"):
+        page.locator("#slide-width").fill(value)
+        page.wait_for_timeout(300)
+        shares.append(reddish(picture(page)))
+    assert shares[0] < shares[1] < shares[2]
+    assert page.locator("#sliders output").all_inner_texts()[0] == "4"
+    page.locator("#slide-hole").fill("2")
+    assert page.locator("#slide-width").input_value() == "1"  # the others go back to where the shape has them
+    assert page.locator("#sliders output").all_inner_texts() == ["2", "0.8"]
+    assert page.locator("#play").is_hidden()
+    page.set_viewport_size({"width": 400, "height": 700})
+    page.wait_for_timeout(300)
+    assert reddish(picture(page)) > 0.01
+    page.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

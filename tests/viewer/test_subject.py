@@ -1,0 +1,145 @@
+"""What a viewer shows, without a browser: shapes, sliders, command lines and cuts."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import learn_run
+
+from sdfnet.cli.main import main
+from sdfnet.extraction import extract_mesh
+from sdfnet.fields import Sphere
+from sdfnet.geometry.bounds import Bounds
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io.read import read_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.runs import Run, RunShape, load_run
+from sdfnet.scenes import load_scene
+from sdfnet.viewer import State, ViewConfig, open_subject, view
+from sdfnet.viewer.section import distance_lines, faces_below
+from sdfnet.viewer.subject import error_colors
+
+PLATE = "parameters: {width: {value: 4, range: [2, 8]}, depth: 1}\nshape: {box: [width / 2, 1, depth], color: red}\n"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of four balls whose sources lie away from the origin."""
+    folder = tmp_path_factory.mktemp("viewer")
+    radii = {"small": 0.4, "middle": 0.5, "large": 0.6, "odd": 0.45}
+    similarity = Similarity([4.0, 5.0, 6.0], 0.25)
+    shapes = []
+    for name, radius in radii.items():
+        save_mesh(extract_mesh(Sphere(radius), resolution=24).to_world(similarity), folder / f"{name}.obj")
+        shapes.append(RunShape(name, similarity, str(folder / f"{name}.obj"), content_hash="", closed=True))
+    return load_run(learn_run(folder / "balls", shapes, [Sphere(radius) for radius in radii.values()]))
+
+
+def radius(state: State, run: Run) -> float:
+    return float(open_subject(run).show(state, 24).mesh.bounds.extent.max() / 2)
+
+
+def test_a_run_has_sliders_that_stand_where_the_shape_has_them(run: Run) -> None:
+    subject = open_subject(run)
+    assert subject.controls[0].key == "pc1"
+    own = subject.values_of(State("small"))
+    assert radius(State("small", values=own), run) == pytest.approx(radius(State("small"), run), abs=0.02)
+    large = subject.values_of(State("large"))
+    assert radius(State("small", values=large), run) == pytest.approx(radius(State("large"), run), abs=0.03)
+    between = radius(State("small", "large", 0.5), run)
+    assert radius(State("small"), run) < between < radius(State("large"), run)
+
+
+def test_an_export_is_in_the_units_of_the_source_and_the_command_makes_the_same(run: Run, tmp_path: Path) -> None:
+    subject = open_subject(run)
+    state = State("small", "large", 0.25)
+    exported = subject.export(state, 24).mesh
+    np.testing.assert_allclose(exported.bounds.center, [4, 5, 6], atol=0.2)
+    words = shlex.split(subject.command(state))
+    assert words[:2] == ["sdfnet", "extract"]
+    assert main([*words[1:], "resolution=24", f"out={tmp_path}"]) == 0
+    (path,) = tmp_path.glob("*.obj")
+    np.testing.assert_allclose(read_mesh(path).bounds.upper, exported.bounds.upper, atol=1e-5)
+
+
+def test_the_command_of_moved_sliders_runs_after_space(run: Run, tmp_path: Path) -> None:
+    subject = open_subject(run)
+    state = State("small", values={"pc1": 0.5})
+    first, _, second = subject.command(state).partition(" && ")
+    assert shlex.split(first) == ["sdfnet", "space", f"run={run.directory}"]
+    assert main([*shlex.split(first)[1:], "num_tests=0", f"out={tmp_path / 'space'}", "num_modes=1"]) == 0
+    assert main([*shlex.split(second)[1:], "resolution=24", f"out={tmp_path / 'm'}"]) == 0
+    (path,) = (tmp_path / "m").glob("*.obj")
+    expected = subject.export(state, 24).mesh.bounds.upper
+    np.testing.assert_allclose(read_mesh(path).bounds.upper, expected, atol=1e-3)
+
+
+def test_a_scene_has_a_slider_for_each_parameter(tmp_path: Path) -> None:
+    (tmp_path / "plate.yaml").write_text(PLATE)
+    subject = open_subject(load_scene(tmp_path / "plate.yaml"))
+    assert [(control.key, control.low, control.high) for control in subject.controls] == [
+        ("width", 2.0, 8.0),
+        ("depth", 0.5, 2.0),
+    ]
+    shown = subject.show(State("plate", values={"width": 6.0}), 16)
+    assert shown.mesh.bounds.extent[0] == pytest.approx(6, abs=1e-5)
+    assert shown.colors is not None
+    command = subject.command(State("plate", values={"width": 6.0}))
+    assert command == f"sdfnet extract scene={tmp_path / 'plate.yaml'} 'set=[width=6]' sharp=true"
+
+
+def test_meshes_are_shown_as_they_are_and_an_empty_folder_is_refused(run: Run, tmp_path: Path) -> None:
+    subject = open_subject(run.directory.parent)
+    assert {"small", "middle", "large"} <= set(subject.names)
+    with pytest.raises(ValueError, match="no meshes"):
+        open_subject(tmp_path)
+
+
+def test_a_cut_keeps_one_side_and_its_lines_are_at_their_distances() -> None:
+    ball = extract_mesh(Sphere(1.0), resolution=24)
+    kept = faces_below(ball, 2, 0.0)
+    assert ball.vertices[kept][..., 2].max() <= 0
+    segments, _ = distance_lines(Sphere(1.0), Bounds.cube(1.5), 1, 0.0)
+    assert (segments[..., 1] == 0).all()
+    sdf = np.linalg.norm(segments, axis=-1) - 1
+    steps = sdf / (3.0 / 28)
+    assert np.abs(steps - np.rint(steps)).max() < 0.1
+    empty, _ = distance_lines(Sphere(0.1, center=[90, 0, 0]), Bounds.cube(1.0), 1, 0.0)
+    assert empty.shape == (0, 2, 3)
+
+
+def test_error_colors_are_warm_outside_and_cold_inside() -> None:
+    source = extract_mesh(Sphere(1.0), resolution=24)
+    outside, _ = error_colors(extract_mesh(Sphere(1.1), resolution=16), source)
+    inside, _ = error_colors(extract_mesh(Sphere(0.9), resolution=16), source)
+    assert (outside[:, 0] > outside[:, 2]).all()
+    assert (inside[:, 0] < inside[:, 2]).all()
+
+
+def test_wrong_options_of_a_viewer_are_refused() -> None:
+    with pytest.raises(ValueError, match="coarse must be from 8 to fine=16, got 32"):
+        ViewConfig(coarse=32, fine=16)
+    with pytest.raises(ValueError, match="up_axis must be x, y or z, got 'w'"):
+        ViewConfig(up_axis="w")  # type: ignore[arg-type]
+
+
+def test_an_unknown_shape_is_refused(run: Run) -> None:
+    with pytest.raises(ValueError, match="no shape is named 'huge'; there are small, middle, large, odd"):
+        view(run, shape="huge")
+
+
+def test_a_busy_port_becomes_the_next_one_and_the_address_is_the_true_one(run: Run, caplog) -> None:
+    config = ViewConfig(coarse=16, fine=16, port=8391)
+    first, second = view(run, config=config), view(run, config=config)
+    assert first.url != second.url
+    assert first.url.startswith("http://127.0.0.1:")
+    assert first.is_settled.wait(30)
+    assert len(first.exported("glb")) > 1000
+    assert f'src="{first.url}"' in first._repr_html_()
+    for viewer in (first, second):
+        viewer.close()
+    view(run, config=ViewConfig(coarse=16, fine=16, host="0.0.0.0")).close()
+    assert "host=0.0.0.0 lets others on the network look at and change what is shown" in caplog.text
