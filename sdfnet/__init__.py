@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from sdfnet.runs import load_run as load_run
     from sdfnet.runs.mixes import shape_from as shape_from
     from sdfnet.sampling import prepare_samples as prepare_samples
+    from sdfnet.scenes import load_scene as load_scene
+    from sdfnet.scenes import save_scene as save_scene
     from sdfnet.solids.source_shape import check_folder as check_folder
     from sdfnet.training import train as train
+    from sdfnet.viewer import view as view
 
 __version__ = "0.1.0"
 
@@ -56,7 +59,10 @@ _HOMES = {
     "render_shapes": "rendering",
     "save_mesh": "mesh.io.write",
     "shape_from": "runs.mixes",
+    "load_scene": "scenes",
+    "save_scene": "scenes",
     "train": "training",
+    "view": "viewer",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])
