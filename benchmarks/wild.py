@@ -21,9 +21,10 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +71,7 @@ class Row:
     seconds: float
     megabytes: float
     refused: str = ""
+    AVERAGED: ClassVar = ("recall", "extra", "seconds")
 
 
 def main() -> None:
@@ -100,29 +102,24 @@ def main() -> None:
 
 
 def measure_kinds(arguments: argparse.Namespace, folder: Path) -> None:
-    """Print a line for each kind of damage, with means over the chairs and the worst of them."""
-    print(f"{'kind':24} {'recall':>8} {'worst':>8}  {'':8} {'extra':>8} {'CPU s':>8} {'worst':>6} {'MB':>6}")
-    rows: list[Row] = []
-    for kind in arguments.kinds:
-        found = {}
-        for number in range(arguments.chairs):
+    """Print a line for each twin, and then the means and the worst twin of each kind."""
+    rows: dict[str, dict[str, Row]] = {kind: {} for kind in arguments.kinds}
+    heading = f"{'recall':>8} {'extra':>8} {'CPU s':>6} {'MB':>6}"
+    print(f"{'twin':34} {heading}")
+    for number in range(arguments.chairs):
+        for kind in arguments.kinds:
             path = write_twin(number, kind, folder, seed=arguments.seed)
-            found[number] = measure(solid_surface, path, number, keep=arguments.keep)
-        rows += found.values()
-        worst = min(found, key=lambda number: found[number].recall)
-        print(
-            f"{kind:24} {mean_of('recall', found.values()):8.2%} {found[worst].recall:8.2%}  chair_{worst:02} "
-            f"{mean_of('extra', found.values()):8.2%} {mean_of('seconds', found.values()):8.1f} "
-            f"{max(row.seconds for row in found.values()):6.1f} {max(row.megabytes for row in found.values()):6.0f}",
-            flush=True,
-        )
-        for number, row in found.items():
-            if row.refused:
-                print(f"  chair_{number:02} refused: {row.refused}", flush=True)
-    print(
-        f"{'all':24} {mean_of('recall', rows):8.2%} {min(row.recall for row in rows):8.2%}  {'':8} "
-        f"{mean_of('extra', rows):8.2%}   (goals: recall 99 %, each 96 %; extra 1 %)"
-    )
+            row = measure(solid_surface, path, number, keep=arguments.keep)
+            rows[kind][f"chair_{number:02}"] = row
+            told = f"  refused: {row.refused}" if row.refused else ""
+            print(f"chair_{number:02} {kind:25} {cells(row)}{told}", flush=True)
+    print(f"\n{'mean of a kind':34} {heading}   worst recall")
+    for kind, found in rows.items():
+        worst = min(found, key=lambda name: found[name].recall)
+        print(f"{kind:34} {cells(mean(found.values()))} {found[worst].recall:8.2%} ({worst})")
+    every = [row for found in rows.values() for row in found.values()]
+    print(f"{'all':34} {cells(mean(every))} {min(row.recall for row in every):8.2%}")
+    print("goals: recall 99 % on average and 96 % each; extra 1 % on average")
 
 
 def compare_ways(kinds: Sequence[str], folder: Path, *, seed: int) -> None:
@@ -133,19 +130,17 @@ def compare_ways(kinds: Sequence[str], folder: Path, *, seed: int) -> None:
         "ray parity": parity_surface,
         "winding number": winding_surface,
     }
-    print(f"{'kind':24} {'chair':8} " + "  ".join(f"{way + ': recall, extra, s, MB':>34}" for way in ways))
+    print(f"{'recall, extra, CPU s, MB':24} {'chair':8} " + "  ".join(f"{way:>31}" for way in ways))
     found: dict[str, list[Row]] = {way: [] for way in ways}
     for kind in kinds:
         number = list(KINDS).index(kind)
         path = write_twin(number, kind, folder, seed=seed)
-        cells = []
+        results = []
         for way, surface in ways.items():
-            row = measure(surface, path, number)
-            found[way].append(row)
-            cells.append(f"{row.recall:14.2%} {row.extra:7.2%} {row.seconds:5.1f} {row.megabytes:5.0f}")
-        print(f"{kind:24} chair_{number:02} " + "  ".join(cells), flush=True)
-    means = [f"{mean_of('recall', rows):14.2%} {mean_of('extra', rows):7.2%} {'':11}" for rows in found.values()]
-    print(f"{'mean':24} {'':8} " + "  ".join(means))
+            found[way].append(measure(surface, path, number))
+            results.append(f"{cells(found[way][-1]):>31}")
+        print(f"{kind:24} chair_{number:02} " + "  ".join(results), flush=True)
+    print(f"{'mean':24} {'':8} " + "  ".join(f"{cells(mean(rows)):>31}" for rows in found.values()))
 
 
 def learn_twins(folder: Path, *, seed: int, budget: str, steps: int | None) -> None:
@@ -294,8 +289,15 @@ def _signed_surface(mesh: Mesh, is_inside: Callable[[NDArray[np.float64]], NDArr
 # Numbers.
 
 
-def mean_of(name: str, rows: Sequence[Row]) -> float:
-    return float(np.mean([getattr(row, name) for row in rows]))
+def mean(rows: Iterable[Row]) -> Row:
+    """Return the mean of each number, and the largest memory."""
+    listed = list(rows)
+    recall, extra, seconds = (float(np.mean([getattr(row, name) for row in listed])) for name in Row.AVERAGED)
+    return Row(recall, extra, seconds, max(row.megabytes for row in listed))
+
+
+def cells(row: Row) -> str:
+    return f"{row.recall:8.2%} {row.extra:8.2%} {row.seconds:6.1f} {row.megabytes:6.0f}"
 
 
 def reset_peak() -> None:

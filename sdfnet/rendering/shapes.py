@@ -99,6 +99,8 @@ class RenderedShapes:
         What drew the pictures, "gl" or "rays", and the reason.
     failures : dict
         Why the other shapes were not drawn.
+    num_replaced : int
+        The number of files that were there before.
     """
 
     files: dict[str, tuple[Path, ...]]
@@ -106,6 +108,7 @@ class RenderedShapes:
     backend: str
     why: str
     failures: dict[str, str] = field(default_factory=dict)
+    num_replaced: int = 0
 
 
 def render_shapes(
@@ -142,6 +145,7 @@ def render_shapes(
     files: dict[str, tuple[Path, ...]] = {}
     failures: dict[str, str] = {}
     images: list[Image] = []
+    num_replaced = 0
     with Renderer(size=(config.width, config.height), backend=config.backend) as renderer:
         for name in tqdm(names, desc="rendering", unit="shape", delay=2, leave=False, disable=not progress):
             try:
@@ -150,11 +154,12 @@ def render_shapes(
                 failures[name] = str(error)
                 continue
             files[name] = tuple(out / f"{name}.{suffix}" for suffix in config.format)
+            num_replaced += sum(path.exists() for path in files[name])
             images.append(draw_shape(mesh, files[name], renderer, config))
     sheet = out / SHEET_FILE if "png" in config.format and len(images) > 1 else None
     if sheet is not None:
         save_image(contact_sheet(images, labels=list(files)), sheet)
-    return RenderedShapes(files, sheet, renderer.backend, renderer.why, failures)
+    return RenderedShapes(files, sheet, renderer.backend, renderer.why, failures, num_replaced)
 
 
 def _meshes_to_draw(

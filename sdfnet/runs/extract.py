@@ -37,6 +37,7 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.remesh import Simplified, check_max_faces, simplify_mesh
 from sdfnet.runs.document import RunShape, check_overwrites
+from sdfnet.runs.folder import setting_differences
 from sdfnet.runs.mixes import add_mixes
 from sdfnet.runs.run import Run
 
@@ -269,6 +270,8 @@ class ExtractedRun:
         The reason for each shape without a mesh.
     extracted : dict
         `ExtractedShape.extracted` of each shape if `extract_run` was asked to keep the meshes, else empty.
+    others : dict
+        The shapes that an earlier call with other settings left in the folder, and how these settings differ.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
@@ -282,6 +285,7 @@ class ExtractedRun:
     summaries: dict[str, dict[str, Any]]
     failures: dict[str, str]
     extracted: dict[str, Mesh]
+    others: dict[str, str]
 
 
 def extract_run(
@@ -295,9 +299,9 @@ def extract_run(
 ) -> ExtractedRun:
     """Write the `shapes` (names, globs or mixes) of `run` as mesh files in world units into the folder `out`.
 
-    `extract.json` lists the size of each mesh and the components that were left out. Shapes of an earlier call stay in
-    the file. A shape without a surface does not stop the others; it is among the `failures`. With `keep`, the result
-    holds the meshes too, for `evaluate_run`.
+    `extract.json` lists the size of each mesh, the components that were left out and the settings. Shapes of an earlier
+    call stay in the folder and in the file; `others` has those with other settings. A shape without a surface does not
+    stop the others; it is among the `failures`. With `keep`, the result holds the meshes too, for `evaluate_run`.
 
     Raises
     ------
@@ -319,6 +323,7 @@ def extract_run(
     check_overwrites(out, itertools.chain(*targets.values()), sources, what="the source meshes of this run")
     ensure_folder(out)
     options = {key: value for key, value in vars(config).items() if key != "format"}
+    settings = {"run": run.directory.resolve().name, "step": run.step, **options}
     files: dict[str, tuple[Path, ...]] = {}
     summaries: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
@@ -332,11 +337,17 @@ def extract_run(
         files[name] = targets[name]
         for path in files[name]:
             save_mesh(found.mesh, path)
-        summaries[name] = found.to_dict()
+        summaries[name] = {**found.to_dict(), "settings": settings}
         if keep and found.extracted is not None:
             extracted[name] = found.extracted
-    earlier = {}  # The shapes that an earlier call wrote into the same folder stay in the file.
+    earlier: dict[str, Any] = {}  # The shapes that an earlier call wrote into the same folder stay in the file.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # No such file, or another program wrote it.
         earlier = dict(json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))["shapes"])
     write_json(out / SUMMARY_FILE, {"shapes": {**earlier, **summaries}})
-    return ExtractedRun(out, files, summaries, failures, extracted)
+    differences = {
+        name: setting_differences(summary["settings"], settings)
+        for name, summary in earlier.items()
+        if name not in names and "settings" in summary
+    }
+    others = {name: "; ".join(found) for name, found in differences.items() if found}
+    return ExtractedRun(out, files, summaries, failures, extracted, others)

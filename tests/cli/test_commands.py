@@ -367,6 +367,19 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [MemoryError("8 GiB"), RuntimeError("[enforce fail] can't allocate memory: 8 GiB")])
+def test_a_full_memory_names_the_keys_to_lower(
+    error: Exception, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("sdfnet.cli.commands.extract.extract_run", full)
+    code, line = refuse(capsys, "extract", f"run={tiny_run}")
+    assert code == 1
+    assert line.startswith(f"sdfnet extract: error: the memory is full ({error}). Lower resolution, ")
+
+
 def test_an_interrupt_says_what_is_left_and_exits_with_130(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

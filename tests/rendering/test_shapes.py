@@ -40,6 +40,8 @@ def test_mesh_files_are_drawn_as_they_are_and_one_shape_needs_no_sheet(tmp_path:
     assert done.files == {"ball": (tmp_path / "out" / "ball.png",)}
     assert done.sheet is None
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ball.png"]
+    assert done.num_replaced == 0
+    assert sdfnet.render_shapes(tmp_path / "meshes", "all", tmp_path / "out", config=config).num_replaced == 1
     with pytest.raises(ValueError, match="no shape is named 'bell'"):
         sdfnet.render_shapes(tmp_path / "meshes", "bell", tmp_path / "out", config=config)
 

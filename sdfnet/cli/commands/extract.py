@@ -81,6 +81,10 @@ def run_extract(command: ExtractCommand, *, keep: bool = False) -> ExtractedRun:
         raise some_failed(done.failures, len(done.failures) + len(done.files), "shapes have no mesh", done.out)
     what = f"{counted(len(done.files), 'shape')} at resolution {config.resolution} as {', '.join(config.format)}"
     say(f"{what}{_left_out(done)}{_decimation_error(done)}")
+    if done.others:
+        name, difference = next(iter(done.others.items()))
+        stand = "stands" if len(done.others) == 1 else "stand"
+        say(f"beside them {stand} {counted(len(done.others), 'shape')} of an earlier call: of {name}, {difference}")
     say_where(done.out)
     return done
 

@@ -75,7 +75,8 @@ def run_render(command: RenderCommand) -> None:
             done.failures, len(done.failures) + len(done.files), "shapes could not be drawn", command.folder
         )
     number = counted(len(done.files), "shape")
-    say(f"{number} as {', '.join(command.rendering.format)}, drawn by {done.backend}: {done.why}")
+    replaced = f"; {counted(done.num_replaced, 'earlier picture')} replaced" if done.num_replaced else ""
+    say(f"{number} as {', '.join(command.rendering.format)}{replaced}, drawn by {done.backend}: {done.why}")
     say_where(command.folder)
 
 

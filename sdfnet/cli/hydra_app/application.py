@@ -44,6 +44,9 @@ from sdfnet.cli.hydra_app.schema import build, check_values, missing_keys, text_
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
+_GREEDY = "resolution, sampler.num_samples or training.batch_points, or close other programs"
+"""The keys that decide how much memory a command needs."""
+
 
 def run_command(name: str, words: Sequence[str]) -> int:
     """Run the command of that name with the rest of its command line and return the exit code."""
@@ -64,6 +67,9 @@ def report(error: BaseException, name: str) -> int:
         return EXIT_FAILED
     if "1" in (os.environ.get("SDFNET_DEBUG"), os.environ.get("HYDRA_FULL_ERROR")):
         traceback.print_exception(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # The second is torch's way.
+        complain(f"sdfnet {name}: error: the memory is full ({one_line(str(error))}). Lower {_GREEDY}")
+        return EXIT_FAILED
     if isinstance(error, ValueError | OSError):
         message = str(error)
         if isinstance(error, OSError) and error.strerror:  # The file and the reason, without `[Errno 13]`.

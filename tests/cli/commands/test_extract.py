@@ -98,6 +98,18 @@ def test_a_bound_that_cannot_be_is_refused(tiny_run: Path, capsys: pytest.Captur
     assert "min_piece must be a share of the volume from 0 (keep all) to 0.05, got 0.5" in capsys.readouterr().err
 
 
+def test_shapes_of_an_earlier_call_with_other_settings_are_named(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["extract", f"run={tiny_run}", f"out={tmp_path}"]
+    assert main([*words, "resolution=16"]) == 0
+    assert main([*words, "resolution=16", "shapes=plain"]) == 0
+    assert "earlier call" not in capsys.readouterr().out
+    assert main([*words, "resolution=20", "shapes=plain"]) == 0
+    text = capsys.readouterr().out
+    assert "beside them stand 2 shapes of an earlier call: of a=b [1], resolution is 16 there and 20 now" in text
+
+
 def test_max_faces_is_kept_to_and_what_it_cost_is_said(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
