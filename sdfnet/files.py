@@ -73,6 +73,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_partial_files(folder: str | Path) -> None:
+    """Remove the temporary files that killed processes left in `folder` itself; no other process may write there."""
+    for path in Path(folder).glob(".*.partial*"):
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def full_disk_named(path: str | Path) -> Iterator[None]:
     """Raise OSError with a plain message and `path` as its `filename` if the block fails because the disk is full.

@@ -30,7 +30,7 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from sdfnet.files import atomic_path, ensure_folder, write_json
+from sdfnet.files import atomic_path, ensure_folder, remove_partial_files, write_json
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import MeshError, find_meshes, select_shapes
@@ -167,8 +167,8 @@ def _prepare(request: _Request) -> PrepareReport:
     """Plan, sample and place. Then open the complete store."""
     directory = request.directory
     index = _open_index(request)
-    for path in directory.rglob(".*.partial.*"):  # Half-written files that a killed preparation left.
-        path.unlink(missing_ok=True)
+    for folder in (directory, directory / _PARTS_FOLDER):
+        remove_partial_files(folder)
     similarity = None
     if request.normalize == "shared":
         index, similarity = _find_frame(request, index)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, VolumeConfig, build_decoder
-from sdfnet.files import ensure_folder, full_disk_named, only_process
+from sdfnet.files import ensure_folder, full_disk_named, only_process, remove_partial_files
 from sdfnet.runs import METRICS_FILE, Run, load_run, select_shapes
 from sdfnet.sampling import SampleStore
 from sdfnet.training import checkpoint, distributed
@@ -153,6 +153,8 @@ def train(
         only_process(directory, doing="training", key="run") if processes.is_first else contextlib.nullcontext(),
         torch.random.fork_rng(devices=[torch_device] if torch_device.type == "cuda" else []),
     ):
+        if processes.is_first:
+            remove_partial_files(directory)
         torch.manual_seed(config.seed)
         network = build_decoder(decoder)
         latents = checkpoint.first_latents(len(names), decoder.latent_size, config)

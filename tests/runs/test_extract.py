@@ -133,8 +133,13 @@ def test_longer_training_is_no_advice_for_a_mix_or_a_fitted_shape() -> None:
     run = sphere_run({"ball": 0.5})
     mix = RunShape("mix", FAR, source="", content_hash="", closed=True)
     fitted = RunShape("fitted", FAR, source="a.obj", content_hash="", closed=True, learned=False)
-    for shape in (mix, fitted):
-        with pytest.raises(ValueError, match=r"^no surface at level 0: field is in \[[^]]*\]$"):
+    found = r"no surface at level 0: field is in \[[^]]*\]"
+    told = {
+        mix: rf"^mix has no surface \({found}\): take a mix that is nearer to the learned shapes$",
+        fitted: f"^{found}$",
+    }
+    for shape, message in told.items():
+        with pytest.raises(ValueError, match=message):
             extract_shape(run, shape, latent=torch.tensor([0.0, 0.0, 0.0, -1.0]), resolution=16)
 
 

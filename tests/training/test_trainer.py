@@ -402,5 +402,6 @@ def test_a_run_that_another_process_trains_is_refused(store, tmp_path):
     with pytest.raises(ValueError, match=f"run={tmp_path} is in use: process 77 on the machine far is training there"):
         train(tmp_path, store, decoder=DECODER, config=FAST, progress=False)
     (tmp_path / ".lock").unlink()
+    (tmp_path / ".0123456789ab.partial.safetensors").write_bytes(b"of a killed process")
     train(tmp_path, store, decoder=DECODER, config=TrainingConfig(**{**vars(FAST), "steps": 1}), progress=False)
-    assert not (tmp_path / ".lock").exists()
+    assert not list(tmp_path.glob(".*"))
