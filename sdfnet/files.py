@@ -74,7 +74,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Remove the temporary files that killed processes left in `folder` itself; no other process may write there."""
+    """Remove the temporary files that killed processes left in `folder` itself; no other process may write there.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, ".0123456789ab.partial.npy").write_text("half")
+    ...     remove_partial_files(folder)
+    ...     list(Path(folder).iterdir())
+    []
+    """
     for path in Path(folder).glob(".*.partial*"):
         path.unlink(missing_ok=True)
 

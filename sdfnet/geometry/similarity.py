@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from sdfnet.geometry.bounds import Bounds
 
@@ -120,6 +119,8 @@ def rotation_vectors(similarities: Sequence[Similarity]) -> NDArray[np.float64]:
     if all(each.rotation is None for each in similarities):
         return np.zeros((len(similarities), 3))
     turns = np.stack([np.eye(3) if each.rotation is None else each.rotation for each in similarities])
+    from scipy.spatial.transform import Rotation  # Here, because training from samples starts without scipy.
+
     return np.asarray(Rotation.from_matrix(turns @ turns[0].T).as_rotvec())
 
 
@@ -131,4 +132,6 @@ def turned(rotation: NDArray[np.float64] | None, turn: NDArray[np.float64]) -> N
     """
     if rotation is None and not turn.any():
         return None
+    from scipy.spatial.transform import Rotation
+
     return np.asarray(Rotation.from_rotvec(turn).as_matrix()) @ (np.eye(3) if rotation is None else rotation)

@@ -223,7 +223,7 @@ def _read_words(pattern: str, names: Sequence[str]) -> dict[str, str] | None:
         return None
     first = pattern.partition("=")[0]
     starts_with_name = _name_at(_Reader(pattern, tuple(sorted(names, key=len, reverse=True))), 0)
-    if ";" not in pattern and (starts_with_name or any(sign in first for sign in _SIGNS.replace("-", ""))):
+    if ";" not in pattern and (starts_with_name or any(sign in first for sign in f"{_SIGNS.replace('-', '')},")):
         return None
     words: dict[str, str] = {}
     for piece in filter(str.strip, pattern.split(";")):
