@@ -5,7 +5,8 @@
 
 Each trial starts from nothing, is killed once with SIGKILL at a moment drawn uniformly over the time that an
 undisturbed run takes, and is then run to its end. Of `sample` every file of the store must have the same bytes, of
-`train` the decoder and the codes. The number of steps is given, since a budget would fix another on each run.
+`train` the decoder and the codes. The number of steps is given. With a budget the clock decides how the training goes
+on, and only the decisions that were written before the kill hold again: `--budget 20s` checks just that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE
+from sdfnet.training.schedule import SCHEDULE_FILE, load_decisions
 
 
 def main() -> None:
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--commands", nargs="+", choices=["sample", "train"], default=["sample", "train"])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--budget", help="train for this time instead of --steps")
     parser.add_argument("--samples", type=int, default=100_000, help="samples per shape")
     parser.add_argument("--checkpoint-seconds", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -64,9 +67,13 @@ def try_command(command: str, names: list[str], folder: Path, arguments: argpars
         moment = moments.uniform(0, duration)
         killed = run_and_kill(line, moment)
         finished = list_files(result)
+        decided = load_decisions(result)
         again = subprocess.run(line, capture_output=True, text=True)
         found = fingerprints(command, result)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        if command == "train" and arguments.budget:
+            kept = load_decisions(result)[: len(decided)] == decided
+            differing = [name for name in differing if name != MODEL_FILE] + [SCHEDULE_FILE] * (not kept)
         failures += bool(differing) or again.returncode != 0
         outcome = "the same" if not differing else f"DIFFERS: {', '.join(differing)}"
         if again.returncode != 0:
@@ -92,7 +99,7 @@ def command_line(command: str, names: list[str], result: Path, arguments: argpar
     return [
         *line,
         f"run={result}",
-        f"steps={arguments.steps}",
+        f"budget={arguments.budget}" if arguments.budget else f"steps={arguments.steps}",
         f"training.checkpoint_seconds={arguments.checkpoint_seconds}",
     ]
 

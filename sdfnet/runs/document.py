@@ -7,6 +7,7 @@ samples.
 |---|---|
 | `run.json` | configuration, shapes with their similarities, plan of the training, command, commit |
 | `model.safetensors` | the decoder's weights and the codes of the shapes |
+| `schedule.json` | how a training with a budget followed the clock: steps, shares and seconds of each decision |
 | `metrics.csv` | losses, surface errors and wrong signs over the steps |
 | `state.safetensors` | what a training needs to go on exactly; only the training reads it |
 """

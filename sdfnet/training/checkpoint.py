@@ -7,7 +7,6 @@ resumes from this file gives the same bits as one that never stopped (same machi
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from sdfnet.sampling import SampleStore
 from sdfnet.training.config import TrainingConfig, learning_rates, with_prior_weight
 from sdfnet.training.distributed import ALONE, Processes, do_first, gather_rows
 from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
+from sdfnet.training.schedule import RateKind
 
 STATE_FILE = "state.safetensors"
 
@@ -45,13 +45,18 @@ _EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam", "traini
 class Plan:
     """Decisions that are made before the first step and written into `run.json`."""
 
-    steps: int
+    steps: int | None
+    """The number of steps. If a budget was given, it is None until the training has ended."""
     precision: str
     """float32 or bfloat16."""
     seconds_per_step: float | None
-    """Measured seconds if a budget was given, else None."""
+    """Mean seconds if a budget was given, else None. It is None until the training has ended."""
     compiled: bool = False
     """Whether the decoder is compiled."""
+    follows_clock: bool = False
+    """Whether the schedule follows the clock. Runs of earlier versions with a budget have a fixed number of steps."""
+    rate_kind: RateKind = "cosine"
+    """How the learning rates fall. Runs of earlier versions do not name it."""
 
 
 @dataclass(eq=False)
@@ -72,6 +77,8 @@ class TrainingState:
     """The two steps of the decoder that training calls: its own methods, or compiled versions of them."""
     processes: Processes = ALONE
     step: int = 0
+    seconds: float = 0.0
+    """The part of the budget that was used when the state was saved. Stays 0 where the steps are given."""
 
     @property
     def decoder_rate(self) -> float:
@@ -143,10 +150,8 @@ def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder
     return latents
 
 
-def set_learning_rates(state: TrainingState, rates: LearningRates, *, share: float, warmup_share: float) -> None:
-    """Set the rates for the step at `share` (0 to 1) of the training: a linear warm-up times a cosine to 0."""
-    cosine = 0.5 * (1 + math.cos(math.pi * share))
-    factor = cosine * min(1.0, share / warmup_share + 1e-3) if warmup_share else cosine
+def set_learning_rates(state: TrainingState, rates: LearningRates, *, factor: float) -> None:
+    """Set the rates for one step: `rates` times `factor`."""
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = getattr(rates, group["role"]) * group["share"] * factor
@@ -177,7 +182,8 @@ def save_state(directory: Path, state: TrainingState) -> None:
         for key, kept in optimizer.state.get(parameter, {}).items():
             whole = moments.get(key) if parameter is state.latents else None
             tensors[f"optimizer.{number}.{key}"] = kept if whole is None else whole
-    save_tensors(directory / STATE_FILE, tensors, metadata={"step": str(state.step)})
+    metadata = {"step": str(state.step)} | ({"seconds": f"{state.seconds:.6g}"} if state.seconds else {})
+    save_tensors(directory / STATE_FILE, tensors, metadata=metadata)
     save_model(directory, decoder_state=weights, latents=latents, step=state.step)
 
 
@@ -188,6 +194,7 @@ def load_state(directory: Path, state: TrainingState) -> None:
     try:
         _fill(state, tensors)
         state.step = int(metadata["step"])
+        state.seconds = float(metadata.get("seconds", "0"))
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this run ({error}). Restore it from a copy or train again.") from error
 
@@ -320,6 +327,13 @@ def _change(before: RunShape, now: RunShape) -> str:
     if before.solid_hash and now.solid_hash and before.solid_hash != now.solid_hash:
         return f"the mesh of {now.name} is read as another solid by this version"
     return ""
+
+
+def close_run(directory: Path, plan: Plan) -> None:
+    """Write the `plan` of a training that has ended into `run.json`, if it is another than the one there."""
+    document, shapes = load_document(directory)
+    if document["plan"] != asdict(plan):
+        save_document(directory, {**document, "plan": asdict(plan)}, shapes)
 
 
 def _run_shape(store: SampleStore, name: str) -> RunShape:

@@ -28,7 +28,7 @@ class TrainingConfig:
     budget: str | None = "5min"
     """Time for the training loop, such as 90s, 5min or 2h. Ignored where `steps` is given."""
     steps: int | None = None
-    """Optimiser steps; None takes as many as fit the budget on this machine."""
+    """Optimiser steps; None takes as many as the budget allows."""
     batch_shapes: int = 8
     """Shapes per step."""
     batch_points: int = 2048
@@ -40,7 +40,7 @@ class TrainingConfig:
     latent_learning_rate: float | None = None
     """Peak rate of the codes; None takes the one tuned for the chosen decoder."""
     warmup_share: float = 0.02
-    """Share of the steps in which the rate rises linearly; after them it falls to 0 along a cosine."""
+    """Share of the training in which the rate rises linearly; then it stays, and falls to 0 in the last half."""
     clamp_distance: float = 0.05
     """Distances beyond it need only be beyond it (DeepSDF's delta; its 0.1 leaves less of the loss to the surface)."""
     latent_std: float = 0.1
@@ -48,7 +48,7 @@ class TrainingConfig:
     prior_weight: float | None = None
     """Weight of the squared length of the codes (DeepSDF's 1 / sigma²); None takes the one tuned for the decoder."""
     prior_warmup_share: float = 0.1
-    """Share of the steps in which `prior_weight` rises from 0."""
+    """Share of the training in which `prior_weight` rises from 0."""
     eikonal_weight: float = 0.0
     """Weight of (|gradient| - 1)²; costs 6 more evaluations of each of `gradient_points`."""
     normal_weight: float = 0.0

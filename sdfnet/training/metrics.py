@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from sdfnet.rendering import Renderer, contact_sheet, save_image
 from sdfnet.runs import METRICS_FILE, MOST_WRONG_SIGNS, SURFACE_ERROR, WRONG_SIGNS, Run
 from sdfnet.sampling import SampleStore
 from sdfnet.training.config import TrainingConfig, lengthen, parse_duration
+from sdfnet.training.schedule import Schedule, load_decisions
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +40,20 @@ _JUDGED_SHAPES = 200
 _SECONDS_PER_EVALUATION, _SECONDS_PER_PREVIEW = 6.0, 30.0
 """A measurement takes about 0.1 s and a picture about 1 s. A budget of seconds allows only a few of them."""
 
-_VERDICTS = ((0.1, "very close to the sources"), (0.25, "close to the sources"), (1.0, "rough, fine detail is missing"))
-_WORST_VERDICT = "poor, the shapes are not learned yet"
-"""Words for a mean surface error up to each limit (percent of the radius), and for a larger error."""
+_FINE, _COARSE = 0.1, 0.3
+"""A mean surface error up to the first limit (percent of the radius) is fine; above the second it is coarse."""
+
+_WORDS = {
+    "fine": "fine, very close to the sources",
+    "fair": "fair, close to the sources",
+    "coarse": "coarse, detail is missing",
+}
+
+_FEW_VISITS = 200
+"""Steps with a shape, up to which the default decoder is still learning fast."""
+
+_ERROR_POWER = 0.8
+"""A coarse error falls about with this power of the steps (16 bodies, 100 to 300 steps)."""
 
 _NEAR = (0.005, 0.01)
 """Distances from the surface, in radii, that count as close to it where signs are counted."""
@@ -236,7 +249,9 @@ def verdict(run: Run, store: SampleStore) -> Verdict:
 
     The measures are `surface_error` and `wrong_signs`, as in training, but over at most 200 shapes of the run. The
     training has failed if more than 5 % of the signs close to the surfaces are wrong on one side, or if a shape has no
-    surface because its field has one sign.
+    surface because its field has one sign. Else the mean surface error is fine (up to 0.1 % of the radius), fair, or
+    coarse (above 0.3 %). The text says in how many steps the shapes were learned, how many were planned at the start,
+    and whether the machine was busy with other programs.
 
     Parameters
     ----------
@@ -252,14 +267,19 @@ def verdict(run: Run, store: SampleStore) -> Verdict:
     '2 shapes learned in 200 steps'
     """
     indices = [store.index_of(name) for name in run.names]
-    learned = f"{len(run.shapes)} shapes learned in {run.step:,} steps"
+    schedule = Schedule(decisions=load_decisions(run.directory))
+    steps = f"{run.step:,} steps"
+    if schedule.is_measured:
+        steps += f" ({schedule.planned_steps:,} were planned at the start)"
     if failure := _failure(run, store, indices):
+        busy = f" {_busy(schedule)}." if schedule.was_busy else ""
         return Verdict(
-            f"the training has failed after {run.step:,} steps: {failure}. Train longer ({_longer(run)}) into a new "
+            f"the training has failed after {steps}: {failure}.{busy} Train longer ({_longer(run)}) into a new "
             f"run; init={run.directory} starts from this one",
             has_failed=True,
         )
-    return Verdict(f"{learned}{_praise(run, store, indices)}", has_failed=False)
+    praise = _praise(run, store, indices, schedule)
+    return Verdict(f"{len(run.shapes)} shapes learned in {steps}{praise}", has_failed=False)
 
 
 def _failure(run: Run, store: SampleStore, indices: Sequence[int]) -> str:
@@ -288,7 +308,7 @@ def _exceeds(part: int, whole: int, share: float) -> bool:
     return whole > 0 and part >= share * whole
 
 
-def _praise(run: Run, store: SampleStore, indices: Sequence[int]) -> str:
+def _praise(run: Run, store: SampleStore, indices: Sequence[int], schedule: Schedule) -> str:
     """Return the surface errors in words and numbers, as the end of a sentence and further lines."""
     found = _surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
     if not found:
@@ -298,23 +318,42 @@ def _praise(run: Run, store: SampleStore, indices: Sequence[int]) -> str:
         )
     errors = {run.names[slot]: float(error) * 100 / UNIT_RADIUS for slot, error in found.items()}
     mean, worst = sum(errors.values()) / len(errors), max(errors, key=lambda name: errors[name])
-    words = next((words for most, words in _VERDICTS if mean <= most), _WORST_VERDICT)
+    words = _WORDS["fine" if mean <= _FINE else "fair" if mean <= _COARSE else "coarse"]
     among = "" if len(errors) == len(run.shapes) else f" of {len(errors)} that were measured"
     return (
         f": {words}.\n"
         f"Surface error: {mean:.3f} % of the radius on average, {errors[worst]:.3f} % for the worst shape{among}, "
         f"{worst} (mean distance from {store.num_heldout:,} held-out points on each shape's surface to the learned "
         "surface).\n"
+        f"{_reasons(run, schedule, mean)}"
         f"If that is not enough: {_how_to_improve(run)}"
     )
 
 
-def _longer(run: Run) -> str:
+def _reasons(run: Run, schedule: Schedule, mean: float) -> str:
+    """Return a line on why the result is coarse, or that the machine was busy, or nothing."""
+    busy = _busy(schedule) if schedule.was_busy else ""
+    if mean <= _COARSE:
+        return f"{busy}.\n" if busy else ""
+    visits = run.step * run.document["config"]["training"]["batch_shapes"] / len(run.shapes)
+    few = f"{run.step:,} steps are few for {len(run.shapes)} shapes" if visits < _FEW_VISITS else ""
+    why = ", and ".join(filter(None, (busy, few))) or "The decoder or the steps are too few for these shapes"
+    factor = (mean / _COARSE) ** (1 / _ERROR_POWER)
+    longer = _longer(run, 2 * math.ceil(factor * (1 - schedule.waited_share)))
+    quiet = " on a quiet machine" if busy else ""
+    return f"Why: {why}. About {longer}{quiet} would make it fair.\n"
+
+
+def _busy(schedule: Schedule) -> str:
+    return f"The machine was busy: other programs had the processor for {schedule.waited_share:.0%} of the time"
+
+
+def _longer(run: Run, factor: int = _LONGER) -> str:
     """Return a longer training in the unit of the run: a budget if it was given one, else steps."""
     training = run.document["config"]["training"]
     if training["steps"] is not None:
-        return f"steps={_LONGER * training['steps']} instead of {training['steps']}"
-    return f"budget={lengthen(training['budget'], _LONGER)} instead of {training['budget']}"
+        return f"steps={factor * training['steps']} instead of {training['steps']}"
+    return f"budget={lengthen(training['budget'], factor)} instead of {training['budget']}"
 
 
 def _how_to_improve(run: Run) -> str:

@@ -1,24 +1,24 @@
 """The training of an auto-decoder: one network and one code per shape, learned together (Park et al., CVPR 2019).
 
 Read from top to bottom: `train` turns the configuration into a decoder, codes, batches and a plan. `_take_steps` is the
-loop. Then follow the step, its records, and the plan (the number of steps for a budget, precision, compiling).
+loop. Then follow the step, its records, the plan (precision, compiling), and the decisions of a schedule that follows
+the clock.
 
-A killed training continues from its last save and ends with the same bytes as one that was never killed. The plan turns
-the budget into a number of steps, once. After that, time plays no part in the schedule.
+A killed training continues from its last save. With `steps=` it ends with the same bytes as one that was never killed.
+With `budget=` the bytes also depend on the decisions of the schedule (see `schedule.py`). Decisions that are written
+hold again after a kill; later ones depend on the clock.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import ctypes
 import importlib.util
 import logging
-import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +54,22 @@ from sdfnet.training.metrics import (
     wrong_signs,
 )
 from sdfnet.training.optimizers import clear_gradients
+from sdfnet.training.schedule import (
+    FIRST_DECISION,
+    LEAST_STEPS,
+    BudgetClock,
+    Decision,
+    RateKind,
+    Schedule,
+    load_decisions,
+    rate_factor,
+    save_decisions,
+)
 
 logger = logging.getLogger(__name__)
 
 _MAX_ROWS = 500
 """Largest number of rows of `metrics.csv`."""
-
-_TIMED_STEPS = 24
-_TIMED_SECONDS = 8.0
-_TIMED_SHARE = 0.05
-"""Share of a short budget that the timing may take."""
-
-_OVERHEAD = 1.06
-"""Measurements, pictures and saves lengthen a training by about this factor."""
-
-_MIN_STEPS = 40
 
 _WORTH_SECONDS, _WORTH_STEPS = 120.0, 2000
 """Compiling takes tens of seconds, so a shorter training is faster without it."""
@@ -85,6 +86,7 @@ class _Training:
     kind: str
     device: torch.device
     processes: Processes
+    clock: Callable[[], float]
 
 
 def train(
@@ -102,12 +104,13 @@ def train(
     provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
     processes: Processes = ALONE,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Run:
     """Train on the samples of `store` into the run `directory`, or continue the training that is there.
 
     Deterministic given the samples, the options, the machine, the library versions and the number of threads. With
-    several processes, all call this function (see `join_processes`). Then the result is the same up to rounding, except
-    for decoders with dropout.
+    `budget`, the decisions of the schedule count too, and these depend on the clock. With several processes, all call
+    this function (see `join_processes`). Then the result is the same up to rounding, except for decoders with dropout.
 
     Parameters
     ----------
@@ -122,6 +125,8 @@ def train(
         A run to start from. Its decoder is used, and its codes for shapes of the same name.
     provenance : mapping, optional
         Entries for `run.json` such as command and commit. They are written unchanged and not compared on resuming.
+    clock : function
+        Returns the seconds by which the training follows its budget.
 
     Raises
     ------
@@ -172,40 +177,41 @@ def train(
             processes=processes,
         )
         schedule = move_samples_to(torch_device, schedule, config.resident)
-        training = _Training(directory, names, schedule, config, decoder.kind, torch_device, processes)
-        before = torch.get_rng_state()
+        training = _Training(directory, names, schedule, config, decoder.kind, torch_device, processes, clock)
         plan = checkpoint.open_run(
             directory,
             store,
             names,
             settings=checkpoint.chosen_settings(decoder, config, holdout=holdout, init=init),
-            make_plan=lambda: _make_plan(training, network, latents),
+            make_plan=lambda: _make_plan(training),
             provenance=provenance or {},
             processes=processes,
         )
-        torch.set_rng_state(before)  # Timing the plan may have drawn from it.
         state = _make_state(training, network, latents, compiled=plan.compiled)
         if resumes:
             checkpoint.load_state(directory, state)
         _take_steps(training, state, plan, progress=progress and processes.is_first)
+        if processes.is_first and plan.follows_clock:
+            seconds = state.seconds / state.step
+            checkpoint.close_run(directory, replace(plan, steps=state.step, seconds_per_step=seconds))
     any_of(processes, False)  # Wait until the first has saved.
     return load_run(directory, device=device)
 
 
 def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progress: bool) -> None:
-    """Take the remaining steps. Record, draw and save at regular intervals."""
+    """Take the remaining steps. Record, draw, decide and save at intervals."""
     directory, config, device, processes = training.directory, training.config, training.device, training.processes
-    if state.step >= plan.steps:
-        logger.info("the run at %s is complete (%d steps); nothing to do", directory, plan.steps)
+    schedule, clock = _open_schedule(training, plan, state)
+    if schedule.share(state.step) == 1:
+        logger.info("the run at %s is complete (%d steps); nothing to do", directory, state.step)
         checkpoint.save_state(directory, state)
         return
     if state.step:
-        logger.info("continuing %s at step %d of %d", directory, state.step, plan.steps)
+        logger.info("continuing %s at step %d of %s", directory, state.step, _total(schedule, plan))
         for change in checkpoint.changed_versions(directory, processes):
             logger.warning("%s: the result will not be to the bit what one undisturbed run gives", change)
-    rates = learning_rates(config, training.kind, steps=plan.steps)
     recorder = Recorder(directory, step=state.step) if processes.is_first else None
-    bar = tqdm(total=plan.steps, initial=state.step, desc="training", unit="step", disable=not progress, smoothing=0.05)
+    bar = tqdm(initial=state.step, desc="training", unit="step", disable=not progress, smoothing=0.05)
     saved = time.monotonic()
     with (
         full_disk_named(directory / METRICS_FILE),
@@ -215,31 +221,55 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
         distributed.stop_requests() as received,
     ):
         state.decoder.train()
-        while state.step < plan.steps:
+        while (share := schedule.share(state.step)) < 1:
+            bar.total = schedule.expected_steps(state.step) if schedule.is_measured else None
             distributed.set_random_state(processes, seed=config.seed, step=state.step, device=device)
             batch = training.schedule.batch(state.step, device=device)
-            share = state.step / plan.steps
-            losses = train_step(state, batch, config, rates=rates, share=share, precision=plan.precision)
+            rates = learning_rates(config, training.kind, steps=schedule.expected_steps(state.step))
+            losses = train_step(
+                state, batch, config, rates=rates, share=share, precision=plan.precision, rate_kind=plan.rate_kind
+            )
             state.step += 1
-            _record(training, state, plan, losses, recorder, bar)
+            _record(training, state, schedule, losses, recorder, bar)
             bar.update()
-            last = state.step == plan.steps
+            if clock is not None:
+                clock.mark(state.step)
+            last = schedule.share(state.step) == 1
             is_time = processes.is_first and time.monotonic() - saved > config.checkpoint_seconds
-            stop, save = any_of(processes, bool(received), is_time)
+            is_due = clock is not None and clock.wants_decision(schedule.decisions)
+            stop, save, decide = any_of(processes, bool(received), is_time, is_due)
+            if decide and not last:
+                schedule = _decide(training, schedule, clock)
             if last or stop or save:
                 if recorder is not None:
                     recorder.flush()
+                state.seconds = 0.0 if clock is None else clock.seconds
                 checkpoint.save_state(directory, state)
                 saved = time.monotonic()
             if stop and not last:
                 raise TrainingInterrupted(
-                    f"stopped at step {state.step} of {plan.steps}; all of it is saved in {directory}. "
+                    f"stopped at step {state.step} of {_total(schedule, plan)}; all of it is saved in {directory}. "
                     "Repeat the same command to go on."
                 )
 
 
+def _total(schedule: Schedule, plan: Plan) -> str:
+    """Return the number of steps of the training in words."""
+    if not schedule.is_measured:
+        return "an unknown number"
+    last = schedule.decisions[-1].last_step if plan.follows_clock else plan.steps
+    return f"about {last}" if plan.follows_clock else f"{last}"
+
+
 def train_step(
-    state: TrainingState, batch: Batch, config: TrainingConfig, *, rates: LearningRates, share: float, precision: str
+    state: TrainingState,
+    batch: Batch,
+    config: TrainingConfig,
+    *,
+    rates: LearningRates,
+    share: float,
+    precision: str,
+    rate_kind: RateKind = "late",
 ) -> dict[str, Tensor]:
     """Take one step in place, at `share` (0 to 1) of the training. Return its losses, scalars that stay on the device.
 
@@ -247,7 +277,8 @@ def train_step(
     the sum of the losses of all processes, weighted by their shares of the shapes. The same holds for the gradient of
     the decoder. The gradients of codes are not sent: every process owns its codes.
     """
-    checkpoint.set_learning_rates(state, rates, share=share, warmup_share=config.warmup_share)
+    factor = rate_factor(share, warmup_share=config.warmup_share, kind=rate_kind)
+    checkpoint.set_learning_rates(state, rates, factor=factor)
     losses = compute_losses(state, batch, config, share=share, precision=precision)
     prior_ramp = min(1.0, share / config.prior_warmup_share) if config.prior_warmup_share else 1.0
     assert config.prior_weight is not None
@@ -272,24 +303,24 @@ def train_step(
 def _record(
     training: _Training,
     state: TrainingState,
-    plan: Plan,
+    schedule: Schedule,
     losses: Mapping[str, Tensor],
     recorder: Recorder | None,
     bar: tqdm,
 ) -> None:
     """Write a row, measure and draw if this step is due. The first process does so with the codes of all processes."""
     step, (evaluations, previews) = state.step, num_measurements(training.config)
-    measured = _is_due(step, plan.steps, evaluations)
-    if not (measured or _is_due(step, plan.steps, _MAX_ROWS)):
+    measured = schedule.is_due(step, evaluations)
+    if not (measured or schedule.is_due(step, _MAX_ROWS)):
         return
     values = {name: float(loss) for name, loss in losses.items()} | {"learning_rate": state.decoder_rate}
     if not torch.isfinite(losses["loss"]):
-        rate = learning_rates(training.config, training.kind, steps=plan.steps).decoder
+        rate = learning_rates(training.config, training.kind, steps=schedule.expected_steps(step)).decoder
         raise ValueError(
             f"the loss is {values['loss']} at step {step}: the training has diverged. "
             f"Lower training.learning_rate (it is {rate:g}) and choose a new run=DIR."
         )
-    drawn = bool(previews) and _is_due(step, plan.steps, previews)
+    drawn = bool(previews) and schedule.is_due(step, previews)
     latents = whole_latents(state) if measured or drawn else None
     if recorder is None:
         return
@@ -305,11 +336,6 @@ def _record(
         assert latents is not None
         path = training.directory / "previews" / f"step_{step:07d}.png"
         save_preview(state.decoder, latents, training.names, path)
-
-
-def _is_due(step: int, steps: int, times: int) -> bool:
-    """Tell whether `step` ends one of `times` equal shares of `steps`."""
-    return step * times // steps != (step - 1) * times // steps
 
 
 def _make_state(training: _Training, network: Decoder, latents: Tensor, *, compiled: bool) -> TrainingState:
@@ -341,52 +367,61 @@ def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes)
         )
 
 
-# The plan: a time budget becomes a number of steps, once.
+# The plan, and the schedule that follows the clock.
 
 
-def _make_plan(training: _Training, network: Decoder, latents: Tensor) -> Plan:
-    """Fix precision and number of steps. If a budget is given, time some steps on a copy of `network`."""
-    config = training.config
-    device = training.device
+def _make_plan(training: _Training) -> Plan:
+    """Fix the precision, and the number of steps if it is given."""
+    config, device = training.config, training.device
     compiled = compiles(
         config,
         device_type=device.type,
         capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0),
         has_triton=importlib.util.find_spec("triton") is not None,
     )
-    plan = Plan(config.steps or _TIMED_STEPS, choose_precision(config.precision, device), None, compiled)
-    if config.steps is not None:
-        return plan
-    assert config.budget is not None
-    budget = parse_duration(config.budget)
-    state = _make_state(training, copy.deepcopy(network), latents, compiled=plan.compiled)
-    seconds = _time_step(training, state, plan, budget)
-    steps = int(budget / (_OVERHEAD * seconds))
-    if steps < _MIN_STEPS:
-        least = _MIN_STEPS * _OVERHEAD * seconds
-        logger.warning(
-            "budget=%s is too short for %d steps, the fewest that sdfnet takes: about %s s",
-            config.budget, _MIN_STEPS, f"{least:.0f}" if least >= 10 else f"{least:.1g}",
-        )  # fmt: skip
-    return replace(plan, steps=max(_MIN_STEPS, steps), seconds_per_step=seconds)
+    precision = choose_precision(config.precision, device)
+    return Plan(config.steps, precision, None, compiled, follows_clock=config.steps is None, rate_kind="late")
 
 
-def _time_step(training: _Training, state: TrainingState, plan: Plan, budget: float) -> float:
-    """Return the median seconds of a step, without two warm-up steps. All processes measure together."""
-    rates = learning_rates(training.config, training.kind)
-    times: list[float] = []
-    began = time.perf_counter()
-    for step in range(_TIMED_STEPS):
-        start = time.perf_counter()
-        batch = training.schedule.batch(step, device=training.device)
-        losses = train_step(state, batch, training.config, rates=rates, share=0.05, precision=plan.precision)
-        losses["loss"].item()  # waits for the device
-        times.append(time.perf_counter() - start)
-        is_least = _MIN_STEPS * min(times) > budget  # The least number of steps is certain, so the time need not be.
-        longest = min(_TIMED_SECONDS, _TIMED_SHARE * budget) if step >= 7 or is_least else _TIMED_SECONDS
-        if step >= 3 and any(any_of(training.processes, time.perf_counter() - began > longest)):
-            break
-    return statistics.median(times[2:])
+def _open_schedule(training: _Training, plan: Plan, state: TrainingState) -> tuple[Schedule, BudgetClock | None]:
+    """Return the schedule as far as it is decided, and in the first process the clock that later decisions need."""
+    if not plan.follows_clock:
+        return Schedule(plan.steps), None
+    directory, processes, budget = training.directory, training.processes, training.config.budget
+    device, clock = training.device, training.clock
+    known = distributed.do_first(processes, lambda: [asdict(decision) for decision in load_decisions(directory)])
+    schedule = Schedule(decisions=tuple(Decision(**decision) for decision in known) or (FIRST_DECISION,))
+    if not processes.is_first:
+        return schedule, None
+    assert budget is not None
+    last = schedule.decisions[-1]
+    return schedule, BudgetClock(
+        parse_duration(budget),
+        used=max(state.seconds, last.seconds),  # The time before a kill counts.
+        waited=last.waited,
+        clock=clock,
+        # On a GPU this thread also waits for the device. Another clock cannot be compared.
+        processor_clock=time.thread_time if device.type == "cpu" and clock is time.monotonic else None,
+    )
+
+
+def _decide(training: _Training, schedule: Schedule, clock: BudgetClock | None) -> Schedule:
+    """Let the first process decide how the training goes on, and write the decision before the next step."""
+
+    def work() -> dict[str, Any]:
+        assert clock is not None
+        decision = clock.decide(schedule.decisions)
+        needed = clock.expected_seconds(LEAST_STEPS)
+        if not schedule.is_measured and needed > clock.budget:
+            logger.warning(
+                "budget=%s is too short for %d steps, the fewest that sdfnet takes: about %s s",
+                training.config.budget, LEAST_STEPS, f"{needed:.0f}" if needed >= 10 else f"{needed:.1g}",
+            )  # fmt: skip
+        save_decisions(training.directory, (*schedule.decisions, decision))
+        return asdict(decision)
+
+    decision = Decision(**distributed.do_first(training.processes, work))
+    return Schedule(decisions=(*schedule.decisions, decision))
 
 
 def compiles(config: TrainingConfig, *, device_type: str, capability: tuple[int, int], has_triton: bool) -> bool:

@@ -70,10 +70,13 @@ def _num_bytes(folder: Path) -> int:
 
 
 def _progress(step: int, document: dict[str, Any]) -> str:
-    planned = document.get("plan", {}).get("steps")
-    if planned is None or step >= planned:
-        return f"{step:,} steps" + (", all that were planned" if planned is not None else "")
-    return f"{step:,} of {planned:,} planned steps; its command goes on: {document.get('command', 'sdfnet train …')}"
+    plan = document.get("plan", {"steps": step})
+    planned, go_on = plan.get("steps"), f"its command goes on: {document.get('command', 'sdfnet train …')}"
+    if planned is None:
+        return f"{step:,} steps, and the budget is not used yet; {go_on}"
+    if step < planned:
+        return f"{step:,} of {planned:,} planned steps; {go_on}"
+    return f"{step:,} steps" + (", all that were planned" if "plan" in document else "")
 
 
 def _learned(folder: Path) -> list[str]:

@@ -67,7 +67,7 @@ class TrainCommand:
     init : path
         A run to start from: its network, and its codes for shapes of the same name. New shapes may come.
     budget : time
-        Time for training, such as 90s, 5min or 2h: a few steps are timed, which fixes the number of steps.
+        Time for training, such as 90s, 5min or 2h: the training follows the clock, also on a busy machine.
     steps : whole number
         The number of steps, 1 or more, instead of a budget.
     device : text
