@@ -27,8 +27,8 @@ SCHEDULE_FILE = "schedule.json"
 
 RateKind = Literal["late", "cosine"]
 
-_DECAY_SHARE = 0.5
-"""Share of the training in which the rate falls."""
+_DECAY_SHARE = 0.6
+"""Share of the training in which the rate falls (docs/notes/decoders.md compares shares and shapes of the fall)."""
 
 _ROUNDING = 1e-9
 
@@ -135,14 +135,20 @@ class Schedule:
 def rate_factor(share: float, *, warmup_share: float, kind: RateKind) -> float:
     """Return the factor on the learning rates at `share` (0 to 1) of the training. It begins with a linear warm-up.
 
-    "late" is 1 and falls to 0 along a cosine in the last half. "cosine" falls from the start; trainings of earlier
-    versions use it.
+    "late" is 1 and falls to 0 in the last part of the training, as 1 - sqrt(u) over the part's share u. "cosine" falls
+    from the start; trainings of earlier versions use it.
 
-    >>> [round(rate_factor(share, warmup_share=0.02, kind="late"), 3) for share in (0.01, 0.3, 0.75, 1.0)]
+    References
+    ----------
+    Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024, section 3.
+
+    >>> [round(rate_factor(share, warmup_share=0.02, kind="late"), 3) for share in (0.01, 0.3, 0.55, 1.0)]
     [0.501, 1.0, 0.5, 0.0]
     """
-    falling = share if kind == "cosine" else max(0.0, share - 1 + _DECAY_SHARE) / _DECAY_SHARE
-    factor = 0.5 * (1 + math.cos(math.pi * falling))
+    if kind == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * share))
+    else:
+        factor = 1 - math.sqrt(max(0.0, (share - 1) / _DECAY_SHARE + 1))
     return factor * min(1.0, share / warmup_share + 1e-3) if warmup_share else factor
 
 
