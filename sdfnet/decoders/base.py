@@ -26,6 +26,8 @@ class Decoder(nn.Module, abc.ABC):
         L, the length of a code.
     has_template : bool
         Whether the decoder maps the points of every shape into one template (`template_points`).
+    holds_one_shape : bool
+        Whether the decoder stands for exactly one shape, whatever the code is.
 
     >>> import torch
     >>> from sdfnet.decoders import SirenConfig, build_decoder
@@ -36,6 +38,10 @@ class Decoder(nn.Module, abc.ABC):
 
     latent_size: int
     has_template: ClassVar[bool] = False
+    holds_one_shape: ClassVar[bool] = False
+
+    def adapt(self, surface_N3: Tensor) -> None:
+        """Fit the structure of a new decoder of one shape to points near its surface. Others have nothing to fit."""
 
     @abc.abstractmethod
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:

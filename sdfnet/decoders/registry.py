@@ -21,6 +21,7 @@ DECODERS = {
     "deepsdf": "sdfnet.decoders.deepsdf",
     "fourier": "sdfnet.decoders.fourier",
     "siren": "sdfnet.decoders.siren",
+    "grid": "sdfnet.decoders.grid",
 }
 """The module of every decoder, by the name that `decoder=` takes. The first decoder is the default."""
 
@@ -78,6 +79,8 @@ class DecoderKind:
     """The weight of the squared length of the codes that was tuned for the decoder."""
     earlier: Mapping[str, Any] = field(default_factory=dict)
     """Options that runs of earlier versions do not name, with the values that those versions used."""
+    num_samples: int | None = None
+    """Samples of each shape that `sdfnet train` draws for the decoder. None leaves it to the sampler."""
 
     @property
     def default_optimizer(self) -> OptimizerKind:

@@ -91,6 +91,7 @@ def fit_codes(
     (1, 1)
     """
     config = config or FitConfig()
+    run.check_is_family("a fit")
     if not len(observations):
         raise ValueError("observations must hold at least one, got none")
     problem = _make_problem(run, observations, config)

@@ -69,6 +69,7 @@ def fit(
     torch.Size([1, 2])
     """
     config = config or CompletionConfig()
+    run.check_is_family("a fit")
     parts = [observations] if isinstance(observations, PartObservation) else list(observations)
     if not parts:
         raise ValueError("observations must hold at least one, got none")

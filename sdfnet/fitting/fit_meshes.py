@@ -134,6 +134,7 @@ def fit_inputs(
         observe or ObserveConfig(),
         completion or CompletionConfig(),
     )
+    run.check_is_family("a fit")
     paths = {name: each.path for name, each in inputs.items()}
     options = _Options(config, observe, completion)
     out = Path(out)

@@ -138,6 +138,7 @@ def plan_morph(
     [0, 59]
     """
     config = config or MorphConfig()
+    run.check_is_family("a morph")
     run, names = add_mixes(run, shapes)
     frames = plan_frames(run, morph_keys(run.names, names), config=config, progress=progress)
     return MorphPlan(run, config, tuple(frames))

@@ -93,6 +93,7 @@ def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
     for pattern in [shapes] if isinstance(shapes, str) else shapes:
         words = _read_words(pattern, run.names)
         if words is not None:
+            run.check_is_family("a shape by its scores")
             spelled = ";".join(f"{key}={value}" for key, value in words.items())
             name = _plain_name(spelled, taken=run.names)
             if described.get(name, words) != words:
@@ -109,6 +110,7 @@ def add_mixes(run: Run, shapes: str | Sequence[str]) -> tuple[Run, list[str]]:
         if mixes.get(name, weights) != weights:
             name = mix_name(weights, taken=mixes)
         if len(weights) > 1:
+            run.check_is_family("a mix")
             mixes[name] = weights
         chosen.append(name)
     for name, weights in mixes.items():

@@ -67,6 +67,21 @@ class Run:
     def names(self) -> tuple[str, ...]:
         return tuple(shape.name for shape in self.shapes)
 
+    def check_is_family(self, doing: str) -> None:
+        """Refuse a run whose decoder holds exactly one shape.
+
+        Raises
+        ------
+        ValueError
+            It does. The message begins with `doing`, the name of what needs a family.
+        """
+        if self.decoder.holds_one_shape:
+            kind = self.document["config"]["decoder"]["kind"]
+            raise ValueError(
+                f"{doing} needs a family of shapes, but the run at {self.directory} holds one shape only "
+                f"({self.names[0]}, decoder={kind}). Train with decoder=volume for it."
+            )
+
     def shape(self, name: str) -> RunShape:
         return self.shapes[self._index(name)]
 
@@ -128,15 +143,13 @@ def load_run(directory: str | Path, *, device: str | torch.device = "cpu") -> Ru
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{directory / RUN_FILE} names a decoder that this sdfnet cannot build: {error}") from error
     latents = tensors.pop("latents", None)
-    state = {name.removeprefix("decoder."): tensor for name, tensor in tensors.items()}
-    expected = {name: tensor.shape for name, tensor in decoder.state_dict().items()}
-    if (
-        latents is None
-        or {name: tensor.shape for name, tensor in state.items()} != expected
-        or latents.shape != (len(shapes), decoder.latent_size)
-    ):
-        raise ValueError(f"{directory / MODEL_FILE} does not fit {directory / RUN_FILE}: were files of two runs mixed?")
-    decoder.load_state_dict(state)
+    mixed = f"{directory / MODEL_FILE} does not fit {directory / RUN_FILE}: were files of two runs mixed?"
+    if latents is None or latents.shape != (len(shapes), decoder.latent_size):
+        raise ValueError(mixed)
+    try:
+        decoder.load_state_dict({name.removeprefix("decoder."): tensor for name, tensor in tensors.items()})
+    except RuntimeError as error:  # Names or sizes differ.
+        raise ValueError(mixed) from error
     decoder.to(device).eval().requires_grad_(False)
     return Run(directory, document, decoder, latents, shapes, int(metadata.get("step", "0")))
 

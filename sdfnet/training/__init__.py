@@ -9,4 +9,5 @@ from sdfnet.training.distributed import do_first as do_first
 from sdfnet.training.distributed import join_processes as join_processes
 from sdfnet.training.metrics import Verdict as Verdict
 from sdfnet.training.metrics import verdict as verdict
+from sdfnet.training.trainer import check_one_shape as check_one_shape
 from sdfnet.training.trainer import train as train

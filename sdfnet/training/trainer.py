@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, VolumeConfig, build_decoder
+from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, VolumeConfig, build_decoder, decoder_kind
 from sdfnet.files import ensure_folder, full_disk_named, only_process, remove_partial_files
 from sdfnet.runs import METRICS_FILE, Run, load_run, select_shapes
 from sdfnet.sampling import SampleStore
@@ -70,6 +70,9 @@ logger = logging.getLogger(__name__)
 
 _MAX_ROWS = 500
 """Largest number of rows of `metrics.csv`."""
+
+_NEAR_SURFACE = 0.003
+"""Points within this distance, unit frame, show a decoder of one shape where the surface is."""
 
 _WORTH_SECONDS, _WORTH_STEPS = 120.0, 2000
 """Compiling takes tens of seconds, so a shorter training is faster without it."""
@@ -132,8 +135,9 @@ def train(
     ------
     ValueError
         No shapes are left to train on; the directory holds a run with another configuration; files are damaged; there
-        are fewer shapes than strata; there are fewer shapes, in all or per step, than processes; both `budget` and
-        `steps` are given; another process trains in the directory.
+        are fewer shapes than strata; the decoder holds one shape and there are more, or `init` is given; there are
+        fewer shapes, in all or per step, than processes; both `budget` and `steps` are given; another process trains in
+        the directory.
     OSError
         The disk is full. The training goes on from its last save when it is repeated.
     TrainingInterrupted
@@ -162,6 +166,8 @@ def train(
             remove_partial_files(directory)
         torch.manual_seed(config.seed)
         network = build_decoder(decoder)
+        if network.holds_one_shape:
+            network.adapt(_near_surface(store, store.index_of(names[0])))
         latents = checkpoint.first_latents(len(names), decoder.latent_size, config)
         resumes = distributed.do_first(processes, (directory / checkpoint.STATE_FILE).is_file)
         if init is not None and not resumes:  # A saved state does not need its start any more.
@@ -365,6 +371,34 @@ def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes)
             f"{processes.count} processes cannot share {num_shapes} shapes, {config.batch_shapes} in each step: every "
             "process needs one of them. Start fewer processes or raise training.batch_shapes"
         )
+
+
+def check_one_shape(decoder: DecoderConfig, num_shapes: int, *, init: str | Path | None) -> None:
+    """Refuse several shapes, or a run to start from, for a decoder that holds exactly one shape.
+
+    Raises
+    ------
+    ValueError
+        The decoder holds one shape, and there are more, or `init` is given.
+
+    >>> check_one_shape(VolumeConfig(), 24, init=None)
+    """
+    if not decoder_kind(decoder.kind).network.holds_one_shape:
+        return
+    if num_shapes != 1:
+        raise ValueError(
+            f"decoder={decoder.kind} learns exactly one shape, got {num_shapes}. "
+            "Choose one with shapes=[NAME], or decoder=volume for a family"
+        )
+    if init is not None:
+        raise ValueError(f"decoder={decoder.kind} learns one shape from nothing; leave out init={init}")
+
+
+def _near_surface(store: SampleStore, index: int) -> Tensor:
+    """Return points (N, 3) of the samples that are on the surface or near it."""
+    samples = torch.from_numpy(store.read(index, 0, store.num_samples))
+    surface = torch.from_numpy(store.surface(index, 0, store.num_surface))
+    return torch.cat([samples[samples[:, 3].abs() < _NEAR_SURFACE, :3], surface[:, :3]])
 
 
 # The plan, and the schedule that follows the clock.

@@ -26,7 +26,7 @@ from sdfnet.cli.commands.sample import SamplingKeys, prepare
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import let_complain, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
-from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs
+from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs, decoder_kind
 from sdfnet.files import ensure_folder, only_process
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, RUN_FILE, load_document, select_shapes
@@ -37,6 +37,7 @@ from sdfnet.training import (
     Processes,
     TrainingConfig,
     Verdict,
+    check_one_shape,
     do_first,
     join_processes,
     refuse_another_run,
@@ -130,8 +131,12 @@ def _train(command: TrainCommand, processes: Processes) -> Verdict | None:
 def _check(command: TrainCommand) -> None:
     """Refuse what can be refused before the samples are drawn: that may take hours."""
     refuse_another_run(command.run, command.decoder, command.training, holdout=command.holdout, init=command.init)
-    if command.meshes is not None and command.holdout:
-        select_shapes(list(find_meshes(command.meshes)), command.holdout)
+    num_shapes = 1
+    if command.meshes is not None:
+        names = list(find_meshes(command.meshes))
+        left_out = set(select_shapes(names, command.holdout) if command.holdout else ())
+        num_shapes = len(set(select_shapes(names, command.sampling.shapes)) - left_out)
+    check_one_shape(command.decoder, num_shapes, init=command.init)
 
 
 def _sample_and_learn(command: TrainCommand, processes: Processes, device: str) -> Verdict | None:
@@ -167,12 +172,19 @@ def _prepare(command: TrainCommand) -> str | Sequence[str]:
 
 
 def _as_begun(command: TrainCommand) -> SamplingKeys:
-    """Return how to sample. A run of a version that knew only solid=winding goes on with that choice."""
+    """Return how to sample.
+
+    A decoder may have a number of samples of its own, in place of the sampler's default. A run of a version that knew
+    only solid=winding goes on with that choice.
+    """
+    keys, num_samples = command.sampling, decoder_kind(command.decoder.kind).num_samples
+    if num_samples is not None and keys.sampler.num_samples == SamplerConfig().num_samples:
+        keys = replace(keys, sampler=replace(keys.sampler, num_samples=num_samples))
     if (command.run / RUN_FILE).is_file():
         began = load_document(command.run)[1][0].rule
         if command.sampling.rule.repeats(began):
-            return replace(command.sampling, rule=began)
-    return command.sampling
+            return replace(keys, rule=began)
+    return keys
 
 
 def provenance() -> dict[str, Any]:
