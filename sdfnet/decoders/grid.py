@@ -125,13 +125,13 @@ class GridDecoder(Decoder):
             unique, table = vertices.unique(return_inverse=True)
             self.register_buffer(f"_table_{level}", table.reshape(-1).to(torch.int32), persistent=False)
             if len(unique) != len(self.fine[level]):
-                self.fine[level] = nn.Parameter(torch.zeros(len(unique), device=cells.device))
+                self.fine[level] = nn.Parameter(self.dense[0].new_zeros(len(unique)))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         cells = state_dict.get(f"{prefix}cells")
         if cells is not None and not torch.equal(cells, self.cells.to(cells.device)):
             self._place(cells.to(self.cells.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
         return (latents_BL,)
@@ -153,7 +153,7 @@ class GridDecoder(Decoder):
         count = self._cells_per_axis
         places = ((points / _HALF_EXTENT + 1) / 2 * count).clamp(0, count)
         lowest = places.detach().floor().clamp(max=count - 1)
-        rows = self._rows[self._flat(lowest.long(), count)]
+        rows = self.get_buffer("_rows")[self._flat(lowest.long(), count)]
         near = (rows >= 0).nonzero()[:, 0]
         inside = (places - lowest)[near]  # 0 to 1 along each axis of the cell
         rows = rows[near].long()
@@ -164,7 +164,7 @@ class GridDecoder(Decoder):
             side = parts + 1
             first = rows * side**3 + self._flat(part.long(), side)
             steps = torch.tensor([self._flat(torch.tensor(corner), side) for corner in _CORNERS], device=first.device)
-            vertices = getattr(self, f"_table_{level}")[first[:, None] + steps]
+            vertices = self.get_buffer(f"_table_{level}")[first[:, None] + steps]
             high = scaled - part
             weights = torch.stack([1 - high, high])  # (2, N, 3)
             x, y, z = (weights[..., axis].T for axis in range(3))

@@ -154,6 +154,7 @@ def train(
     decoder, config = decoder or VolumeConfig(), with_length(config or TrainingConfig(), budget=budget, steps=steps)
     names = _trained_names(store, shapes, holdout)
     _check_shares(len(names), config, processes)
+    check_one_shape(decoder, len(names), init=init)
     config = with_prior_weight(config, decoder.kind)
     learning_rates(config, decoder.kind)  # Before anything is written: it refuses a decoder without a rate.
     directory, torch_device = ensure_folder(directory), torch.device(device)

@@ -14,11 +14,12 @@ from sdfnet.decoders import (
     VolumeConfig,
     build_decoder,
     decoder_config,
+    decoder_kind,
 )
 from sdfnet.decoders.base import positional_encoding
 from sdfnet.decoders.deepsdf import DeepSDFDecoder
 
-KINDS = list(DECODERS)
+KINDS = [name for name in DECODERS if not decoder_kind(name).network.holds_one_shape]
 SMALL = {
     "volume": VolumeConfig(latent_size=8, channels=(8, 8, 4), base_resolution=2, width=16),
     "template": TemplateConfig(
