@@ -40,7 +40,7 @@ class TrainingConfig:
     latent_learning_rate: float | None = None
     """Peak rate of the codes; None takes the one tuned for the chosen decoder."""
     warmup_share: float = 0.02
-    """Share of the training in which the rate rises linearly; then it stays, and falls to 0 in the last 60 %."""
+    """Share of the training in which the rate rises linearly; then it stays, and falls to 0 in the last 70 %."""
     clamp_distance: float = 0.05
     """Distances beyond it need only be beyond it (DeepSDF's delta; its 0.1 leaves less of the loss to the surface)."""
     latent_std: float = 0.1

@@ -27,7 +27,7 @@ SCHEDULE_FILE = "schedule.json"
 
 RateKind = Literal["late", "cosine"]
 
-_DECAY_SHARE = 0.6
+_DECAY_SHARE = 0.7
 """Share of the training in which the rate falls (docs/notes/decoders.md compares shares and shapes of the fall)."""
 
 _ROUNDING = 1e-9
@@ -142,7 +142,7 @@ def rate_factor(share: float, *, warmup_share: float, kind: RateKind) -> float:
     ----------
     Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024, section 3.
 
-    >>> [round(rate_factor(share, warmup_share=0.02, kind="late"), 3) for share in (0.01, 0.3, 0.55, 1.0)]
+    >>> [round(rate_factor(share, warmup_share=0.02, kind="late"), 3) for share in (0.01, 0.3, 0.475, 1.0)]
     [0.501, 1.0, 0.5, 0.0]
     """
     if kind == "cosine":

@@ -197,8 +197,8 @@ def test_the_rate_is_the_product_of_a_warm_up_and_a_late_fall() -> None:
     assert [rate_factor(share, warmup_share=0, kind="cosine") for share in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
     late = [rate_factor(share / 100, warmup_share=0.02, kind="late") for share in range(101)]
     assert late[0] == pytest.approx(1e-3)
-    assert late[2:40] == [1.0] * 38
-    assert all(a > b for a, b in itertools.pairwise(late[41:]))
+    assert late[2:30] == [1.0] * 28
+    assert all(a > b for a, b in itertools.pairwise(late[31:]))
     assert late[-1] == 0
 
 
