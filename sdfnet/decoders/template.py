@@ -87,8 +87,9 @@ class TemplateDecoder(Decoder):
     References
     ----------
     Zheng et al., "Deep Implicit Templates", CVPR 2021, and Deng et al., "Deformed Implicit Field", CVPR 2021: a
-    template with learned correspondence. There a network computes the displacement and a correction of the distance. Here the
-    displacement is a free-form deformation (Sederberg and Parry, SIGGRAPH 1986) with B-splines (Rueckert et al., 1999).
+    template with learned correspondence. There a network computes the displacement and a correction of the distance.
+    Here the displacement is a free-form deformation (Sederberg and Parry, SIGGRAPH 1986) with B-splines (Rueckert et
+    al., 1999).
     """
 
     has_template = True

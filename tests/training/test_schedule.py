@@ -18,7 +18,7 @@ from sdfnet.fields import Sphere
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.runs import MODEL_FILE, Run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
-from sdfnet.training import TrainingConfig, train, trainer, verdict
+from sdfnet.training import TrainingConfig, metrics, train, trainer, verdict
 from sdfnet.training.schedule import (
     FIRST_DECISION,
     SCHEDULE_FILE,
@@ -228,14 +228,23 @@ def test_the_clock_knows_how_long_it_waited_for_the_processor() -> None:
     assert BudgetClock(100.0, clock=lambda: now).waited == 0, "nothing is known"
 
 
-def test_the_verdict_names_the_steps_the_plan_and_a_busy_machine(store: SampleStore, tmp_path: Path) -> None:
+def test_the_verdict_names_the_steps_the_plan_and_a_busy_machine(
+    store: SampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_failure", lambda *_: "")  # So small a decoder learns little.
     run = trained(tmp_path, store, SteppedClock(lambda step: 0.5 if step < 60 else 2.5))
     planned = Schedule(decisions=load_decisions(tmp_path)).planned_steps
     assert planned == pytest.approx(200, abs=2)
-    text = verdict(run, store)
+    text = verdict(run, store).text
     assert text.startswith(f"1 shapes learned in {run.step} steps ({planned} were planned at the start): ")
     assert "busy" not in text
     decisions = load_decisions(tmp_path)
     waited = Decision(**{**vars(decisions[-1]), "waited": 0.7 * decisions[-1].seconds})
     save_decisions(tmp_path, (*decisions[:-1], waited))
-    assert "achine was busy: other programs had the processor for 70% of the time" in verdict(run, store)
+    busy = "The machine was busy: other programs had the processor for 70% of the time"
+    assert busy in verdict(run, store).text
+    monkeypatch.setattr(metrics, "_failure", lambda *_: "ball has no surface yet")
+    failed = verdict(run, store)
+    assert failed.has_failed
+    start = f"the training has failed after {run.step} steps ({planned} were planned at the start): "
+    assert failed.text.startswith(f"{start}ball has no surface yet. {busy}. Train longer")
