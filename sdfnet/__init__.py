@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sdfnet.sampling import prepare_samples as prepare_samples
     from sdfnet.scenes import load_scene as load_scene
     from sdfnet.scenes import save_scene as save_scene
+    from sdfnet.solids.rule import SolidRule as SolidRule
     from sdfnet.solids.source_shape import check_folder as check_folder
     from sdfnet.training import train as train
     from sdfnet.viewer import view as view
@@ -43,6 +44,7 @@ _HOMES = {
     "MeshField": "fields",
     "NeuralField": "fields",
     "Run": "runs",
+    "SolidRule": "solids.rule",
     "analyze_space": "latents.analysis",
     "check_folder": "solids.source_shape",
     "evaluate": "fields",

@@ -69,6 +69,7 @@ ALONE = {
     "decoders/lookup.py": "look-ups in a volume, which the decoders with volumes share",
     "decoders/lookup_kernels.py": "the compiled loops of look-ups; imports numba, which decoders without them need not",
     "mesh/bvh.py": "the compiled search tree",
+    "mesh/visibility.py": "what is seen of a surface from outside, by rays; loads embree",
     "mesh/union.py": "a subject that a practitioner looks up by name",
     "morphs/export.py": "writes the files of a morph; morph.py decides which and when",
     "rendering/colormap.py": "a subject that a practitioner looks up by name",

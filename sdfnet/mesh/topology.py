@@ -134,7 +134,7 @@ def check_closed(mesh: Mesh) -> Closedness:
         num_crowded,
         num_twisted,
         _count_pinched(edges),
-        _count_degenerate(mesh),
+        count_degenerate_faces(mesh),
         0 if num_open or num_crowded or num_twisted else _count_turned(mesh, edges),
     )
 
@@ -147,7 +147,12 @@ def _count_pinched(edges: EdgeTable) -> int:
     return int((np.bincount(vertex_of_fan) > 1).sum())
 
 
-def _count_degenerate(mesh: Mesh) -> int:
+def count_degenerate_faces(mesh: Mesh) -> int:
+    """Return the number of faces that name a vertex twice or have no area.
+
+    >>> count_degenerate_faces(Mesh([[0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]], [[0, 1, 2], [0, 1, 3]]))
+    1
+    """
     corners = mesh.triangles
     longest = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1).max(axis=1, initial=0)
     return int((mesh.face_areas <= _FLAT * longest**2).sum())

@@ -198,12 +198,14 @@ NUM_PROBES = 2000
 class SurfaceShares:
     """Shares of the area of a surface with solid only behind the face, only in front of it, and on both sides.
 
-    The sum of the three shares is at most 1. The rest of the surface has air on both sides.
+    The sum of these three shares is at most 1. The rest of the surface has air on both sides. `inverted` is the share
+    of that rest beside a space that the surface wraps inside out, with a winding number below -½.
     """
 
     solid: float
     reversed: float
     buried: float
+    inverted: float
 
 
 def probe_surface(mesh: Mesh, *, step: float = SURFACE_STEP, num_probes: int = NUM_PROBES) -> SurfaceShares:
@@ -213,12 +215,13 @@ def probe_surface(mesh: Mesh, *, step: float = SURFACE_STEP, num_probes: int = N
 
     >>> flat = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     >>> probe_surface(flat)
-    SurfaceShares(solid=0.0, reversed=0.0, buried=0.0)
+    SurfaceShares(solid=0.0, reversed=0.0, buried=0.0, inverted=0.0)
     """
     points, faces = spread_over_surface(mesh, num_probes)
     normals = mesh.face_normals[faces]
     winding = WindingNumber(mesh)(np.concatenate([points - step * normals, points + step * normals])).reshape(2, -1)
     solid_behind, solid_before = winding > 0.5 + INSIDE_MARGIN
     air_behind, air_before = winding < 0.5 - INSIDE_MARGIN
-    kinds = solid_behind & air_before, air_behind & solid_before, solid_behind & solid_before
+    inverted = (winding < -0.5 - INSIDE_MARGIN).any(axis=0) & air_behind & air_before
+    kinds = solid_behind & air_before, air_behind & solid_before, solid_behind & solid_before, inverted
     return SurfaceShares(*(float(kind.mean()) for kind in kinds))

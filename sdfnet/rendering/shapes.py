@@ -21,8 +21,12 @@ from sdfnet.rendering.scene import Drawable, PaintedMesh
 from sdfnet.rendering.video import save_film
 from sdfnet.runs import Run, extract_shape, select_shapes
 from sdfnet.runs.mixes import add_mixes
+from sdfnet.solids.rule import AUTO, SolidRule
+from sdfnet.solids.source_shape import MeshReport, inspect_mesh
 
 SHEET_FILE = "contact_sheet.png"
+
+_MOST_SOLIDS = 50
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,45 @@ def render_shapes(
     if sheet is not None:
         save_image(contact_sheet(images, labels=list(files)), sheet)
     return RenderedShapes(files, sheet, renderer.backend, renderer.why, failures, num_replaced)
+
+
+def render_solids(
+    reports: Sequence[MeshReport],
+    out: str | Path,
+    *,
+    rule: SolidRule = AUTO,
+    size: tuple[int, int] = (480, 480),
+    progress: bool = False,
+) -> list[Path]:
+    """Draw each noted mesh beside the solid that is made of it, as PNG files in the folder `out`/pictures.
+
+    Parameters
+    ----------
+    reports
+        As `check_folder` returns them, made with the same `rule`. At most 50 meshes are drawn: first those whose solid
+        keeps the least of the visible surface, then those with the most notes.
+
+    >>> from sdfnet.solids.source_shape import check_folder
+    >>> render_solids(check_folder("chairs", shapes="chair_00"), "report")  # a mesh without notes is not drawn
+    []
+    """
+    noted = [report for report in reports if report.status == "noted"]
+    worst = sorted(noted, key=lambda report: (report.visible_kept, -len(report.notes), report.name))[:_MOST_SOLIDS]
+    written: list[Path] = []
+    if not worst:
+        return written
+    with Renderer(size=size) as renderer:
+        for report in tqdm(worst, desc="drawing solids", unit="mesh", delay=2, leave=False, disable=not progress):
+            _, solid = inspect_mesh(report.path, name=report.name, rule=rule)
+            if solid is None:  # the file has changed in the meantime
+                continue
+            source = read_mesh(report.path)
+            camera = fit_camera(source, size=size)
+            labels = [f"{report.name}: source", f"solid, {report.visible_kept:.1%} of what is visible kept"]
+            images = [renderer.render(mesh, camera=camera) for mesh in (source, solid.mesh)]
+            written.append(Path(out) / "pictures" / f"{report.name}.png")
+            save_image(contact_sheet(images, labels=labels, columns=2), written[-1])
+    return written
 
 
 def _meshes_to_draw(

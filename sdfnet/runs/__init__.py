@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sdfnet.runs.document import SURFACE_ERROR as SURFACE_ERROR
     from sdfnet.runs.document import WRONG_SIGNS as WRONG_SIGNS
     from sdfnet.runs.document import RunShape as RunShape
+    from sdfnet.runs.document import describe_thin_walls as describe_thin_walls
     from sdfnet.runs.document import load_document as load_document
     from sdfnet.runs.document import save_document as save_document
     from sdfnet.runs.extract import ComponentCounts as ComponentCounts

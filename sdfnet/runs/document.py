@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfnet.files import write_json
+from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.solids.rule import AUTO, SolidRule
 
@@ -36,6 +37,9 @@ WRONG_SIGNS = ("wrong_inside_percent", "wrong_outside_percent")
 
 MOST_WRONG_SIGNS = 5.0
 """Percent of wrong signs on one side above which a training has failed."""
+
+_NEARLY = 0.95
+"""Walls of the usual thickness are nearly one spacing at resolution 128."""
 
 _MOST_TOLD = 3
 """Files that an error names."""
@@ -63,6 +67,8 @@ class RunShape:
         largest number among its shapes.
     solid_hash : str
         Hash of the solid that was sampled; empty where nobody stored it.
+    wall_thickness : float or None
+        Thickness of the walls in that solid, world units; None if it has none.
     learned : bool
         Whether the network was trained on the shape; False for a shape whose code was fitted afterwards.
 
@@ -79,6 +85,7 @@ class RunShape:
     num_surfaces: int | None = None
     learned: bool = True
     solid_hash: str = ""
+    wall_thickness: float | None = None
 
     @property
     def is_mix(self) -> bool:
@@ -86,7 +93,7 @@ class RunShape:
         return not self.source
 
     def to_dict(self) -> dict[str, Any]:
-        keys = ("name", "source", "content_hash", "closed", "num_surfaces", "learned", "solid_hash")
+        keys = ("name", "source", "content_hash", "closed", "num_surfaces", "learned", "solid_hash", "wall_thickness")
         own = {key: getattr(self, key) for key in keys}
         return {**own, **self.rule.to_dict(), "similarity": self.similarity.to_dict()}
 
@@ -95,6 +102,26 @@ class RunShape:
         own = {key: value for key, value in document.items() if key not in AUTO.to_dict()}
         similarity = Similarity.from_dict(document["similarity"])
         return cls(**{**own, "similarity": similarity, "rule": SolidRule.from_dict(document)})
+
+
+def describe_thin_walls(shapes: Iterable[RunShape], *, resolution: int) -> str:
+    """Say which shapes have walls thinner than a spacing of the lattice of a learned shape; empty if none has.
+
+    >>> leaf = RunShape("leaf", Similarity.identity(), "leaf.obj", "", closed=True, wall_thickness=0.01)
+    >>> describe_thin_walls([leaf], resolution=128)
+    'walls of leaf are thinner than a spacing at resolution 128, and may get holes: resolution=211 resolves them'
+    """
+    extent = 2 * (1 + LATTICE_MARGIN)
+    walls = {shape.name: shape.wall_thickness * shape.similarity.scale for shape in shapes if shape.wall_thickness}
+    thin = [name for name, thickness in walls.items() if thickness < _NEARLY * extent / (resolution - 1)]
+    if not thin:
+        return ""
+    told = ", ".join(thin[:_MOST_TOLD]) + (f" and {len(thin) - _MOST_TOLD} more" if len(thin) > _MOST_TOLD else "")
+    enough = math.ceil(extent / min(walls[name] for name in thin)) + 1
+    return (
+        f"walls of {told} are thinner than a spacing at resolution {resolution}, and may get holes: "
+        f"resolution={enough} resolves them"
+    )
 
 
 def save_document(directory: str | Path, document: Mapping[str, Any], shapes: Sequence[RunShape]) -> None:

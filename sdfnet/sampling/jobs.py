@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdfnet.files import atomic_path, ensure_folder, write_atomic, write_json
+from sdfnet.files import atomic_path, ensure_folder, write_atomic
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig, ShapeSamples, sample_shape
@@ -86,7 +86,8 @@ def leave_samples(job: Job, *, config: SamplerConfig, rule: SolidRule) -> None:
         shape = load_shape(job.path, name=job.name, rule=rule)
         report = shape.report
         if job.stored is not None and _is_same(shape, *job.stored):
-            write_json(job.part, {"status": "same", "report": report.to_dict(), "solid_hash": shape.solid_hash})
+            header = {"status": "same", "report": report.to_dict(), "solid_hash": shape.solid_hash}
+            write_atomic(job.part, json.dumps(header) + "\n")
             return
         similarity = job.similarity or folder_similarities([shape])[0]
         samples = sample_shape(shape, similarity, config)

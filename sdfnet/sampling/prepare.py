@@ -167,6 +167,7 @@ def _prepare(request: _Request) -> PrepareReport:
     """Plan, sample and place. Then open the complete store."""
     directory = request.directory
     index = _open_index(request)
+    request = replace(request, rule=index.rule)
     for folder in (directory, directory / _PARTS_FOLDER):
         remove_partial_files(folder)
     similarity = None

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.components import OrientedComponents, orient_components, split_components
+from sdfnet.mesh.components import OrientedComponents, nest_components, orient_components, split_components
+from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import (
     Mesh,
@@ -26,10 +27,12 @@ from sdfnet.mesh.mesh import (
     turn_faces,
 )
 from sdfnet.mesh.topology import HoleMeasures, measure_holes
-from sdfnet.mesh.union import UnionResult, unite_components
+from sdfnet.mesh.union import GAP_WIDTH, UnionResult, unite_components
+from sdfnet.mesh.visibility import visible_points
 from sdfnet.mesh.winding import SURFACE_STEP, SurfaceShares, libigl, mesh_frame, probe_surface
+from sdfnet.solids import walls
 from sdfnet.solids.rule import AUTO, SolidRule
-from sdfnet.solids.walls import WALL_THICKNESS, exceeds_union, extract_solid, find_walls
+from sdfnet.solids.walls import exceeds_union, extract_outer, extract_solid, find_walls
 
 WELD_TOLERANCE = 5e-7
 """Boundary vertices closer than this (share of the radius) are merged. Rounding in files separates vertices so far."""
@@ -39,6 +42,17 @@ MIN_INSIDE_SHARE = 0.3
 
 FINE_STEP = 1e-5
 """A closed mesh is probed again at this distance before it is called a sheet, because it may be a thin plate."""
+
+KEPT_WITHIN = 0.015
+"""Visible surface counts as kept if it is this near to the surface of the solid (unit frame). In the middle of a thick
+wall, it may be as far away as the wall's own surface."""
+
+MIN_VISIBLE_KEPT = 0.96
+"""If a new surface keeps less of what is visible, a note says so."""
+
+_NUM_SEEN = 2000
+
+_SWALLOWED = "{} inside another part and is filled; turn the faces inward to make a cavity of it"
 
 MIN_NOTED_SHARE = 0.015
 """A smaller share of the surface that is buried or inside out is not worth a note."""
@@ -105,34 +119,35 @@ def make_solid(mesh: Mesh, *, rule: SolidRule = AUTO) -> Solid:
     >>> make_solid(Mesh(corners, [[0, 1, 2], [0, 1, 3], [0, 3, 2], [1, 2, 3]])).notes
     ('1 of 4 faces turned: the winding was not consistent',)
     """
-    if rule.solid == "outer":
-        raise ValueError("solid=outer cannot be made yet")
     frame = mesh_frame(mesh)
     clean, notes = _clean(mesh, radius=1 / frame.scale)
+    if rule.solid == "outer":
+        return _filled(clean.to_unit(frame), rule, frame, notes)
     oriented, patch = orient_patches(clean.to_unit(frame))
     parts = orient_components(split_components(oriented, patch))
     turned = Mesh(clean.vertices, turn_faces(oriented.faces, parts.is_turned[parts.component_of]))
     notes += _winding_notes(clean, turned)
-    if rule.solid == "auto":
-        is_wall = find_walls(parts)
-        if is_wall.any() or exceeds_union(parts):
-            return _rebuilt(parts, is_wall, rule, frame, notes)
+    num_swallowed = _count_swallowed(parts)
+    if num_swallowed:
+        notes.append(_SWALLOWED.format("1 part lies" if num_swallowed == 1 else f"{num_swallowed} parts lie"))
+    if rule.solid == "auto" and (exceeds_union(parts) or find_walls(parts).any()):
+        return _rebuilt(parts, rule, frame, notes)
     union = unite_components(parts)
     result = _assemble(mesh, turned, parts, union, frame)
     shares, closed = probe_surface(result.to_unit(frame)), bool(parts.closed.all())
     if closed and shares.solid < MIN_INSIDE_SHARE:
         shares = probe_surface(result.to_unit(frame), step=FINE_STEP)
     if rule.solid == "auto":
-        if union.failures or max(shares.buried, shares.reversed) > MIN_NOTED_SHARE:
-            return _rebuilt(parts, is_wall, rule, frame, notes)
+        if union.failures or max(shares.buried, shares.reversed, shares.inverted) > MIN_NOTED_SHARE:
+            return _rebuilt(parts, rule, frame, notes)
     elif shares.solid < MIN_INSIDE_SHARE:
         if rule.thickness is None:
             raise ValueError(
                 f"the mesh is a sheet: {shares.solid:.0%} of its surface has an inside (at least "
                 f"{MIN_INSIDE_SHARE:.0%} wanted). Give a thickness, solid=auto, or close the mesh."
             )
-        return _rebuilt(parts, np.ones(len(parts), dtype=bool), rule, frame, notes)
-    notes += _overlap_notes(union, shares)
+        return _rebuilt(parts, rule, frame, notes)
+    notes += _overlap_notes(union, shares, num_swallowed)
     num_components = int(union.kept.sum()) + sum(len(split_components(united)) for united in union.united)
     if num_components > 1:
         notes.append(f"{num_components} connected components")
@@ -143,11 +158,15 @@ def make_solid(mesh: Mesh, *, rule: SolidRule = AUTO) -> Solid:
     return Solid(result, closed, tuple(notes), num_components, holes)
 
 
-def _rebuilt(
-    parts: OrientedComponents, is_wall: NDArray[np.bool_], rule: SolidRule, frame: Similarity, notes: list[str]
-) -> Solid:
-    """Return the solid whose surface is extracted anew from the solids and walls among `parts` (unit frame)."""
-    thickness = WALL_THICKNESS if rule.thickness is None else rule.thickness * frame.scale
+def _rebuilt(parts: OrientedComponents, rule: SolidRule, frame: Similarity, notes: list[str]) -> Solid:
+    """Return the solid whose surface is extracted anew from the solids and walls among `parts` (unit frame).
+
+    With solid=winding, all parts are walls.
+    """
+    thickness = walls.WALL_THICKNESS if rule.thickness is None else rule.thickness * frame.scale
+    is_wall = np.ones(len(parts), dtype=bool)
+    if rule.solid == "auto":
+        is_wall = find_walls(parts, depth=walls.SPACING)
     surface = extract_solid(parts, is_wall, thickness=thickness)
     wall_thickness = thickness / frame.scale if is_wall.any() else None
     if is_wall.any():
@@ -155,8 +174,32 @@ def _rebuilt(
         share = f"{areas[is_wall].sum() / areas.sum():.0%} of the surface encloses nothing"
         notes.append(f"{share}: taken as walls {wall_thickness:g} thick")
     notes.append(f"all {len(parts)} parts made into one new surface" if len(parts) > 1 else "made into a new surface")
-    num_components = len(split_components(surface))
-    return Solid(surface.to_world(frame), True, tuple(notes), num_components, HoleMeasures(0, 0, 0.0), wall_thickness)
+    return _new_solid(parts.mesh, surface, frame, notes, wall_thickness=wall_thickness)
+
+
+def _filled(mesh: Mesh, rule: SolidRule, frame: Similarity, notes: list[str]) -> Solid:
+    """Return the solid of all space that is closed off from outside by `mesh` (unit frame)."""
+    gap = walls.GAP if rule.gap is None else rule.gap * frame.scale
+    surface = extract_outer(mesh, gap=gap)
+    notes.append(f"all that is closed off is full, with gaps below {gap / frame.scale:g} closed")
+    return _new_solid(mesh, surface, frame, notes)
+
+
+def _new_solid(
+    mesh: Mesh, surface: Mesh, frame: Similarity, notes: list[str], *, wall_thickness: float | None = None
+) -> Solid:
+    """Return the solid whose boundary is the new `surface` of `mesh`, both in the unit frame."""
+    seen = visible_points(mesh, _NUM_SEEN)
+    within = KEPT_WITHIN if wall_thickness is None else max(KEPT_WITHIN, 0.55 * wall_thickness * frame.scale)
+    kept = float((MeshDistance(surface).unsigned(seen).distance <= within).mean()) if len(seen) else 1.0
+    if kept < MIN_VISIBLE_KEPT:
+        notes.append(f"only {kept:.1%} of the surface that is seen from outside is in the solid")
+    num_components = len(nest_components(surface).volumes)
+    if num_components > 1:
+        notes.append(f"{num_components} connected components")
+    return Solid(
+        surface.to_world(frame), True, tuple(notes), num_components, HoleMeasures(0, 0, 0.0), wall_thickness, kept
+    )
 
 
 def _clean(mesh: Mesh, *, radius: float) -> tuple[Mesh, list[str]]:
@@ -200,12 +243,29 @@ def _assemble(given: Mesh, turned: Mesh, parts: OrientedComponents, union: Union
     return join_meshes([drop_unreferenced_vertices(kept), *(united.to_world(frame) for united in union.united)])
 
 
-def _overlap_notes(union: UnionResult, shares: SurfaceShares) -> list[str]:
+def _count_swallowed(parts: OrientedComponents) -> int:
+    """Return how many closed outward components (unit frame) lie deep inside another one, and so add nothing.
+
+    The faces of a cavity point inward. So a shell that faces outward inside a solid is not a cavity.
+    """
+    outward = np.flatnonzero(parts.closed & (parts.volumes() > 0))
+    lower, upper = parts.boxes()
+    count = 0
+    for inner in outward.tolist():
+        around = (lower[outward] < lower[inner]).all(axis=1) & (upper[inner] < upper[outward]).all(axis=1)
+        if around.any():
+            vertices, bodies = parts.one(inner).vertices, (parts.one(outer) for outer in outward[around].tolist())
+            count += any(MeshDistance(body)(vertices).sdf.max() < -GAP_WIDTH for body in bodies)
+    return count
+
+
+def _overlap_notes(union: UnionResult, shares: SurfaceShares, num_swallowed: int) -> list[str]:
     """Return notes on the united components, and on surface that is still buried or inside out."""
     notes = []
-    if union.united:
+    num_united = int((~union.kept).sum()) - num_swallowed
+    if union.united and num_united > len(union.united):
         seams = f", {union.num_seams} seams between them closed" if union.num_seams else ""
-        notes.append(f"{(~union.kept).sum()} overlapping or touching parts united into {len(union.united)}{seams}")
+        notes.append(f"{num_united} overlapping or touching parts united into {len(union.united)}{seams}")
     kept = list(union.failures)
     if shares.buried > MIN_NOTED_SHARE:
         kept.append(f"{shares.buried:.1%} of the surface lies buried and still counts as surface")

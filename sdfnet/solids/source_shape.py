@@ -9,12 +9,16 @@ import contextlib
 import hashlib
 import logging
 import textwrap
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import joblib
 import numpy as np
 from tqdm import tqdm
 
@@ -29,6 +33,10 @@ from sdfnet.solids.solid import Solid, make_solid
 
 Status = Literal["used", "noted", "refused"]
 """"used": used unchanged. "noted": used, with notes. "refused": not used, with a reason."""
+
+_ALONE_SECONDS = 3.0
+"""Starting worker processes takes about this long."""
+_NAMING_SECONDS = 2.0
 
 _WIDTH = 120
 _NAME_WIDTH = 36
@@ -106,10 +114,13 @@ def check_folder(
     *,
     shapes: str | Sequence[str] = "all",
     rule: SolidRule = AUTO,
+    num_workers: int | None = None,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> list[MeshReport]:
     """Read and repair the meshes in `folder` and below, and report on each.
+
+    The first few seconds of work are done in this process. What is left then is done by worker processes.
 
     Parameters
     ----------
@@ -117,6 +128,8 @@ def check_folder(
         "all", or names and globs. A name is the path below `folder` without its suffix.
     rule
         What the inside of a mesh is: see `make_solid`.
+    num_workers
+        Number of processes, by default one for each core.
     out
         Folder for the reports: `report.json`, and the table `report.txt`, which also counts the skipped files. By
         default no file is written.
@@ -135,12 +148,59 @@ def check_folder(
     names = select_shapes(list(paths), shapes)
     if out is not None:
         ensure_folder(out)
-    progress_bar = tqdm(names, desc="checking", unit="mesh", delay=2, leave=False, disable=not progress)
-    reports = [inspect_mesh(paths[name], name=name, rule=rule)[0] for name in progress_bar]
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
+    report = partial(_report_on, rule=rule)
+    reports = _for_each(report, {name: paths[name] for name in names}, num_workers=num_workers, progress=progress)
     if out is not None:
         write_atomic(Path(out) / "report.txt", f"{format_reports(reports)}\n{describe_skipped(folder)}".rstrip() + "\n")
         write_json(Path(out) / "report.json", [report.to_dict() for report in reports])
     return reports
+
+
+def _report_on(name: str, path: Path, *, rule: SolidRule) -> MeshReport:
+    return inspect_mesh(path, name=name, rule=rule)[0]
+
+
+def _for_each(
+    work: Callable[[str, Path], MeshReport], paths: dict[str, Path], *, num_workers: int | None, progress: bool
+) -> list[MeshReport]:
+    """Return the results of `work` in the order of `paths`. Worker processes help if the work takes long."""
+    results: dict[str, MeshReport] = {}
+    started, num_workers = time.monotonic(), num_workers or joblib.cpu_count()
+    bar = tqdm(total=len(paths), desc="checking", unit="mesh", delay=2, leave=False, disable=not progress)
+    with bar, _naming_slow_ones(bar, paths, results):
+        for name, path in paths.items():
+            if num_workers > 1 and len(paths) - len(results) > 1 and time.monotonic() - started > _ALONE_SECONDS:
+                break
+            results[name] = work(name, path)
+            bar.update()
+        left = {name: path for name, path in paths.items() if name not in results}
+        parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator_unordered", batch_size=1)
+        for report in parallel(joblib.delayed(work)(name, path) for name, path in left.items()) if left else ():
+            results[report.name] = report
+            bar.update()
+    return [results[name] for name in paths]
+
+
+@contextlib.contextmanager
+def _naming_slow_ones(bar: tqdm, paths: Collection[str], done: Collection[str]) -> Iterator[None]:
+    """Let the progress bar name the first mesh that is not done, as long as nothing else happens."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_NAMING_SECONDS):
+            waiting = next((name for name in paths if name not in done), None)
+            if waiting is not None:
+                bar.set_postfix_str(waiting)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if not bar.disable:
+        watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def inspect_mesh(

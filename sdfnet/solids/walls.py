@@ -10,6 +10,7 @@ outside is lost, no boolean operation is needed, and the way always ends.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +18,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdfnet.extraction import extract_mesh
+from sdfnet.fields import MeshField, Offset, Union
 from sdfnet.fields.base import Accuracy, Field, check_points
-from sdfnet.geometry.bounds import Bounds
-from sdfnet.mesh.components import OrientedComponents, nest_components
+from sdfnet.geometry.bounds import LATTICE_MARGIN, Bounds
+from sdfnet.geometry.similarity import UNIT_RADIUS
+from sdfnet.mesh.components import NOTHING, OrientedComponents, nest_components
 from sdfnet.mesh.distance import Distances, MeshDistance, SignedDistances
 from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
-from sdfnet.mesh.topology import measure_holes
+from sdfnet.mesh.topology import count_degenerate_faces, measure_holes
 from sdfnet.mesh.union import GAP_WIDTH
 from sdfnet.mesh.winding import SURFACE_STEP, WindingNumber, spread_over_surface
 
-WALL_THICKNESS = 0.017
-"""Of a wall where the user gives none, as a share of the radius: one lattice spacing at resolution 128."""
+WALL_THICKNESS = 0.017 * UNIT_RADIUS
+"""Of a wall where the user gives none, unit frame: one lattice spacing at resolution 128."""
+
+GAP = 0.02 * UNIT_RADIUS
+"""With solid=outer, gaps below this width are closed where the user gives none, unit frame."""
 
 MIN_INSIDE = 0.95
 """A solid has an inside along at least this share of its area."""
@@ -36,36 +42,63 @@ MAX_CAPS = 1 / 3
 """Flat caps over a solid's holes have at most this share of its own area: a scan's bottom is
 closed, a bowl stays open."""
 
-THIN_DEPTH, MIN_DEEP = 4e-3, 0.5
-"""At least `MIN_DEEP` of a solid's area still has an inside this deep (share of the radius). A plate or wire
-thinner than this would vanish in any lattice."""
+MIN_DEEP = 0.5
+"""At least this share of a solid's area has an inside at some depth: plates and wires are that thick."""
 
-RESOLUTION = 256
-"""Samples per axis of the lattice on which the surface of a solid with walls is extracted."""
+KEPT_DEPTH = 3e-3
+"""A mesh whose parts all are thicker than this (unit frame) keeps its own faces."""
 
-MOST_RESOLUTION, _SPACINGS = 1024, 2
-"""Thin walls take a finer lattice, up to this. It has two spacings in a wall."""
+SPACING = WALL_THICKNESS / 2
+"""Of the lattice on which a new surface is extracted, unit frame: up to 256 samples per axis. Plates and wires that are
+thinner than this are walls there, or they would fall between the samples. Thinner walls take a finer lattice."""
 
-MOST_PAIRS, MOST_FACES = 400, 400_000
-"""The exact union is taken up to so many pairs of parts whose boxes meet, and up to so many faces of such parts."""
+MOST_RESOLUTION = 1024
+_SPACINGS_IN_WALL, _SPACINGS_IN_GAP = 2, 3
+
+MOST_PAIRS, MOST_PAIR_FACES = 1000, 40_000
+"""The exact union is taken up to so many pairs of parts whose boxes meet, and up to so many faces, summed over these
+pairs. A convex decomposition has up to 400 pairs and 16,000 faces; a chair with 97 pairs and 73,000 faces takes
+minutes."""
 
 _ON_SURFACE = 1e-7
+_STEP_OF_SMALL = 0.02
+"""Probes beside a part are not farther from it than this share of the least extent of its box: near the sharp edges of
+a small part, a longer step leaves the part on both sides."""
 _FEWEST_PROBES, _MOST_PROBES = 100, 400
 
 
-def find_walls(parts: OrientedComponents) -> NDArray[np.bool_]:
-    """Return which of `parts` (unit frame) do not enclose a solid and become walls, (P,)."""
-    return np.array([not _is_solid(parts.one(number)) for number in range(len(parts))], dtype=bool)
+def find_walls(parts: OrientedComponents, *, depth: float = KEPT_DEPTH) -> NDArray[np.bool_]:
+    """Return which of `parts` (unit frame) do not enclose a solid and become walls, (P,).
+
+    A closed part that is too thin alone may still be a slice of a thick solid, as in convex decompositions. Therefore
+    the closed parts that fail are tested again together with all solids.
+
+    Parameters
+    ----------
+    depth : float
+        A solid has an inside this deep below at least half of its area, unit frame. A plate or wire that is thinner
+        vanishes in a lattice with this spacing.
+    """
+    meshes = [parts.one(number) for number in range(len(parts))]
+    is_wall = np.array([not _is_solid(mesh, WindingNumber(mesh), depth) for mesh in meshes], dtype=bool)
+    doubtful = is_wall & parts.closed
+    if doubtful.any() and not doubtful.all():
+        together = WindingNumber(parts.some(~is_wall | doubtful))
+        for number in np.flatnonzero(doubtful):
+            is_wall[number] = not _is_solid(meshes[number], together, depth)
+    return is_wall
 
 
-def _is_solid(part: Mesh) -> bool:
+def _is_solid(part: Mesh, winding: WindingNumber, depth: float) -> bool:
+    """Tell whether `part` has an inside where `winding` says that space is inside."""
     area = float(part.face_areas.sum())
     if area <= 0 or measure_holes(part).area > MAX_CAPS * area:
         return False
     points, faces = spread_over_surface(part, int(np.clip(len(part.faces), _FEWEST_PROBES, _MOST_PROBES)))
     normals = part.face_normals[faces]
-    steps = np.concatenate([step * normals for step in (-SURFACE_STEP, SURFACE_STEP, -THIN_DEPTH, THIN_DEPTH)])
-    is_inside = np.abs(WindingNumber(part)(np.tile(points, (4, 1)) + steps)) > 0.5
+    step = min(SURFACE_STEP, _STEP_OF_SMALL * float(part.bounds.extent.min()) + _ON_SURFACE)
+    steps = np.concatenate([distance * normals for distance in (-step, step, -depth, depth)])
+    is_inside = np.abs(winding(np.tile(points, (4, 1)) + steps)) > 0.5
     behind, before, deep_behind, deep_before = is_inside.reshape(4, -1)
     crossing = behind & before  # The part crosses itself here: buried, and no evidence either way.
     if crossing.all() or (behind ^ before)[~crossing].mean() < MIN_INSIDE:
@@ -74,23 +107,28 @@ def _is_solid(part: Mesh) -> bool:
 
 
 def exceeds_union(parts: OrientedComponents) -> bool:
-    """Tell whether the exact union of `parts` (unit frame) would take long. The answer depends on counts only."""
+    """Tell whether the exact union of `parts` (unit frame) may take long. The answer depends on counts only.
+
+    What counts are the pairs of closed parts whose boxes meet, and the faces of both parts of every pair.
+    """
     lower, upper = (corners[parts.closed] for corners in parts.boxes())
     num_faces = np.bincount(parts.component_of, minlength=len(parts))[parts.closed]
-    num_pairs, num_meeting = 0, 0
-    for number in range(len(lower)):
-        meets = (lower[number] <= upper + GAP_WIDTH).all(axis=1) & (lower <= upper[number] + GAP_WIDTH).all(axis=1)
-        others = int(meets.sum()) - 1
-        num_pairs += others
-        num_meeting += int(num_faces[number]) if others else 0
-    return num_pairs // 2 > MOST_PAIRS or num_meeting > MOST_FACES
+    num_pairs = num_pair_faces = 0
+    for number in range(len(lower) - 1):
+        later = slice(number + 1, None)
+        meets = (lower[number] <= upper[later] + GAP_WIDTH).all(axis=1)
+        meets &= (lower[later] <= upper[number] + GAP_WIDTH).all(axis=1)
+        num_pairs += int(meets.sum())
+        num_pair_faces += int((num_faces[number] + num_faces[later][meets]).sum())
+    return num_pairs > MOST_PAIRS or num_pair_faces > MOST_PAIR_FACES
 
 
 def extract_solid(parts: OrientedComponents, is_wall: NDArray[np.bool_], *, thickness: float) -> Mesh:
     """Return the closed boundary of the solids and walls among `parts`, unit frame, outward.
 
-    Hollows that nothing connects with the outside are filled: nobody sees them. Vertices are within about a hundredth
-    of a lattice spacing of the exact boundary on smooth places; sharp edges are kept.
+    Hollows between walls that nothing connects with the outside are filled: nobody sees them. Cavities of solids stay.
+    Vertices are within about a hundredth of a lattice spacing of the exact boundary on smooth places. Sharp edges are
+    kept.
 
     Parameters
     ----------
@@ -101,66 +139,134 @@ def extract_solid(parts: OrientedComponents, is_wall: NDArray[np.bool_], *, thic
     Raises
     ------
     ValueError
-        Nothing is left: all parts are thinner than the lattice resolves.
+        The walls are too thin for the finest lattice.
     """
-    field = _SolidField(
-        parts.some(~is_wall), parts.some(is_wall), thickness / 2, is_closed=bool(parts.closed[~is_wall].all())
-    )
-    resolution = _resolution(field.bounds, thickness) if is_wall.any() else RESOLUTION
-    mesh = extract_mesh(field, resolution=resolution, sharp=True, vertex_normals=False, dtype=torch.float64)
+    solids, walls = parts.some(~is_wall), parts.some(is_wall)
+    fields: list[Field] = []
+    if len(solids.faces):
+        fields.append(_SolidField(solids, is_closed=bool(parts.closed[~is_wall].all())))
+    if len(walls.faces):
+        fields.append(_WallField(walls, thickness / 2))
+    field = Union(*fields)
+    width = thickness if len(walls.faces) else math.inf
+    mesh = _extract(field, _resolution(field.bounds, width=width, spacings=_SPACINGS_IN_WALL, key="thickness"))
     shells = nest_components(mesh)
-    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[~shells.is_cavity[shells.component_of]]))
+    dropped = shells.is_cavity
+    inward = parts.some(~is_wall & parts.closed & (parts.volumes() < 0))
+    if dropped.any() and len(inward.faces):
+        distance = MeshDistance(inward).unsigned(mesh.triangles[:, 0]).distance
+        for shell in np.flatnonzero(dropped):
+            dropped[shell] = np.median(distance[shells.component_of == shell]) > SPACING
+    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[~dropped[shells.component_of]]))
 
 
-def _resolution(bounds: Bounds, thickness: float) -> int:
-    """Return the samples per axis of a lattice with two spacings in a wall."""
-    least = math.ceil(_SPACINGS * float(bounds.extent.max()) / thickness) + 1
-    if least > MOST_RESOLUTION:
-        share = _SPACINGS * float(bounds.extent.max()) / (MOST_RESOLUTION - 1)
+def extract_outer(mesh: Mesh, *, gap: float) -> Mesh:
+    """Return the closed surface of all space that a ball of the diameter `gap` cannot reach from outside.
+
+    The ball rolls over `mesh` (unit frame) and stays out of every opening that is narrower than the ball. The surface
+    lies on the mesh where the ball touches the mesh; it is rounded by up to a fifth of `gap` in concave edges. Parts
+    that stick out and are thinner than a lattice spacing become walls.
+
+    Raises
+    ------
+    ValueError
+        The gap is too narrow for the finest lattice.
+    """
+    around = _WallField(mesh, gap / 2)
+    resolution = _resolution(around.bounds, width=gap, spacings=_SPACINGS_IN_GAP, key="gap")
+    centers = extract_mesh(around, resolution=resolution, project_steps=1, vertex_normals=False, dtype=torch.float64)
+    # The outermost surface is where the centre of the ball can be while the ball touches the mesh.
+    filled: Field = Offset(MeshField(_outermost(centers)), -gap / 2)
+    thin = _thin_faces(mesh, filled)
+    if thin.any():
+        sticking_out = drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[thin]))
+        filled = Union(filled, _WallField(sticking_out, WALL_THICKNESS / 2))
+    return _outermost(_extract(filled, _resolution(filled.bounds)))
+
+
+def _extract(field: Field, resolution: int) -> Mesh:
+    """Extract a mesh with sharp edges. Where sharp edges cross, some faces can lose their area; then edges are cut."""
+    options: dict[str, Any] = {"resolution": resolution, "vertex_normals": False, "dtype": torch.float64}
+    with np.errstate(all="ignore"):  # The caller may raise for what is harmless here.
+        mesh = extract_mesh(field, sharp=True, **options)
+        return extract_mesh(field, project_steps=2, **options) if count_degenerate_faces(mesh) else mesh
+
+
+def _outermost(mesh: Mesh) -> Mesh:
+    """Return the closed components of `mesh` that lie in no other."""
+    shells = nest_components(mesh)
+    return drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[(shells.host == NOTHING)[shells.component_of]]))
+
+
+def _thin_faces(mesh: Mesh, filled: Field) -> NDArray[np.bool_]:
+    """Return the faces of `mesh` (F,) that have no inside of `filled` as deep as a lattice spacing on either side."""
+    centers = mesh.triangles.mean(axis=1)
+    steps = SPACING / 2 * mesh.face_normals
+    beside = filled(torch.from_numpy(np.stack([centers - steps, centers, centers + steps]))).numpy()
+    return (beside > -SPACING / 2).all(axis=0) & (beside[1] > -SPACING / 4)
+
+
+def _resolution(bounds: Bounds, *, width: float = math.inf, spacings: int = 1, key: str = "") -> int:
+    """Return the samples per axis of a lattice over `bounds` with so many `spacings` in a `width`, the user's `key`."""
+    longest = float(bounds.extent.max()) * (1 + LATTICE_MARGIN)
+    resolution = math.ceil(longest / min(SPACING, width / spacings)) + 1
+    if resolution > MOST_RESOLUTION:
+        least = spacings * longest / (MOST_RESOLUTION - 1) / UNIT_RADIUS
         raise ValueError(
-            f"walls of {thickness:.2g} of the radius are too thin: a lattice of {MOST_RESOLUTION} has two samples in "
-            f"walls of {share:.2g} of the radius and more. Give a larger thickness."
+            f"{key}: {width / UNIT_RADIUS:.2g} of the radius is too small; the finest lattice, of {MOST_RESOLUTION} "
+            f"samples per axis, allows {least:.2g} of the radius. Give a larger {key}."
         )
-    return max(RESOLUTION, least)
+    return resolution
 
 
 class _SolidField(Field):
-    """Negative where the solids' winding numbers sum to more than ½ in size, or within a wall.
+    """Negative where the winding number of `solids` is more than ½ in size.
 
     Exact outside. Inside, the distance may be that to a buried face, so it never exceeds the true distance. Across the
     holes of an open solid the sign jumps, and the field is only approximate.
     """
 
-    def __init__(self, solids: Mesh, walls: Mesh, half_thickness: float, *, is_closed: bool) -> None:
-        self._solids, self._walls, self._half_thickness = solids, walls, half_thickness
-        self._to_solids = MeshDistance(solids) if len(solids.faces) else None
-        self._to_walls = MeshDistance(walls) if len(walls.faces) else None
+    def __init__(self, solids: Mesh, *, is_closed: bool) -> None:
         self.accuracy: Accuracy = "bound" if is_closed else "approximate"
-        self.bounds = Bounds.of(np.concatenate([solids.vertices, walls.vertices]))
-        self.bounds = self.bounds.grown(half_thickness if len(walls.faces) else 0.0)
+        self.bounds = solids.bounds
+        self._solids, self._distance = solids, MeshDistance(solids)
 
     def __call__(self, points: Tensor) -> Tensor:
-        check_points(points)
-        flat = points.reshape(-1, 3)
-        points_64 = flat.detach().to("cpu", torch.float64).numpy()
-        if len(points_64) == 0:
-            return points.sum(dim=-1)
-        sdf, slopes = np.full(len(points_64), np.inf), np.zeros_like(points_64)
-        if self._to_solids is not None:
-            found = self._to_solids(points_64)
-            sign = np.where(np.abs(found.winding) > 0.5, -1.0, 1.0)
-            sdf = sign * np.abs(found.sdf)
-            slopes = sign[:, None] * _away(points_64, found, self._solids)
-        if self._to_walls is not None:
-            nearest = self._to_walls.unsigned(points_64)
-            outside = nearest.distance - self._half_thickness
-            nearer = outside < sdf
-            sdf = np.where(nearer, outside, sdf)
-            slopes = np.where(nearer[:, None], _away(points_64, nearest, self._walls), slopes)
-        result = torch.from_numpy(sdf).to(points)
-        if points.requires_grad and torch.is_grad_enabled():
-            result = result + ((flat - flat.detach()) * torch.from_numpy(slopes).to(points)).sum(dim=-1)
-        return result.reshape(points.shape[:-1])
+        flat, points_64 = _flat(points)
+        found = self._distance(points_64)
+        sign = np.where(np.abs(found.winding) > 0.5, -1.0, 1.0)
+        slopes = sign[:, None] * _away(points_64, found, self._solids)
+        return _with_gradient(sign * np.abs(found.sdf), slopes, flat).reshape(points.shape[:-1])
+
+
+class _WallField(Field):
+    """Negative nearer than `half_thickness` to the faces of `walls`. Exact outside."""
+
+    def __init__(self, walls: Mesh, half_thickness: float) -> None:
+        self.accuracy: Accuracy = "bound"
+        self.bounds = walls.bounds.grown(half_thickness)
+        self._walls, self._half_thickness, self._distance = walls, half_thickness, MeshDistance(walls)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        flat, points_64 = _flat(points)
+        found = self._distance.unsigned(points_64)
+        slopes = _away(points_64, found, self._walls)
+        return _with_gradient(found.distance - self._half_thickness, slopes, flat).reshape(points.shape[:-1])
+
+
+def _flat(points: Tensor) -> tuple[Tensor, NDArray[np.float64]]:
+    """Return `points` as (N, 3), in torch and in NumPy."""
+    check_points(points)
+    flat = points.reshape(-1, 3)
+    return flat, flat.detach().to("cpu", torch.float64).numpy()
+
+
+def _with_gradient(sdf: NDArray[np.float64], slopes: NDArray[np.float64], points: Tensor) -> Tensor:
+    """Return `sdf` (N,) as a tensor whose gradient at `points` (N, 3) is `slopes` (N, 3)."""
+    result = torch.from_numpy(np.ascontiguousarray(sdf)).to(points)
+    if points.requires_grad and torch.is_grad_enabled():
+        result = result + ((points - points.detach()) * torch.from_numpy(slopes).to(points)).sum(dim=-1)
+    return result
 
 
 def _away(points: NDArray[np.float64], found: SignedDistances | Distances, mesh: Mesh) -> NDArray[np.float64]:

@@ -349,6 +349,7 @@ def _run_shape(store: SampleStore, name: str) -> RunShape:
         rule=store.rule,
         num_surfaces=count,
         solid_hash=shape.solid_hash,
+        wall_thickness=shape.report.get("wall_thickness"),
     )
 
 

@@ -13,6 +13,7 @@ from sdfnet.extraction import extract_mesh
 from sdfnet.morphs import MorphConfig, make_morph
 from sdfnet.runs import load_run
 from sdfnet.sampling import SampleStore
+from sdfnet.solids.rule import SolidRule
 
 PREVIOUS = Path(__file__).parent.parent / "previous"
 
@@ -29,6 +30,8 @@ def test_a_run_gives_its_shapes_in_their_places() -> None:
 def test_a_sample_store_opens_with_its_shapes() -> None:
     store = SampleStore(PREVIOUS / "samples")
     assert store.names == ("large", "small")
+    assert store.rule == SolidRule("winding")
+    assert {shape.rule for shape in load_run(PREVIOUS / "run").shapes} == {SolidRule("winding")}
 
 
 def test_a_finished_morph_is_left_as_it_is(tmp_path: Path) -> None:

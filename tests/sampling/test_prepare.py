@@ -8,14 +8,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sdfnet.files import write_json
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.sampling import PrepareReport, SamplerConfig, SampleStore, prepare_samples
+from sdfnet.sampling import prepare as prepare_module
 from sdfnet.sampling.jobs import leave_samples
 from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import folder_similarities, load_shape
@@ -82,6 +85,62 @@ def test_other_settings_are_refused_by_name(mesh_folder: Path, tmp_path: Path, s
     with pytest.raises(ValueError, match=r"thickness is null there and 0.5 now"):
         prepare(mesh_folder, tmp_path / "samples", small_config, rule=SolidRule(thickness=0.5))
     assert contents(tmp_path / "samples") == before
+
+
+def as_the_first_version_wrote_it(directory: Path, *, of_other_vertices: str = "") -> None:
+    """Rewrite the index of a store: no `solid`, no number of reading, no hash of the solid."""
+    document = json.loads((directory / "index.json").read_text())
+    settings = {key: document["settings"][key] for key in ("sampler", "normalize")} | {"thickness": None}
+    for shape in document["shapes"]:
+        del shape["reading"], shape["solid_hash"]
+        decisive = [document["format"], shape["content_hash"], Path(shape["source"]).suffix, settings, None]
+        shape |= {"thickness": None, "key": prepare_module._digest(decisive)}
+        if shape["name"] == of_other_vertices:
+            shape["report"]["extent"][0] += 0.1
+    write_json(directory / "index.json", {**document, "settings": settings})
+
+
+def test_a_store_of_the_first_version_is_inspected_again_and_keeps_its_samples(
+    mesh_folder: Path, tmp_path: Path, small_config: SamplerConfig
+) -> None:
+    directory = tmp_path / "samples"
+    prepare(mesh_folder, directory, small_config, rule=SolidRule("winding"))
+    as_the_first_version_wrote_it(directory)
+    assert SampleStore(directory).rule == SolidRule("winding")
+    shard = (directory / "shard_0000.npy").read_bytes()
+    done = prepare(mesh_folder, directory, small_config)  # the same command as then
+    assert (done.num_done, done.num_skipped) == (0, 5)
+    assert done.store.rule == SolidRule("winding")
+    assert all(shape.solid_hash for shape in done.store.shapes)
+    assert (directory / "shard_0000.npy").read_bytes() == shard
+    before = contents(directory)
+    assert prepare(mesh_folder, directory, small_config).num_done == 0
+    assert contents(directory) == before
+    with pytest.raises(ValueError, match=r'solid is "winding" there and "outer" now'):
+        prepare(mesh_folder, directory, small_config, rule=SolidRule("outer"))
+
+
+def test_a_shape_that_an_older_version_read_differently_is_drawn_anew(
+    mesh_folder: Path, tmp_path: Path, small_config: SamplerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "samples"
+    prepare(mesh_folder, directory, small_config, rule=SolidRule("winding"))
+    as_the_first_version_wrote_it(directory, of_other_vertices="box_2")
+    assert prepare(mesh_folder, directory, small_config).num_done == 1
+    for name in ("prepare", "store"):
+        monkeypatch.setattr(f"sdfnet.sampling.{name}.READING_VERSION", 3)
+    assert prepare(mesh_folder, directory, small_config).num_done == 0  # the solids are the same
+    index = json.loads((directory / "index.json").read_text())
+    assert {shape["reading"] for shape in index["shapes"]} == {3}
+    index["shapes"][1] |= {"reading": 2, "solid_hash": "another"}
+    index["shapes"][1]["key"] = prepare_module._key(_decisive(index, 1), 2)
+    write_json(directory / "index.json", index)
+    assert prepare(mesh_folder, directory, small_config).num_done == 1
+
+
+def _decisive(index: dict[str, Any], number: int) -> list[Any]:
+    shape = index["shapes"][number]
+    return [index["format"], shape["content_hash"], Path(shape["source"]).suffix, index["settings"], None]
 
 
 @pytest.mark.usefixtures("two_to_a_shard")

@@ -116,16 +116,17 @@ def test_samples_at_the_jump_of_an_open_mesh_are_replaced_by_others(
     assert at_sign_jump(distance(uniform)).mean() > 0.01
 
 
-def test_a_sheet_is_sampled_as_a_wall_of_its_thickness(make_box: Callable[..., Mesh], tmp_path: Path) -> None:
+def test_a_sheet_is_sampled_as_a_wall_of_its_thickness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdfnet.solids.walls.SPACING", 0.02)
     square = Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]])
     shape, similarity = load(square, tmp_path, rule=SolidRule(thickness=0.1))
     samples = sample_shape(shape, similarity, CONFIG)
     half = 0.5 * similarity.scale
     beyond = np.maximum(abs(samples.sdf[:, :3].astype(np.float64)) - [half, half, 0], 0)
-    assert abs(np.linalg.norm(beyond, axis=1) - 0.05 * similarity.scale - samples.sdf[:, 3]).max() < 5e-4
+    assert abs(np.linalg.norm(beyond, axis=1) - 0.05 * similarity.scale - samples.sdf[:, 3]).max() < 2e-3
     assert 0.25 < (samples.sdf[:, 3] < 0).mean() < 0.6
     beyond = np.maximum(abs(samples.surface[:, :3].astype(np.float64)) - [half, half, 0], 0)
-    assert abs(np.linalg.norm(beyond, axis=1) - 0.05 * similarity.scale).max() < 5e-4
+    assert abs(np.linalg.norm(beyond, axis=1) - 0.05 * similarity.scale).max() < 2e-3
 
 
 def test_the_deepsdf_preset_has_the_numbers_of_the_paper() -> None:

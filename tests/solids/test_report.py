@@ -54,7 +54,8 @@ def test_a_report_notes_each_damage(tmp_path, kind):
     assert MeshReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
-def test_with_winding_a_report_refuses_sheets_unless_a_thickness_is_given(tmp_path):
+def test_with_winding_a_report_refuses_sheets_unless_a_thickness_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("sdfnet.solids.walls.SPACING", 0.06)
     save_mesh(Mesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]]), tmp_path / "sheet.obj")
     report = inspect_mesh(tmp_path / "sheet.obj", rule=SolidRule("winding"))[0]
     assert report.status == "refused"

@@ -21,7 +21,7 @@ from sdfnet.cli.commands.scene_keys import SceneKeys
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat
-from sdfnet.runs import ExtractConfig, ExtractedRun, extract_run, load_run
+from sdfnet.runs import ExtractConfig, ExtractedRun, describe_thin_walls, extract_run, load_run
 from sdfnet.runs.extract import SUMMARY_FILE
 from sdfnet.scenes.extract import extract_scene
 
@@ -85,6 +85,9 @@ def run_extract(command: ExtractCommand, *, keep: bool = False) -> ExtractedRun:
         name, difference = next(iter(done.others.items()))
         stand = "stands" if len(done.others) == 1 else "stand"
         say(f"beside them {stand} {counted(len(done.others), 'shape')} of an earlier call: of {name}, {difference}")
+    learned = [run.shape(name) for name in done.files if name in run.names]
+    if thin := describe_thin_walls(learned, resolution=config.resolution):
+        say(thin)
     say_where(done.out)
     return done
 

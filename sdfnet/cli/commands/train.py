@@ -29,7 +29,7 @@ from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs, decoder_kind
 from sdfnet.files import ensure_folder, only_process
 from sdfnet.mesh.io.read import find_meshes
-from sdfnet.runs import MODEL_FILE, RUN_FILE, load_document, select_shapes
+from sdfnet.runs import MODEL_FILE, RUN_FILE, ExtractConfig, describe_thin_walls, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
 from sdfnet.solids.rule import AUTO
 from sdfnet.solids.source_shape import format_reports
@@ -154,7 +154,11 @@ def _sample_and_learn(command: TrainCommand, processes: Processes, device: str) 
         provenance=provenance(),
         processes=processes,
     )
-    return verdict(run, store) if processes.is_first else None
+    if not processes.is_first:
+        return None
+    if thin := describe_thin_walls(run.shapes, resolution=ExtractConfig().resolution):
+        say(thin)
+    return verdict(run, store)
 
 
 def _prepare(command: TrainCommand) -> str | Sequence[str]:

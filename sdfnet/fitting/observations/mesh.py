@@ -45,6 +45,8 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
         source.rule,
         num_surfaces=len(known.volumes),
         learned=False,
+        solid_hash=source.solid_hash,
+        wall_thickness=source.report.wall_thickness,
     )
     return DistanceObservation(torch.from_numpy(samples), shape, surface, tuple(source.report.notes))
 
