@@ -133,6 +133,14 @@ MODULES = (
     "sdfnet.solids.source_shape",
     "sdfnet.solids.solid",
     "sdfnet.runs.mixes",
+    "sdfnet.runs.space",
+    "sdfnet.latents.analysis",
+    "sdfnet.latents.statistics",
+    "sdfnet.latents.groups",
+    "sdfnet.latents.new_shapes",
+    "sdfnet.latents.attributes",
+    "sdfnet.latents.effects",
+    "sdfnet.latents.generalization",
     "sdfnet.rendering.colormap",
 )
 """Modules that users import from although their packages export nothing: what has an example there is documented."""

@@ -10,8 +10,8 @@ word gives the mask, in world units of the first shape:
 | `part=LABEL` | what is nearest to this part on either shape; the labels stand beside the source meshes |
 
 The labels of `chair.obj` are in `chair.parts.json`: first and last face of each part. `seam` is the width of the seam,
-inside the mask; by default a twentieth of the first shape's radius. The two shapes meet in the world frame, where their
-sources are.
+inside the mask; by default a twentieth of the first shape's radius. The two shapes meet in the unit frame, as in a mix:
+centre on centre, radius on radius where each was normalised on its own.
 """
 
 from __future__ import annotations
@@ -94,10 +94,11 @@ def blend_fields(first: PlacedField, second: PlacedField, words: Mapping[str, st
     if seam <= 0:
         raise ValueError(f"seam must be above 0, got {seam:g}")
     key = next(name for name in words if name in MASKS)
-    mask = _part_mask(words[key], [first.source, second.source]) if key == "part" else _solid_mask(key, words[key])
-    other = _moved(second.field, second.similarity, similarity)
-    mask = _to_unit(mask, similarity)
-    return MaskedBlend(first.field, other, mask=mask, seam=seam * similarity.scale)
+    if key == "part":
+        mask: Field = _part_mask(words[key], [first, second])
+    else:
+        mask = _to_unit(_solid_mask(key, words[key]), similarity)
+    return MaskedBlend(first.field, second.field, mask=mask, seam=seam * similarity.scale)
 
 
 def _solid_mask(key: str, value: str) -> Field:
@@ -113,16 +114,16 @@ def _solid_mask(key: str, value: str) -> Field:
     return Box((upper - lower) / 2, center=(lower + upper) / 2)
 
 
-def _part_mask(label: str, sources: list[Path | None]) -> Field:
-    """Return the mask of what is nearest to a labelled part of any of the source meshes, in the world."""
+def _part_mask(label: str, shapes: list[PlacedField]) -> Field:
+    """Return the mask of what is nearest to a labelled part on the source of any of the shapes, unit frame."""
     masks: list[Field] = []
     known: set[str] = set()
-    for source in sources:
-        parts = _read_parts(source)
+    for shape in shapes:
+        parts = _read_parts(shape.source)
         known |= set(parts)
-        if source is not None and label in parts:
-            mesh = read_mesh(source)
-            masks.append(_nearest_part(mesh, _faces_of(parts[label], len(mesh.faces), source)))
+        if shape.source is not None and label in parts:
+            mesh = read_mesh(shape.source).to_unit(shape.similarity)
+            masks.append(_nearest_part(mesh, _faces_of(parts[label], len(mesh.faces), shape.source)))
     if not masks:
         there = f"there are {', '.join(sorted(known))}" if known else "no NAME.parts.json is beside the sources"
         raise ValueError(f"no part is named {label!r}: {there}")
@@ -152,17 +153,6 @@ def _faces_of(faces: tuple[int, int], count: int, source: Path) -> BoolArray:
 def _nearest_part(mesh: Mesh, in_part: BoolArray) -> NearestPart:
     part, rest = (drop_unreferenced_vertices(Mesh(mesh.vertices, mesh.faces[mask])) for mask in (in_part, ~in_part))
     return NearestPart(part, rest)
-
-
-def _moved(field: Field, placed: Similarity, similarity: Similarity) -> Transformed:
-    """Return a field in the unit frame of one shape, given in that of another; they meet in the world."""
-    ours, theirs = (np.eye(3) if each.rotation is None else each.rotation for each in (similarity, placed))
-    return Transformed(
-        field,
-        rotation=ours @ theirs.T,
-        translation=similarity.to_unit(placed.center),
-        scale=similarity.scale / placed.scale,
-    )
 
 
 def _to_unit(field: Field, similarity: Similarity) -> Transformed:
