@@ -275,7 +275,7 @@ def verdict(run: Run, store: SampleStore) -> Verdict:
         busy = f" {_busy(schedule)}." if schedule.was_busy else ""
         return Verdict(
             f"the training has failed after {steps}: {failure}.{busy} Train longer ({_longer(run)}) into a new "
-            f"run; init={run.directory} starts from this one",
+            f"run{_start(run)}",
             has_failed=True,
         )
     praise = _praise(run, store, indices, schedule)
@@ -356,11 +356,18 @@ def _longer(run: Run, factor: int = _LONGER) -> str:
     return f"budget={lengthen(training['budget'], factor)} instead of {training['budget']}"
 
 
+def _start(run: Run) -> str:
+    """Return how a new run starts from this one. A decoder of one shape does not."""
+    return "" if run.decoder.holds_one_shape else f"; init={run.directory} starts from this one"
+
+
 def _how_to_improve(run: Run) -> str:
     decoder = run.document["config"]["decoder"]
-    ways = [f"train longer, into a new run ({_longer(run)}; init={run.directory} starts from this one)"]
+    ways = [f"train longer, into a new run ({_longer(run)}{_start(run)})"]
     if decoder["kind"] == "volume" and VolumeConfig(**decoder).resolution < 64:
         ways.append("give the decoder more detail (experiment=fine)")
+    if run.decoder.holds_one_shape:
+        ways.append("draw more samples (sampler.num_samples)")
     return f"{'; '.join(ways)}; see which shapes fail and where with: sdfnet evaluate run={run.directory}"
 
 

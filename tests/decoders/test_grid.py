@@ -231,3 +231,6 @@ def test_the_command_draws_more_samples_and_refuses_a_family_before_it_samples(
     assert main([*words, *small, "sampler.num_samples=3000"]) == 0
     assert SampleStore(tmp_path / "run" / "samples").num_samples == 3000
     assert load_run(tmp_path / "run").decoder.holds_one_shape
+    told = capsys.readouterr().out
+    assert "draw more samples (sampler.num_samples)" in told
+    assert "init=" not in told
