@@ -114,7 +114,7 @@ def compactness(codes: FloatArray, *, num_resamples: int = 1000, generator: torc
     A resample holds some shapes twice, so that it looks more compact than the family. And few shapes look more compact
     than the population that they come from. The intervals correct this bias, so that they may lie below the value: they
     are pivotal (Davison and Hinkley 1997, equation 5.6) in the logarithm of the share that is left. Simulated normal
-    families of 24 and 80 shapes were inside in 80 to 97 and 91 to 94 of 100 cases. Beyond 0.4 S components, resamples
+    families of 24 and 80 shapes were inside in 80 to 100 and 91 to 94 of 100 cases. Beyond 0.4 S components, resamples
     have nearly nothing left, and the ends are NaN.
 
     >>> codes = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.5], [0.0, -0.5]])

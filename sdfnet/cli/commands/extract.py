@@ -5,6 +5,7 @@ Examples:
     sdfnet extract run=runs/chairs
     sdfnet extract run=runs/chairs 'shapes=[chair_01,chair_1*]' resolution=256 'format=[obj,glb]' out=meshes
     sdfnet extract run=runs/chairs 'shapes=[0.5*chair_01 + 0.5*chair_07, chair_01 - chair_02 + chair_03]'
+    sdfnet extract run=runs/bodies 'shapes=["pc1=2", "near=body_003; age=0.8", "near=a; take=b; part=back"]'
     sdfnet extract run=runs/parts sharp=true max_faces=20000 project_steps=2
     sdfnet extract scene=bracket.yaml 'set=[width=40]' sharp=true 'format=[glb,3mf]'
     sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'
@@ -35,7 +36,7 @@ class ExtractCommand(SceneKeys):
     run : path
         A run directory, as train writes it, whose shapes are extracted; or null, and scene is.
     shapes : names
-        all, one name, or a list of names, globs and mixes such as 0.5*a + 0.5*b.
+        all, one name, or a list of names, globs, mixes such as 0.5*a + 0.5*b, words such as 'near=a; pc1=2'.
     out : path
         Where the meshes and extract.json go; null is meshes/ inside the run, or beside the scene file.
     device : text

@@ -38,7 +38,7 @@ class MorphCommand(SceneKeys):
     run : path
         A run directory, as train writes it; or null, and scene is morphed.
     shapes : names
-        The shapes to pass through, in order: a list of two or more names, globs and mixes such as a - b + c.
+        The shapes to pass through, in order: a list of two or more names, globs, mixes such as a - b + c, words.
     key_sets : list
         Of a scene, the sets of values to pass through, such as [{width: 20}, {width: 60, hole: 8}].
     out : path

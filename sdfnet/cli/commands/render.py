@@ -34,7 +34,7 @@ class RenderCommand(SceneKeys):
     meshes : path
         A folder of mesh files that are drawn as they are; or null.
     shapes : names
-        all, one name, or a list of names, globs and (of a run) mixes such as 0.5*a + 0.5*b.
+        all, one name, or a list of names, globs and (of a run) mixes such as 0.5*a + 0.5*b and words.
     out : path
         Where the pictures go; null is pictures/ inside the run, or beside the scene file.
     device : text

@@ -49,6 +49,15 @@ def test_space_writes_report_numbers_pictures_and_the_space_of_the_run(
     assert addresses
     assert set(addresses) == {"data:"}  # nothing is fetched
     assert main(["extract", f"run={four_balls}", 'shapes=["pc1=1", small]', f"out={tmp_path}", "resolution=24"]) == 0
+    blend = 'shapes=["near=small; take=more; box=5,-9,-9,9,9,9; seam=0.1", "near=less; pc1=0.5"]'
+    assert main(["extract", f"run={four_balls}", blend, f"out={tmp_path / 'words'}", "resolution=24"]) == 0
+    blended, moved = sorted((tmp_path / "words").glob("*.obj"), key=lambda path: "take" not in path.name)
+    assert moved.stem == "near=less_pc1=0.5"
+    box = read_mesh(blended).bounds
+    assert 5 - box.lower[0] == pytest.approx(2 * 0.4, abs=0.1)
+    assert box.upper[0] - 5 == pytest.approx(2 * 0.6, abs=0.1)
+    assert main(["morph", f"run={four_balls}", blend, f"out={tmp_path / 'morph'}", "resolution=24", "frames=2"]) == 1
+    assert "is a local blend: it has a field, but no code" in capsys.readouterr().err
     mesh = read_mesh(tmp_path / "pc1=1.obj")
     assert mesh.vertices.mean(axis=0) == pytest.approx([5, 0, 0], abs=0.5)
 
