@@ -124,6 +124,7 @@ _SORTS: dict[str, Sort] = {
     "Path": "path",
     "Field": "node",
 }
+"""What an annotation means in a file; one that may be None is the same."""
 
 
 def _argument(parameter: inspect.Parameter) -> Argument:

@@ -6,7 +6,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from sdfnet.fields import Field, MeshField, NeuralField, Transformed
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from sdfnet.fields import Accuracy, Field, MeshField, NeuralField, Transformed
+from sdfnet.fields.base import check_points
+from sdfnet.fields.extent import box_distance
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.runs import Run, load_run
 from sdfnet.runs.document import MODEL_FILE
@@ -31,36 +38,77 @@ def mesh_file_field(file: Path, *, thickness: float | None = None) -> Field:
 
 
 def learned_field(
-    run: Path, shape: str | None = None, *, frame: Literal["world", "unit"] = "world", device: str = "cpu"
+    run: Path,
+    shape: str | None = None,
+    *,
+    scores: ArrayLike | None = None,
+    frame: Literal["world", "unit"] = "world",
+    device: str = "cpu",
 ) -> Field:
-    """Return a learned shape of a run directory, or a mix such as "0.5*a + 0.5*b".
+    """Return a learned shape of a run directory.
 
-    In the world frame, the shape has the size and the place of its source.
+    `shape` is a name, a mix such as "0.5*a + 0.5*b", or words such as "pc1=2". `scores` are those of the principal
+    components, in standard deviations (see `sdfnet space`): a shape without a name, or `shape` moved to these scores.
+    In the world frame, the shape has the size and the place of its source. The network is asked only near the cube in
+    which it was trained; farther away, the value is the distance to this cube.
 
     >>> learned_field(Path("runs/chairs"), "chair_00").accuracy
     'approximate'
     """
-    loaded, name = _learned(run, shape, device)
-    return _learned_field(loaded, name, frame)
-
-
-def _learned(run: Path, shape: str | None, device: str) -> tuple[Run, str]:
     weights = run / MODEL_FILE
     loaded = _run(run.resolve(), weights.stat().st_mtime_ns if weights.is_file() else 0, device)
-    if shape is None:
-        raise ValueError(f"shape must be given; {run} has {', '.join(loaded.names[:8])}")
-    mixed, names = add_mixes(loaded, [shape])
+    if shape is None and scores is None:
+        raise ValueError(f"shape must be given, or scores; {run} has {', '.join(loaded.names[:8])}")
+    words = shape or ""
+    if scores is not None:
+        listed = [f"pc{number}={score!r}" for number, score in enumerate(np.ravel(scores).tolist(), start=1)]
+        words = "; ".join([*([f"near={shape}"] if shape else []), *listed])
+    return _learned(loaded, words, frame)
+
+
+@lru_cache(maxsize=_KEPT)
+def _learned(run: Run, words: str, frame: str) -> Field:
+    mixed, names = add_mixes(run, [words])
     if len(names) != 1:
-        raise ValueError(f"shape must be one shape, but {shape!r} are {len(names)}")
-    return mixed, names[0]
-
-
-def _learned_field(run: Run, name: str, frame: str) -> Field:
-    field = NeuralField(run.decoder, run.latent(name))
+        raise ValueError(f"shape must be one shape, but {words!r} are {len(names)}")
+    field = _InCube(NeuralField(mixed.decoder, mixed.latent(names[0])))
     if frame == "unit":
         return field
-    similarity = run.similarity(name)
-    return Transformed(field, scale=1 / similarity.scale, translation=similarity.center)
+    placed = mixed.similarity(names[0])
+    rotation = None if placed.rotation is None else placed.rotation.T
+    return Transformed(field, rotation=rotation, scale=1 / placed.scale, translation=placed.center)
+
+
+class _InCube(Field):
+    """A learned shape that is asked only near the cube of its training. Elsewhere a network may say anything.
+
+    Outside the cube, the value is that at the nearest point of the cube, which fades over _FADE, plus the distance to
+    the cube. So the field is continuous and positive outside. In a scene, most points are far from each learned shape,
+    and a network costs a hundred times as much as a primitive.
+    """
+
+    accuracy: Accuracy = "approximate"
+
+    def __init__(self, field: NeuralField) -> None:
+        self.field, self.bounds = field, field.bounds
+
+    def __call__(self, points: Tensor) -> Tensor:
+        check_points(points)
+        outside = box_distance(self.bounds, points).clamp(min=0)
+        near = outside < _FADE
+        lower, upper = points.new_tensor(self.bounds.lower), points.new_tensor(self.bounds.upper)
+        inner = points[near].maximum(lower).minimum(upper)
+        if not len(inner):
+            return outside
+        values = self.field(inner)
+        at_wall = outside[near]
+        sdf = outside.clone()
+        sdf[near] = torch.where(at_wall > 0, values.clamp(min=0) * (1 - at_wall / _FADE) + at_wall, values)
+        return sdf
+
+
+_FADE = 0.1
+"""Unit-frame length over which the value at the cube's wall fades."""
 
 
 @lru_cache(maxsize=_KEPT)

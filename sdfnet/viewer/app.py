@@ -415,6 +415,7 @@ def screenshot(viewer: Viewer, path: str | Path, *, size: tuple[int, int] = (128
         page = browser.new_page(viewport={"width": size[0], "height": size[1]})
         page.goto(viewer.url)
         page.wait_for_selector("canvas", timeout=1000 * seconds)
+        page.add_style_tag(content="[class*=Notifications-root] { display: none }")  # such as of WebGL without a GPU
         before, end = b"", time.monotonic() + seconds
         while time.monotonic() < end:  # The page tells nobody when it has drawn: two equal pictures say it.
             page.wait_for_timeout(1500)

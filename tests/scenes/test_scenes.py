@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from tiny_runs import learn_run
 
 from sdfnet.fields import Bent, Box, Cylinder, Field, HalfSpace, MeshField, Sphere, Twisted, X, orient
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.latents.analysis import make_space
+from sdfnet.latents.statistics import fit_components
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.topology import check_closed
 from sdfnet.runs import RunShape, load_run
+from sdfnet.runs.space import load_space, placed_codes, save_space
 from sdfnet.scenes import (
     KINDS,
     Node,
@@ -162,8 +166,9 @@ def test_a_mesh_and_a_learned_shape_are_nodes_whose_paths_start_at_the_file(tiny
     built = build_scene(scene)
     mesh, learned = (below.field for below in built.operands)
     assert torch.equal(mesh(points()), MeshField(read_mesh(tmp_path / "box.ply"))(points()))
-    there = torch.from_numpy(run.similarity(name).to_world(points(50).numpy() / 9))
-    values = run.field(name)(points(50) / 9) / run.similarity(name).scale
+    unit = (points(50) / 9).clamp(-1, 1)
+    there = torch.from_numpy(run.similarity(name).to_world(unit.numpy()))
+    values = run.field(name)(unit) / run.similarity(name).scale
     torch.testing.assert_close(learned(there), values, rtol=0, atol=1e-4 / run.similarity(name).scale)
     assert built.field.accuracy == "approximate"
     known = {below.field: below.node for below in built.operands}
@@ -174,10 +179,34 @@ def test_a_mix_of_learned_shapes_is_a_node(tiny_run: Path) -> None:
     first, second = load_run(tiny_run).names[:2]
     node = Node("learned", arguments={"run": str(tiny_run), "shape": f"0.5*'{first}' + 0.5*'{second}'"})
     assert build_scene(SceneFile(node)).field.bounds.is_finite
-    with pytest.raises(ValueError, match="learned: shape must be given"):
+    with pytest.raises(ValueError, match="learned: shape must be given, or scores; "):
         build_scene(SceneFile(Node("learned", arguments={"run": str(tiny_run)})))
     with pytest.raises(ValueError, match="learned: shape must be one shape, but '\\*' are"):
         build_scene(SceneFile(Node("learned", arguments={"run": str(tiny_run), "shape": "*"})))
+
+
+def test_a_learned_shape_can_be_given_by_scores_that_are_parameters(tiny_run: Path) -> None:
+    run = load_run(tiny_run)
+    codes = placed_codes(run)
+    save_space(make_space(run.names, codes, fit_components(codes[:, : run.latents.shape[1]])), tiny_run)
+    score = float(load_space(run).scores(codes[0])[0])
+    text = f"parameters: {{bend: {score}}}\nshape: {{learned: {{run: {tiny_run}, scores: [bend], frame: unit}}}}"
+    inside = (points(50) / 9).clamp(-1, 1)
+    torch.testing.assert_close(field_of(text)(inside), run.field(run.names[0])(inside), rtol=0, atol=1e-3)
+    near = text.replace("scores", f"shape: {run.names[0]}, scores")
+    torch.testing.assert_close(field_of(near)(inside), run.field(run.names[0])(inside), rtol=0, atol=1e-3)
+    assert not torch.allclose(field_of(text, bend=0.0)(inside), field_of(text)(inside))
+
+
+def test_a_learned_shape_is_positive_and_continuous_beyond_its_cube(tiny_run: Path) -> None:
+    text = f"shape: {{learned: {{run: {tiny_run}, shape: one, frame: unit}}}}"
+    field = field_of(text)
+    along = torch.linspace(0.95, 1.3, 3000, dtype=torch.float64)
+    for direction in ([1.0, 0, 0], [0, -1.0, 0.5]):
+        values = field(along[:, None] * torch.tensor(direction, dtype=torch.float64))
+        assert (values.diff().abs() < 0.01).all()
+    far = field(torch.tensor([[5.0, 0, 0], [-2.0, 3.0, 1.0]]))
+    torch.testing.assert_close(far, torch.tensor([4.0, 5**0.5]))
 
 
 def test_a_direction_stays_the_same_through_any_number_of_round_trips() -> None:
@@ -318,3 +347,12 @@ def test_a_file_keeps_every_digit_colors_names_and_parameters(tmp_path: Path) ->
     scene = SceneFile(Node("union", (node, Node("sphere", arguments={"radius": "w*2"}))), (Parameter("w", 1 / 7),))
     save_scene(scene, tmp_path / "deep" / "s.yaml")
     assert load_scene(tmp_path / "deep" / "s.yaml") == scene
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs" / "scenes").glob("*.yaml")))
+def test_a_scene_of_the_documentation_is_closed_at_every_end_of_its_ranges(path: Path) -> None:
+    scene = load_scene(path)
+    ranges = [parameter.range or (parameter.value,) for parameter in scene.parameters]
+    for values in itertools.product(*ranges):
+        given = dict(zip([parameter.name for parameter in scene.parameters], values, strict=True))
+        assert check_closed(extract_built(build_scene(scene, given), resolution=40).mesh).is_clean

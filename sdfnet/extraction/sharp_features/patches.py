@@ -81,8 +81,8 @@ def disc_boundaries(faces: IntArray, twins: IntArray, patch_of: IntArray, wanted
     # In a simple loop, one half-edge leaves each vertex. The Euler number then tells a disc from other patches.
     leaving, twice = np.unique(owner * size + starts[rim], return_counts=True)
     crossed = np.bincount(leaving[twice > 1] // size, minlength=len(wanted)) > 0
-    corner = np.unique(np.repeat(patch_of[mine], 3) * size + faces[mine].ravel())
-    num_vertices = np.bincount(corner // size, minlength=len(wanted))
+    corner = np.sort(np.repeat(patch_of[mine], 3) * size + faces[mine].ravel())  # np.unique takes ten times as long
+    num_vertices = np.bincount(corner[np.diff(corner, prepend=-1) > 0] // size, minlength=len(wanted))
     num_faces = np.bincount(patch_of[mine], minlength=len(wanted))
     num_edges = (3 * num_faces + counts) // 2
     chosen = np.flatnonzero(wanted & ~crossed & (counts >= 3) & (num_vertices - num_edges + num_faces == 1))
