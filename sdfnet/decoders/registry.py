@@ -77,8 +77,12 @@ class DecoderKind:
     adam is the default, and a training must set its learning rate."""
     prior_weight: float = 1e-4
     """The weight of the squared length of the codes that was tuned for the decoder."""
+    prior_warmup_steps: int = 0
+    """The steps in which that weight rises from 0, as the square of the step."""
+    normal_weight: float = 0.0
+    """The weight of the normal term that was tuned for the decoder."""
     earlier: Mapping[str, Any] = field(default_factory=dict)
-    """Options that runs of earlier versions do not name, with the values that those versions used."""
+    """Earlier defaults. A run that does not name one of these options was begun with all of them as its defaults."""
     num_samples: int | None = None
     """Samples of each shape that `sdfnet train` draws for the decoder. None leaves it to the sampler."""
 

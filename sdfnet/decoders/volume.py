@@ -31,7 +31,7 @@ class VolumeConfig(DecoderConfig):
     """
 
     kind: str = "volume"
-    latent_size: int = 64
+    latent_size: int = 256
     """Length of a code."""
     base_resolution: int = 4
     """Samples per axis of the volume that the code is mapped to linearly; each stage doubles it."""
@@ -41,9 +41,9 @@ class VolumeConfig(DecoderConfig):
     """Units of a hidden layer of the point network."""
     num_layers: int = 2
     """Hidden layers of the point network."""
-    lookup: Lookup = "linear"
+    lookup: Lookup = "cubic"
     """How a point reads the feature volume: linear (trilinear) or cubic (a B-spline: no facets of the volume)."""
-    activation: Activation = "relu"
+    activation: Activation = "silu"
     """The function between the layers of the point network: relu, or silu, which has no kinks."""
 
     def __post_init__(self) -> None:
@@ -124,5 +124,8 @@ KIND = DecoderKind(
     VolumeConfig,
     VolumeDecoder,
     {"muon": LearningRates(1.4e-2, 2e-2), "adam": LearningRates(5e-3, 2e-2)},
-    earlier={"lookup": "linear", "activation": "relu"},
+    prior_weight=1e-2,
+    prior_warmup_steps=600,
+    normal_weight=1e-2,
+    earlier={"latent_size": 64, "lookup": "linear", "activation": "relu"},
 )

@@ -22,8 +22,10 @@ from tqdm import tqdm
 from sdfnet.extraction.extract import NoSurfaceError, extract_mesh
 from sdfnet.extraction.normals import with_field_normals
 from sdfnet.fields.adaptors import NeuralField
+from sdfnet.fields.base import Intersection
+from sdfnet.fields.primitives import Box
 from sdfnet.files import ensure_folder, write_json
-from sdfnet.geometry.bounds import check_resolution
+from sdfnet.geometry.bounds import LATTICE_MARGIN, check_resolution
 from sdfnet.mesh.components import (
     MIN_PIECE,
     CleanMesh,
@@ -42,6 +44,10 @@ from sdfnet.runs.mixes import add_mixes
 from sdfnet.runs.run import Run
 
 SUMMARY_FILE = "extract.json"
+
+_CLOSED_WITHIN = 1 + LATTICE_MARGIN / 2
+"""A mix or a fitted shape is cut by the cube of this half side, unit frame, within the lattice. So a component that the
+network puts into empty space is closed there, and is recognised as loose."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,8 @@ def extract_shape(
     if extracted is None:
         try:
             extracted = extract_mesh(
-                field,
+                field if _was_seen(described) else Intersection(field, Box([_CLOSED_WITHIN] * 3)),
+                bounds=field.bounds,
                 resolution=resolution,
                 project_steps=project_steps,
                 sharp=sharp,
@@ -217,8 +224,12 @@ def clean_components(
         return drop_loose_components(
             mesh, min_share=min_piece, num_components=allowed.components, num_cavities=allowed.cavities
         )
-    was_seen = shape.learned and not shape.is_mix
-    return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=not was_seen, min_share=min_piece)
+    return drop_specks(mesh, num_surfaces=shape.num_surfaces, is_mix=not _was_seen(shape), min_share=min_piece)
+
+
+def _was_seen(shape: RunShape) -> bool:
+    """Tell whether training showed the network where this shape has no surface."""
+    return shape.learned and not shape.is_mix
 
 
 @dataclass(frozen=True)

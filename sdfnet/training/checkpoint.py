@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, decoder_kind
+from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, decoder_kind, recorded_decoder_config
 from sdfnet.decoders.registry import OptimizerKind
 from sdfnet.runs import RUN_FILE, Run, RunShape, load_document, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.folder import setting_differences
 from sdfnet.sampling import SampleStore
-from sdfnet.training.config import TrainingConfig, learning_rates, with_prior_weight
+from sdfnet.training.config import TrainingConfig, learning_rates, with_tuned_weights
 from sdfnet.training.distributed import ALONE, Processes, do_first, gather_rows
 from sdfnet.training.optimizers import Adam, Muon, Optimizer, muon_groups
 from sdfnet.training.schedule import RateKind
@@ -37,8 +37,20 @@ _MAY_DIFFER = {
 }
 """Settings that may differ on resuming, because they do not influence the result. The plan fixes whether to compile."""
 
-_EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam", "training.normal_start": 0.0}
+_EARLIER_DEFAULTS = {"training.strata": 1, "training.optimizer": "adam"}
 """Settings that are missing in runs of earlier versions, with the values that those versions used."""
+
+_EARLIER_TRAINING = {
+    "prior_weight": 1e-4,
+    "prior_warmup_steps": 0,
+    "normal_weight": 0.0,
+    "normal_start": 0.0,
+    "gradient_points": 1024,
+}
+"""The defaults of training before decoders brought a normal term and a rising prior."""
+
+
+_Options = TypeVar("_Options", DecoderConfig, TrainingConfig)
 
 
 @dataclass(frozen=True)
@@ -134,14 +146,11 @@ def first_latents(num_shapes: int, latent_size: int, config: TrainingConfig) -> 
     return config.latent_std * torch.randn(num_shapes, latent_size, generator=generator)
 
 
-def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder) -> Tensor:
+def start_from(run: Run, names: tuple[str, ...], fresh: Tensor, decoder: Decoder, *, config: DecoderConfig) -> Tensor:
     """Copy the weights of `run` into `decoder`, and return codes (S, L). New names start near the run's mean code."""
-    shapes = {name: tensor.shape for name, tensor in run.decoder.state_dict().items()}
-    if shapes != {name: tensor.shape for name, tensor in decoder.state_dict().items()}:
-        raise ValueError(
-            f"init={run.directory} has another decoder ({run.document['config']['decoder']}); "
-            "train with the same decoder options"
-        )
+    began = recorded_decoder_config(run.document["config"]["decoder"])
+    if began != config:
+        raise ValueError(f"init={run.directory} has another decoder ({began}); train with the same decoder options")
     decoder.load_state_dict(run.decoder.state_dict())
     latents = fresh + run.latents.mean(dim=0).cpu()
     for row, name in enumerate(names):
@@ -247,9 +256,35 @@ def refuse_another_run(
     """
     learning_rates(config, decoder.kind)
     if (Path(directory) / RUN_FILE).is_file():
+        decoder, config = with_earlier_defaults(directory, decoder, config)
         chosen = chosen_settings(decoder, config, holdout=holdout, init=init)
         began = load_document(directory)[0]["config"]
         _refuse_differences(directory, {key: began.get(key) for key in chosen}, chosen)
+
+
+def with_earlier_defaults(
+    directory: str | Path, decoder: DecoderConfig, config: TrainingConfig
+) -> tuple[DecoderConfig, TrainingConfig]:
+    """Return the options, with earlier defaults in place of today's if an earlier version began the run in `directory`.
+
+    So the command that began a training also finishes it. A run tells its age by options that it does not name.
+
+    >>> with_earlier_defaults("runs/new", DecoderConfig("siren", 8), TrainingConfig())[1] == TrainingConfig()
+    True
+    """
+    earlier = decoder_kind(decoder.kind).earlier
+    if not (earlier and (Path(directory) / RUN_FILE).is_file()):
+        return decoder, config
+    began = load_document(directory)[0]["config"]["decoder"]
+    if began["kind"] != decoder.kind or earlier.keys() <= began.keys():
+        return decoder, config
+    return _replaced_defaults(decoder, earlier), _replaced_defaults(config, _EARLIER_TRAINING)
+
+
+def _replaced_defaults(options: _Options, earlier: Mapping[str, Any]) -> _Options:
+    """Return `options` with the values `earlier` of those that stand at today's defaults."""
+    today = {field.name: field.default for field in fields(options)}
+    return replace(options, **{key: value for key, value in earlier.items() if getattr(options, key) == today[key]})
 
 
 def chosen_settings(
@@ -258,7 +293,7 @@ def chosen_settings(
     """Return the settings of a training that are known without its samples, as JSON values."""
     return {
         "decoder": asdict(decoder),
-        "training": asdict(with_prior_weight(config, decoder.kind)),
+        "training": asdict(with_tuned_weights(config, decoder.kind)),
         "holdout": list(holdout),
         "init": None if init is None else str(init),
     }
@@ -268,7 +303,8 @@ def _refuse_differences(
     directory: str | Path, began: Mapping[str, Any], now: Mapping[str, Any], changed: Sequence[str] = ()
 ) -> None:
     earlier = decoder_kind(now["decoder"]["kind"]).earlier
-    unnamed = _EARLIER_DEFAULTS | {f"decoder.{key}": value for key, value in earlier.items()}
+    unnamed = _EARLIER_DEFAULTS | {f"training.{key}": value for key, value in _EARLIER_TRAINING.items()}
+    unnamed |= {f"decoder.{key}": value for key, value in earlier.items()}
     differences = setting_differences(began, now, ignored=_MAY_DIFFER, unnamed=unnamed)
     if differences := [*differences, *changed]:
         raise ValueError(

@@ -49,13 +49,15 @@ class TrainingConfig:
     """Weight of the squared length of the codes (DeepSDF's 1 / sigma²); None takes the one tuned for the decoder."""
     prior_warmup_share: float = 0.1
     """Share of the training in which `prior_weight` rises from 0."""
+    prior_warmup_steps: int | None = None
+    """Steps in which it also rises, as the square of the step, so that short trainings learn; None: the decoder's."""
     eikonal_weight: float = 0.0
     """Weight of (|gradient| - 1)²; costs 6 more evaluations of each of `gradient_points`."""
-    normal_weight: float = 0.0
-    """Weight of 1 - cosine between gradient and true normal on the surface; same cost again."""
-    normal_start: float = 0.0
-    """Share of the steps before the normal term begins: late, it smooths what is learned and costs few steps."""
-    gradient_points: int = 1024
+    normal_weight: float | None = None
+    """Weight of 1 - cosine between gradient and true normal on the surface, same cost; None takes the decoder's."""
+    normal_start: float = 0.6
+    """Share of the training before the normal term begins: late, it smooths what is learned and costs few steps."""
+    gradient_points: int = 256
     """Points per shape and step at which the two gradient terms are computed."""
     curriculum: bool = False
     """Whether tolerance falls and hard samples gain weight over time (Curriculum DeepSDF)."""
@@ -90,7 +92,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
-        for name in ("prior_weight", "eikonal_weight", "normal_weight", "previews", "seed"):
+        for name in ("prior_weight", "prior_warmup_steps", "eikonal_weight", "normal_weight", "previews", "seed"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be 0 or more, got {value}")
@@ -152,14 +154,17 @@ def learning_rates(config: TrainingConfig, kind: str, *, steps: int | None = Non
     return LearningRates(decoder, latents)
 
 
-def with_prior_weight(config: TrainingConfig, kind: str) -> TrainingConfig:
-    """Return `config` with the prior weight that was tuned for the decoder `kind`, if `config` leaves it open.
+def with_tuned_weights(config: TrainingConfig, kind: str) -> TrainingConfig:
+    """Return `config` with the weights and the warm-up that were tuned for the decoder `kind`, where it has None.
 
-    >>> with_prior_weight(TrainingConfig(), "volume").prior_weight
+    >>> with_tuned_weights(TrainingConfig(), "siren").prior_weight
     0.0001
     """
-    tuned = decoder_kind(kind).prior_weight
-    return config if config.prior_weight is not None else replace(config, prior_weight=tuned)
+    tuned = decoder_kind(kind)
+    open_ones = [
+        name for name in ("prior_weight", "prior_warmup_steps", "normal_weight") if getattr(config, name) is None
+    ]
+    return replace(config, **{name: getattr(tuned, name) for name in open_ones})
 
 
 def with_length(config: TrainingConfig, *, budget: str | None, steps: int | None) -> TrainingConfig:

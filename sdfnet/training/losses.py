@@ -110,7 +110,7 @@ def compute_losses(
     if config.eikonal_weight > 0:
         # The samples are stored shuffled, so the first ones are a fair draw.
         losses["eikonal"] = eikonal_loss(difference_gradient(decode, batch.points_BN3[:, : config.gradient_points]))
-    if config.normal_weight > 0 and share >= config.normal_start:
+    if config.normal_weight and share >= config.normal_start:
         assert batch.surface_BM6 is not None
         gradient = difference_gradient(decode, batch.surface_BM6[..., :3])
         losses["normal"] = normal_loss(gradient, batch.surface_BM6[..., 3:])

@@ -41,7 +41,7 @@ from sdfnet.training.config import (
     learning_rates,
     parse_duration,
     with_length,
-    with_prior_weight,
+    with_tuned_weights,
 )
 from sdfnet.training.distributed import ALONE, Processes, TrainingInterrupted, any_of
 from sdfnet.training.losses import compute_losses
@@ -155,7 +155,8 @@ def train(
     names = _trained_names(store, shapes, holdout)
     _check_shares(len(names), config, processes)
     check_one_shape(decoder, len(names), init=init)
-    config = with_prior_weight(config, decoder.kind)
+    decoder, config = checkpoint.with_earlier_defaults(directory, decoder, config)
+    config = with_tuned_weights(config, decoder.kind)
     learning_rates(config, decoder.kind)  # Before anything is written: it refuses a decoder without a rate.
     directory, torch_device = ensure_folder(directory), torch.device(device)
     keep_freed_memory()
@@ -172,13 +173,13 @@ def train(
         latents = checkpoint.first_latents(len(names), decoder.latent_size, config)
         resumes = distributed.do_first(processes, (directory / checkpoint.STATE_FILE).is_file)
         if init is not None and not resumes:  # A saved state does not need its start any more.
-            latents = checkpoint.start_from(load_run(init), names, latents, network)
+            latents = checkpoint.start_from(load_run(init), names, latents, network, config=decoder)
         schedule = BatchSchedule(
             store,
             tuple(store.index_of(name) for name in names),
             config.batch_shapes,
             config.batch_points,
-            num_surface=config.gradient_points if config.normal_weight > 0 else 0,
+            num_surface=_num_surface_points(config, store),
             seed=config.seed,
             strata=config.strata,
             processes=processes,
@@ -287,11 +288,10 @@ def train_step(
     factor = rate_factor(share, warmup_share=config.warmup_share, kind=rate_kind)
     checkpoint.set_learning_rates(state, rates, factor=factor)
     losses = compute_losses(state, batch, config, share=share, precision=precision)
-    prior_ramp = min(1.0, share / config.prior_warmup_share) if config.prior_warmup_share else 1.0
-    assert config.prior_weight is not None
+    assert config.normal_weight is not None
     weights = {
         "sdf": 1.0,
-        "prior": config.prior_weight * prior_ramp,
+        "prior": _prior_weight(config, state.step, share),
         "eikonal": config.eikonal_weight,
         "normal": config.normal_weight,
         "penalty": 1.0,
@@ -305,6 +305,15 @@ def train_step(
     for optimizer in state.optimizers:
         optimizer.step()
     return dict(zip(["loss", *losses], sums, strict=True))
+
+
+def _prior_weight(config: TrainingConfig, step: int, share: float) -> float:
+    """Return the weight of the prior. A strong one from the first steps on would keep the codes from being learned."""
+    assert config.prior_weight is not None
+    assert config.prior_warmup_steps is not None
+    of_share = min(1.0, share / config.prior_warmup_share) if config.prior_warmup_share else 1.0
+    of_steps = min(1.0, step / config.prior_warmup_steps) ** 2 if config.prior_warmup_steps else 1.0
+    return config.prior_weight * of_share * of_steps
 
 
 def _record(
@@ -361,6 +370,18 @@ def _trained_names(store: SampleStore, shapes: str | Sequence[str], holdout: Seq
     if not names:
         raise ValueError(f"no shape is left to train on: {len(chosen)} chosen, all of them held out")
     return names
+
+
+def _num_surface_points(config: TrainingConfig, store: SampleStore) -> int:
+    """Return how many surface points a step reads for each shape. Refuse a normal term without any in the store."""
+    if not config.normal_weight:
+        return 0
+    if not store.num_surface:
+        raise ValueError(
+            f"training.normal_weight={config.normal_weight:g} needs points on the surface, but the samples in "
+            f"{store.directory} have none (sampler.num_surface=0); sample again, or give training.normal_weight=0"
+        )
+    return config.gradient_points
 
 
 def _check_shares(num_shapes: int, config: TrainingConfig, processes: Processes) -> None:

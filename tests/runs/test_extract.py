@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +112,25 @@ def test_points_are_made_where_the_run_is(monkeypatch: pytest.MonkeyPatch) -> No
     elsewhere = type(run)(run.directory, {}, _OnAnotherDevice(), run.latents.to("meta"), run.shapes, 0)
     extract_shape(elsewhere, shape, latent=elsewhere.latents[0], max_faces=100)
     assert seen == [torch.device("meta")] * 2
+
+
+class _ScrapDecoder(SphereDecoder):
+    """The spheres, and a scrap of surface that leaves the lattice."""
+
+    def decode(self, points_BN3: torch.Tensor, conditioned: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        scrap = (points_BN3 - 1.05).norm(dim=-1) - 0.2
+        return torch.minimum(super().decode(points_BN3, conditioned), scrap)
+
+
+@pytest.mark.parametrize("shape", [{"source": "a.obj", "learned": False}, {"source": ""}])
+def test_a_scrap_at_the_border_of_the_lattice_is_left_out_of_a_shape_that_was_not_learned(
+    shape: dict[str, Any],
+) -> None:
+    run = dataclasses.replace(sphere_run({"ball": 0.5}), decoder=_ScrapDecoder())
+    described = RunShape("new", FAR, content_hash="", closed=True, num_surfaces=1, **shape)
+    found = extract_shape(run, described, latent=run.latents[0], resolution=32)
+    assert found.mesh.to_trimesh().is_watertight
+    assert (found.num_components, [each.is_cavity for each in found.removed]) == (1, [False])
 
 
 def test_one_bad_shape_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from sdfnet.decoders import VolumeConfig
 from sdfnet.extraction import extract_mesh
 from sdfnet.morphs import MorphConfig, make_morph
 from sdfnet.runs import load_run
 from sdfnet.sampling import SampleStore
 from sdfnet.solids.rule import SolidRule
+from sdfnet.training import TrainingConfig
+from sdfnet.training.checkpoint import with_earlier_defaults
 
 PREVIOUS = Path(__file__).parent.parent / "previous"
 
@@ -56,3 +59,12 @@ def test_a_run_without_the_options_of_today_has_the_values_that_it_had() -> None
     points = 2 * torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) - 1
     then = [-5.800954e-04, -6.650240e-04, -5.166151e-04, -8.715468e-05, -2.507225e-05]
     torch.testing.assert_close(run.field("large")(points), torch.tensor(then), rtol=0, atol=1e-7)
+
+
+def test_the_command_that_began_a_run_finishes_it_with_the_defaults_of_its_time() -> None:
+    decoder, config = with_earlier_defaults(PREVIOUS / "run", VolumeConfig(), TrainingConfig(normal_weight=0.5))
+    assert decoder == VolumeConfig(latent_size=64, lookup="linear", activation="relu")
+    assert (config.prior_weight, config.prior_warmup_steps, config.gradient_points) == (1e-4, 0, 1024)
+    assert config.normal_weight == 0.5  # was asked for
+    chosen = VolumeConfig(latent_size=32)
+    assert with_earlier_defaults(PREVIOUS / "run", chosen, config)[0].latent_size == 32

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 
+from sdfnet.training import trainer
 from sdfnet.training.config import TrainingConfig, learning_rates, parse_duration
 from sdfnet.training.losses import (
     clamped_residual,
@@ -118,3 +119,11 @@ def test_rates_depend_on_the_optimizer_and_one_that_was_never_tuned_wants_a_rate
         learning_rates(TrainingConfig(optimizer="muon"), "siren")
     given = learning_rates(TrainingConfig(optimizer="muon", learning_rate=0.03), "siren")
     assert (given.decoder, given.latents) == (0.03, 1e-3)
+
+
+def test_the_prior_rises_with_the_square_of_the_step_and_with_its_share_of_the_training():
+    config = TrainingConfig(prior_weight=1e-2, prior_warmup_steps=600, prior_warmup_share=0.1)
+    weights = [
+        trainer._prior_weight(config, step, share) for step, share in [(0, 0.5), (300, 0.5), (900, 0.05), (900, 1)]
+    ]
+    assert weights == pytest.approx([0, 2.5e-3, 5e-3, 1e-2])

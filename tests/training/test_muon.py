@@ -86,7 +86,7 @@ def test_every_matrix_of_the_default_decoder_is_in_one_group_and_only_small_kern
     decoder = build_decoder(VolumeConfig())
     groups = muon_groups(decoder)
     assert [tuple(weight.shape[:2]) for weight in groups[2]] == [(64, 32), (32, 8)]
-    assert [tuple(weight.shape[:2]) for weight in groups[1]] == [(8192, 64), (128, 64), (64, 8), (64, 64)]
+    assert [tuple(weight.shape[:2]) for weight in groups[1]] == [(8192, 256), (128, 64), (64, 8), (64, 64)]
 
 
 def test_vectors_and_narrow_matrices_are_left_to_adam():

@@ -24,7 +24,10 @@ from sdfnet.training import TrainingConfig, TrainingInterrupted, metrics, train,
 from sdfnet.training.metrics import save_preview
 
 DECODER = VolumeConfig(latent_size=8, channels=(16, 8, 8), base_resolution=4, width=16)
-FAST = TrainingConfig(steps=30, batch_shapes=2, batch_points=512, previews=0, evaluations=3, precision="float32")
+FAST = TrainingConfig(
+    steps=30, batch_shapes=2, batch_points=512, previews=0, evaluations=3, precision="float32", prior_weight=1e-4
+)
+"""Three shapes that have nothing in common need far codes, so the prior is weak."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,9 @@ def _files(directory):
 @pytest.fixture(scope="module")
 def learned(store, tmp_path_factory) -> Run:
     """A run that has learned the three shapes, with a preview drawn at its end."""
-    config = TrainingConfig(steps=300, batch_shapes=3, batch_points=1024, previews=1, evaluations=2)
+    config = TrainingConfig(
+        steps=300, batch_shapes=3, batch_points=1024, previews=1, evaluations=2, prior_weight=FAST.prior_weight
+    )
     return train(tmp_path_factory.mktemp("learned"), store, decoder=DECODER, config=config, progress=False)
 
 
@@ -203,14 +208,14 @@ def test_a_saved_state_needs_the_run_it_started_from_no_more_and_other_versions_
 
 def test_gradient_terms_lower_what_they_measure(store, tmp_path):
     def gradient_errors(name, **weights):
-        config = TrainingConfig(**{**vars(FAST), "steps": 100, "gradient_points": 128, **weights})
+        config = TrainingConfig(**{**vars(FAST), "steps": 100, "gradient_points": 128, "normal_start": 0.0, **weights})
         train(tmp_path / name, store, decoder=DECODER, config=config, progress=False)
         row = (tmp_path / name / "metrics.csv").read_text().splitlines()
         return dict(zip(row[0].split(","), row[-1].split(","), strict=True))
 
     weak = gradient_errors("weak", eikonal_weight=1e-9, normal_weight=1e-9)
     strong = gradient_errors("strong", eikonal_weight=0.01, normal_weight=0.01)
-    assert float(strong["eikonal"]) < 0.8 * float(weak["eikonal"])
+    assert float(strong["eikonal"]) < 0.9 * float(weak["eikonal"])
     assert float(strong["normal"]) < 0.8 * float(weak["normal"])
 
 
