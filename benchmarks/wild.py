@@ -27,27 +27,23 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 import trimesh
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 from wild_damage import KINDS, damage, load_chair
 from wild_files import sample_damaged_files
 
-from sdfnet.evaluation.closest_points import bounding_radius
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import MeshField
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.winding import WindingNumber
+from sdfnet.mesh.visibility import visible_points
+from sdfnet.mesh.winding import WindingNumber, mesh_frame, spread_over_surface
 from sdfnet.rendering import Renderer, contact_sheet, fit_camera, save_image
 from sdfnet.runs import ExtractConfig, extract_run
 from sdfnet.sampling import SamplerConfig, prepare_samples
-from sdfnet.sampling.samplers import sample_surface
 from sdfnet.solids.source_shape import MeshRefused, folder_similarities, load_shape
 from sdfnet.training import train
 
@@ -55,7 +51,7 @@ CHAIRS = Path(__file__).parents[1] / "meshes"
 NEAR = 0.015
 """Distance that counts as there, as a share of the radius."""
 
-NUM_POINTS, NUM_DIRECTIONS, OFFSET = 8_000, 64, 1e-4
+NUM_POINTS = 8_000
 RESOLUTION, LEARNED_RESOLUTION, PEER_RESOLUTION = 256, 128, 128
 
 Way = Callable[[Path], Mesh]
@@ -202,34 +198,13 @@ def draw_beside(path: Path, mesh: Mesh) -> None:
 
 def shares(mesh: Mesh, truth: Mesh) -> tuple[float, float]:
     """Return recall and extra of `mesh`; both meshes in the same frame."""
-    radius = bounding_radius(truth)
-    generator = torch.Generator().manual_seed(0)
-    seen = visible_points(truth, generator=generator)
-    recall = (MeshDistance(mesh).unsigned(seen).distance <= NEAR * radius).mean()
-    points = sample_surface(mesh, NUM_POINTS, generator=generator).points.numpy()
-    extra = (MeshDistance(truth).unsigned(points).distance > NEAR * radius).mean()
+    frame = mesh_frame(truth)  # Its radius is 1.
+    mesh, truth = mesh.to_unit(frame), truth.to_unit(frame)
+    seen = visible_points(truth, NUM_POINTS)
+    recall = (MeshDistance(mesh).unsigned(seen).distance <= NEAR).mean()
+    points, _ = spread_over_surface(mesh, NUM_POINTS)
+    extra = (MeshDistance(truth).unsigned(points).distance > NEAR).mean()
     return float(recall), float(extra)
-
-
-def visible_points(mesh: Mesh, *, generator: torch.Generator) -> NDArray[np.float64]:
-    """Draw points on `mesh` and return those that are visible from outside."""
-    samples = sample_surface(mesh, NUM_POINTS, generator=generator)
-    points, normals = samples.points.numpy(), samples.normals.numpy()
-    scale = 1 / bounding_radius(mesh)
-    center = mesh.bounds.center
-    tree = EmbreeScene()
-    TriangleMesh(tree, ((mesh.vertices - center) * scale).astype(np.float32), mesh.faces.astype(np.int32))
-    number = np.arange(NUM_DIRECTIONS) + 0.5
-    height, turn = 1 - 2 * number / NUM_DIRECTIONS, np.pi * (1 + 5**0.5) * number
-    level = np.sqrt(1 - height**2)
-    directions = np.stack([level * np.cos(turn), level * np.sin(turn), height], axis=1).astype(np.float32)
-    is_visible = np.zeros(len(points), dtype=bool)
-    for side in (-OFFSET, OFFSET):
-        origins = ((points - center) * scale + side * normals).astype(np.float32)
-        for direction in directions:
-            rays = np.broadcast_to(direction, origins.shape).copy()
-            is_visible |= tree.run(origins, rays, query="OCCLUDED") < 0
-    return points[is_visible]
 
 
 # The ways to fill a mesh.
