@@ -228,6 +228,18 @@ def test_the_normal_term_begins_at_its_share_of_the_steps(store, tmp_path):
     assert [bool(row.split(",")[column]) for row in rows[1:]] == [False] * 6 + [True] * 4
 
 
+def test_a_normal_term_without_points_on_the_surface_is_refused(store, tmp_path):
+    sampler = SamplerConfig(num_samples=1000, num_surface=0, num_heldout=10)
+    options = {"config": sampler, "shapes": "pea", "num_workers": 1, "progress": False}
+    bare = prepare_samples(store.meshes, tmp_path / "samples", **options).store
+    with pytest.raises(
+        ValueError, match=r"normal_weight=0\.01 needs points on the surface, but the samples in .* have"
+    ):
+        train(tmp_path / "run", bare, decoder=DECODER, config=FAST, progress=False)
+    flat = TrainingConfig(**{**vars(FAST), "normal_weight": 0.0, "steps": 1, "batch_shapes": 1})
+    assert train(tmp_path / "run", bare, decoder=DECODER, config=flat, progress=False).step == 1
+
+
 def test_a_diverged_training_says_so(store, tmp_path):
     config = TrainingConfig(**{**vars(FAST), "learning_rate": 1e30})
     with pytest.raises(ValueError, match=r"diverged. Lower training.learning_rate \(it is 1e\+30\)"):
