@@ -25,6 +25,9 @@ DECODERS = {
 }
 """The module of every decoder, by the name that `decoder=` takes. The first decoder is the default."""
 
+WRITTEN_BY_FIT = {"refined": "sdfnet.decoders.refined"}
+"""Decoders that a command writes into a run. A training cannot choose them."""
+
 OptimizerKind = Literal["adam", "muon"]
 
 
@@ -102,9 +105,10 @@ def decoder_kind(name: object) -> DecoderKind:
     >>> decoder_kind("volume").default_optimizer
     'muon'
     """
-    if name not in DECODERS:
+    known = DECODERS | WRITTEN_BY_FIT
+    if name not in known:
         raise ValueError(f"decoder kind must be one of {', '.join(DECODERS)}, got {name!r}")
-    kind: DecoderKind = importlib.import_module(DECODERS[str(name)]).KIND
+    kind: DecoderKind = importlib.import_module(known[str(name)]).KIND
     return kind
 
 

@@ -25,10 +25,9 @@ from sdfnet.evaluation.closest_points import Surface
 from sdfnet.evaluation.quality import EvaluationConfig, Quality, ShapeQuality, evaluate_shape
 from sdfnet.files import write_atomic, write_json
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, select_shapes
-from sdfnet.solids.source_shape import SourceShape, load_shape
+from sdfnet.solids.source_shape import SourceShape, find_sources, load_shape
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -134,7 +133,7 @@ def evaluate_run(
     names = select_shapes(run.names, shapes)
     sources = {name: Path(run.shape(name).source) for name in names}
     if meshes is not None:
-        found = find_meshes(meshes)
+        found = find_sources(meshes)
         sources = {name: found.get(name, Path(meshes) / name) for name in names}
     _check_some_source(sources, meshes)
     there = extracted or {}

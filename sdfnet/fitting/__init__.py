@@ -14,3 +14,5 @@ from sdfnet.fitting.fit_meshes import fit_inputs as fit_inputs
 from sdfnet.fitting.fit_meshes import fit_meshes as fit_meshes
 from sdfnet.fitting.observations import DistanceObservation as DistanceObservation
 from sdfnet.fitting.observations import Observation as Observation
+from sdfnet.fitting.spread import draw_hypotheses as draw_hypotheses
+from sdfnet.fitting.spread import vertex_spread as vertex_spread

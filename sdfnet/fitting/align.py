@@ -219,7 +219,7 @@ def pose_jacobian(slope: Tensor, where: Tensor, shift: Tensor) -> Tensor:
 
 def pose_precision(config: CompletionConfig, scale_std: float) -> Tensor:
     """Return the diagonal (7,) of the prior on turn, log scale and shift: huge where a direction is held."""
-    held = 1e12
+    held = 1e9
     precision = torch.zeros(7, dtype=torch.float64)
     if config.align == "none":
         return precision + held

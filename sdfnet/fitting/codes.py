@@ -14,13 +14,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from sdfnet.fitting.config import FitConfig
+from sdfnet.fitting.family import clamp_distance_of
 from sdfnet.fitting.observations import Observation
 from sdfnet.runs import Run, RunShape
 from sdfnet.training.config import TrainingConfig
@@ -171,10 +171,8 @@ def _make_problem(run: Run, observations: Sequence[Observation], config: FitConf
         # The same seed for every shape: its order must not depend on how many shapes stand before it.
         order = torch.randperm(len(each.rows), generator=generator.manual_seed(config.seed))
         shuffled.append(each.rows.detach().cpu().to(torch.float32)[order].to(run.device))
-    training: dict[str, Any] = run.document.get("config", {}).get("training", {})
-    clamp_distance = float(training.get("clamp_distance", TrainingConfig.clamp_distance))
     rate = config.learning_rate or _RATE * _spread(run.latents)
-    return _Problem(run, tuple(observations), tuple(shuffled), clamp_distance, config, rate)
+    return _Problem(run, tuple(observations), tuple(shuffled), clamp_distance_of(run), config, rate)
 
 
 def _points(rows: Sequence[Tensor]) -> Tensor:

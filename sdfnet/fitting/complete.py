@@ -1,21 +1,32 @@
-"""Complete shapes of which a part is observed: find the code and the place of each, and say how far to trust them."""
+"""Complete shapes of which a part is observed: find code, place and correction of each, and say how sure they are."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sdfnet.decoders.refined import UNIT_WEIGHT, refined_decoder
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fitting.config import CompletionConfig
 from sdfnet.fitting.family import FamilyPrior
 from sdfnet.fitting.observations.part import PartObservation
-from sdfnet.fitting.posterior import Posterior, find_posterior
+from sdfnet.fitting.posterior import Posterior, Problem, find_posterior
+from sdfnet.fitting.refine import RESIDUAL_STD, Evidence, ResidualProcess, fit_residual
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.runs import Run
+from sdfnet.runs import Run, RunShape
+
+_MOST_ROWS = 60_000
+_LEAST_STD = 5e-4
+"""Deviation of the data below which a grid of residuals cannot follow them, unit frame."""
+
+_FAR = 4.0
+"""Data this many deviations from the code, of their own and of the residual together, are outliers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,24 +36,45 @@ class Fit:
     Attributes
     ----------
     run : Run
-    latents : (B, L) float32
-        The most likely code of each.
-    similarities : tuple of Similarity
-        The place of each: from the world of its observation to the unit frame.
+    prior : FamilyPrior
+    config : CompletionConfig
+    parts : tuple of PartObservation
     posteriors : tuple of Posterior
-        What is known of code and place, with the covariance.
-
+        What is known of code and place of each, with the covariance.
+    residuals : tuple of Tensor or None
+        The correction of each, a grid (R, R, R) over [-1.05, 1.05]³, [x, y, z]; None with `refine=code`.
     """
 
     run: Run
-    latents: Tensor
-    similarities: tuple[Similarity, ...]
+    prior: FamilyPrior
+    config: CompletionConfig
+    parts: tuple[PartObservation, ...]
     posteriors: tuple[Posterior, ...]
+    residuals: tuple[Tensor | None, ...]
+
+    @property
+    def latents(self) -> Tensor:
+        """The most likely codes, (B, L) float32."""
+        return torch.stack([self.prior.latents(each.coordinates) for each in self.posteriors])
+
+    @property
+    def similarities(self) -> tuple[Similarity, ...]:
+        """The place of each: from the world of its observation to the unit frame."""
+        return tuple(each.similarity for each in self.posteriors)
 
     @property
     def fields(self) -> tuple[NeuralField, ...]:
         """The completed shapes as fields, unit frame."""
-        return tuple(NeuralField(self.run.decoder, latent) for latent in self.latents)
+        pairs = [
+            refined_shape(self.run, latent, residual)
+            for latent, residual in zip(self.latents, self.residuals, strict=True)
+        ]
+        return tuple(NeuralField(run.decoder, latent) for run, latent in pairs)
+
+    def shape(self, index: int, name: str) -> RunShape:
+        """Return the description with which a completed shape joins a run."""
+        part, posterior = self.parts[index], self.posteriors[index]
+        return RunShape(name, posterior.similarity, part.source, part.content_hash, closed=True, learned=False)
 
 
 def fit(
@@ -53,6 +85,8 @@ def fit(
     progress: bool = False,
 ) -> Fit:
     """Complete the shape of each observation: the most likely code and place under the family of the run.
+
+    With `refine="shape"`, a grid of residuals then corrects the shape where there are data.
 
     Raises
     ------
@@ -74,9 +108,59 @@ def fit(
     if not parts:
         raise ValueError("observations must hold at least one, got none")
     prior = FamilyPrior.of(run)
-    posteriors = [
-        find_posterior(run, part, prior=prior, config=config)
-        for part in tqdm(parts, desc="fitting", unit="shape", delay=2, leave=False, disable=not progress)
-    ]
-    latents = torch.stack([prior.latents(each.coordinates) for each in posteriors])
-    return Fit(run, latents, tuple(each.similarity for each in posteriors), tuple(posteriors))
+    posteriors, residuals = [], []
+    for part in tqdm(parts, desc="fitting", unit="shape", delay=2, leave=False, disable=not progress):
+        posterior = find_posterior(run, part, prior=prior, config=config)
+        posteriors.append(posterior)
+        refined = config.refine == "shape"
+        residuals.append(part_residual(Problem(run, prior, config), part, posterior) if refined else None)
+    return Fit(run, prior, config, tuple(parts), tuple(posteriors), tuple(residuals))
+
+
+def part_residual(
+    problem: Problem,
+    part: PartObservation,
+    posterior: Posterior,
+    *,
+    process: ResidualProcess | None = None,
+    perturb: torch.Generator | None = None,
+) -> Tensor:
+    """Return the residual (R, R, R) that the part asks for, given code and place; see `fit_residual`."""
+    rows = problem.rows(part.thinned(_MOST_ROWS), posterior.similarity)
+    sdf = problem.values(rows.points, posterior.coordinates[None])[0]
+    std = rows.noise_std.clamp(min=_LEAST_STD)
+    excess = (sdf - rows.upper).clamp(min=0) - (rows.lower - sdf).clamp(min=0)
+    usable = excess.abs() < _FAR * torch.hypot(std, torch.tensor(RESIDUAL_STD))
+    # Points beside the surface that a normal implies help the code, but are too rough to correct by.
+    usable &= (std <= 2 * std[rows.is_surface].median()) | (rows.lower != rows.upper)
+    kept = torch.nonzero(usable)[:, 0]
+    evidence = Evidence(*(each[kept].float() for each in (rows.points, rows.lower, rows.upper, std)))
+    return fit_residual(evidence, sdf[kept].float(), process or ResidualProcess.for_parts(), perturb=perturb)
+
+
+def refined_shape(run: Run, latent: Tensor, residual: Tensor | None) -> tuple[Run, Tensor]:
+    """Return a run with the residual (R, R, R), [x, y, z], of one more shape, and the code of this shape in it."""
+    if residual is None:
+        return run, latent
+    joined = with_residuals(run, [residual])
+    code = torch.zeros_like(joined.latents[0])
+    code[: len(latent)], code[-1] = latent, UNIT_WEIGHT
+    return joined, code
+
+
+def with_residuals(run: Run, residuals: Sequence[Tensor]) -> Run:
+    """Return the run with a refined decoder that has `residuals`, and with codes that do not use them.
+
+    Grids of different resolutions are brought to the highest one.
+    """
+    own = getattr(run.decoder, "residuals", None)
+    sizes = [len(each) for each in residuals] + ([] if own is None else [own.shape[-1]])
+    resize = partial(torch.nn.functional.interpolate, size=[max(sizes)] * 3, mode="trilinear", align_corners=True)
+    resized = [resize(each[None, None].float()) for each in residuals]
+    grids = torch.cat([each[0].permute(0, 3, 2, 1) for each in resized])
+    settings = run.document.get("config", {})
+    options = settings.get("decoder", {})
+    decoder, config = refined_decoder(run.decoder, options, grids.to(run.latents))
+    latents = torch.cat([run.latents, run.latents.new_zeros(len(run.latents), len(grids))], dim=1)
+    document = {**run.document, "config": {**settings, "decoder": dataclasses.asdict(config)}}
+    return dataclasses.replace(run, decoder=decoder.to(run.device), latents=latents, document=document)

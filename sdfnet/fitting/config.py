@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from sdfnet.geometry.bounds import check_resolution
@@ -151,6 +152,14 @@ class CompletionConfig:
         The axis of align=yaw.
     frame_of : text or None
         The learned shape in whose frame the input lies, for align=none; None is the frame that all shapes share.
+    refine : code or shape
+        shape: a grid of residuals follows the input where it is, beyond what a code can show.
+    hypotheses : int
+        Different shapes that agree with the input, ranked by probability; 1 writes only the most likely one.
+    calibrate : bool
+        Whether to scale the spread so that the 90 % bands hold on shapes that the run has not learned.
+    calibrate_with : path
+        A folder of whole meshes for the calibration; null takes the shapes that the training held out.
 
     >>> CompletionConfig("yaw").up_axis
     'y'
@@ -159,11 +168,21 @@ class CompletionConfig:
     align: Align = "similarity"
     up_axis: Literal["x", "y", "z"] = "y"
     frame_of: str | None = None
+    refine: Literal["code", "shape"] = "code"
+    hypotheses: int = 1
+    calibrate: bool = False
+    calibrate_with: Path | None = None
 
     def __post_init__(self) -> None:
         if self.align not in get_args(Align):
             raise ValueError(f"align must be one of {', '.join(get_args(Align))}, got {self.align!r}")
         if self.up_axis not in ("x", "y", "z"):
             raise ValueError(f"up_axis must be x, y or z, got {self.up_axis!r}")
+        if self.refine not in ("code", "shape"):
+            raise ValueError(f"refine must be code or shape, got {self.refine!r}")
+        if not 1 <= self.hypotheses <= 64:
+            raise ValueError(f"hypotheses must be from 1 to 64, got {self.hypotheses}")
+        if self.calibrate_with is not None and not self.calibrate:
+            raise ValueError(f"calibrate_with={self.calibrate_with} needs calibrate=true")
         if self.frame_of is not None and self.align != "none":
             raise ValueError(f"frame_of={self.frame_of} needs align=none, got align={self.align}")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sdfnet.runs import Run
+from sdfnet.training.config import TrainingConfig
 
 MOST_DIRECTIONS = 96
 """Principal directions of a large family that a part is fitted with; later ones vary less than can be told."""
@@ -78,3 +79,9 @@ class FamilyPrior:
         [0.71, 0.71]
         """
         return (latents - self.mean) @ self.directions.T / self.directions.square().sum(dim=1)
+
+
+def clamp_distance_of(run: Run) -> float:
+    """Return the distance beyond which the training of a run told only the sign, unit frame."""
+    training = run.document.get("config", {}).get("training", {})
+    return float(training.get("clamp_distance", TrainingConfig.clamp_distance))

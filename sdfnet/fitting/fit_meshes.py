@@ -19,22 +19,29 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sdfnet.decoders.refined import UNIT_WEIGHT
 from sdfnet.evaluation.closest_points import Surface, match_surfaces
 from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import distances_of
+from sdfnet.fields.adaptors import NeuralField
 from sdfnet.files import ensure_folder
+from sdfnet.fitting.calibrate import Calibration, calibrate, calibration_meshes
 from sdfnet.fitting.codes import fit_codes, with_fitted
-from sdfnet.fitting.complete import fit
+from sdfnet.fitting.complete import Fit, fit, refined_shape, with_residuals
 from sdfnet.fitting.config import CompletionConfig, MeshFitConfig, ObserveConfig
+from sdfnet.fitting.family import clamp_distance_of
 from sdfnet.fitting.inputs import InputFile
 from sdfnet.fitting.observations import Observation, PartObservation, observation_kind
 from sdfnet.fitting.observations.base import hash_file
 from sdfnet.fitting.observations.mesh import rule_of
+from sdfnet.fitting.refine import MESH_RESOLUTION, mesh_residual
+from sdfnet.fitting.results import write_part
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, extract_shape, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.document import check_overwrites
 from sdfnet.runs.folder import FolderKind, file_sizes, is_whole, open_folder, save_folder
+from sdfnet.solids.source_shape import load_shape
 
 FIT_FOLDER = FolderKind(what="fit", file="fit.json", format=1, records="shapes", unnamed={"solid": "winding"})
 
@@ -111,12 +118,14 @@ def fit_inputs(
     config: MeshFitConfig | None = None,
     observe: ObserveConfig | None = None,
     completion: CompletionConfig | None = None,
+    references: Mapping[str, Path] | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> MeshFits:
     """Fit each input, whole or part, and write codes, meshes, record and run into `out`, as `fit_meshes` does.
 
-    Whole meshes get the similarity of the training. A part gets the place that `completion` lets it find.
+    Whole meshes get the similarity of the training. A part gets the place that `completion` lets it find. `references`
+    are whole meshes, by the names of the inputs, that the results are measured against.
 
     Raises
     ------
@@ -129,14 +138,11 @@ def fit_inputs(
     >>> fit_inputs(load_run("runs/chairs"), {"part": part}, "completed", **options).run.names
     ('chair_00', 'chair_01', 'part')
     """
-    config, observe, completion = (
-        config or MeshFitConfig(),
-        observe or ObserveConfig(),
-        completion or CompletionConfig(),
-    )
+    config, completion = config or MeshFitConfig(), completion or CompletionConfig()
     run.check_is_family("a fit")
     paths = {name: each.path for name, each in inputs.items()}
-    options = _Options(config, observe, completion)
+    truths = calibration_meshes(run, completion.calibrate_with) if completion.calibrate else {}
+    options = _Options(config, observe or ObserveConfig(), completion, references or {}, _Calibrations(truths))
     out = Path(out)
     targets = [out / _mesh_path(name, suffix) for name in paths for suffix in config.format]
     check_overwrites(out, targets, paths.values(), what="meshes that are to be fitted")
@@ -161,6 +167,23 @@ def fit_inputs(
     return MeshFits(fitted, asked, failures, num_skipped=len(inputs) - len(missing))
 
 
+class _Calibrations:
+    """The calibration of each kind of input: computed for its first input, and used for the others of the kind."""
+
+    def __init__(self, meshes: Mapping[str, Path]) -> None:
+        self.meshes = meshes
+        self.found: dict[bool, Calibration] = {}
+
+    def get_for(self, done: Fit, mesh: Mesh) -> Calibration | None:
+        """Return the calibration for a completed part with this mesh; None if none was asked for."""
+        if not self.meshes:
+            return None
+        can_observe = done.parts[0].observe is not None
+        if can_observe not in self.found:
+            self.found[can_observe] = calibrate(done, 0, mesh, self.meshes)
+        return self.found[can_observe]
+
+
 @dataclass(frozen=True)
 class _Options:
     """All options of one fit."""
@@ -168,6 +191,8 @@ class _Options:
     config: MeshFitConfig
     observe: ObserveConfig
     completion: CompletionConfig
+    references: Mapping[str, Path]
+    calibrations: _Calibrations
 
 
 def _settings(run: Run, options: _Options) -> dict[str, Any]:
@@ -178,8 +203,12 @@ def _settings(run: Run, options: _Options) -> dict[str, Any]:
     if options.observe != ObserveConfig():
         settings["observe"] = dataclasses.asdict(options.observe)
     if options.completion != CompletionConfig():
-        settings["completion"] = dataclasses.asdict(options.completion)
+        settings["completion"] = {key: _plain(value) for key, value in vars(options.completion).items()}
     return {"run": str(run.directory), "model": _hash_model(run), **settings, **rule_of(run, config).to_dict()}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _hash_model(run: Run) -> str:
@@ -231,7 +260,7 @@ def _fit_group(
     for name, found in _find_shapes(run, observed, options, failures, bar=bar).items():
         try:
             known = {"kind": inputs[name].kind} | ({} if inputs[name].is_whole else {"is_whole": False})
-            records[name] = _write_shape(run, name, found, out, options.config) | known
+            records[name] = _write_shape(run, name, found, out, options) | known
         except ValueError as error:
             failures[name] = str(error)
         bar.update()
@@ -253,6 +282,8 @@ class _Found:
     latent: Tensor
     facts: dict[str, Any]
     reference: Surface | None = None
+    residual: Tensor | None = None
+    done: Fit | None = None
 
 
 def _find_shapes(
@@ -271,7 +302,8 @@ def _find_shapes(
         for index, (name, each) in enumerate(whole.items()):
             assert each.shape is not None
             facts = {"notes": list(each.notes), "loss": codes.losses[index], "start": codes.starts[index]}
-            found[name] = _Found(each.shape, codes.latents[index], facts, each.reference)
+            residual = _whole_residual(run, codes.latents[index], each.reference, options.completion)
+            found[name] = _Found(each.shape, codes.latents[index], facts, each.reference, residual)
     for name, part in observed.items():
         if isinstance(part, PartObservation):
             try:
@@ -285,24 +317,50 @@ def _find_shapes(
 def _complete(run: Run, name: str, part: PartObservation, options: _Options) -> _Found:
     """Return the most likely shape of which a part is observed."""
     done = fit(run, part, config=options.completion)
-    posterior = done.posteriors[0]
-    shape = RunShape(name, posterior.similarity, part.source, part.content_hash, closed=True, learned=False)
-    return _Found(shape, done.latents[0], {"notes": list(part.notes), **posterior.to_dict(), "start": None})
+    return _Found(done.shape(0, name), done.latents[0], {}, residual=done.residuals[0], done=done)
 
 
-def _write_shape(run: Run, name: str, found: _Found, out: Path, config: MeshFitConfig) -> dict[str, Any]:
+def _whole_residual(run: Run, latent: Tensor, whole: Surface | None, completion: CompletionConfig) -> Tensor | None:
+    """Return the grid that corrects a fitted code to a whole mesh; None without `refine=shape`."""
+    if completion.refine == "code" or whole is None:
+        return None
+    field = NeuralField(run.decoder, latent)
+    clamp_distance = clamp_distance_of(run)
+    return mesh_residual(field, whole.distance, resolution=MESH_RESOLUTION, clamp_distance=clamp_distance)
+
+
+def _write_shape(run: Run, name: str, found: _Found, out: Path, options: _Options) -> dict[str, Any]:
     """Extract, measure and write one fitted shape; return its record."""
-    made = extract_shape(run, found.shape, latent=found.latent, resolution=config.resolution)
+    config = options.config
+    joined, latent = refined_shape(run, found.latent, found.residual)
+    made = extract_shape(joined, found.shape, latent=latent, resolution=config.resolution)
     files = [_mesh_path(name, suffix) for suffix in config.format]
     for file in files:
         save_mesh(made.mesh, out / file)
-    save_tensors(out / _code_path(name), {"latent": found.latent}, metadata={"shape": name})
+    tensors = {"latent": found.latent} | ({} if found.residual is None else {"residual": found.residual.half()})
+    save_tensors(out / _code_path(name), tensors, metadata={"shape": name})
     described = {key: value for key, value in found.shape.to_dict().items() if key != "name"}
     summary = {key: value for key, value in made.to_dict().items() if key in ("pieces", "cavities", "removed")}
-    record = {**described, **found.facts, **summary}
-    if found.reference is not None:
-        record |= _measure(made.mesh, found.shape, found.reference, resolution=config.resolution)
-    return {**record, "files": file_sizes(out, [_code_path(name), *files])}
+    facts, more = found.facts, list[str]()
+    if found.done is not None:
+        calibration = options.calibrations.get_for(found.done, made.mesh)
+        facts, more = write_part(
+            found.done, name, made.mesh, out, resolution=config.resolution, calibration=calibration
+        )
+    record = {**described, **facts, **summary}
+    reference = found.reference or _known_truth(name, found.shape, options)
+    if reference is not None:
+        record |= _measure(made.mesh, found.shape, reference, resolution=config.resolution)
+    return {**record, "files": file_sizes(out, [_code_path(name), *files, *more])}
+
+
+def _known_truth(name: str, shape: RunShape, options: _Options) -> Surface | None:
+    """Return the reference of a part, unit frame, where one was given."""
+    path = options.references.get(name)
+    if path is None:
+        return None
+    source = load_shape(path)
+    return Surface.of(source.mesh.to_unit(shape.similarity), is_closed=source.closed)
 
 
 def _measure(mesh: Mesh, shape: RunShape, reference: Surface, *, resolution: int) -> dict[str, Any]:
@@ -333,7 +391,17 @@ def _assemble_run(
 ) -> Run:
     """Make `out` a run of the learned and all recorded shapes, and return it."""
     shapes = [_shape_of(name, record) for name, record in records.items()]
-    codes = [load_tensors(out / _code_path(name), device=run.device)[0]["latent"] for name in records]
+    tensors = [load_tensors(out / _code_path(name), device=run.device)[0] for name in records]
+    codes = [each["latent"] for each in tensors]
+    corrected = [row for row, each in enumerate(tensors) if "residual" in each]
+    if corrected:
+        size = len(codes[0])
+        run = with_residuals(run, [tensors[row]["residual"] for row in corrected])
+        longer = run.latents.new_zeros(len(codes), run.latents.shape[1])
+        longer[:, :size] = torch.stack(codes)
+        for column, row in enumerate(corrected, start=longer.shape[1] - len(corrected)):
+            longer[row, column] = UNIT_WEIGHT
+        codes = list(longer)
     fitted = with_fitted(run, shapes, torch.stack(codes) if codes else run.latents[:0])
     config = {**run.document.get("config", {}), "fit": {"run": str(run.directory), "shapes": list(records)}}
     document = {**run.document, **provenance, "config": config}

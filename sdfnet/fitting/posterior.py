@@ -21,11 +21,10 @@ from torch import Tensor
 
 from sdfnet.fitting.align import pose_jacobian, pose_precision, scale_std_of, start_similarities
 from sdfnet.fitting.config import CompletionConfig
-from sdfnet.fitting.family import FamilyPrior
+from sdfnet.fitting.family import FamilyPrior, clamp_distance_of
 from sdfnet.fitting.observations.part import PartObservation
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs import Run
-from sdfnet.training.config import TrainingConfig
 
 DEGREES = 3.0
 """Degrees of freedom of Student's t."""
@@ -103,7 +102,7 @@ def find_posterior(run: Run, part: PartObservation, *, prior: FamilyPrior, confi
     """
     places = start_similarities(run, prior, part, config)[:_NUM_PLACES]
     coarse, fine = part.thinned(_COARSE_POINTS), part.thinned(_FINE_POINTS)
-    problem = _Problem(run, prior, config)
+    problem = Problem(run, prior, config)
     start = torch.zeros(min(_COARSE_DIRECTIONS, prior.size), dtype=torch.float64)
     found = [problem.solve(coarse, start, place, steps=_COARSE_STEPS) for place in places]
     best = min(found, key=lambda each: each.objective)
@@ -114,36 +113,35 @@ def find_posterior(run: Run, part: PartObservation, *, prior: FamilyPrior, confi
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The rows of a part at one place, unit frame: points, bounds and deviations."""
+    """The rows of a part at one place, unit frame: points, bounds, and deviations without and with the shared error."""
 
     points: Tensor
     lower: Tensor
     upper: Tensor
+    noise_std: Tensor
     std: Tensor
     is_surface: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class _Problem:
+class Problem:
+    """A run, its prior and the options: what the posterior of every part of one fit shares."""
+
     run: Run
     prior: FamilyPrior
     config: CompletionConfig
 
-    @property
-    def clamp_distance(self) -> float:
-        training = self.run.document.get("config", {}).get("training", {})
-        return float(training.get("clamp_distance", TrainingConfig.clamp_distance))
-
     def rows(self, part: PartObservation, place: Similarity) -> _Rows:
         """Return the part in the unit frame. Bounds beyond the clamp of the training say only that it is beyond."""
-        clamp = 0.9 * self.clamp_distance
+        clamp = 0.9 * clamp_distance_of(self.run)
         lower, upper = (torch.from_numpy(each) * place.scale for each in (part.lower, part.upper))
         lower = torch.where(lower > clamp, clamp, torch.where(lower < -clamp, -math.inf, lower))
         upper = torch.where(upper < -clamp, -clamp, torch.where(upper > clamp, math.inf, upper))
         shared = MODEL_STD * math.sqrt(max(1.0, len(part.points) / PATCHES))
-        std = torch.hypot(torch.from_numpy(part.noise_std) * place.scale, torch.tensor(shared, dtype=torch.float64))
+        noise = torch.from_numpy(part.noise_std) * place.scale
+        std = torch.hypot(noise, torch.tensor(shared, dtype=torch.float64))
         points = torch.from_numpy(place.to_unit(part.points))
-        return _Rows(points, lower, upper, std, torch.from_numpy(part.is_surface))
+        return _Rows(points, lower, upper, noise, std, torch.from_numpy(part.is_surface))
 
     @torch.no_grad()
     def values(self, points: Tensor, coordinates_Kq: Tensor) -> Tensor:
@@ -205,7 +203,8 @@ class _Problem:
         normal, _ = self.normal_equations(rows, sdf, coordinates, place)
         error = _excess(rows, sdf)[rows.is_surface]
         believed = _weights(error / rows.std[rows.is_surface]) * DEGREES / (DEGREES + 1)
-        covariance = torch.linalg.inv(normal + 1e-9 * torch.eye(len(normal), dtype=torch.float64))
+        covariance = torch.linalg.inv(normal)
+        covariance = (covariance + covariance.T) / 2
         misfit = float(error.square().median().sqrt())
         return Posterior(coordinates, place, covariance, objective, misfit, believed.numpy())
 
@@ -222,19 +221,26 @@ class _Problem:
         """The point that turn and scale leave fixed, world frame."""
         return np.median(part.surface, axis=0)
 
+    def jacobian(self, points: Tensor, sdf: Tensor, coordinates: Tensor, middle: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivatives (N, Q + 7) of the distances by code and pose, and the gradients (N, 3).
+
+        `middle` is the point that turn and scale leave fixed, unit frame.
+        """
+        steps = coordinates + _STEP * torch.eye(len(coordinates), dtype=torch.float64)
+        by_code = (self.values(points, steps) - sdf).T / _STEP
+        slope = self.slope(points, coordinates)
+        by_pose = pose_jacobian(slope, points, middle)
+        by_pose[:, 3] -= sdf  # Relative to the scale, for distances of the world.
+        return torch.cat([by_code, by_pose], dim=1), slope
+
     def normal_equations(
         self, rows: _Rows, sdf: Tensor, coordinates: Tensor, place: Similarity
     ) -> tuple[Tensor, Tensor]:
         """Return the normal matrix and the right side of one Gauss-Newton step."""
         excess = _excess(rows, sdf)
         used = torch.nonzero(excess != 0)[:, 0]
-        points = rows.points[used]
-        steps = coordinates + _STEP * torch.eye(len(coordinates), dtype=torch.float64)
-        by_code = (self.values(points, steps) - sdf[used]).T / _STEP
         middle = torch.median(rows.points[rows.is_surface], dim=0).values
-        by_pose = pose_jacobian(self.slope(points, coordinates), points, middle)
-        by_pose[:, 3] -= sdf[used]  # Relative to the scale, for distances of the world.
-        jacobian = torch.cat([by_code, by_pose], dim=1)
+        jacobian, _ = self.jacobian(rows.points[used], sdf[used], coordinates, middle)
         weight = _weights(excess[used] / rows.std[used]) / rows.std[used].square()
         normal = jacobian.T @ (weight[:, None] * jacobian)
         right = -jacobian.T @ (weight * excess[used])

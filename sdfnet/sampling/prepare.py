@@ -33,14 +33,14 @@ from tqdm import tqdm
 from sdfnet.files import atomic_path, ensure_folder, remove_partial_files, write_json
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.geometry.similarity import Similarity
-from sdfnet.mesh.io.read import MeshError, find_meshes, select_shapes
+from sdfnet.mesh.io.read import MeshError, select_shapes
 from sdfnet.runs.folder import setting_differences
 from sdfnet.sampling import jobs, store
 from sdfnet.sampling.jobs import Job, Part, Work, WorkersConfig
 from sdfnet.sampling.shape_samples import SamplerConfig
 from sdfnet.sampling.store import FORMAT, INDEX_FILE, SampleStore, StoredShape, StoreIndex
 from sdfnet.solids.rule import AUTO, READING_VERSION, SolidRule
-from sdfnet.solids.source_shape import MeshReport, Normalize, hash_content
+from sdfnet.solids.source_shape import MeshReport, Normalize, find_sources, hash_content
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def prepare_samples(
     workers = workers or WorkersConfig()
     if num_workers is not None and workers.scheduler is not None:
         raise ValueError(f"num_workers={num_workers} is given, but the cluster at {workers.scheduler} has its workers")
-    paths = find_meshes(meshes)
+    paths = find_sources(meshes)
     request = _Request(
         meshes=Path(meshes),
         paths=paths,

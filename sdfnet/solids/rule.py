@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 READING_VERSION = 2
@@ -28,6 +28,8 @@ class SolidRule:
         Thickness of a whole wall, above 0, in the meshes' own units; null is 1.7 % of the radius (winding: no walls).
     gap : number
         With solid=outer, gaps below this width are closed, in the meshes' own units; null is 2 % of the radius.
+    label : list
+        Labels of a label volume (.nii, .nii.gz, .nrrd) that are the solid, together; null is every label above 0.
 
     Raises
     ------
@@ -41,6 +43,7 @@ class SolidRule:
     solid: SolidChoice = "auto"
     thickness: float | None = None
     gap: float | None = None
+    label: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.solid not in get_args(SolidChoice):
@@ -56,7 +59,8 @@ class SolidRule:
 
     def __str__(self) -> str:
         widths = [f"{name}={width:g}" for name in ("thickness", "gap") if (width := getattr(self, name)) is not None]
-        return " ".join([f"solid={self.solid}", *widths])
+        labels = [] if self.label is None else [f"label={list(self.label)}"]
+        return " ".join([f"solid={self.solid}", *widths, *labels])
 
     @property
     def hash_text(self) -> str:
@@ -64,7 +68,7 @@ class SolidRule:
 
         Versions without `auto` knew only half the thickness of a wall; their hashes stay valid.
         """
-        if self.solid == "winding":
+        if self.solid == "winding" and self.label is None:
             return "" if self.thickness is None else f"thickness={self.thickness / 2!r}"
         return "" if self == SolidRule() else str(sorted(self.to_dict().items()))
 
@@ -80,8 +84,9 @@ class SolidRule:
         return self.solid == "auto" and earlier == SolidRule("winding", thickness=thickness)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return three keys for a JSON document. `from_dict` reads the rule back exactly."""
-        return asdict(self)
+        """Return keys for a JSON document, `label` only where it is given. `from_dict` reads the rule back exactly."""
+        document = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "label"}
+        return document if self.label is None else document | {"label": list(self.label)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> SolidRule:
@@ -90,12 +95,14 @@ class SolidRule:
         A document without the key `solid` was written when winding was the only choice, with half walls.
 
         >>> SolidRule.from_dict({"thickness": 0.25, "name": "leaf"})
-        SolidRule(solid='winding', thickness=0.5, gap=None)
+        SolidRule(solid='winding', thickness=0.5, gap=None, label=None)
         """
         if "solid" not in document:
             half = document.get("thickness")
             return cls("winding", thickness=None if half is None else 2 * half)
-        return cls(**{field.name: document[field.name] for field in fields(cls)})
+        label = document.get("label")
+        widths = {name: document[name] for name in ("solid", "thickness", "gap")}
+        return cls(**widths, label=None if label is None else tuple(label))
 
     def with_given(self, *, solid: SolidChoice | None, thickness: float | None, gap: float | None) -> SolidRule:
         """Return this rule with the values that are not None. A given choice starts anew, without this rule's widths.
@@ -108,6 +115,7 @@ class SolidRule:
             base.solid,
             thickness=base.thickness if thickness is None else thickness,
             gap=base.gap if gap is None else gap,
+            label=self.label,
         )
 
 

@@ -26,10 +26,13 @@ from sdfnet.files import ensure_folder, write_atomic, write_json
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.formats import find_format
+from sdfnet.mesh.io.polygons import FileFacts
 from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_file, read_mesh_file, select_shapes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.rule import AUTO, SolidRule
 from sdfnet.solids.solid import Solid, make_solid
+from sdfnet.volumes.label_volume import VOLUME_SUFFIXES, is_volume, read_label_volume
+from sdfnet.volumes.surface import label_surface
 
 Status = Literal["used", "noted", "refused"]
 """"used": used unchanged. "noted": used, with notes. "refused": not used, with a reason."""
@@ -144,7 +147,7 @@ def check_folder(
     chair_00 used 8000
     chair_01 used 8000
     """
-    paths = find_meshes(folder)
+    paths = find_sources(folder)
     names = select_shapes(list(paths), shapes)
     if out is not None:
         ensure_folder(out)
@@ -153,7 +156,10 @@ def check_folder(
     report = partial(_report_on, rule=rule)
     reports = _for_each(report, {name: paths[name] for name in names}, num_workers=num_workers, progress=progress)
     if out is not None:
-        write_atomic(Path(out) / "report.txt", f"{format_reports(reports)}\n{describe_skipped(folder)}".rstrip() + "\n")
+        write_atomic(
+            Path(out) / "report.txt",
+            f"{format_reports(reports)}\n{describe_skipped(folder, also=VOLUME_SUFFIXES)}".rstrip() + "\n",
+        )
         write_json(Path(out) / "report.json", [report.to_dict() for report in reports])
     return reports
 
@@ -223,14 +229,14 @@ def inspect_mesh(
     name = path.stem if name is None else name
     measures: dict[str, Any] = {"solid": rule.solid}
     try:
-        mesh, facts = read_mesh_file(path)
+        mesh, facts = _read_surface(path, rule)
         extent = tuple(mesh.bounds.extent.tolist())
         measures |= {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
         measures |= {"unit": facts.unit, "up_axis": facts.up_axis}
         with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than silently full of NaN
             solid = make_solid(mesh, rule=rule)
     except ValueError as error:
-        reason = error.reason if isinstance(error, MeshError) else str(error)
+        reason = error.reason if isinstance(error, MeshError) else str(error).removeprefix(f"{path}: ")
     except Exception as error:  # whatever a library makes of an odd mesh must not stop the batch it is in
         _logger.debug("%s could not be repaired", path, exc_info=True)
         reason = f"it could not be repaired ({type(error).__name__}: {error}); mend it in a mesh editor"
@@ -243,6 +249,23 @@ def inspect_mesh(
         measures |= {"wall_thickness": solid.wall_thickness, "visible_kept": solid.visible_kept}
         return MeshReport(name, str(path), status, notes=notes, **measures), solid
     return MeshReport(name, str(path), "refused", reason=" ".join(reason.split()), **measures), None
+
+
+def _read_surface(path: Path, rule: SolidRule) -> tuple[Mesh, FileFacts]:
+    """Read the surface of a mesh file, or the smoothed surface of the labels of a volume."""
+    if not is_volume(path):
+        return read_mesh_file(path)
+    surface = label_surface(read_label_volume(path), label=rule.label)
+    return surface.mesh, FileFacts(notes=surface.notes)
+
+
+def find_sources(folder: str | Path) -> dict[str, Path]:
+    """Find the mesh files and the label volumes in `folder` and below, by name: see `find_meshes`.
+
+    >>> list(find_sources("chairs"))[:2]
+    ['chair_00', 'chair_01']
+    """
+    return find_meshes(folder, also=VOLUME_SUFFIXES)
 
 
 def format_reports(reports: Iterable[MeshReport]) -> str:

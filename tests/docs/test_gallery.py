@@ -28,7 +28,7 @@ def small_run() -> Path:
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_a_program_runs_and_writes_its_picture(program, request, tmp_path, monkeypatch):
     words = [] if program.stem in WITHOUT_A_RUN else [str(request.getfixturevalue("small_run"))]
-    words += [str(ROOT / "meshes" / "chair_04.obj")] if program.stem == "fit_chair" else []
+    words += [str(ROOT / "meshes" / "chair_04.obj")] if program.stem in ("fit_chair", "complete_chair") else []
     monkeypatch.setattr(sys, "argv", [str(program), *words, str(tmp_path)])
     runpy.run_path(str(program), run_name="__main__")
     picture = load_image(tmp_path / f"{program.stem}.png")

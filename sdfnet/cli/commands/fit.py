@@ -26,8 +26,8 @@ from sdfnet.cli.hydra_app.schema import flat
 from sdfnet.fitting.config import CompletionConfig, MeshFitConfig, ObserveConfig
 from sdfnet.fitting.fit_meshes import MeshFits, fit_inputs
 from sdfnet.fitting.inputs import InputFile, find_inputs, resolve_inputs
-from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import select_shapes
+from sdfnet.solids.source_shape import find_sources
 
 _NAME_WIDTH = 26
 _HEADINGS = ("mean %", "floor", "p95 %", "floor", "mean, world", "pieces")
@@ -52,6 +52,8 @@ class FitCommand(RunKeys):
         A folder of whole meshes to fit, searched recursively. Give meshes or input, not both.
     input : path
         A file, or a folder searched recursively: scans, points, depth images, label volumes, contours, whole meshes.
+    reference : path
+        The truth: a mesh for one input, or a folder of meshes of the same names; the results are measured against it.
     kind : text
         What the input is: mesh, points, depth, labels, contours or sdf; auto decides by suffix and content.
     shapes : names
@@ -63,6 +65,7 @@ class FitCommand(RunKeys):
     inside = "fit"
     meshes: Path | None = None
     input: Path | None = None
+    reference: Path | None = None
     kind: str = "auto"
     fit: MeshFitConfig = flat(MeshFitConfig)
     observe: ObserveConfig = flat(ObserveConfig)
@@ -72,7 +75,7 @@ class FitCommand(RunKeys):
         if (self.meshes is None) == (self.input is None):
             raise UsageError("give meshes=DIR (whole meshes) or input=FILE|DIR (whole or part), exactly one of them")
         if self.meshes is not None:
-            changed = [key for key, value in self._of_inputs().items() if value]
+            changed = [key for key, value in self._of_inputs().items() if value and key != "refine"]
             if changed:
                 raise UsageError(f"{changed[0]} is for input=; meshes={self.meshes} holds whole meshes")
 
@@ -83,10 +86,25 @@ class FitCommand(RunKeys):
             found |= {field.name: getattr(member, field.name) != field.default for field in fields(member)}
         return found
 
+    def references(self, inputs: Mapping[str, InputFile]) -> dict[str, Path]:
+        """Return the true mesh of each input that has one."""
+        if self.reference is None:
+            return {}
+        if self.reference.is_dir():
+            found = find_sources(self.reference)
+            if not found.keys() & inputs.keys():
+                raise ValueError(f"reference={self.reference} has no mesh named like an input ({', '.join(inputs)})")
+            return {name: found[name] for name in inputs if name in found}
+        if len(inputs) != 1:
+            raise ValueError(
+                f"reference={self.reference} is one file, but there are {len(inputs)} inputs; give a folder"
+            )
+        return dict.fromkeys(inputs, self.reference)
+
     def inputs(self) -> tuple[dict[str, InputFile], dict[str, str]]:
         """Return the chosen inputs, and the reason for each that cannot be one."""
         if self.meshes is not None:
-            paths = find_meshes(self.meshes)
+            paths = find_sources(self.meshes)
             names = select_shapes(list(paths), self.shapes)
             return {name: InputFile(paths[name], "mesh", is_whole=True) for name in names}, {}
         assert self.input is not None
@@ -106,11 +124,15 @@ def run_fit(command: FitCommand) -> None:
         config=command.fit,
         observe=command.observe,
         completion=command.completion,
+        references=command.references(inputs),
         provenance=provenance(),
         progress=True,
     )
     for line in _table(done):
         say(line)
+    for name, record in done.records.items():
+        for warning in record.get("warnings", ()):
+            say(f"{name}: {warning}")
     failures = {**unreadable, **done.failures}
     if failures:
         what = "meshes could not be fitted" if command.input is None else "inputs could not be fitted"

@@ -12,6 +12,7 @@ from sdfnet.cli.hydra_app.command import UsageError
 from sdfnet.cli.hydra_app.output import say
 from sdfnet.mesh.io.read import describe_skipped
 from sdfnet.runs import Run, load_run
+from sdfnet.volumes.label_volume import VOLUME_SUFFIXES
 
 _TOLD = 3
 """An error names the reason of so many failed shapes; the others mostly fail for the same reason."""
@@ -111,6 +112,6 @@ def _device_of_its_own(device: str, num_gpus: int, *, processes_here: int, numbe
 
 def say_skipped(meshes: Path) -> None:
     """Print how many files of a folder are skipped, if any, because no reader takes them."""
-    skipped = describe_skipped(meshes)
+    skipped = describe_skipped(meshes, also=VOLUME_SUFFIXES)
     if skipped:
         say(skipped)

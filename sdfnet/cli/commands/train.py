@@ -28,11 +28,10 @@ from sdfnet.cli.hydra_app.output import let_complain, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs, decoder_kind
 from sdfnet.files import ensure_folder, only_process
-from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import MODEL_FILE, RUN_FILE, ExtractConfig, describe_thin_walls, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
 from sdfnet.solids.rule import AUTO
-from sdfnet.solids.source_shape import format_reports
+from sdfnet.solids.source_shape import find_sources, format_reports
 from sdfnet.training import (
     Processes,
     TrainingConfig,
@@ -133,7 +132,7 @@ def _check(command: TrainCommand) -> None:
     refuse_another_run(command.run, command.decoder, command.training, holdout=command.holdout, init=command.init)
     num_shapes = 1
     if command.meshes is not None:
-        names = list(find_meshes(command.meshes))
+        names = list(find_sources(command.meshes))
         left_out = set(select_shapes(names, command.holdout) if command.holdout else ())
         num_shapes = len(set(select_shapes(names, command.sampling.shapes)) - left_out)
     check_one_shape(command.decoder, num_shapes, init=command.init)

@@ -6,6 +6,7 @@ neighbours of different labels: half a voxel either way. Where slices are left o
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sdfnet.fitting.config import ObserveConfig
 from sdfnet.fitting.observations.base import ObservationKind, hash_file
 from sdfnet.fitting.observations.part import PartObservation
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray
+from sdfnet.mesh.distance import MeshDistance
 from sdfnet.volumes.label_volume import VOLUME_SUFFIXES, LabelVolume, read_label_volume
 from sdfnet.volumes.surface import smooth_occupancy
 
@@ -48,6 +50,15 @@ def read_labels(path: Path, config: ObserveConfig) -> PartObservation:
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+    def observe(distance: MeshDistance) -> PartObservation:
+        indices = np.moveaxis(np.indices(volume.labels.shape), 0, -1).reshape(-1, 3)
+        inside = (distance(volume.to_world(indices)).sdf < 0).reshape(volume.labels.shape)
+        return label_part(
+            volume, inside, axis=config.axis, every=config.every, start=config.start, noise_std=config.noise_std
+        )
+
+    part = dataclasses.replace(part, observe=observe)
     return part.described(source=str(path.resolve()), content_hash=hash_file(path, config))
 
 

@@ -13,7 +13,7 @@ Where nothing is said, nothing is known: a hole of a scan is not a surface.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from sdfnet.geometry.arrays import FloatArray
+from sdfnet.mesh.distance import MeshDistance
 
 _NEIGHBORS = 24
 """Points of the plane that shows the noise of a point."""
@@ -29,7 +30,7 @@ _NEIGHBORS = 24
 _LEAST_NOISE = 1e-4
 """Share of the extent of the points; no scanner is more exact."""
 
-_NORMAL_STEP = 0.02
+_NORMAL_STEP = 0.006
 """Points beside the surface are this far along the normal, as a share of the extent of the points."""
 
 _RAY_SHARES = (0.98, 0.9, 0.7, 0.4)
@@ -60,6 +61,9 @@ class PartObservation:
         The file, and a hash of all that was read.
     notes : tuple of str
         What a reader must know about the input.
+    observe : function or None
+        Observes another solid as this one was, from its signed distance in the same world; None if only points were
+        seen.
 
     Raises
     ------
@@ -81,6 +85,7 @@ class PartObservation:
     source: str = ""
     content_hash: str = ""
     notes: tuple[str, ...] = field(default=())
+    observe: Callable[[MeshDistance], PartObservation] | None = None
 
     def __post_init__(self) -> None:
         num = len(self.points)

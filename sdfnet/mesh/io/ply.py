@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -205,17 +205,22 @@ def _walk_row(element: _Element, body: bytes, offset: int) -> Iterator[NDArray]:
         offset += count * prop.dtype.itemsize
 
 
-def format_ply(mesh: Mesh, *, vertex_colors: FloatArray | None = None) -> bytes:
+def format_ply(
+    mesh: Mesh, *, vertex_colors: FloatArray | None = None, attributes: Mapping[str, FloatArray] | None = None
+) -> bytes:
     """Return `mesh` as little-endian binary PLY: float64 positions, and float32 normals if the mesh has normals.
 
-    `vertex_colors` (V, 3), sRGB in [0, 1], become bytes.
+    `vertex_colors` (V, 3), sRGB in [0, 1], become bytes. `attributes` (V,) become float32 columns of their names.
     """
     fields = [(axis, "<f8") for axis in "xyz"]
     if mesh.vertex_normals is not None:
         fields += [("n" + axis, "<f4") for axis in "xyz"]
     if vertex_colors is not None:
         fields += [(channel, "u1") for channel in ("red", "green", "blue")]
+    fields += [(name, "<f4") for name in attributes or {}]
     vertices = np.zeros(len(mesh.vertices), dtype=fields)
+    for name, values in (attributes or {}).items():
+        vertices[name] = values
     for index, axis in enumerate("xyz"):
         vertices[axis] = mesh.vertices[:, index]
         if mesh.vertex_normals is not None:

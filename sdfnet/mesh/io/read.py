@@ -45,8 +45,8 @@ class MeshError(ValueError):
         return f"{self.args[0]}: {self.reason}"
 
 
-def find_meshes(folder: str | Path) -> dict[str, Path]:
-    """Find the mesh files in `folder` and below, sorted by name.
+def find_meshes(folder: str | Path, *, also: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Find the mesh files in `folder` and below, sorted by name, and the files with a suffix of `also`.
 
     A mesh's name is its path below `folder` without its suffix, with "/" on every system, in Unicode's normal form C.
     Files that would share a name (`a.obj`, `a.ply`) keep their suffix in it. Hidden files and folders are skipped.
@@ -64,23 +64,25 @@ def find_meshes(folder: str | Path) -> dict[str, Path]:
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
         raise ValueError(f"cannot read meshes from {folder}: {found}. Give a folder that holds mesh files.")
-    paths = [path for path in _walk(folder, on_error=_report_folder) if _is_readable(path)]
+    paths = [path for path in _walk(folder, on_error=_report_folder) if _is_readable(path, also)]
     if not paths:
-        skipped = describe_skipped(folder)
+        skipped = describe_skipped(folder, also=also)
         found = f" ({skipped})" if skipped else ""
-        raise ValueError(f"no meshes in {folder} or below it{found}; looked for files ending in {_SUFFIXES}")
+        raise ValueError(
+            f"no meshes in {folder} or below it{found}; looked for files ending in {', '.join([_SUFFIXES, *also])}"
+        )
     below = [path.relative_to(folder) for path in paths]
     composed = [Path(_compose(str(path))) for path in below]
     if len(set(composed)) == len(below):  # else two files differ in nothing but the form of their names
         below = composed
     whole = [path.as_posix() for path in below]
-    names = [path.with_suffix("").as_posix() for path in below]
+    names = [_without_suffix(path, also).as_posix() for path in below]
     while clashing := {name for name, count in Counter(names).items() if count > 1}:
         names = [full if name in clashing else name for name, full in zip(names, whole, strict=True)]
     return dict(sorted(zip(names, paths, strict=True)))
 
 
-def describe_skipped(folder: str | Path) -> str:
+def describe_skipped(folder: str | Path, *, also: tuple[str, ...] = ()) -> str:
     """Return how many files in `folder` and below `find_meshes` skips, by suffix. Return "" if there are none.
 
     Documents, hidden files and files that belong to a mesh by name (`chair.mtl`, `chair.parts.json`) are not counted.
@@ -93,8 +95,9 @@ def describe_skipped(folder: str | Path) -> str:
     '3 files skipped: 2 .fbx, 1 .blend'
     """
     paths = _walk(Path(folder), on_error=None)
-    meshes = {path.with_suffix("") for path in paths if _is_readable(path)}
-    counts = Counter(path.suffix.lower() for path in paths if not _is_readable(path) and not _shorter(path) & meshes)
+    meshes = {_without_suffix(path, also) for path in paths if _is_readable(path, also)}
+    others = [path for path in paths if not _is_readable(path, also)]
+    counts = Counter(path.suffix.lower() for path in others if not _shorter(path) & meshes)
     counts = Counter({suffix: count for suffix, count in counts.items() if suffix not in _DOCUMENTS})
     kinds = ", ".join(
         f"{count} {suffix}" for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item))
@@ -162,9 +165,15 @@ def _suggestion(pattern: str, names: Sequence[str]) -> str:
     return f"There are: {shown}"
 
 
-def _is_readable(path: Path) -> bool:
+def _is_readable(path: Path, also: tuple[str, ...]) -> bool:
     found = find_format(path)
-    return found is not None and found.reader is not None
+    return (found is not None and found.reader is not None) or path.name.lower().endswith(also)
+
+
+def _without_suffix(path: Path, also: tuple[str, ...]) -> Path:
+    """Return `path` without its suffix, which may have two dots if it is among `also`."""
+    longest = max((len(suffix) for suffix in also if path.name.lower().endswith(suffix)), default=0)
+    return path.with_name(path.name[:-longest]) if longest else path.with_suffix("")
 
 
 def _walk(folder: Path, *, on_error: Callable[[OSError], None] | None) -> list[Path]:

@@ -1,0 +1,65 @@
+"""Simple ways to complete a shape, to compare with: the best-matching learned shape, and interpolated slices."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from sdfnet.extraction.marching_cubes import march
+from sdfnet.fields import evaluate
+from sdfnet.fitting.observations.part import PartObservation
+from sdfnet.geometry.arrays import BoolArray, FloatArray
+from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.runs import Run, RunShape, extract_shape
+from sdfnet.volumes import LabelVolume
+
+_EMPTY = 50.0
+
+
+def nearest_shape(run: Run, part: PartObservation, place: Similarity, *, resolution: int = 128) -> Mesh:
+    """Return the learned shape whose surface is nearest to the observed points on average, at a known place."""
+    points = torch.from_numpy(place.to_unit(part.surface[:2000])).float()
+    misfits = [float(evaluate(run.field(name), points).abs().median()) for name in run.names]
+    name = run.names[int(np.argmin(misfits))]
+    shape = RunShape(name, place, "x", "", closed=True)
+    return extract_shape(run, shape, latent=run.latent(name), resolution=resolution).mesh
+
+
+def shape_based_interpolation(volume: LabelVolume, inside: BoolArray, *, axis: int, every: int, start: int = 0) -> Mesh:
+    """Return the surface of the linearly interpolated signed distances of the chosen slices, world frame.
+
+    Raya and Udupa, "Shape-based interpolation of multidimensional objects", IEEE TMI 1990. A slice without the label
+    beside one with it is taken as that slice, farther outside by half of its depth inside, so that the shape ends
+    between the two.
+    """
+    slices = np.moveaxis(np.pad(inside, [(0, 0) if each == axis else (3, 3) for each in range(3)]), axis, 0)
+    chosen = np.arange(start, len(slices), every)
+    known: list[FloatArray | None] = [_distance(slices[each]) if slices[each].any() else None for each in chosen]
+    levels = []
+    for number, level in enumerate(known):
+        beside = [known[each] for each in (number - 1, number + 1) if 0 <= each < len(known)]
+        nearest = next((each for each in beside if each is not None), None)
+        if level is not None:
+            levels.append(level)
+        else:
+            levels.append(np.full(slices.shape[1:], _EMPTY) if nearest is None else nearest - nearest.min() + 0.5)
+    values = np.full(slices.shape, _EMPTY, dtype=np.float32)
+    for number in range(len(chosen) - 1):
+        for step in range(every):
+            share = step / every
+            values[chosen[number] + step] = (1 - share) * levels[number] + share * levels[number + 1]
+    values[chosen[-1]] = levels[-1]
+    padded = np.pad(
+        np.moveaxis(values, 0, axis), [(2, 2) if each == axis else (0, 0) for each in range(3)], constant_values=_EMPTY
+    )
+    found = march(padded, spacing=1.0)
+    return Mesh(volume.to_world(found.vertices - [2 if each == axis else 3 for each in range(3)]), found.faces)
+
+
+def _distance(inside: BoolArray) -> FloatArray:
+    """Return the signed distance to the boundary half-way between pixels, in pixels."""
+    outside = ndimage.distance_transform_edt(~inside) - 0.5
+    within = ndimage.distance_transform_edt(inside) - 0.5
+    return np.asarray(np.where(inside, -within, outside))
