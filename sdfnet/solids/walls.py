@@ -199,11 +199,10 @@ def _outermost(mesh: Mesh) -> Mesh:
 
 
 def _thin_faces(mesh: Mesh, filled: Field) -> NDArray[np.bool_]:
-    """Return the faces of `mesh` (F,) that have no inside of `filled` as deep as a lattice spacing on either side."""
-    centers = mesh.triangles.mean(axis=1)
-    steps = SPACING / 2 * mesh.face_normals
-    beside = filled(torch.from_numpy(np.stack([centers - steps, centers, centers + steps]))).numpy()
-    return (beside > -SPACING / 2).all(axis=0) & (beside[1] > -SPACING / 4)
+    """Return the faces of `mesh` (F,) that have no inside of `filled` one lattice spacing away, on either side."""
+    centers, steps = mesh.triangles.mean(axis=1), SPACING * mesh.face_normals
+    beside = filled(torch.from_numpy(np.stack([centers - steps, centers + steps]))).numpy()
+    return np.asarray((beside > -SPACING / 4).all(axis=0))
 
 
 def _resolution(bounds: Bounds, *, width: float = math.inf, spacings: int = 1, key: str = "") -> int:

@@ -244,6 +244,7 @@ def test_outer_fills_what_narrow_gaps_close_off_and_leaves_wide_openings_open() 
     assert below_the_side == pytest.approx(-0.2, abs=0.02)
     assert outside == pytest.approx(0.3, abs=0.02)  # The surface lies on the mesh, not half a gap outside.
     assert full.closed
+    assert full.mesh.bounds.extent == pytest.approx(2, abs=0.01)
     opened = make_solid(join_meshes(sides[:-1]), rule=rule)
     assert sdf(opened, (0, 0, 0))[0] > 0.5
     assert opened.visible_kept > 0.99  # Panels that stick out become walls.
