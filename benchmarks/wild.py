@@ -51,7 +51,7 @@ CHAIRS = Path(__file__).parents[1] / "meshes"
 NEAR = 0.015
 """Distance that counts as there, as a share of the radius."""
 
-NUM_POINTS = 8_000
+NUM_POINTS, NUM_LEARNED = 8_000, 24
 RESOLUTION, LEARNED_RESOLUTION, PEER_RESOLUTION = 256, 128, 128
 
 Way = Callable[[Path], Mesh]
@@ -141,13 +141,13 @@ def compare_ways(kinds: Sequence[str], folder: Path, *, seed: int) -> None:
 
 def learn_twins(folder: Path, *, seed: int, budget: str, steps: int | None) -> None:
     """Learn 24 twins together, each with the kind of its number mod 10, and print the recall of each and the means."""
-    for number in range(24):
+    for number in range(NUM_LEARNED):
         write_twin(number, list(KINDS)[number % len(KINDS)], folder / "twins", seed=seed, name=f"chair_{number:02}")
     done = prepare_samples(folder / "twins", folder / "samples", config=SamplerConfig(), num_workers=1)
     run = train(folder / "run", done.store, budget=None if steps else budget, steps=steps)
     written = extract_run(run, "all", folder / "meshes", config=ExtractConfig(resolution=LEARNED_RESOLUTION), keep=True)
     rows = {}
-    for number in range(24):
+    for number in range(NUM_LEARNED):
         name = f"chair_{number:02}"
         if name in written.extracted:
             mesh = written.extracted[name].to_world(run.similarity(name))
