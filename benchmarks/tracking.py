@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of real meshes: bodies/, bodies_corresponding/")
     parser.add_argument("--keep", type=Path, help="folder for the meshes and runs of families; what is there is used")
     parser.add_argument("--steps", type=int, help="of training: 400 for a family, 5000 for corresponding bodies")
+    parser.add_argument("--decoder", default="volume", help="of corresponding bodies: volume or template")
     parser.add_argument("--only", default="", help="families with this in their name")
     parser.add_argument("--paths", nargs="+", default=["linear", "direct"], help="of families; also spline, natural")
     arguments = parser.parse_args()
@@ -77,7 +78,12 @@ def print_learned(arguments: argparse.Namespace) -> None:
         print_families(arguments.data, arguments.keep, only=arguments.only, steps=steps, paths=arguments.paths, **size)
     else:
         print_corresponding(
-            arguments.data, arguments.keep, steps=arguments.steps or 5000, pairs=arguments.pairs, **size
+            arguments.data,
+            arguments.keep,
+            steps=arguments.steps or 5000,
+            pairs=arguments.pairs,
+            decoder=arguments.decoder,
+            **size,
         )
 
 

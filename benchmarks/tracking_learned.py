@@ -28,6 +28,7 @@ from tracking_maps import FRAME_SIZES, MakeMap, all_three, bend, stretch, twist
 
 from sdfnet.correspondence.advect import advect, place_on_surface
 from sdfnet.correspondence.flow import fit_flow
+from sdfnet.correspondence.match import match_points
 from sdfnet.decoders import Decoder, decoder_config
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
@@ -45,6 +46,7 @@ from sdfnet.training import TrainingConfig, train
 Points = NDArray[np.float64]
 
 NUM_MEMBERS = 9
+NUM_LANDMARKS = 20
 
 FAMILIES: dict[str, tuple[str, MakeMap, float]] = {
     "sphere, stretched": ("sphere", stretch, 0.6),
@@ -123,14 +125,13 @@ def start_mesh(subject: str, bodies: Path) -> Mesh:
     return Mesh(np.roll(unit.vertices, 1, axis=1), unit.faces)  # y, where the head is, becomes z
 
 
-def learn(meshes: Path, folder: Path, *, steps: int, num_samples: int) -> Run:
+def learn(meshes: Path, folder: Path, *, steps: int, num_samples: int, decoder: str = "volume") -> Run:
     """Learn a folder of meshes, or read what was learned before."""
     sampler = SamplerConfig(num_samples=num_samples)
     prepared = prepare_samples(meshes, folder / "samples", config=sampler, num_workers=1, progress=False)
     config = TrainingConfig(steps=steps, previews=0, evaluations=1)
-    return train(
-        folder / "run", prepared.store, decoder=decoder_config({"kind": "volume"}), config=config, progress=False
-    )
+    place = folder / ("run" if decoder == "volume" else f"run_{decoder}")
+    return train(place, prepared.store, decoder=decoder_config({"kind": decoder}), config=config, progress=False)
 
 
 def print_families(
@@ -162,15 +163,21 @@ def print_families(
             print(f"{name:22} {way:26} {row(measure(made, truth))}", flush=True)
 
 
-def print_corresponding(data: Path, keep: Path, *, steps: int, frames: int, resolution: int, pairs: int) -> None:
+def print_corresponding(
+    data: Path, keep: Path, *, steps: int, frames: int, resolution: int, pairs: int, decoder: str = "volume"
+) -> None:
     meshes = data / "bodies_corresponding"
-    run = learn(meshes, keep / "bodies_corresponding", steps=steps, num_samples=250_000)
+    run = learn(meshes, keep / "bodies_corresponding", steps=steps, num_samples=250_000, decoder=decoder)
     sources = {name: read_mesh(path) for name, path in find_meshes(meshes).items()}
     print(f"{'from':10} {'to':10} {HEAD}")
     everything = [(a, b) for a in run.names for b in run.names if a < b]
-    errors = []
+    errors, landmarks = [], []
     for number in np.random.default_rng(0).permutation(len(everything))[:pairs].tolist():
         first, last = everything[number]
+        if run.decoder.has_template:
+            landmarks.append(landmark_errors(run, sources[first], sources[last], (first, last)))
+            told = f"mean {landmarks[-1].mean():.3f} %, median {np.median(landmarks[-1]):.3f} %"
+            print(f"{first:10} {last:10} landmarks by match_points: {told}", flush=True)
 
         def truth(points: Points, first: str = first, last: str = last) -> Points:
             return transferred(points, sources[first], sources[last])
@@ -179,6 +186,16 @@ def print_corresponding(data: Path, keep: Path, *, steps: int, frames: int, reso
         print(f"{first:10} {last:10} {row(errors[-1])}", flush=True)
     mean = Errors(*np.mean([list(vars(one).values()) for one in errors], axis=0).tolist())
     print(f"{'mean':21} {row(mean)}")
+    if landmarks:
+        print(f"{'landmarks':21} median of all {np.median(np.concatenate(landmarks)):.3f} %")
+
+
+def landmark_errors(run: Run, source: Mesh, target: Mesh, names: tuple[str, str]) -> Points:
+    """Return the errors of `NUM_LANDMARKS` vertices matched between two shapes, percent of the target's radius."""
+    chosen = np.random.default_rng(0).choice(len(source.vertices), NUM_LANDMARKS, replace=False)
+    found = match_points(run, *names, source.vertices[chosen]).points_world
+    percent = 100 * run.similarity(names[1]).scale / UNIT_RADIUS
+    return percent * np.linalg.norm(found - target.vertices[chosen], axis=1)
 
 
 def tracked(run: Run, names: Sequence[str], *, frames: int, resolution: int, path: str = "linear") -> Tracked:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdfnet.correspondence import match_points as match_points
     from sdfnet.evaluation import evaluate_run as evaluate_run
     from sdfnet.extraction import extract_mesh as extract_mesh
     from sdfnet.fields import Field as Field
@@ -55,6 +56,7 @@ _HOMES = {
     "fit_meshes": "fitting",
     "load_run": "runs",
     "make_morph": "morphs",
+    "match_points": "correspondence",
     "prepare_samples": "sampling",
     "read_mesh": "mesh.io.read",
     "render_mesh": "rendering",

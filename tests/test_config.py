@@ -100,14 +100,13 @@ def test_what_stands_on_top_of_train_reaches_its_parts() -> None:
     assert (job.training.budget, job.training.steps) == ("90s", 12)
 
 
-def test_the_volume_is_the_default_decoder() -> None:
-    """The default is the first entry of `DECODERS`: a new decoder stands behind the others."""
-    assert check_complete(load_command("train"), compose_document("train")).decoder.kind == "volume"
-    assert "  - decoder: volume\n" in (CONF / "train.yaml").read_text(encoding="utf-8")
+def test_the_decoder_is_chosen_by_default() -> None:
+    assert check_complete(load_command("train"), compose_document("train")).decoder.kind == "auto"
+    assert "  - decoder: auto\n" in (CONF / "train.yaml").read_text(encoding="utf-8")
 
 
 def test_the_decoder_files_are_the_decoders_and_their_values_the_dataclasses() -> None:
-    assert {path.stem for path in (CONF / "decoder").glob("*.yaml")} == set(DECODERS)
+    assert {path.stem for path in (CONF / "decoder").glob("*.yaml")} == {"auto", *DECODERS}
     for name, config_type in decoder_configs().items():
         job = check_complete(load_command("train"), compose_document("train", f"decoder={name}"))
         assert job.decoder == config_type()
@@ -117,15 +116,16 @@ def test_the_decoder_files_are_the_decoders_and_their_values_the_dataclasses() -
     ("overrides", "message"),
     [
         (["decoder=siren", "decoder.channels=[3]"], "unknown key decoder.channels"),
-        (["decoder.width=wide"], "decoder.width must be a whole number, got 'wide'"),
-        (["decoder.width=0"], "decoder: width must be at least 1, got 0"),
+        (["decoder.width=8"], "unknown key decoder.width"),
+        (["decoder=volume", "decoder.width=wide"], "decoder.width must be a whole number, got 'wide'"),
+        (["decoder=volume", "decoder.width=0"], "decoder: width must be at least 1, got 0"),
         (["budget=soon"], "budget must be a number with s, min or h, such as 90s, got 'soon'"),
         (["steps=0"], "training: steps must be at least 1, got 0"),
         (
             ["training.precision=float8"],
             "training.precision must be one of 'auto', 'float32', 'bfloat16', got 'float8'",
         ),
-        (["decoder={kind:cube}"], f"decoder.kind must be one of {', '.join(DECODERS)}, got 'cube'"),
+        (["decoder={kind:cube}"], f"decoder.kind must be one of auto, {', '.join(DECODERS)}, got 'cube'"),
     ],
 )
 def test_a_wrong_value_of_a_component_is_refused_by_name(overrides: list[str], message: str) -> None:

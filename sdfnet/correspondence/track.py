@@ -129,7 +129,9 @@ def track_surface(
     return TrackedMorph(tuple(segments), tuple(cuts), history, tuple(deviations))
 
 
-def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0, min_share: float = 1e-4) -> Mesh:
+def extract_even_mesh(
+    field: Field, *, resolution: int, edge_length: float = 1.0, min_share: float = 1e-4, mesh: Mesh | None = None
+) -> Mesh:
     """Extract the surface of `field`, drop small components, and remesh the surface with even triangles.
 
     Creases and gaps narrower than an edge invert triangles. Triangles that cannot be untangled are collapsed.
@@ -140,6 +142,8 @@ def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0
         In spacings of the lattice of extraction.
     min_share : float
         Closed components and cavities below this share of the volume of the whole are dropped.
+    mesh : Mesh, optional
+        The surface as it was extracted before, without what is not wanted.
 
     >>> from sdfnet.fields import Sphere
     >>> mesh = extract_even_mesh(Sphere(0.8), resolution=16)
@@ -147,8 +151,9 @@ def extract_even_mesh(field: Field, *, resolution: int, edge_length: float = 1.0
     0.8
     """
     target = edge_length * Lattice.over(field.bounds, resolution).spacing
-    mesh = extract_mesh(field, resolution=resolution, vertex_normals=False)
-    mesh = _drop_small_components(mesh, min_share=min_share)
+    if mesh is None:
+        mesh = extract_mesh(field, resolution=resolution, vertex_normals=False)
+        mesh = _drop_small_components(mesh, min_share=min_share)
 
     def project(points: FloatArray) -> FloatArray:
         moved = project_to_level(field, torch.from_numpy(points).float(), steps=1, reach=target)

@@ -9,10 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sdfnet.decoders.registry import DECODERS as DECODERS
+from sdfnet.decoders.registry import AutoConfig as AutoConfig
 from sdfnet.decoders.registry import DecoderConfig as DecoderConfig
 from sdfnet.decoders.registry import DecoderKind as DecoderKind
 from sdfnet.decoders.registry import LearningRates as LearningRates
 from sdfnet.decoders.registry import build_decoder as build_decoder
+from sdfnet.decoders.registry import choose_decoder as choose_decoder
 from sdfnet.decoders.registry import decoder_config as decoder_config
 from sdfnet.decoders.registry import decoder_configs as decoder_configs
 from sdfnet.decoders.registry import decoder_kind as decoder_kind

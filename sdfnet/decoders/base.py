@@ -28,6 +28,8 @@ class Decoder(nn.Module, abc.ABC):
         Whether the decoder maps the points of every shape into one template (`template_points`).
     holds_one_shape : bool
         Whether the decoder stands for exactly one shape, whatever the code is.
+    adam_parts : tuple of str
+        Submodules whose matrices Adam moves in any training, also where Muon moves the others.
 
     >>> import torch
     >>> from sdfnet.decoders import SirenConfig, build_decoder
@@ -39,13 +41,14 @@ class Decoder(nn.Module, abc.ABC):
     latent_size: int
     has_template: ClassVar[bool] = False
     holds_one_shape: ClassVar[bool] = False
+    adam_parts: ClassVar[tuple[str, ...]] = ()
 
     def adapt(self, surface_N3: Tensor) -> None:
         """Fit the structure of a new decoder of one shape to points near its surface. Others have nothing to fit."""
 
     @abc.abstractmethod
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
-        """Return tensors that depend on the codes alone. Their first axis is the batch axis B."""
+        """Return what depends on no point. The first axis of each tensor is B, or 1 if all shapes share it."""
 
     @abc.abstractmethod
     def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:

@@ -23,7 +23,7 @@ DECODERS = {
     "siren": "sdfnet.decoders.siren",
     "grid": "sdfnet.decoders.grid",
 }
-"""The module of every decoder, by the name that `decoder=` takes. The first decoder is the default."""
+"""The module of every decoder, by the name that `decoder=` takes."""
 
 WRITTEN_BY_FIT = {"refined": "sdfnet.decoders.refined"}
 """Decoders that a command writes into a run. A training cannot choose them."""
@@ -92,6 +92,27 @@ class DecoderKind:
     @property
     def default_optimizer(self) -> OptimizerKind:
         return next(iter(self.rates), "adam")
+
+
+@dataclass(frozen=True)
+class AutoConfig:
+    """`decoder=auto`: the decoder is chosen by `choose_decoder`, or it is that of the run to continue or start from.
+
+    >>> AutoConfig().kind
+    'auto'
+    """
+
+    kind: str = "auto"
+    """auto: the rule is in docs/guides/train.md. Name a decoder to set its options."""
+
+
+def choose_decoder(num_shapes: int) -> DecoderConfig:
+    """Return the default options of the decoder that suits so many shapes.
+
+    >>> choose_decoder(24).kind
+    'volume'
+    """
+    return decoder_kind("grid" if num_shapes == 1 and "grid" in DECODERS else "volume").config()  # type: ignore[call-arg]
 
 
 def decoder_kind(name: object) -> DecoderKind:

@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sdfnet.files import write_json
 from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.geometry.similarity import Similarity
@@ -235,4 +238,27 @@ def load_model_header(directory: str | Path) -> ModelHeader | None:
         sizes = [math.prod(tensor["shape"]) for name, tensor in document.items() if name.startswith("decoder.")]
         return ModelHeader(int(metadata.get("step", "0")), sum(sizes), document["latents"]["shape"][1])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}). Restore it from a copy or train again.") from error
+
+
+def load_codes(directory: str | Path) -> NDArray[np.float32]:
+    """Read the codes (S, L) of a run's `model.safetensors`, and nothing else of the file.
+
+    Raises
+    ------
+    ValueError
+        The file is missing or damaged.
+
+    >>> load_codes("runs/chairs").shape
+    (2, 2)
+    """
+    path = Path(directory) / MODEL_FILE
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            entry = json.loads(file.read(size))["latents"]
+            first, last = entry["data_offsets"]
+            file.seek(8 + size + first)
+            return np.frombuffer(file.read(last - first), dtype="<f4").reshape(entry["shape"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise ValueError(f"{path} is damaged ({error!r}). Restore it from a copy or train again.") from error

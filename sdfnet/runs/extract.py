@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -351,10 +351,7 @@ def extract_run(
         summaries[name] = {**found.to_dict(), "settings": settings}
         if keep and found.extracted is not None:
             extracted[name] = found.extracted
-    earlier: dict[str, Any] = {}  # The shapes that an earlier call wrote into the same folder stay in the file.
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # No such file, or another program wrote it.
-        earlier = dict(json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))["shapes"])
-    write_json(out / SUMMARY_FILE, {"shapes": {**earlier, **summaries}})
+    earlier = save_summaries(out, summaries)
     differences = {
         name: setting_differences(summary["settings"], settings)
         for name, summary in earlier.items()
@@ -362,3 +359,19 @@ def extract_run(
     }
     others = {name: "; ".join(found) for name, found in differences.items() if found}
     return ExtractedRun(out, files, summaries, failures, extracted, others)
+
+
+def save_summaries(out: Path, summaries: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Write the entries of shapes into `extract.json`. Shapes that an earlier call wrote into the folder stay there,
+    and are returned.
+
+    >>> save_summaries(Path("."), {"chair_00": {"faces": 8000}})
+    {}
+    >>> json.loads(Path("extract.json").read_text())["shapes"]["chair_00"]
+    {'faces': 8000}
+    """
+    earlier: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # No such file, or another program wrote it.
+        earlier = dict(json.loads((out / SUMMARY_FILE).read_text(encoding="utf-8"))["shapes"])
+    write_json(out / SUMMARY_FILE, {"shapes": {**earlier, **summaries}})
+    return earlier

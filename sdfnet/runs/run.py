@@ -99,6 +99,16 @@ class Run:
         """Return a learned shape as a field, unit frame; `extract_mesh(…, similarity=…)` brings it to the world."""
         return self.fields[name] if name in self.fields else NeuralField(self.decoder, self.latent(name))
 
+    def code_distribution(self) -> tuple[Tensor, Tensor]:
+        """Return the mean (L,) and the covariance (L, L) of the codes of the learned shapes, float64.
+
+        Fitted shapes and mixes do not count. Of a single shape, the covariance is zero.
+        """
+        rows = [row for row, shape in enumerate(self.shapes) if shape.learned and not shape.is_mix]
+        codes = self.latents[rows].double()
+        offsets = codes - codes.mean(dim=0)
+        return codes.mean(dim=0), offsets.T @ offsets / max(1, len(rows) - 1)
+
     def _index(self, name: str) -> int:
         names = self.names
         if name not in names:

@@ -1,5 +1,6 @@
 """Train an auto-decoder on a family of shapes: losses, batches, optimizers, and the training loop."""
 
+from sdfnet.training.checkpoint import known_decoder as known_decoder
 from sdfnet.training.checkpoint import refuse_another_run as refuse_another_run
 from sdfnet.training.config import TrainingConfig as TrainingConfig
 from sdfnet.training.config import parse_duration as parse_duration

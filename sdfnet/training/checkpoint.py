@@ -241,7 +241,7 @@ def _moved(state: TrainingState) -> list[tuple[Optimizer, Tensor]]:
 
 
 def refuse_another_run(
-    directory: str | Path, decoder: DecoderConfig, config: TrainingConfig, *,
+    directory: str | Path, decoder: DecoderConfig | None, config: TrainingConfig, *,
     holdout: Sequence[str] = (), init: str | Path | None = None,
 ) -> None:  # fmt: skip
     """Refuse settings that cannot train or that do not fit the run in `directory`. No samples are needed.
@@ -254,6 +254,10 @@ def refuse_another_run(
     >>> from sdfnet.decoders import VolumeConfig
     >>> refuse_another_run("runs/new", VolumeConfig(), TrainingConfig(budget="1min"))  # nothing is there: no complaint
     """
+    known = known_decoder(directory, init)
+    if decoder is None and known is None:  # It is chosen when the shapes are known.
+        return
+    decoder = decoder or recorded_decoder_config(known or {})
     learning_rates(config, decoder.kind)
     if (Path(directory) / RUN_FILE).is_file():
         decoder, config = with_earlier_defaults(directory, decoder, config)
@@ -285,6 +289,19 @@ def _replaced_defaults(options: _Options, earlier: Mapping[str, Any]) -> _Option
     """Return `options` with the values `earlier` of those that stand at today's defaults."""
     today = {field.name: field.default for field in fields(options)}
     return replace(options, **{key: value for key, value in earlier.items() if getattr(options, key) == today[key]})
+
+
+def known_decoder(directory: str | Path, init: str | Path | None) -> dict[str, Any] | None:
+    """Return the decoder's options of the run in `directory`, else of the run `init`; None where there is neither.
+
+    >>> known_decoder("runs/new", "runs/chairs")["kind"]
+    'volume'
+    """
+    for folder in (directory, init):
+        if folder is not None and (Path(folder) / RUN_FILE).is_file():
+            options: dict[str, Any] = load_document(folder)[0]["config"]["decoder"]
+            return options
+    return None
 
 
 def chosen_settings(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sdfnet.decoders import Decoder, VolumeConfig
+from sdfnet.decoders.template import template_jacobians
 from sdfnet.extraction.extract import NoSurfaceError, extract_mesh
 from sdfnet.fields import NeuralField, gradient
 from sdfnet.files import write_atomic
@@ -69,6 +70,9 @@ _ONE_SIGN = 0.99
 
 _SHAPE_WRONG = 0.9
 """Share of wrong signs close to one side of the surface of one shape above which a training has failed."""
+
+_FOLDED = 0.1
+"""Percent of the surface where the map into the template may fold before the verdict says so."""
 
 _LONGER = 4
 """The verdict proposes a training that is longer by this factor."""
@@ -147,14 +151,22 @@ def surface_error(decoder: Decoder, latents: Tensor, store: SampleStore, indices
     24 shapes, spread evenly over the trained shapes. The estimate is cheap; `evaluate` measures both directions on
     meshes.
     """
-    errors = _surface_errors(decoder, latents, store, indices, at_most=_MEASURED_SHAPES)
+    errors = surface_errors(decoder, latents, store, indices, at_most=_MEASURED_SHAPES)
     return float(torch.stack(list(errors.values())).mean()) * 100 / UNIT_RADIUS if errors else float("nan")
 
 
-def _surface_errors(
-    decoder: Decoder, latents: Tensor, store: SampleStore, indices: Sequence[int], *, at_most: int
+def surface_errors(
+    decoder: Decoder, latents: Tensor, store: SampleStore, indices: Sequence[int], *, at_most: int = _JUDGED_SHAPES
 ) -> dict[int, Tensor]:
-    """Return the mean of |f| / |gradient f| on the surface of evenly chosen shapes, unit frame, by row of the codes."""
+    """Return the mean of |f| / |gradient f| on the surface of evenly chosen shapes, unit frame, by row of the codes.
+
+    `latents` (S, L) are the codes of the shapes that have the numbers `indices` in the store.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> surface_errors(run.decoder, run.latents[:0], None, ())
+    {}
+    """
     training = decoder.training
     errors = {}
     for slot in _spread(len(indices), at_most):
@@ -167,6 +179,29 @@ def _surface_errors(
             errors[slot] = (field(points).abs() / slope).mean()
     decoder.train(training)
     return errors
+
+
+def folded_percent(decoder: Decoder, latents: Tensor, store: SampleStore, indices: Sequence[int]) -> float:
+    """Return the share of surface points, in percent, where the map into the decoder's template turns space over.
+
+    It uses at most 24 shapes, and is 0 for a decoder without a template.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> folded_percent(run.decoder, run.latents, None, ())
+    0.0
+    """
+    if not decoder.has_template:
+        return 0.0
+    folded = []
+    for slot in _spread(len(indices), _MEASURED_SHAPES):
+        points = torch.from_numpy(store.heldout(indices[slot])[:, :3]).to(latents.device)
+        if len(points):
+            with torch.no_grad():
+                conditioned = decoder.condition(latents[slot][None])
+            jacobians = template_jacobians(decoder, points[None], conditioned)
+            folded.append((torch.linalg.det(jacobians) <= 0).float().mean())
+    return 100 * float(torch.stack(folded).mean()) if folded else 0.0
 
 
 def _spread(count: int, at_most: int) -> range:
@@ -310,7 +345,7 @@ def _exceeds(part: int, whole: int, share: float) -> bool:
 
 def _praise(run: Run, store: SampleStore, indices: Sequence[int], schedule: Schedule) -> str:
     """Return the surface errors in words and numbers, as the end of a sentence and further lines."""
-    found = _surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
+    found = surface_errors(run.decoder, run.latents, store, indices, at_most=_JUDGED_SHAPES)
     if not found:
         return (
             ". The samples hold no held-out points (sampler.num_heldout=0) to measure the error at; "
@@ -319,6 +354,9 @@ def _praise(run: Run, store: SampleStore, indices: Sequence[int], schedule: Sche
     errors = {run.names[slot]: float(error) * 100 / UNIT_RADIUS for slot, error in found.items()}
     mean, worst = sum(errors.values()) / len(errors), max(errors, key=lambda name: errors[name])
     words = _WORDS["fine" if mean <= _FINE else "fair" if mean <= _COARSE else "coarse"]
+    folded = folded_percent(run.decoder, run.latents, store, indices)
+    if folded > _FOLDED:
+        words += f"; the template folds at {folded:.2g} % of the surface (raise decoder.bending_weight)"
     among = "" if len(errors) == len(run.shapes) else f" of {len(errors)} that were measured"
     return (
         f": {words}.\n"

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdfnet.decoders import Decoder
+
 _BETAS = (0.9, 0.99)
 """Moments last about a hundred steps, because a code is used only every few steps and the rate falls steadily."""
 
@@ -128,10 +130,12 @@ class Muon(Optimizer):
                 parameter.add_(step, alpha=-group["lr"] * _SCALE * math.sqrt(max(matrix.shape)))
 
 
-def muon_groups(decoder: nn.Module) -> dict[int, list[nn.Parameter]]:
+def muon_groups(decoder: Decoder) -> dict[int, list[nn.Parameter]]:
     """Return the parameters of `decoder` that suit Muon, grouped by their stride for `kernel_matrix`."""
     groups: dict[int, list[nn.Parameter]] = {}
-    for module in decoder.modules():
+    for name, module in decoder.named_modules():
+        if name in decoder.adam_parts:
+            continue
         stride = 1
         if isinstance(module, nn.ConvTranspose3d) and len(set(module.stride)) == 1:
             rows, columns, *sizes = module.weight.shape

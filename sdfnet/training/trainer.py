@@ -27,7 +27,15 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sdfnet.decoders import Decoder, DecoderConfig, LearningRates, VolumeConfig, build_decoder, decoder_kind
+from sdfnet.decoders import (
+    Decoder,
+    DecoderConfig,
+    LearningRates,
+    build_decoder,
+    choose_decoder,
+    decoder_kind,
+    recorded_decoder_config,
+)
 from sdfnet.files import ensure_folder, full_disk_named, only_process, remove_partial_files
 from sdfnet.runs import METRICS_FILE, Run, load_run, select_shapes
 from sdfnet.sampling import SampleStore
@@ -48,6 +56,7 @@ from sdfnet.training.losses import compute_losses
 from sdfnet.training.metrics import (
     SURFACE_ERROR,
     Recorder,
+    folded_percent,
     num_measurements,
     save_preview,
     surface_error,
@@ -121,7 +130,8 @@ def train(
     budget, steps : str or int, optional
         Time for the training loop, such as "3min", or the number of steps, in place of `config`'s.
     decoder, config : optional
-        The options of the decoder (by default VolumeConfig()) and of the training.
+        The options of the decoder and of the training. By default the decoder is that of the run to continue or to
+        start from, else `choose_decoder` takes one that suits the shapes.
     shapes, holdout : names or globs
         The shapes of the store to learn, and the shapes among them to exclude.
     init : run directory, optional
@@ -151,8 +161,10 @@ def train(
     2
     """
     store = store if isinstance(store, SampleStore) else SampleStore(store)
-    decoder, config = decoder or VolumeConfig(), with_length(config or TrainingConfig(), budget=budget, steps=steps)
+    config = with_length(config or TrainingConfig(), budget=budget, steps=steps)
     names = _trained_names(store, shapes, holdout)
+    known = distributed.do_first(processes, lambda: checkpoint.known_decoder(directory, init))
+    decoder = decoder or (recorded_decoder_config(known) if known else choose_decoder(len(names)))
     _check_shares(len(names), config, processes)
     check_one_shape(decoder, len(names), init=init)
     decoder, config = checkpoint.with_earlier_defaults(directory, decoder, config)
@@ -345,6 +357,8 @@ def _record(
         measure = (state.decoder, latents, training.schedule.store, training.schedule.indices)
         values[SURFACE_ERROR] = surface_error(*measure)
         values |= wrong_signs(*measure)
+        if state.decoder.has_template:
+            values["folded_percent"] = folded_percent(*measure)
     recorder.write(step, values)
     error = "" if recorder.surface_error is None else f", surface error {recorder.surface_error:.3f} %"
     bar.set_postfix_str(f"loss {values['sdf']:.5f}{error}", refresh=False)
@@ -403,6 +417,7 @@ def check_one_shape(decoder: DecoderConfig, num_shapes: int, *, init: str | Path
     ValueError
         The decoder holds one shape, and there are more, or `init` is given.
 
+    >>> from sdfnet.decoders import VolumeConfig
     >>> check_one_shape(VolumeConfig(), 24, init=None)
     """
     if not decoder_kind(decoder.kind).network.holds_one_shape:

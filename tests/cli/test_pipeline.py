@@ -22,6 +22,7 @@ from sdfnet.sampling import SampleStore
 
 SMALL_SAMPLES = ("sampler.num_samples=2000", "sampler.num_surface=100", "sampler.num_heldout=100", "num_workers=1")
 SMALL_TRAINING = (
+    "decoder=volume",
     "decoder.channels=[8,8]",
     "decoder.width=8",
     "training.batch_points=256",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdfnet.decoders import TemplateConfig, VolumeConfig, build_decoder, decoder_config
-from sdfnet.decoders.template import TemplateDecoder, spline_matrix, template_jacobians
+from sdfnet.decoders.template import TemplateDecoder, template_jacobians
 
 
 def decoder_of(**options) -> TemplateDecoder:
@@ -64,17 +64,7 @@ def test_the_jacobian_is_the_limit_of_differences() -> None:
     expected = torch.linalg.det(torch.stack(columns, dim=-1))
     found = torch.linalg.det(template_jacobians(decoder, points, conditioned))
     assert found.std() > 0.01
-    # A point within a step of a sample of the lattice has two derivatives.
-    assert ((found - expected).abs() < 1e-6).double().mean() > 0.97
-
-
-def test_the_spline_keeps_straight_lines_and_bends_smoothly() -> None:
-    matrix, control = spline_matrix(33, 9).double(), torch.linspace(-1, 1, 9, dtype=torch.float64)
-    torch.testing.assert_close(matrix.sum(dim=1), torch.ones(33, dtype=torch.float64))
-    inside = slice(4, 29)  # Near the ends, the end values go on.
-    torch.testing.assert_close((matrix @ control)[inside], torch.linspace(-1, 1, 33).double()[inside])
-    bump = (matrix[:, 4] * 1.0).diff(n=2)
-    assert bump.diff().abs().max() < 0.6 * bump.abs().max()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_the_penalty_is_that_of_bending() -> None:

@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
 
 
 def words(store: SampleStore, run: Path, *more: str) -> list[str]:
-    tiny = ["decoder.channels=[16,8,8]", "decoder.width=16", "decoder.latent_size=8"]
+    tiny = ["decoder=volume", "decoder.channels=[16,8,8]", "decoder.width=16", "decoder.latent_size=8"]
     training = ["batch_shapes=4", "batch_points=256", "previews=0", "evaluations=3", "precision=float32"]
     return [
         *("train", f"samples={store.directory}", f"run={run}", "steps=30", *tiny),

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 from exact_spheres import SphereDecoder
 
 from sdfnet.cli.main import main
-from sdfnet.decoders import DeepSDFConfig, VolumeConfig
+from sdfnet.decoders import DeepSDFConfig, SirenConfig, VolumeConfig, choose_decoder
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Box, NeuralField, Sphere, gradient
 from sdfnet.mesh.io.write import save_mesh
@@ -155,7 +156,13 @@ def test_another_configuration_is_refused_by_naming_the_difference(store, tmp_pa
 
 def test_budget_and_steps_mean_the_same_from_python_as_from_the_command_line(store, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(metrics, "_failure", lambda *_: "")  # Three steps teach nothing.
-    tiny = ["decoder.channels=[16,8,8]", "decoder.width=16", "decoder.latent_size=8", "training.previews=0"]
+    tiny = [
+        "decoder=volume",
+        "decoder.channels=[16,8,8]",
+        "decoder.width=16",
+        "decoder.latent_size=8",
+        "training.previews=0",
+    ]
     words = [f"samples={store.directory}", f"run={tmp_path / 'line'}", "device=cpu", "training.batch_points=512"]
     assert main(["train", *words, *tiny, "steps=3"]) == 0
     config = TrainingConfig(batch_points=512, previews=0)
@@ -170,6 +177,16 @@ def test_budget_and_steps_mean_the_same_from_python_as_from_the_command_line(sto
     assert run.document["config"]["training"]["budget"] == "0.001s"
     with pytest.raises(ValueError, match="give budget or steps, not both, got budget='1min' and steps=3"):
         train(tmp_path / "both", store, budget="1min", steps=3)
+
+
+def test_without_a_name_the_decoder_is_that_of_the_run_to_continue_or_start_from(store, tmp_path):
+    config = TrainingConfig(batch_points=64, batch_shapes=2, previews=0, evaluations=1, steps=2)
+    chosen = train(tmp_path / "chosen", store, config=replace(config, steps=1), progress=False)
+    assert chosen.document["config"]["decoder"] == asdict(choose_decoder(len(chosen.shapes)))
+    named = train(tmp_path / "named", store, decoder=SirenConfig(width=8, latent_size=4), config=config, progress=False)
+    again = train(tmp_path / "named", store, config=config, progress=False)
+    after = train(tmp_path / "after", store, init=tmp_path / "named", config=config, progress=False)
+    assert {run.document["config"]["decoder"]["kind"] for run in (named, again, after)} == {"siren"}
 
 
 def test_held_out_shapes_have_no_code(store, tmp_path):

@@ -8,6 +8,7 @@ Examples:
     sdfnet extract run=runs/bodies 'shapes=["pc1=2", "near=body_003; age=0.8", "near=a; take=b; part=back"]'
     sdfnet extract run=runs/parts sharp=true max_faces=20000 project_steps=2
     sdfnet extract scene=bracket.yaml 'set=[width=40]' sharp=true 'format=[glb,3mf]'
+    sdfnet extract run=runs/bodies connectivity=shared format=ply
     sdfnet extract run=runs/odd 'shapes=["a=b [1]"]'
 """
 
@@ -16,12 +17,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sdfnet.cli.commands.keys import find_device, some_failed
 from sdfnet.cli.commands.scene_keys import SceneKeys
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat
+from sdfnet.correspondence import extract_shared
 from sdfnet.runs import ExtractConfig, ExtractedRun, describe_thin_walls, extract_run, load_run
 from sdfnet.runs.extract import SUMMARY_FILE
 from sdfnet.scenes.extract import extract_scene
@@ -41,18 +44,28 @@ class ExtractCommand(SceneKeys):
         Where the meshes and extract.json go; null is meshes/ inside the run, or beside the scene file.
     device : text
         auto, cpu, cuda, cuda:1 or mps.
+    connectivity : own or shared
+        own: each shape has a mesh of its own. shared: all have the same faces, and vertex k is the same place on all.
+    reference : name
+        With connectivity=shared, the shape whose mesh all get; null takes one of the most common topology.
     """
 
     run: Path | None = None
     shapes: str | tuple[str, ...] = "all"
     out: Path | None = None
     device: str = "auto"
+    connectivity: Literal["own", "shared"] = "own"
+    reference: str | None = None
     extraction: ExtractConfig = flat(ExtractConfig)
 
     def __post_init__(self) -> None:
         self.check_one_source(("run",))
         if self.scene is not None and self.shapes != "all":
             raise UsageError("shapes belongs to run=DIR; a scene is one shape")
+        if self.scene is not None and self.connectivity != "own":
+            raise UsageError("connectivity=shared belongs to run=DIR; a scene is one shape")
+        if self.connectivity == "own" and self.reference is not None:
+            raise UsageError("reference has an effect only with connectivity=shared")
 
     @property
     def folder(self) -> Path:
@@ -77,7 +90,12 @@ def run_extract(command: ExtractCommand, *, keep: bool = False) -> ExtractedRun:
     config = command.extraction
     assert command.run is not None
     run = load_run(command.run, device=find_device(command.device))
-    done = extract_run(run, command.shapes, command.folder, config=config, keep=keep, progress=True)
+    if command.connectivity == "shared":
+        done = extract_shared(
+            run, command.shapes, command.folder, reference=command.reference, config=config, progress=True
+        )
+    else:
+        done = extract_run(run, command.shapes, command.folder, config=config, keep=keep, progress=True)
     if done.failures:
         raise some_failed(done.failures, len(done.failures) + len(done.files), "shapes have no mesh", done.out)
     what = f"{counted(len(done.files), 'shape')} at resolution {config.resolution} as {', '.join(config.format)}"

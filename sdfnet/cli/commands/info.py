@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.output import format_value, say, say_where
+from sdfnet.cli.hydra_app.output import counted, format_value, say, say_where
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.runs.document import (
     METRICS_FILE,
@@ -23,9 +25,13 @@ from sdfnet.runs.document import (
     SURFACE_ERROR,
     WRONG_SIGNS,
     RunShape,
+    load_codes,
     load_document,
     load_model_header,
 )
+
+_MOST_SPREAD = 0.95
+"""The share of the variance of the codes that the told number of directions holds."""
 
 _MANY = 12
 """Items of a list that are printed; of a longer one, the first and the last."""
@@ -45,13 +51,14 @@ class InfoCommand:
 
 
 def run_info(command: InfoCommand) -> None:
-    """Print decoder, progress, errors, shapes and configuration; read only the heads of the files."""
+    """Print decoder, progress, errors, shapes and configuration; read the heads of the files, and the codes."""
     document, shapes = load_document(command.run)
     model = load_model_header(command.run)
     say(f"run       {command.run}, {_num_bytes(command.run) / 1e6:,.1f} MB")
     if model is not None:
         kind = document.get("config", {}).get("decoder", {}).get("kind", "unknown")
         say(f"decoder   {kind}, {model.num_weights:,} weights, latent size {model.latent_size}")
+        say(f"codes     {_codes(command.run, shapes)}")
     say(f"trained   {_progress(0 if model is None else model.step, document)}")
     for line in (*_learned(command.run), *_evaluated(command.run)):
         say(line)
@@ -63,6 +70,19 @@ def run_info(command: InfoCommand) -> None:
         if key != "shapes":
             _say_nested({key: value})
     say_where(command.run)
+
+
+def _codes(folder: Path, shapes: Sequence[RunShape]) -> str:
+    """Say how the codes of the learned shapes are spread about their mean."""
+    learned = [row for row, shape in enumerate(shapes) if shape.learned and not shape.is_mix]
+    codes = load_codes(folder)[learned].astype(np.float64)
+    mean = codes.mean(axis=0)
+    variances = np.linalg.svd(codes - mean, compute_uv=False) ** 2
+    total = float(variances.sum())
+    most = int(np.searchsorted(np.cumsum(variances), _MOST_SPREAD * total)) + 1 if total else 0
+    spread = f"standard deviation {np.sqrt(total / codes.size):.3g} a number"
+    directions = f"{counted(most, 'direction')} hold{'s' if most == 1 else ''} {100 * _MOST_SPREAD:.0f} % of the spread"
+    return f"{len(codes)}; mean of length {np.linalg.norm(mean):.3g}, {spread}; {directions}"
 
 
 def _num_bytes(folder: Path) -> int:

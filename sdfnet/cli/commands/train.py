@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import sdfnet
 from sdfnet.cli.commands.keys import find_device
@@ -26,7 +26,7 @@ from sdfnet.cli.commands.sample import SamplingKeys, prepare
 from sdfnet.cli.hydra_app.command import Command, UsageError
 from sdfnet.cli.hydra_app.output import let_complain, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
-from sdfnet.decoders import DecoderConfig, VolumeConfig, decoder_configs, decoder_kind
+from sdfnet.decoders import AutoConfig, DecoderConfig, choose_decoder, decoder_configs, decoder_kind
 from sdfnet.files import ensure_folder, only_process
 from sdfnet.runs import MODEL_FILE, RUN_FILE, ExtractConfig, describe_thin_walls, load_document, select_shapes
 from sdfnet.sampling import SamplerConfig, SampleStore, WorkersConfig
@@ -39,15 +39,16 @@ from sdfnet.training import (
     check_one_shape,
     do_first,
     join_processes,
+    known_decoder,
     refuse_another_run,
     train,
     verdict,
 )
 
 if TYPE_CHECKING:
-    AnyDecoderConfig = DecoderConfig
+    AnyDecoderConfig = DecoderConfig | AutoConfig
 else:
-    AnyDecoderConfig = Union[tuple(decoder_configs().values())]  # noqa: UP007 (the registry says which)
+    AnyDecoderConfig = Union[(AutoConfig, *decoder_configs().values())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class TrainCommand:
     samples : path
         The sample store; null is samples/ inside the run.
     holdout : names
-        Names and globs of shapes that are sampled but not learned.
+        Names and globs of shapes that are not learned. auto: a tenth is held out to measure, then all are learned.
     init : path
         A run to start from: its network, and its codes for shapes of the same name. New shapes may come.
     budget : time
@@ -77,12 +78,12 @@ class TrainCommand:
     run: Path
     meshes: Path | None = None
     samples: Path | None = None
-    holdout: tuple[str, ...] = ()
+    holdout: Literal["auto"] | tuple[str, ...] = ()
     init: Path | None = None
     budget: str | None = "5min"
     steps: int | None = None
     device: str = "auto"
-    decoder: AnyDecoderConfig = field(default_factory=VolumeConfig)
+    decoder: AnyDecoderConfig = field(default_factory=AutoConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingKeys = flat(SamplingKeys)
 
@@ -95,6 +96,16 @@ class TrainCommand:
                 raise UsageError(f"{key} belongs to sampling; it needs meshes=DIR")
         training = with_tied(self.training, budget=self.budget, steps=self.steps, seed=self.sampling.seed)
         object.__setattr__(self, "training", training)
+
+    @property
+    def named_holdout(self) -> tuple[str, ...]:
+        """The shapes that are held out by name."""
+        return () if self.holdout == "auto" else self.holdout
+
+    @property
+    def chosen_decoder(self) -> DecoderConfig | None:
+        """The options of the decoder; None where it is chosen from the shapes."""
+        return None if isinstance(self.decoder, AutoConfig) else self.decoder
 
     @property
     def store(self) -> Path:
@@ -129,30 +140,49 @@ def _train(command: TrainCommand, processes: Processes) -> Verdict | None:
 
 def _check(command: TrainCommand) -> None:
     """Refuse what can be refused before the samples are drawn: that may take hours."""
-    refuse_another_run(command.run, command.decoder, command.training, holdout=command.holdout, init=command.init)
-    num_shapes = 1
-    if command.meshes is not None:
-        names = list(find_sources(command.meshes))
-        left_out = set(select_shapes(names, command.holdout) if command.holdout else ())
-        num_shapes = len(set(select_shapes(names, command.sampling.shapes)) - left_out)
-    check_one_shape(command.decoder, num_shapes, init=command.init)
+    if command.holdout == "auto":  # The steps of the run come from the training in the folder inside it.
+        if command.meshes is not None:
+            from sdfnet.fitting.holdout import choose_holdout  # loads what no other training needs
+
+            names = select_shapes(list(find_sources(command.meshes)), command.sampling.shapes)
+            choose_holdout(names, seed=command.training.seed)
+        return
+    refuse_another_run(
+        command.run, command.chosen_decoder, command.training, holdout=command.named_holdout, init=command.init
+    )
+    num_shapes = _num_shapes(command)
+    if command.chosen_decoder is not None:
+        check_one_shape(command.chosen_decoder, num_shapes, init=command.init)
+
+
+def _num_shapes(command: TrainCommand) -> int:
+    """Return how many shapes will be learned, as far as files tell; refuse shapes that no file has."""
+    names = list(SampleStore(command.store).names if command.meshes is None else find_sources(command.meshes))
+    left_out = set(select_shapes(names, command.named_holdout) if command.named_holdout else ())
+    return len(set(select_shapes(names, command.sampling.shapes)) - left_out)
 
 
 def _sample_and_learn(command: TrainCommand, processes: Processes, device: str) -> Verdict | None:
     names = do_first(processes, lambda: _prepare(command))
     store = SampleStore(command.store, verify=processes.is_first and command.meshes is None)
-    run = train(
-        command.run,
-        store,
-        decoder=command.decoder,
-        config=command.training,
-        shapes=names,
-        holdout=command.holdout,
-        init=command.init,
-        device=device,
-        provenance=provenance(),
-        processes=processes,
-    )
+    options: dict[str, Any] = {
+        "decoder": command.chosen_decoder,
+        "config": command.training,
+        "init": command.init,
+        "device": device,
+        "provenance": provenance(),
+    }
+    if command.holdout == "auto":
+        from sdfnet.fitting.holdout import train_with_holdout  # loads what no other training needs
+
+        if processes.count > 1:
+            raise ValueError("holdout=auto takes one process; name the shapes to hold out, or start one process")
+        run = train_with_holdout(command.run, store, names=select_shapes(store.names, names), **options)
+        held_out = run.document["held_out"]
+        mean = sum(held_out.values()) / max(1, len(held_out))
+        say(f"held out, before the last training: {', '.join(held_out)}: surface error {mean:.3f} % of the radius")
+    else:
+        run = train(command.run, store, shapes=names, holdout=command.named_holdout, processes=processes, **options)
     if not processes.is_first:
         return None
     if thin := describe_thin_walls(run.shapes, resolution=ExtractConfig().resolution):
@@ -180,7 +210,11 @@ def _as_begun(command: TrainCommand) -> SamplingKeys:
     A decoder may have a number of samples of its own, in place of the sampler's default. A run of a version that knew
     only solid=winding goes on with that choice.
     """
-    keys, num_samples = command.sampling, decoder_kind(command.decoder.kind).num_samples
+    kind = command.decoder.kind
+    if command.chosen_decoder is None:
+        known = known_decoder(command.run, command.init)
+        kind = known["kind"] if known else choose_decoder(_num_shapes(command)).kind
+    keys, num_samples = command.sampling, decoder_kind(kind).num_samples
     if num_samples is not None and keys.sampler.num_samples == SamplerConfig().num_samples:
         keys = replace(keys, sampler=replace(keys.sampler, num_samples=num_samples))
     if (command.run / RUN_FILE).is_file():
@@ -209,7 +243,7 @@ COMMAND = Command(
     run_train,
     output_key="run",
     groups={
-        "decoder": decoder_configs(),
+        "decoder": {"auto": AutoConfig, **decoder_configs()},
         "sampler": {"default": SamplerConfig},
         "workers": {"loky": WorkersConfig},
         "training": {"default": TrainingConfig},

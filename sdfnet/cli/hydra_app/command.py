@@ -54,6 +54,7 @@ COMMANDS = {
     "morph": "write a sequence of meshes, and a film, that turns one learned shape into others, or changes a scene",
     "evaluate": "measure learned shapes against their source meshes",
     "fit": "find the codes of meshes that were not trained on, and write them as meshes",
+    "transfer": "carry labels, colours or landmarks from one shape of a run to the others",
     "space": "say what a family looks like: components, outliers, neighbours, and a report with pictures",
     "view": "look at a run, a scene or meshes in the browser, with sliders; or write an offline page",
     "scene": "check a scene file and print its tree and its parameters",
