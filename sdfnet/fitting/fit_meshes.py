@@ -36,7 +36,8 @@ from sdfnet.fitting.observations.base import hash_file
 from sdfnet.fitting.observations.mesh import rule_of
 from sdfnet.fitting.refine import MESH_RESOLUTION, mesh_residual
 from sdfnet.fitting.results import write_part
-from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.io.ply import format_ply
+from sdfnet.mesh.io.write import save_mesh, write_file
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, extract_shape, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.document import check_overwrites
@@ -351,6 +352,10 @@ def _write_shape(run: Run, name: str, found: _Found, out: Path, options: _Option
     reference = found.reference or _known_truth(name, found.shape, options)
     if reference is not None:
         record |= _measure(made.mesh, found.shape, reference, resolution=config.resolution)
+        more.append(f"errors/{name}.ply")
+        signed = reference.distance(found.shape.similarity.to_unit(made.mesh.vertices)).sdf
+        error = signed / found.shape.similarity.scale
+        write_file(out / more[-1], format_ply(made.mesh, attributes={"error": error}))
     return {**record, "files": file_sizes(out, [_code_path(name), *files, *more])}
 
 

@@ -180,6 +180,8 @@ def test_the_command_completes_a_part_writes_all_and_goes_on(
     columns = read_ply_vertices((out / "spread" / "cap.ply").read_bytes())
     assert {"spread", "seen"} <= set(columns)
     assert set(np.unique(columns["seen"])) <= {0.0, 1.0}
+    error = read_ply_vertices((out / "errors" / "cap.ply").read_bytes())["error"]
+    assert abs(error).mean() == pytest.approx(record["world"]["result_to_source"], rel=0.3)
     assert (out / "pictures" / "cap.png").stat().st_size > 5000
     assert load_run(out).names == (*RADII, "cap")
     assert mixes.add_mixes(load_run(out), "0.5*a + 0.5*cap")[1] == ["0.5a+0.5cap"]
