@@ -43,6 +43,13 @@ class Fit:
         What is known of code and place of each, with the covariance.
     residuals : tuple of Tensor or None
         The correction of each, a grid (R, R, R) over [-1.05, 1.05]³, [x, y, z]; None with `refine=code`.
+
+    >>> import numpy as np
+    >>> from sdfnet.fitting.observations import surface_part
+    >>> from sdfnet.runs import load_run
+    >>> run, part = load_run("runs/chairs"), surface_part(np.eye(3), noise_std=1.0)
+    >>> Fit(run, FamilyPrior.of(run), CompletionConfig(), (part,), (), ()).similarities
+    ()
     """
 
     run: Run

@@ -155,6 +155,15 @@ def draw_hypotheses(fit: Fit, index: int, mesh: Mesh, count: int, *, seed: int =
     ------
     ValueError
         `count` below 1.
+
+    >>> import sdfnet
+    >>> from sdfnet.fitting import CompletionConfig, fit
+    >>> from sdfnet.fitting.observations import surface_part
+    >>> run, mesh = sdfnet.load_run("runs/chairs"), sdfnet.read_mesh("chairs/chair_00.obj")
+    >>> part = surface_part(mesh.vertices[:500], noise_std=0.5)
+    >>> done = fit(run, part, config=CompletionConfig("none", frame_of="chair_00"))
+    >>> 1 <= len(draw_hypotheses(done, 0, mesh, 2)) <= 2
+    True
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")

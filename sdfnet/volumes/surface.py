@@ -44,6 +44,10 @@ class LabelSurface:
         Distance of the vertices from the faces of the voxels, world units: what the smoothing changed.
     touches_border : bool
         Whether the label reaches the border of the volume, where the surface was closed.
+
+    >>> volume = LabelVolume(np.ones((4, 4, 4), dtype=np.int64), np.eye(4))
+    >>> label_surface(volume).touches_border
+    True
     """
 
     mesh: Mesh
