@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from sdfnet.extraction.marching_cubes import march
 from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray
@@ -71,6 +70,8 @@ def smooth_occupancy(inside: BoolArray) -> Float32Array:
     >>> bool(((smooth_occupancy(line) < 0) == line).all())
     True
     """
+    from scipy import ndimage  # Here, because training from samples starts without it.
+
     once = ndimage.gaussian_filter(inside.astype(np.float32), SMOOTHING, mode="nearest")
     blurred = 2 * once - ndimage.gaussian_filter(once, SMOOTHING, mode="nearest") - 0.5
     return -np.where(inside, np.maximum(blurred, _SIDE), np.minimum(blurred, -_SIDE)).astype(np.float32)
