@@ -24,7 +24,7 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.colormap import diverging_colors
 from sdfnet.runs import Run, RunShape, extract_shape
 from sdfnet.runs.space import SPACE_FILE, ShapeSpace, latent_of, load_space, placed_codes, similarity_of
-from sdfnet.scenes import SceneFile, build_scene, extract_built
+from sdfnet.scenes import Parameter, SceneFile, build_scene, extract_built
 
 _REACH = 3.0
 """A slider of a component goes to so many standard deviations on both sides."""
@@ -136,20 +136,24 @@ class Subject:
     source: Callable[[State], Mesh | None]
 
 
-def open_subject(thing: Run | SceneFile | str | Path) -> Subject:
+def open_subject(thing: Run | SceneFile | str | Path, *, values: Mapping[str, float] | None = None) -> Subject:
     """Return a run, a scene, or a folder of mesh files as something to view.
+
+    The sliders of a scene start at `values`; parameters without one start where the scene has them.
 
     Raises
     ------
     ValueError
-        No meshes in the folder.
+        No meshes in the folder, `values` of anything but a scene, an unknown parameter or a value outside its range.
 
     >>> open_subject("chairs").names
     ('chair_00', 'chair_01', 'chair_02', 'chair_03')
     """
-    if isinstance(thing, Run):
-        return _run_subject(thing)
-    return _scene_subject(thing) if isinstance(thing, SceneFile) else _mesh_subject(Path(thing))
+    if isinstance(thing, SceneFile):
+        return _scene_subject(thing, values or {})
+    if values:
+        raise ValueError(f"values belong to a scene; nothing else has parameters, got {', '.join(values)}")
+    return _run_subject(thing) if isinstance(thing, Run) else _mesh_subject(Path(thing))
 
 
 def _mesh_subject(folder: Path) -> Subject:
@@ -173,25 +177,26 @@ def _mesh_subject(folder: Path) -> Subject:
     )
 
 
-def _scene_subject(scene: SceneFile) -> Subject:
-    """Return a scene: one shape, with a slider for each parameter."""
+def _scene_subject(scene: SceneFile, given: Mapping[str, float]) -> Subject:
+    """Return a scene: one shape, with a slider for each parameter, which starts at the `given` value."""
+    start = scene.values(given)
 
     def shown(state: State, resolution: int) -> Shown:
-        built = build_scene(scene, state.values)
+        built = build_scene(scene, {**given, **state.values})
         found = extract_built(built, resolution=resolution, sharp=resolution > _COARSE_LIMIT, vertex_normals=False)
         return Shown(found.mesh, found.vertex_colors, built.field)
 
     def command(state: State) -> str:
-        settings = ",".join(f"{name}={value:.6g}" for name, value in state.values.items())
+        settings = ",".join(f"{name}={value:.6g}" for name, value in {**given, **state.values}.items())
         words = ["sdfnet", "extract", f"scene={scene.file}", *([f"set=[{settings}]"] if settings else [])]
         return shlex.join([*words, "sharp=true"])
 
     return Subject(
         title=scene.name,
         names=(scene.name,),
-        controls=tuple(_parameter_control(scene, each.name) for each in scene.parameters),
+        controls=tuple(_parameter_control(each, start[each.name]) for each in scene.parameters),
         can_mix=False,
-        values_of=lambda state: scene.values(),
+        values_of=lambda state: dict(start),
         show=shown,
         export=lambda state, resolution: shown(state, max(resolution, _COARSE_LIMIT + 1)),
         command=command,
@@ -203,12 +208,11 @@ _COARSE_LIMIT = 64
 """Above this resolution, a scene is shown with sharp edges; below, it must be quick."""
 
 
-def _parameter_control(scene: SceneFile, name: str) -> Control:
-    """Return the slider of a parameter. Without a range of its own, it goes from half to double the value."""
-    parameter = next(each for each in scene.parameters if each.name == name)
+def _parameter_control(parameter: Parameter, start: float) -> Control:
+    """Return the slider of a parameter. Without a range, it is from half to double the value, or as far as `start`."""
     value = parameter.value
     low, high = parameter.range or (sorted((value / 2, value * 2)) if value else (-1.0, 1.0))
-    return Control(name, float(low), float(high), parameter.about)
+    return Control(parameter.name, float(min(low, start)), float(max(high, start)), parameter.about)
 
 
 @dataclass(frozen=True, eq=False)

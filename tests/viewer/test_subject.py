@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tiny_runs import learn_run
 
+from sdfnet.cli.commands.view import ViewCommand
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
@@ -16,6 +19,8 @@ from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.sequence import MovingMesh
+from sdfnet.rendering.web_page import PlayerConfig, save_player
 from sdfnet.runs import Run, RunShape, load_run
 from sdfnet.scenes import load_scene
 from sdfnet.viewer import State, ViewConfig, open_subject, view
@@ -89,6 +94,50 @@ def test_a_scene_has_a_slider_for_each_parameter(tmp_path: Path) -> None:
     assert shown.colors is not None
     command = subject.command(State("plate", values={"width": 6.0}))
     assert command == f"sdfnet extract scene={tmp_path / 'plate.yaml'} 'set=[width=6]' sharp=true"
+
+
+def test_the_sliders_of_a_scene_start_at_the_values_that_are_set(tmp_path: Path) -> None:
+    (tmp_path / "plate.yaml").write_text(PLATE)
+    subject = ViewCommand(scene=tmp_path / "plate.yaml", set=("width=6", "depth=5")).subject()
+    assert [(control.low, control.high) for control in subject.controls] == [(2.0, 8.0), (0.5, 5.0)]
+    viewer = view(subject, config=ViewConfig(coarse=16, fine=16, port=8420))
+    try:
+        assert viewer.is_settled.wait(30)
+        assert {key: slider.value for key, slider in viewer._sliders.items()} == {"width": 6.0, "depth": 5.0}
+        assert viewer.shown is not None
+        np.testing.assert_allclose(viewer.shown[1].mesh.bounds.extent, [6, 2, 10], atol=1e-5)
+    finally:
+        viewer.close()
+    moved = State("plate", values={"width": 3.0})
+    np.testing.assert_allclose(subject.export(moved, 16).mesh.bounds.extent, [3, 2, 10], atol=1e-5)
+    assert "'set=[width=3,depth=5]'" in subject.command(moved)
+
+
+def test_the_page_of_a_scene_starts_at_the_values_that_are_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plate.yaml").write_text(PLATE)
+    saved: list[tuple[list[MovingMesh], PlayerConfig]] = []
+
+    def save(pieces: Iterable[MovingMesh], path: Path, *, config: PlayerConfig, **options: Any) -> None:
+        saved.append((list(pieces), config))
+        save_player(saved[-1][0], path, config=config, **options)
+
+    monkeypatch.setattr("sdfnet.viewer.page.save_player", save)
+    words = ["view", f"scene={tmp_path / 'plate.yaml'}", f"page={tmp_path / 'plate.html'}", "coarse=16", "steps=3"]
+    assert main([*words, "set=[width=6,depth=1.5]"]) == 0
+    ((pieces, config),) = saved
+    for slider, own in zip(config.sliders, (6.0, 1.5), strict=True):
+        assert slider.marks[slider.at] == own
+        vertices = pieces[slider.start + slider.at].vertices[0]
+        np.testing.assert_allclose(np.ptp(vertices, axis=0), [6, 2, 3], atol=1e-3)
+    assert main([*words, "set=[width=9]"]) == 1
+    assert "width must be from 2 to 8, got 9" in capsys.readouterr().err
+
+
+def test_values_of_anything_but_a_scene_are_refused(run: Run) -> None:
+    with pytest.raises(ValueError, match="values belong to a scene"):
+        open_subject(run, values={"width": 1.0})
 
 
 def test_meshes_are_shown_as_they_are_and_an_empty_folder_is_refused(run: Run, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Examples:
 
     sdfnet view run=runs/chairs
-    sdfnet view scene=bracket.yaml
+    sdfnet view scene=bracket.yaml 'set=[width=40]'
     sdfnet view run=runs/chairs screenshot=viewer.png
     sdfnet view run=runs/chairs page=chairs.html 'sliders=[pc1,pc2,pc3]'
 """
@@ -68,7 +68,8 @@ class ViewCommand(SceneKeys):
     def subject(self) -> Subject:
         """Return what is to be viewed."""
         if self.scene is not None:
-            return open_subject(self.load_scene()[0])
+            scene, values = self.load_scene()
+            return open_subject(scene, values=values)
         if self.run is not None:
             return open_subject(load_run(self.run, device=find_device(self.device)))
         assert self.meshes is not None
