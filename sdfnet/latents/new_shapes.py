@@ -29,7 +29,7 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import components_and_genus
 from sdfnet.runs.document import RunShape, save_document
-from sdfnet.runs.extract import extract_shape
+from sdfnet.runs.extract import CLOSED_WITHIN, extract_shape
 from sdfnet.runs.run import Run, save_model
 from sdfnet.runs.space import ShapeSpace, latent_of, placed_codes, similarity_of
 
@@ -37,6 +37,9 @@ MESHES_FOLDER = "meshes"
 
 _LIKELY = 0.99
 """A code is unlikely if it is farther out than this share of a normal distribution."""
+
+_ROUNDING = 1e-4
+"""A vertex this near to the cube that closes shapes within the lattice lies on it: the shape is cut off there."""
 
 _SPECK = 10 * MIN_PIECE
 """Loose components below this share of the volume are left out, as of learned shapes; with larger ones, a shape is
@@ -190,8 +193,9 @@ def whole_mesh(run: Run, shape: RunShape, code: FloatArray, *, resolution: int) 
         found = extract_shape(run, shape, latent=latent_of(code, run), resolution=resolution)
     except ValueError:
         return None, "without a surface"
-    if components_and_genus(found.mesh).num_boundary_loops:
-        return None, "not closed"
+    reach = abs(found.mesh.to_unit(shape.similarity).vertices).max()
+    if components_and_genus(found.mesh).num_boundary_loops or reach > CLOSED_WITHIN - _ROUNDING:
+        return None, "not closed within the lattice"
     broken_off = any(piece.share > _SPECK for piece in found.removed)
     if broken_off or found.num_components > (shape.num_surfaces or 1):
         return None, "in pieces"

@@ -45,7 +45,7 @@ from sdfnet.runs.run import Run
 
 SUMMARY_FILE = "extract.json"
 
-_CLOSED_WITHIN = 1 + LATTICE_MARGIN / 2
+CLOSED_WITHIN = 1 + LATTICE_MARGIN / 2
 """A mix or a fitted shape is cut by the cube of this half side, unit frame, within the lattice. So a component that the
 network puts into empty space is closed there, and is recognised as loose."""
 
@@ -169,7 +169,7 @@ def extract_shape(
     if extracted is None:
         try:
             extracted = extract_mesh(
-                field if _was_seen(described) else Intersection(field, Box([_CLOSED_WITHIN] * 3)),
+                field if _was_seen(described) else Intersection(field, Box([CLOSED_WITHIN] * 3)),
                 bounds=field.bounds,
                 resolution=resolution,
                 project_steps=project_steps,

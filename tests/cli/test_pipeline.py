@@ -389,8 +389,8 @@ def test_render_draws_the_others_and_lists_the_files_that_it_cannot_read(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give run=DIR to draw learned shapes, or meshes=DIR"),
-        (["run=a", "meshes=b"], "give run=DIR to draw learned shapes, or meshes=DIR"),
+        ([], "meshes=DIR for mesh files, or scene=FILE.yaml for a scene; got none"),
+        (["run=a", "meshes=b"], "scene=FILE.yaml for a scene; got run and meshes"),
         (["meshes=b"], "out=DIR must be given with meshes=DIR"),
         (["run=a", "width=33"], "width must be even, got 33"),
         (["run=a", "frames=0"], "frames must be 2 or more, got 0"),

@@ -78,7 +78,8 @@ def assert_same_training(one: Path, other: Path) -> None:
     assert {name: tensor.shape for name, tensor in expected.items()} == {
         name: tensor.shape for name, tensor in found.items()
     }
-    torch.testing.assert_close(found["latents"], expected["latents"], rtol=1e-3, atol=1e-4)
+    # A coordinate of a code with hardly any gradient moves with the rounding of it: Adam divides by its size.
+    torch.testing.assert_close(found["latents"], expected["latents"], rtol=1e-3, atol=3e-4)
     assert load_run(other).latents.equal(found["latents"])
 
 

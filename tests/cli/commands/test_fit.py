@@ -87,7 +87,7 @@ def test_a_learned_shape_fitted_again_comes_back_where_it_was_learned(
     learned, fitted = load_run(shared_run).field("plain"), load_run(out).field("plain")
     assert load_run(out).names == ("a=b [1]", "round/ball two", "plain")
     points = load_run(out).latents.new_tensor(np.eye(3) * 0.6)
-    assert (fitted(points) - learned(points)).abs().max() < 0.02
+    assert (fitted(points) - learned(points)).abs().max() < 0.03
 
 
 def test_what_is_there_is_not_fitted_twice_and_what_has_changed_is(
