@@ -55,6 +55,9 @@ thinner than this are walls there, or they would fall between the samples. Thinn
 MOST_RESOLUTION = 1024
 _SPACINGS_IN_WALL, _SPACINGS_IN_GAP = 2, 3
 
+MOST_SHARP_PARTS = 64
+"""A new surface of more parts is extracted without sharp edges: they cross everywhere, and take minutes."""
+
 MOST_PAIRS, MOST_PAIR_FACES = 1000, 40_000
 """The exact union is taken up to so many pairs of parts whose boxes meet, and up to so many faces, summed over these
 pairs. A convex decomposition has up to 400 pairs and 16,000 faces; a chair with 97 pairs and 73,000 faces takes
@@ -128,7 +131,7 @@ def extract_solid(parts: OrientedComponents, is_wall: NDArray[np.bool_], *, thic
 
     Hollows between walls that nothing connects with the outside are filled: nobody sees them. Cavities of solids stay.
     Vertices are within about a hundredth of a lattice spacing of the exact boundary on smooth places. Sharp edges are
-    kept.
+    kept up to `MOST_SHARP_PARTS` parts.
 
     Parameters
     ----------
@@ -149,7 +152,8 @@ def extract_solid(parts: OrientedComponents, is_wall: NDArray[np.bool_], *, thic
         fields.append(_WallField(walls, thickness / 2))
     field = Union(*fields)
     width = thickness if len(walls.faces) else math.inf
-    mesh = _extract(field, _resolution(field.bounds, width=width, spacings=_SPACINGS_IN_WALL, key="thickness"))
+    resolution = _resolution(field.bounds, width=width, spacings=_SPACINGS_IN_WALL, key="thickness")
+    mesh = _extract(field, resolution, sharp=len(parts) <= MOST_SHARP_PARTS)
     shells = nest_components(mesh)
     dropped = shells.is_cavity
     inward = parts.some(~is_wall & parts.closed & (parts.volumes() < 0))
@@ -184,12 +188,14 @@ def extract_outer(mesh: Mesh, *, gap: float) -> Mesh:
     return _outermost(_extract(filled, _resolution(filled.bounds)))
 
 
-def _extract(field: Field, resolution: int) -> Mesh:
+def _extract(field: Field, resolution: int, *, sharp: bool = True) -> Mesh:
     """Extract a mesh with sharp edges. Where sharp edges cross, some faces can lose their area; then edges are cut."""
     options: dict[str, Any] = {"resolution": resolution, "vertex_normals": False, "dtype": torch.float64}
     with np.errstate(all="ignore"):  # The caller may raise for what is harmless here.
-        mesh = extract_mesh(field, sharp=True, **options)
-        return extract_mesh(field, project_steps=2, **options) if count_degenerate_faces(mesh) else mesh
+        mesh = extract_mesh(field, sharp=True, **options) if sharp else None
+        if mesh is None or count_degenerate_faces(mesh):
+            return extract_mesh(field, project_steps=2, **options)
+        return mesh
 
 
 def _outermost(mesh: Mesh) -> Mesh:
