@@ -86,8 +86,9 @@ def load_labels(path: str | Path, mesh: Mesh) -> Labels:
         The file cannot be read, or does not fit the mesh.
 
     >>> mesh = read_mesh("chairs/chair_00.obj")
-    >>> load_labels("chairs/chair_00.parts.json", mesh).names
-    ('none', 'seat', 'legs', 'back', 'stretchers')
+    >>> _ = Path("parts.json").write_text('{"seat": [0, 100], "legs": [100, 400]}')
+    >>> load_labels("parts.json", mesh).names
+    ('none', 'seat', 'legs')
     """
     path = Path(path)
     if path.suffix.lower() == ".json":
@@ -156,7 +157,7 @@ def load_landmarks(path: str | Path) -> Landmarks:
         The file cannot be read, or holds no landmark.
 
     >>> Path("points.csv").write_text("name,x,y,z\\nseat,0,0.45,0\\n")
-    23
+    25
     >>> load_landmarks("points.csv").points.tolist()
     [[0.0, 0.45, 0.0]]
     """
@@ -181,8 +182,9 @@ def load_landmarks(path: str | Path) -> Landmarks:
 
 
 def _read_json(path: Path) -> Any:
+    data = read_file(path)
     try:
-        return json.loads(read_file(path))
+        return json.loads(data)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
 

@@ -206,7 +206,7 @@ def folded_percent(decoder: Decoder, latents: Tensor, store: SampleStore, indice
 
 def _spread(count: int, at_most: int) -> range:
     """Return `at_most` numbers or fewer, evenly spread from 0 to `count`."""
-    return range(0, count, -(-count // at_most))
+    return range(0, count, max(1, -(-count // at_most)))
 
 
 @dataclass(frozen=True)
