@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sdfnet.correspondence.template_map import points_at, template_places
 from sdfnet.geometry.arrays import BoolArray, FloatArray
 from sdfnet.latents.attributes import Attributes, fit_directions, read_attributes
 from sdfnet.latents.config import SpaceConfig
@@ -90,14 +91,15 @@ def compare_all_groups(
 ) -> list[ComparedGroups]:
     """Compare the groups of columns: two classes with each other, each of more classes with the rest.
 
-    The correspondence is the closest point of each shape to the vertices of the mean shape, in the unit frame. So sizes
-    count only where the shapes were normalised together.
+    The correspondence is that of `corresponding_vertices`, in the unit frame. So sizes count only where the shapes were
+    normalised together.
     """
     pairs = [pair for column in _columns_to_compare(table, config.groups) for pair in _pairs(table, column)]
     if not pairs:
         return []
-    mesh = code_mesh(run, space.mean[: run.latents.shape[1]], like=table.names[0], resolution=config.resolution)
-    vertices = closest_vertices(run, table.names, mesh, resolution=config.resolution, progress=progress)
+    mean = space.mean[: run.latents.shape[1]]
+    mesh = code_mesh(run, mean, like=table.names[0], resolution=config.resolution)
+    vertices = corresponding_vertices(run, table.names, mesh, mean, resolution=config.resolution, progress=progress)
     compared = []
     for first, second, in_second in pairs:
         generator = torch.Generator().manual_seed(config.seed)
@@ -107,14 +109,26 @@ def compare_all_groups(
     return compared
 
 
-def closest_vertices(
-    run: Run, names: Sequence[str], mesh: Mesh, *, resolution: int, progress: bool = False
+def corresponding_vertices(
+    run: Run, names: Sequence[str], mesh: Mesh, code: FloatArray, *, resolution: int, progress: bool = False
 ) -> FloatArray:
-    """Return the closest points (S, V, 3) on the shapes `names` to the vertices of a mesh, unit frame."""
+    """Return the points (S, V, 3) on the shapes `names` that correspond to the vertices of a mesh, unit frame.
+
+    `mesh` is the surface of `code` (L,). If the decoder has a template, a vertex goes to the point of the shape at its
+    place of the template; where there is none, and without a template, it stays. Then it goes to the closest point of
+    the shape's surface.
+    """
+    has_template = run.decoder.has_template
+    if has_template:
+        places, _ = template_places(run.decoder, torch.from_numpy(code).to(run.latents), mesh.vertices)
     found = []
     for name in tqdm(names, desc="correspondence", unit="shape", delay=2, leave=False, disable=not progress):
-        code = run.latent(name).double().cpu().numpy()
-        found.append(MeshDistance(code_mesh(run, code, like=name, resolution=resolution))(mesh.vertices).closest_points)
+        latent, near = run.latent(name), mesh.vertices
+        if has_template:
+            mapped = points_at(run.decoder, latent, places)
+            near = np.where(mapped.found[:, None], mapped.points, near)
+        own = code_mesh(run, latent.double().cpu().numpy(), like=name, resolution=resolution)
+        found.append(MeshDistance(own)(near).closest_points)
     return np.stack(found)
 
 

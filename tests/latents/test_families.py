@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exact_spheres import sphere_run
+from moved_ball import moved_balls
 
 import sdfnet
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents.config import SpaceConfig
+from sdfnet.latents.families import corresponding_vertices
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs.mixes import add_mixes
 
 NUM = 16
@@ -66,3 +69,14 @@ def test_unknown_groups_are_refused_before_anything_is_written(tmp_path: Path) -
     with pytest.raises(ValueError, match="groups names 'b', which is no column in use; there are: a, kind"):
         sdfnet.analyze_space(run, tmp_path / "out", config=config)
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_vertices_correspond_through_the_template(tmp_path: Path) -> None:
+    """Rim points of the long ball are not the closest ones to those of the ball; the template knows them."""
+    family = moved_balls(tmp_path)
+    run, code = family.run, family.run.latent("ball")
+    vertices = run.similarity("ball").to_unit(family.surface("ball"))
+    mesh = Mesh(vertices, np.zeros((0, 3), dtype=np.int64))
+    [found] = corresponding_vertices(run, ["long"], mesh, code.double().numpy(), resolution=48)
+    truth = run.similarity("long").to_unit(family.truth("ball", "long", family.surface("ball")))
+    np.testing.assert_allclose(found, truth, atol=4e-3)
