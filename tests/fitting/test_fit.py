@@ -52,7 +52,9 @@ def test_the_code_of_a_sphere_is_its_center_and_radius() -> None:
 def test_a_learned_shape_is_found_again_from_its_own_code() -> None:
     run = sphere_run({"small": 0.4, "large": 0.8})
     found = fit_codes(
-        run, observed(sphere_samples(0.8), sphere_samples(0.4)), config=replace(QUICK, steps=1, num_starts=2)
+        run,
+        observed(sphere_samples(0.8), sphere_samples(0.4)),
+        config=replace(QUICK, steps=1, num_starts=2, learning_rate=0.03),
     )
     assert found.starts == ("large", "small")
     torch.testing.assert_close(found.latents, run.latents[[1, 0]])
