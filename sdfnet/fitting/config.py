@@ -25,7 +25,7 @@ class FitConfig:
     num_starts : int
         The mean code and the learned codes that fit best; after a fifth of the steps the best of them goes on.
     learning_rate : float or None
-        Peak rate; None takes twice the spread of the learned codes.
+        Peak rate; None takes an eighth of the typical distance of a learned code from the mean code.
     prior_weight : float
         Weight of the squared length of the code (DeepSDF's 1 / sigma²); more keeps a shape nearer to the family.
     seed : int
