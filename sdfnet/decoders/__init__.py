@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdfnet.decoders.registry import DECODERS as DECODERS
 from sdfnet.decoders.registry import AutoConfig as AutoConfig
+from sdfnet.decoders.registry import DecoderChoice as DecoderChoice
 from sdfnet.decoders.registry import DecoderConfig as DecoderConfig
 from sdfnet.decoders.registry import DecoderKind as DecoderKind
 from sdfnet.decoders.registry import LearningRates as LearningRates

@@ -31,7 +31,7 @@ class TemplateConfig(DecoderConfig):
     """
 
     kind: str = "template"
-    latent_size: int = 128
+    latent_size: int = 256
     """Length of a code."""
     base_resolution: int = 4
     """Samples per axis of the first volume of the template; each stage doubles it."""
@@ -49,7 +49,7 @@ class TemplateConfig(DecoderConfig):
     """Hidden layers of the point network."""
     lookup: Lookup = "cubic"
     """How a point reads the template: linear (trilinear) or cubic (a B-spline: no facets of the volume)."""
-    activation: Activation = "relu"
+    activation: Activation = "silu"
     """The function between the layers of the point network: relu, or silu, which has no kinks."""
 
     def __post_init__(self) -> None:
@@ -185,4 +185,6 @@ KIND = DecoderKind(
     TemplateDecoder,
     {"muon": LearningRates(1.4e-2, 2e-2), "adam": LearningRates(5e-3, 2e-2)},
     prior_weight=1e-2,
+    prior_warmup_steps=600,
+    normal_weight=1e-2,
 )

@@ -22,7 +22,7 @@ from sdfnet.fitting.observations.base import DistanceObservation
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.runs import Run
 from sdfnet.sampling import SampleStore
-from sdfnet.training import TrainingConfig, train
+from sdfnet.training import TrainingConfig, decoder_for, train
 from sdfnet.training.config import lengthen, with_length
 from sdfnet.training.metrics import surface_errors
 
@@ -87,6 +87,7 @@ def train_with_holdout(
     half = config
     if config.steps is None and config.budget is not None:
         half = with_length(config, budget=lengthen(config.budget, 0.5), steps=None)
+    decoder = decoder or decoder_for(directory, store, names, init=init)  # The same in both trainings.
     first = train(
         Path(directory) / HOLDOUT_FOLDER, store, decoder=decoder, config=half, shapes=names, holdout=held_out,
         init=init, device=device, provenance=provenance, progress=progress,

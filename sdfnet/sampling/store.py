@@ -70,6 +70,12 @@ class StoredShape:
         """The notes of the mesh's report."""
         return tuple(self.report.get("notes", ()))
 
+    @property
+    def topology(self) -> tuple[int, int] | None:
+        """Connected surfaces and genus of the solid; None if it is open, or if an earlier version sampled it."""
+        count, genus = self.report.get("num_components"), self.report.get("genus")
+        return None if count is None or genus is None or not self.closed else (int(count), int(genus))
+
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> StoredShape:
         """Return the shape that an entry of `index.json` describes."""

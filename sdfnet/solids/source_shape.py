@@ -29,6 +29,7 @@ from sdfnet.mesh.io.formats import find_format
 from sdfnet.mesh.io.polygons import FileFacts
 from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_file, read_mesh_file, select_shapes
 from sdfnet.mesh.mesh import Mesh
+from sdfnet.mesh.topology import components_and_genus
 from sdfnet.solids.rule import AUTO, SolidRule
 from sdfnet.solids.solid import Solid, make_solid
 from sdfnet.volumes.label_volume import VOLUME_SUFFIXES, is_volume, read_label_volume
@@ -77,6 +78,8 @@ class MeshReport:
         Thickness of the walls that surfaces without an inside became, world units; None if there are none.
     visible_kept : float
         Share of the surface seen from outside that the solid has, as in `Solid`.
+    genus : int or None
+        Handles of the solid, as in `Topology`; None if refused, or if the surface has none.
     """
 
     name: str
@@ -97,6 +100,7 @@ class MeshReport:
     solid: str = "winding"
     wall_thickness: float | None = None
     visible_kept: float = 1.0
+    genus: int | None = None
 
     def __post_init__(self) -> None:
         assert self.status in get_args(Status)
@@ -247,6 +251,7 @@ def inspect_mesh(
         measures |= {"boundary_edges": solid.holes.num_edges, "num_holes": solid.holes.num_holes}
         measures |= {"hole_share": float(solid.holes.area / solid.mesh.face_areas.sum())}
         measures |= {"wall_thickness": solid.wall_thickness, "visible_kept": solid.visible_kept}
+        measures |= {"genus": components_and_genus(solid.mesh).genus}
         return MeshReport(name, str(path), status, notes=notes, **measures), solid
     return MeshReport(name, str(path), "refused", reason=" ".join(reason.split()), **measures), None
 

@@ -2,6 +2,7 @@
 
 from sdfnet.training.checkpoint import known_decoder as known_decoder
 from sdfnet.training.checkpoint import refuse_another_run as refuse_another_run
+from sdfnet.training.choice import decoder_for as decoder_for
 from sdfnet.training.config import TrainingConfig as TrainingConfig
 from sdfnet.training.config import parse_duration as parse_duration
 from sdfnet.training.distributed import Processes as Processes

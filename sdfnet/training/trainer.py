@@ -32,9 +32,7 @@ from sdfnet.decoders import (
     DecoderConfig,
     LearningRates,
     build_decoder,
-    choose_decoder,
     decoder_kind,
-    recorded_decoder_config,
 )
 from sdfnet.files import ensure_folder, full_disk_named, only_process, remove_partial_files
 from sdfnet.runs import METRICS_FILE, Run, load_run, select_shapes
@@ -42,6 +40,7 @@ from sdfnet.sampling import SampleStore
 from sdfnet.training import checkpoint, distributed
 from sdfnet.training.batches import Batch, BatchSchedule, move_samples_to
 from sdfnet.training.checkpoint import Plan, TrainingState, whole_latents
+from sdfnet.training.choice import decoder_for
 from sdfnet.training.config import (
     Precision,
     TrainingConfig,
@@ -163,8 +162,8 @@ def train(
     store = store if isinstance(store, SampleStore) else SampleStore(store)
     config = with_length(config or TrainingConfig(), budget=budget, steps=steps)
     names = _trained_names(store, shapes, holdout)
-    known = distributed.do_first(processes, lambda: checkpoint.known_decoder(directory, init))
-    decoder = decoder or (recorded_decoder_config(known) if known else choose_decoder(len(names)))
+    if decoder is None:
+        decoder = decoder_for(directory, store, names, init=init, processes=processes)
     _check_shares(len(names), config, processes)
     check_one_shape(decoder, len(names), init=init)
     decoder, config = checkpoint.with_earlier_defaults(directory, decoder, config)

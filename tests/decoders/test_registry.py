@@ -12,7 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sdfnet.decoders import DECODERS, DecoderConfig, DecoderKind, LearningRates, SirenConfig, build_decoder
+from sdfnet.decoders import (
+    DECODERS,
+    DecoderConfig,
+    DecoderKind,
+    LearningRates,
+    SirenConfig,
+    build_decoder,
+    choose_decoder,
+)
 from sdfnet.decoders.base import Decoder
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
@@ -100,3 +108,21 @@ def test_options_and_kind_must_belong_together() -> None:
 def test_the_registry_needs_no_torch() -> None:
     program = "import sys; from sdfnet.decoders import DECODERS; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("num_shapes", "topologies", "overlap", "kind", "reason"),
+    [
+        (1, [(1, 0)], 1.0, "grid", "exactly one shape"),
+        (3, [(1, 2), (1, 2), (1, 2)], 0.5, "template", "one connected surface with 2 handles"),
+        (3, [(1, 2), (1, 2), (1, 2)], 0.3, "volume", "overlap with the common shape is only 0.30"),
+        (3, [(1, 0), (1, 2), (1, 2)], 0.5, "volume", "from 0 to 2 handles"),
+        (2, [(2, 0), (2, 0)], 0.5, "volume", "several connected surfaces"),
+        (2, [(1, 0), None], 0.5, "volume", "topology of some shapes is not known"),
+        (2, [], 0.5, "volume", "topology of some shapes is not known"),
+    ],
+)
+def test_auto_takes_the_template_for_shapes_of_one_topology(num_shapes, topologies, overlap, kind, reason) -> None:
+    choice = choose_decoder(num_shapes, topologies=topologies, overlap=overlap)
+    assert choice.kind == choice.config.kind == kind
+    assert reason in choice.reason

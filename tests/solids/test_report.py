@@ -48,6 +48,7 @@ def test_a_report_notes_each_damage(tmp_path, kind):
     assert (note or "") in "; ".join(report.notes)
     assert report.closed == (kind != "open")
     assert report.num_components == (2 if kind == "components" else 1)
+    assert report.genus == 0
     assert report.extent == tuple(mesh.bounds.extent)
     assert (report.hole_share > 0) == (kind == "open")
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False)) == report.to_dict()

@@ -213,7 +213,7 @@ def _as_begun(command: TrainCommand) -> SamplingKeys:
     kind = command.decoder.kind
     if command.chosen_decoder is None:
         known = known_decoder(command.run, command.init)
-        kind = known["kind"] if known else choose_decoder(_num_shapes(command)).kind
+        kind = known["kind"] if known else choose_decoder(_num_shapes(command)).kind  # whether it is a grid
     keys, num_samples = command.sampling, decoder_kind(kind).num_samples
     if num_samples is not None and keys.sampler.num_samples == SamplerConfig().num_samples:
         keys = replace(keys, sampler=replace(keys.sampler, num_samples=num_samples))
