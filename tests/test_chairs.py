@@ -170,3 +170,9 @@ def test_script_makes_the_shipped_chairs_and_more_of_them(tmp_path):
         assert_same_shape(read_mesh(path), read_mesh(tmp_path / path.name))
     for name in ("chair_24.obj", "chair_25.obj"):
         assert_clean(read_mesh(tmp_path / name))
+
+
+def test_a_chair_that_keeps_folds_is_smoothed_longer() -> None:
+    chair = make_chairs.make_chair(make_chairs.design_of(51, seed=77))
+    assert_clean(chair.mesh)
+    assert len(chair.mesh.faces) in make_chairs.NUM_FACES
