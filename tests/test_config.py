@@ -30,6 +30,8 @@ def compose_document(name: str, *overrides: str) -> dict[str, Any]:
     places = {key: "x" for key in ("meshes", "out") if key in document}
     if "scene" in document and "meshes" not in document:  # one source must be given
         places |= {key: "x" for key in ("run", "shapes") if key in document}
+    if name == "evaluate":  # a run, or a reference
+        places["run"] = "x"
     if "landmarks" in document:  # one of several inputs must be given
         places["landmarks"] = "x"
     return document | dict.fromkeys(missing_keys(document), "x") | places

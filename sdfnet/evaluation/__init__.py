@@ -16,6 +16,7 @@ from sdfnet.evaluation.quality import evaluate_shape as evaluate_shape
 from sdfnet.evaluation.quality import measure_mesh as measure_mesh
 from sdfnet.evaluation.report import RunReport as RunReport
 from sdfnet.evaluation.report import ShapeReport as ShapeReport
+from sdfnet.evaluation.report import evaluate_meshes as evaluate_meshes
 from sdfnet.evaluation.report import evaluate_run as evaluate_run
 from sdfnet.evaluation.report import format_table as format_table
 from sdfnet.evaluation.report import save_report as save_report

@@ -89,7 +89,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class ShapeQuality:
-    """The measures of one learned shape.
+    """The measures of one learned shape, or of one mesh against another.
 
     Attributes
     ----------
@@ -149,6 +149,24 @@ def evaluate_shape(
     >>> evaluate_shape(run, "chair_00", source, config=config).result.distance.mean < 10  # percent of the radius
     True
     """
+    mesh = result_mesh(run, name, config=config, extracted=extracted)
+    floor = extract_exact(source, resolution=config.resolution, sparse=config.sparse) if config.floor else None
+    return compare_meshes(mesh, source, config=config, name=name, floor=floor)
+
+
+def result_mesh(run: Run, name: str, *, config: EvaluationConfig, extracted: Mesh | None = None) -> Mesh:
+    """Return the mesh of a learned shape that is measured, unit frame. The arguments are those of `evaluate_shape`.
+
+    Raises
+    ------
+    ValueError
+        The shape has no surface on the lattice.
+
+    >>> from sdfnet.runs import load_run
+    >>> mesh = result_mesh(load_run("runs/chairs"), "chair_00", config=EvaluationConfig(resolution=24))
+    >>> bool(abs(mesh.vertices).max() <= 1.05)
+    True
+    """
     found = extract_shape(
         run,
         name,
@@ -160,14 +178,26 @@ def evaluate_shape(
         vertex_normals=False,
         frame="unit",
     )
-    result = measure_mesh(found.mesh, source, config=config, name=name)
-    extraction_error = None
-    if config.floor:
-        exact = extract_exact(source, resolution=config.resolution, sparse=config.sparse)
-        extraction_error = measure_mesh(exact, source, config=config, name=name)
+    return found.mesh
+
+
+def compare_meshes(
+    result: Mesh, source: Surface, *, config: EvaluationConfig, name: str = "", floor: Mesh | None = None
+) -> ShapeQuality:
+    """Measure `result`, and the mesh `floor` beside it, against `source`, all in one frame.
+
+    >>> corners = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    >>> mesh = Mesh(corners, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    >>> config = EvaluationConfig(num_points=100, num_volume_points=100)
+    >>> quality = compare_meshes(mesh, Surface.of(mesh), config=config)
+    >>> quality.result.iou, quality.floor
+    (1.0, None)
+    """
+    quality = measure_mesh(result, source, config=config, name=name)
+    extraction_error = None if floor is None else measure_mesh(floor, source, config=config, name=name)
     generator = _generator(config.seed, name)
     chamfer_floor = chamfer_of_sampling(source.mesh, num_points=config.num_points, generator=generator)
-    return ShapeQuality(result, extraction_error, chamfer_floor, components_and_genus(source.mesh))
+    return ShapeQuality(quality, extraction_error, chamfer_floor, components_and_genus(source.mesh))
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

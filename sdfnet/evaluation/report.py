@@ -1,7 +1,8 @@
 """The report of a run: every learned shape measured against its source mesh, in the unit frame.
 
-If the source of a shape is gone or its field is empty, the report says so, and the other shapes are measured. A report
-becomes text for a terminal, and text, CSV and JSON files.
+Two folders of meshes are compared in the same way, without a run. If the source of a shape is gone or its field is
+empty, the report says so, and the other shapes are measured. A report becomes text for a terminal, and text, CSV and
+JSON files.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import logging
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,18 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from sdfnet.evaluation.closest_points import Surface
-from sdfnet.evaluation.quality import EvaluationConfig, Quality, ShapeQuality, evaluate_shape
+from sdfnet.evaluation.closest_points import Surface, bounding_radius
+from sdfnet.evaluation.extraction_error import extract_exact
+from sdfnet.evaluation.quality import EvaluationConfig, Quality, ShapeQuality, compare_meshes, result_mesh
 from sdfnet.files import write_atomic, write_json
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io.ply import format_ply
+from sdfnet.mesh.io.read import read_mesh
+from sdfnet.mesh.io.write import write_file
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, select_shapes
 from sdfnet.solids.source_shape import SourceShape, find_sources, load_shape
+from sdfnet.volumes.label_volume import is_volume
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,6 +58,8 @@ class ShapeReport:
         What a reader must know to judge the numbers (an open source, a source that changed since training).
     radius_world : float or None
         Radius of the source's bounding sphere in its own units: 1 % of distance is a hundredth of it.
+    volumes, areas : pairs of float, or None
+        Of the result and of the source, world units. An open source has no volume: it is None.
 
     >>> ShapeReport("chair_00", source="", quality=None, error="its source is missing").error
     'its source is missing'
@@ -63,12 +71,16 @@ class ShapeReport:
     error: str = ""
     notes: tuple[str, ...] = ()
     radius_world: float | None = None
+    volumes: tuple[float, float | None] | None = None
+    areas: tuple[float, float] | None = None
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class RunReport:
     """The result of `evaluate_run`: the directory and the training steps of the run, and its shapes in order.
+
+    For two folders of meshes (`evaluate_meshes`), `run` is the folder of the results and `step` is None.
 
     >>> missing = ShapeReport("chair_00", source="", quality=None, error="its source is missing")
     >>> report = RunReport("runs/chairs", 200, EvaluationConfig(), (missing,))
@@ -77,7 +89,7 @@ class RunReport:
     """
 
     run: str
-    step: int
+    step: int | None
     config: EvaluationConfig
     shapes: tuple[ShapeReport, ...]
 
@@ -101,6 +113,7 @@ def evaluate_run(
     shapes: str | Sequence[str] = "all",
     config: EvaluationConfig | None = None,
     extracted: Mapping[str, Mesh] | None = None,
+    errors: str | Path | None = None,
     num_workers: int = 1,
     progress: bool = False,
 ) -> RunReport:
@@ -114,6 +127,9 @@ def evaluate_run(
     extracted : mapping, optional
         Meshes to use instead of a new extraction: `ExtractedRun.extracted`, made with the resolution and options of
         `config`.
+    errors : path, optional
+        A folder. A PLY file of each result is written into it, world units, with the signed distance of each vertex to
+        the source as `error`: positive outside.
     num_workers : int
         Shapes measured at a time, in threads.
 
@@ -137,10 +153,73 @@ def evaluate_run(
         sources = {name: found.get(name, Path(meshes) / name) for name in names}
     _check_some_source(sources, meshes)
     there = extracted or {}
-    jobs = (delayed(_report_shape)(run, name, sources[name], config, there.get(name)) for name in names)
+    folder = None if errors is None else Path(errors)
+
+    def measure(name: str) -> ShapeReport:
+        return _measure(run, name, sources[name], config, there.get(name), folder)
+
+    reports = _report_all({name: sources[name] for name in names}, measure, num_workers=num_workers, progress=progress)
+    return RunReport(str(run.directory), run.step, config, reports)
+
+
+def evaluate_meshes(
+    meshes: str | Path,
+    reference: str | Path,
+    *,
+    shapes: str | Sequence[str] = "all",
+    config: EvaluationConfig | None = None,
+    errors: str | Path | None = None,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> RunReport:
+    """Measure meshes against reference meshes of the same names and in the same place, without a run.
+
+    Both are folders, or both are files. The results are measured as they are. A reference is read as a source of a
+    training is, and label volumes are taken too. Options of the extraction have no effect. The other parameters are
+    those of `evaluate_run`.
+
+    Raises
+    ------
+    ValueError
+        A folder or file that is not there, no common name, or an unknown shape.
+
+    >>> config = EvaluationConfig(num_points=1000, num_volume_points=1000)
+    >>> report = evaluate_meshes("chairs", "chairs", shapes="chair_00", config=config)
+    >>> report.shapes[0].quality.result.distance.mean < 1e-5
+    True
+    """
+    config = config or EvaluationConfig()
+    results, references = _named_meshes(meshes), _named_meshes(reference)
+    if Path(meshes).is_file() and Path(reference).is_file():
+        references = dict.fromkeys(results, Path(reference))
+    names = select_shapes(list(results), shapes)
+    if not any(name in references for name in names):
+        raise ValueError(
+            f"no mesh in {reference} has the name of a mesh in {meshes} ({', '.join(names[:_SOURCES_TOLD])}, …); give "
+            "both the same names"
+        )
+    folder = None if errors is None else Path(errors)
+    sources = {name: references.get(name, Path(reference) / name) for name in names}
+
+    def measure(name: str) -> ShapeReport:
+        return _measure_mesh(name, results[name], sources[name], config, folder)
+
+    return RunReport(
+        str(meshes), None, config, _report_all(sources, measure, num_workers=num_workers, progress=progress)
+    )
+
+
+def _named_meshes(path: str | Path) -> dict[str, Path]:
+    path = Path(path)
+    return {path.stem: path} if path.is_file() else find_sources(path)
+
+
+def _report_all(
+    sources: Mapping[str, Path], measure: Callable[[str], ShapeReport], *, num_workers: int, progress: bool
+) -> tuple[ShapeReport, ...]:
+    jobs = (delayed(_report_shape)(name, path, measure) for name, path in sources.items())
     finished = Parallel(n_jobs=num_workers, prefer="threads", return_as="generator")(jobs)
-    reports = list(tqdm(finished, total=len(names), desc="evaluate", unit="shape", disable=not progress))
-    return RunReport(str(run.directory), run.step, config, tuple(reports))
+    return tuple(tqdm(finished, total=len(sources), desc="evaluate", unit="shape", disable=not progress))
 
 
 def _check_some_source(sources: Mapping[str, Path], meshes: str | Path | None) -> None:
@@ -154,30 +233,74 @@ def _check_some_source(sources: Mapping[str, Path], meshes: str | Path | None) -
     raise ValueError(f"{none} {missing} {place} ({told}); give the folder of the meshes with meshes=DIR")
 
 
-def _report_shape(run: Run, name: str, path: Path, config: EvaluationConfig, extracted: Mesh | None) -> ShapeReport:
+def _report_shape(name: str, path: Path, measure: Callable[[str], ShapeReport]) -> ShapeReport:
     """Measure one shape; anything that is wrong with it or its source becomes its error."""
     started = time.perf_counter()
     try:
-        report = _measure(run, name, path, config, extracted)
+        report = measure(name)
     except (ValueError, OSError) as error:
         _LOGGER.warning("%s could not be measured: %s", name, error)
         report = ShapeReport(name, str(path), None, error=str(error) or type(error).__name__)
     return dataclasses.replace(report, seconds=round(time.perf_counter() - started, 3))
 
 
-def _measure(run: Run, name: str, path: Path, config: EvaluationConfig, extracted: Mesh | None) -> ShapeReport:
+def _measure(
+    run: Run, name: str, path: Path, config: EvaluationConfig, extracted: Mesh | None, errors: Path | None
+) -> ShapeReport:
     shape = run.shape(name)
     if not path.is_file():
         raise ValueError(f"its source {path} is not there. Give the folder of the meshes with meshes=DIR")
     source = load_shape(path, name=name, rule=shape.rule)
-    notes = []
+    notes: tuple[str, ...] = ()
     if shape.content_hash not in ("", source.content_hash):
-        notes.append("the source has changed since training")
-    if not source.closed:
-        notes.append("an open source: what closes its holes is left out of the result (cap)")
+        notes = ("the source has changed since training",)
     surface = source_surface(source, shape.similarity)
-    quality = evaluate_shape(run, name, surface, config=config, extracted=extracted)
-    return ShapeReport(name, str(path), quality, "", tuple(notes), surface.radius / shape.similarity.scale)
+    result = result_mesh(run, name, config=config, extracted=extracted)
+    floor = extract_exact(surface, resolution=config.resolution, sparse=config.sparse) if config.floor else None
+    quality = compare_meshes(result, surface, config=config, name=name, floor=floor)
+    write_error_mesh(result, surface, shape.similarity, errors, name)
+    return _reported(name, source, quality, result.to_world(shape.similarity), notes=notes)
+
+
+def _measure_mesh(name: str, path: Path, reference: Path, config: EvaluationConfig, errors: Path | None) -> ShapeReport:
+    """Measure a mesh file against another one, at the place of both."""
+    if not reference.is_file():
+        raise ValueError(f"its reference {reference} is not there. Give it the name of the mesh")
+    source = load_shape(reference, name=name)
+    result = load_shape(path).mesh if is_volume(path) else read_mesh(path)
+    similarity = Similarity.normalizing(source.mesh.vertices)
+    surface, in_unit = source_surface(source, similarity), result.to_unit(similarity)
+    quality = compare_meshes(in_unit, surface, config=config, name=name)
+    write_error_mesh(in_unit, surface, similarity, errors, name)
+    return _reported(name, source, quality, result)
+
+
+def write_error_mesh(result: Mesh, source: Surface, similarity: Similarity, folder: Path | None, name: str) -> None:
+    """Write `result` as `folder/name.ply`, world units, with the signed distance of each vertex to `source` as `error`.
+
+    `result` and `source` are in the unit frame of `similarity`. The error is positive outside the source, world units.
+    Without a folder nothing is written.
+
+    >>> mesh = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    >>> write_error_mesh(mesh, Surface.of(mesh), Similarity.normalizing(mesh.vertices), None, "nothing")
+    """
+    if folder is None:
+        return
+    error = source.distance(result.vertices).sdf / similarity.scale
+    write_file(folder / f"{name}.ply", format_ply(result.to_world(similarity), attributes={"error": error}))
+
+
+def _reported(
+    name: str, source: SourceShape, quality: ShapeQuality, result_world: Mesh, *, notes: tuple[str, ...] = ()
+) -> ShapeReport:
+    """Return the line of a measured shape, with its volume and its area in world units."""
+    if not source.closed:
+        notes = (*notes, "an open source: what closes its holes is left out of the result (cap)")
+    true = source.mesh
+    volumes = (result_world.signed_volume, true.signed_volume if source.closed else None)
+    areas = (float(result_world.face_areas.sum()), float(true.face_areas.sum()))
+    radius = bounding_radius(true)
+    return ShapeReport(name, str(source.path), quality, "", notes, radius, volumes, areas)
 
 
 def source_surface(source: SourceShape, similarity: Similarity) -> Surface:
@@ -230,6 +353,9 @@ def shape_numbers(shape: ShapeReport) -> dict[str, Any]:
         "source_genus": topology.genus,
         "radius_world": radius,
     }
+    if shape.volumes is not None and shape.areas is not None:
+        numbers["volume_world"], numbers["source_volume_world"] = shape.volumes
+        numbers["area_world"], numbers["source_area_world"] = shape.areas
     if quality.floor is not None:
         numbers |= {f"floor_{key}": value for key, value in _quality_numbers(quality.floor).items()}
         # chamfer_floor is what two samplings of the source give; this value also holds the extraction error.
@@ -252,9 +378,8 @@ def format_table(report: RunReport) -> str:
         lines += [rule, *(_line(label, numbers) for label, numbers in totals(report).items())]
     lines += [f"not measured: {shape.name}: {shape.error}" for shape in report.failed]
     lines += [f"note: {shape.name}: {note}" for shape in report.measured for note in shape.notes]
-    lines.append(
-        f"{len(report.measured)} of {len(report.shapes)} shapes measured at resolution {report.config.resolution}"
-    )
+    at = "" if report.step is None else f" at resolution {report.config.resolution}"
+    lines.append(f"{len(report.measured)} of {len(report.shapes)} shapes measured{at}")
     return "\n".join([*lines, _LEGEND])
 
 

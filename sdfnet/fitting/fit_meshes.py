@@ -23,6 +23,7 @@ from sdfnet.decoders.refined import UNIT_WEIGHT
 from sdfnet.evaluation.closest_points import Surface, match_surfaces
 from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import distances_of
+from sdfnet.evaluation.report import write_error_mesh
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.files import ensure_folder
 from sdfnet.fitting.calibrate import Calibration, calibrate, calibration_meshes
@@ -36,8 +37,7 @@ from sdfnet.fitting.observations.base import hash_file
 from sdfnet.fitting.observations.mesh import rule_of
 from sdfnet.fitting.refine import MESH_RESOLUTION, mesh_residual
 from sdfnet.fitting.results import write_part
-from sdfnet.mesh.io.ply import format_ply
-from sdfnet.mesh.io.write import save_mesh, write_file
+from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, extract_shape, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.document import check_overwrites
@@ -353,9 +353,8 @@ def _write_shape(run: Run, name: str, found: _Found, out: Path, options: _Option
     if reference is not None:
         record |= _measure(made.mesh, found.shape, reference, resolution=config.resolution)
         more.append(f"errors/{name}.ply")
-        signed = reference.distance(found.shape.similarity.to_unit(made.mesh.vertices)).sdf
-        error = signed / found.shape.similarity.scale
-        write_file(out / more[-1], format_ply(made.mesh, attributes={"error": error}))
+        place = found.shape.similarity
+        write_error_mesh(made.mesh.to_unit(place), reference, place, out / "errors", name)
     return {**record, "files": file_sizes(out, [_code_path(name), *files, *more])}
 
 

@@ -240,6 +240,20 @@ def test_evaluate_prints_the_table_and_writes_csv_and_json(
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text())["config"]["resolution"] == 24
 
 
+def test_evaluate_compares_two_folders_without_a_run(
+    balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, few = tmp_path / "report", ("num_points=500", "num_volume_points=500", "num_workers=1")
+    assert run("evaluate", f"meshes={balls}", f"reference={balls}", f"out={out}", *few) == 0
+    assert len(list((out / "errors").rglob("*.ply"))) == len(BALLS)
+    assert (out / "evaluation.csv").is_file()
+    capsys.readouterr()
+    folders = ("evaluate", f"meshes={balls}", f"reference={balls}")
+    assert "needs meshes=DIR, the results, and out=DIR" in refused(capsys, *folders)
+    assert "give run=DIR" in refused(capsys, *folders, "run=r", "out=o")
+    assert "resolution is for run=" in refused(capsys, *folders, "out=o", "resolution=64")
+
+
 def test_evaluate_without_a_source_fails_and_says_where_it_looked(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

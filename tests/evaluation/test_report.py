@@ -12,7 +12,16 @@ import trimesh
 from exact_spheres import sphere_run
 
 from sdfnet.evaluation.quality import EvaluationConfig
-from sdfnet.evaluation.report import TABLE_WIDTH, RunReport, evaluate_run, format_table, save_report, totals
+from sdfnet.evaluation.report import (
+    TABLE_WIDTH,
+    RunReport,
+    evaluate_meshes,
+    evaluate_run,
+    format_table,
+    save_report,
+    shape_numbers,
+    totals,
+)
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
@@ -227,3 +236,38 @@ def test_options_out_of_range_are_refused(options: dict[str, int]) -> None:
     (name, value) = next(iter(options.items()))
     with pytest.raises(ValueError, match=f"{name} must be (at least|from) .*, got {value}"):
         EvaluationConfig(**options)
+
+
+def test_two_folders_are_compared_by_name_with_volumes_and_signed_errors(tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(4, radius=20)
+    for folder, scale in (("results", 1.02), ("references", 1.0)):
+        (tmp_path / folder / "far").mkdir(parents=True)
+        save_mesh(Mesh(ball.vertices * scale + CENTER, ball.faces), tmp_path / folder / "far" / "ball.ply")
+    save_mesh(Mesh(ball.vertices, ball.faces), tmp_path / "results" / "lonely.ply")
+    folders = tmp_path / "results", tmp_path / "references"
+    report = evaluate_meshes(*folders, config=QUICK, errors=tmp_path / "errors")
+    found, lonely = report.shapes
+    assert (found.name, lonely.name) == ("far/ball", "lonely")
+    assert "is not there" in lonely.error
+    numbers = shape_numbers(found)
+    assert numbers["mean_percent"] == pytest.approx(2.0, abs=0.02)
+    assert numbers["mean_world"] == pytest.approx(0.4, abs=0.004)
+    assert numbers["volume_world"] / numbers["source_volume_world"] == pytest.approx(1.02**3, rel=1e-5)
+    assert numbers["area_world"] / numbers["source_area_world"] == pytest.approx(1.02**2, rel=1e-5)
+    written = trimesh.load(tmp_path / "errors" / "far" / "ball.ply", process=False)
+    error = written.metadata["_ply_raw"]["vertex"]["data"]["error"]
+    assert error == pytest.approx(0.4, abs=0.01)  # positive: the result lies outside
+    inward = evaluate_meshes(*folders[::-1], config=QUICK, errors=tmp_path / "inward")
+    assert not inward.failed
+    written = trimesh.load(tmp_path / "inward" / "far" / "ball.ply", process=False)
+    assert written.metadata["_ply_raw"]["vertex"]["data"]["error"] == pytest.approx(-0.4, abs=0.01)
+    assert "resolution" not in format_table(report)
+    with pytest.raises(ValueError, match=r"no mesh in .*references has the name of a mesh in .*results \(lonely"):
+        evaluate_meshes(*folders, shapes="lonely", config=QUICK)
+
+
+def test_a_run_writes_the_signed_error_of_each_shape(mixed_run: Run, tmp_path: Path) -> None:
+    evaluate_run(mixed_run, shapes=["wide"], config=QUICK, errors=tmp_path)
+    written = trimesh.load(tmp_path / "wide.ply", process=False)
+    assert written.metadata["_ply_raw"]["vertex"]["data"]["error"] == pytest.approx(0.4, abs=0.05)
+    assert written.bounds.mean(axis=0) == pytest.approx(CENTER, abs=0.1)

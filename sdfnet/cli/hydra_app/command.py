@@ -52,7 +52,7 @@ COMMANDS = {
     "info": "say what a run directory holds",
     "extract": "write learned shapes, or a scene, as meshes",
     "morph": "write a sequence of meshes, and a film, that turns one learned shape into others, or changes a scene",
-    "evaluate": "measure learned shapes against their source meshes",
+    "evaluate": "measure learned shapes against their source meshes, or meshes against others",
     "fit": "find the codes of meshes that were not trained on, and write them as meshes",
     "transfer": "carry labels, colours or landmarks from one shape of a run to the others",
     "space": "say what a family looks like: components, outliers, neighbours, and a report with pictures",
