@@ -5,13 +5,15 @@
 
 Each trial starts from nothing, is killed once with SIGKILL at a moment drawn uniformly over the time that an
 undisturbed run takes, and is then run to its end. Of `sample` every file of the store must have the same bytes, of
-`train` the decoder and the codes. The number of steps is given. With a budget the clock decides how the training goes
-on, and only the decisions that were written before the kill hold again: `--budget 20s` checks just that.
+`train` the decoder and the codes. The number of steps is given. With a budget (`--budget 20s`) the clock decides how
+the training goes on, and only the decisions that were written before the kill hold again. Then the decisions must be
+kept, and each row of `metrics.csv` up to the last of them must come out the same: its steps are repeated to the bit.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import os
 import random
@@ -24,7 +26,7 @@ import time
 from pathlib import Path
 
 from sdfnet.mesh.io.read import find_meshes
-from sdfnet.runs import MODEL_FILE
+from sdfnet.runs import METRICS_FILE, MODEL_FILE
 from sdfnet.training.schedule import SCHEDULE_FILE, load_decisions
 
 
@@ -67,17 +69,21 @@ def try_command(command: str, names: list[str], folder: Path, arguments: argpars
         moment = moments.uniform(0, duration)
         killed = run_and_kill(line, moment)
         finished = list_files(result)
-        decided = load_decisions(result)
+        decided, rows = load_decisions(result), decided_rows(result)
         again = subprocess.run(line, capture_output=True, text=True)
         found = fingerprints(command, result)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         if command == "train" and arguments.budget:
             kept = load_decisions(result)[: len(decided)] == decided
-            differing = [name for name in differing if name != MODEL_FILE] + [SCHEDULE_FILE] * (not kept)
+            repeated = decided_rows(result, until=decided[-1].step if decided else 0)[: len(rows)] == rows
+            differing = [name for name in differing if name != MODEL_FILE]
+            differing += [SCHEDULE_FILE] * (not kept) + [METRICS_FILE] * (not repeated)
         failures += bool(differing) or again.returncode != 0
         outcome = "the same" if not differing else f"DIFFERS: {', '.join(differing)}"
         if again.returncode != 0:
             outcome = f"FAILED: {again.stderr.strip().splitlines()[-1:]}"
+        if command == "train" and arguments.budget:
+            outcome += f" ({len(decided)} decisions and {len(rows)} rows were there)"
         when = f"killed after {moment:5.1f} s" if killed else f"ended before {moment:5.1f} s"
         print(
             f"  {trial + 1:2}  {when}, {len(finished):3} files there; after the same command again: {outcome}",
@@ -118,6 +124,17 @@ def run_and_kill(line: list[str], moment: float) -> bool:
 
 def list_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def decided_rows(result: Path, *, until: int | None = None) -> list[list[str]]:
+    """Return the rows of `metrics.csv` up to the last written decision, or up to the step `until`."""
+    decisions, path = load_decisions(result), result / METRICS_FILE
+    if not decisions or not path.is_file():
+        return []
+    until = decisions[-1].step if until is None else until
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["step"] and None not in row.values()]
+    return [list(row.values()) for row in rows if int(row["step"]) <= until]
 
 
 def fingerprints(command: str, result: Path) -> dict[str, str]:

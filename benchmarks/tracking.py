@@ -12,7 +12,8 @@ Distances are percent of the unit frame's radius, 1/1.03. `off` is the distance 
 summed over frames; `cut by shape` counts cuts where no topology changes. `maps` moves analytic fields by known maps
 and compares the carried vertices, and nearest points between the end meshes, with where the map takes them. `families`
 and `corresponding` do the same with shapes that they learn first, into FOLDER (`tracking_learned`). `changes` counts
-changes of topology that were missed, and false cuts (`tracking_changes`).
+changes of topology that were missed, and false cuts (`tracking_changes`). Pairs of a run with a template have a row
+`template` too: the mesh of the template in all frames.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from tracking_changes import print_changes
 from tracking_learned import print_corresponding, print_families
 from tracking_maps import FAMILIES, print_map, print_unseen
 
+from sdfnet.correspondence.template_track import track_template
 from sdfnet.correspondence.track import TrackConfig, TrackedMorph, track_surface
 from sdfnet.correspondence.tracked_mesh import inverted_triangles, values_and_gradients
 from sdfnet.evaluation.metrics import surface_distance
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of real meshes: bodies/, bodies_corresponding/")
     parser.add_argument("--keep", type=Path, help="folder for the meshes and runs of families; what is there is used")
     parser.add_argument("--steps", type=int, help="of training: 400 for a family, 5000 for corresponding bodies")
-    parser.add_argument("--decoder", default="volume", help="of corresponding bodies: volume or template")
+    parser.add_argument("--decoder", default="volume", help="of what is learned: volume or template")
     parser.add_argument("--only", default="", help="families with this in their name")
     parser.add_argument("--paths", nargs="+", default=["linear", "direct"], help="of families; also spline, natural")
     arguments = parser.parse_args()
@@ -75,7 +78,8 @@ def print_learned(arguments: argparse.Namespace) -> None:
     size = {"frames": arguments.frames or 33, "resolution": arguments.resolution or 96}
     if arguments.what == "families":
         steps = arguments.steps or 400
-        print_families(arguments.data, arguments.keep, only=arguments.only, steps=steps, paths=arguments.paths, **size)
+        choice = {"only": arguments.only, "steps": steps, "paths": arguments.paths, "decoder": arguments.decoder}
+        print_families(arguments.data, arguments.keep, **choice, **size)
     else:
         print_corresponding(
             arguments.data,
@@ -104,9 +108,14 @@ def print_pair(run: Run, pair: tuple[str, str], frames: int, resolution: int) ->
 
     times = np.linspace(0, 1, frames)
     fine = [extract_mesh(field_at(times[frame]), resolution=2 * resolution) for frame in (0, frames - 1)]
-    for on_change in ("cut", "keep"):
+    codes = [(1 - at) * first + at * last for at in times.tolist()]
+    for on_change in (*(["template"] if run.decoder.has_template else []), "cut", "keep"):
         started = time.process_time()
-        morph = track_surface(field_at, times, config=TrackConfig(resolution=resolution, on_change=on_change))
+        if on_change == "template":
+            spread = partial(_spread, field_at, len(times) - 1)
+            morph = track_template(run.decoder, codes, spread, config=TrackConfig(resolution=resolution))
+        else:
+            morph = track_surface(field_at, times, config=TrackConfig(resolution=resolution, on_change=on_change))
         seconds = time.process_time() - started
         off, turned, even = measure_frames(morph, field_at, times)
         ends = [
@@ -124,6 +133,10 @@ def print_pair(run: Run, pair: tuple[str, str], frames: int, resolution: int) ->
             worst = [max(getattr(deviation, name) for deviation in morph.deviations) for name in names]
             print(f"    off the surface in {len(morph.deviations)} frames: up to {worst[0]} vertices, "
                   f"{100 * worst[1] / UNIT_RADIUS:.3f} %; not covered {100 * worst[2]:.3f} %")  # fmt: skip
+
+
+def _spread(field_at: Callable[[float], Field], last: int, frame: float) -> Field:
+    return field_at(frame / last)
 
 
 def measure_frames(

@@ -15,6 +15,7 @@ normalised to the unit frame (`in unit`); `ratio` is by the smaller of both.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ def learn(meshes: Path, folder: Path, *, steps: int, num_samples: int, decoder: 
 
 
 def print_families(
-    data: Path, keep: Path, *, only: str, steps: int, frames: int, resolution: int, paths: Sequence[str]
+    data: Path, keep: Path, *, only: str, steps: int, frames: int, resolution: int, paths: Sequence[str], decoder: str
 ) -> None:
     print(f"{'family':22} {'way':26} {HEAD}")
     for name, (subject, make, amount) in FAMILIES.items():
@@ -148,7 +149,7 @@ def print_families(
             if not path.exists():
                 moved = make(share)[0](torch.from_numpy(start.vertices)).numpy()
                 save_mesh(Mesh(moved, start.faces), path)
-        run = learn(folder / "meshes", folder, steps=steps, num_samples=100_000)
+        run = learn(folder / "meshes", folder, steps=steps, num_samples=100_000, decoder=decoder)
         forward = make(amount)[0]
 
         def truth(points: Points, forward: Callable = forward) -> Points:
@@ -157,10 +158,12 @@ def print_families(
         for kind in paths:
             names = [run.names[0], run.names[-1]] if kind == "direct" else list(run.names)
             way = "direct" if kind == "direct" else f"through all nine, {kind}"
+            began = time.process_time()
             made = tracked(
                 run, names, frames=frames, resolution=resolution, path="linear" if kind == "direct" else kind
             )
-            print(f"{name:22} {way:26} {row(measure(made, truth))}", flush=True)
+            seconds = time.process_time() - began
+            print(f"{name:22} {way:26} {row(measure(made, truth))} {seconds:9.1f}", flush=True)
 
 
 def print_corresponding(
@@ -182,8 +185,11 @@ def print_corresponding(
         def truth(points: Points, first: str = first, last: str = last) -> Points:
             return transferred(points, sources[first], sources[last])
 
-        errors.append(measure(tracked(run, [first, last], frames=frames, resolution=resolution), truth))
-        print(f"{first:10} {last:10} {row(errors[-1])}", flush=True)
+        began = time.process_time()
+        made = tracked(run, [first, last], frames=frames, resolution=resolution)
+        seconds = time.process_time() - began
+        errors.append(measure(made, truth))
+        print(f"{first:10} {last:10} {row(errors[-1])} {seconds:9.1f}", flush=True)
     mean = Errors(*np.mean([list(vars(one).values()) for one in errors], axis=0).tolist())
     print(f"{'mean':21} {row(mean)}")
     if landmarks:
@@ -230,7 +236,8 @@ def measure(morph: Tracked, truth: Callable[[Points], Points]) -> Errors:
     )
 
 
-COLUMNS = ("carried %", "matched %", "nearest %", "in unit %", "ratio", "p90 %", "floor %", "pieces", "first piece %")
+COLUMNS = ("carried %", "matched %", "nearest %", "in unit %", "ratio", "p90 %", "floor %", "pieces", "first piece %",
+           "CPU s")  # fmt: skip
 HEAD = " ".join(f"{column:>9}" for column in COLUMNS)
 
 

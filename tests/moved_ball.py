@@ -23,6 +23,7 @@ class MovedBall(Decoder):
 
     latent_size = 3
     has_template = True
+    adds_to_template = True
 
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
         return (latents_BL,)

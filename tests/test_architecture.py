@@ -49,6 +49,7 @@ ALONE = {
     "cli/hydra_app/conf_files.py": "is a program that rewrites conf/",
     "correspondence/advect.py": "moves one mesh over one step; track.py decides where a mesh starts and ends",
     "correspondence/lattice_topology.py": "components and handles on a lattice, a subject with its own literature",
+    "correspondence/template_track.py": "tracking through a template, beside track.py which advects",
     "extraction/normals.py": "normals from a field's gradient, for extraction and after decimation",
     "extraction/sharp_features/detect.py": "finds the cells of sharp features; the method rebuilds them",
     "extraction/sharp_features/extended_marching_cubes.py": "one published method of sharp features",

@@ -2,12 +2,16 @@
 
     git clone https://github.com/facebookresearch/DeepSDF checkout
     python benchmarks/peers/deepsdf.py --checkout checkout --data DIR --minutes 30 --keep FOLDER
+    python benchmarks/peers/deepsdf.py --quality 1.012 --budgets 2s 3s 4s --data DIR --keep FOLDER
 
 Takes the first 16 of DIR/bodies. Tries the peer's batch sizes for equal times, trains the best for the given time (its
 clock runs while it trains and stands still while it is measured), then runs `sdfnet train` with each budget as a
 process of its own, timed from its start to its end. Everything is measured by the same yardstick; a table and a plot
 are written into the folder. Interrupted, the same command goes on: what is there is not done again. Run it with nothing
 else going on. Copies nothing of the peer: its own program runs from the checkout (see `deepsdf_training`).
+
+With `--quality`, the mean surface distance that the peer reached before, the peer is not trained. Each budget runs five
+times, and the time to that quality is compared with `--minutes`.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -23,6 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from curves import draw_curves, format_curves
 from deepsdf_training import Experiment
@@ -35,12 +41,18 @@ from sdfnet.mesh.io.read import find_meshes
 from sdfnet.runs import load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 
+_TIMES = 5
+"""Runs of each budget with `--quality`."""
+
 CURVE_COLUMNS = ("steps", "seconds", "surface_error", "signs_right")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkout", type=Path, required=True, help="a checkout of facebookresearch/DeepSDF")
+    parser.add_argument("--checkout", type=Path, help="a checkout of facebookresearch/DeepSDF")
+    parser.add_argument(
+        "--quality", type=float, help="percent: what the peer reached in --minutes on this machine before"
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of real meshes")
     parser.add_argument("--keep", type=Path, required=True, help="folder for samples, runs, results")
     parser.add_argument("--family", default="bodies")
@@ -54,6 +66,8 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="*", default=["4s", "6s", "8s", "12s", "30s", "1min", "3min"])
     parser.add_argument("--resolution", type=int, default=128)
     arguments = parser.parse_args()
+    if (arguments.checkout is None) == (arguments.quality is None):
+        parser.error("give --checkout DIR, or --quality PERCENT of an earlier comparison")
     compare(arguments, arguments.keep.resolve())
 
 
@@ -63,6 +77,10 @@ def compare(arguments: argparse.Namespace, keep: Path) -> None:
     store = prepare_samples(meshes, keep / "samples", config=SamplerConfig(), shapes=names).store
     truths = load_truths(store, names, meshes)
     resolution = arguments.resolution
+    if arguments.quality is not None:
+        for budget in arguments.budgets:
+            print_time_to_quality(arguments, keep, budget, truths)
+        return
     floor = remembered(keep / "floor.json", lambda: asdict(measure_floor(truths, resolution=resolution)))
     batch_points = choose_batch(arguments, keep, store, truths)
     experiment = Experiment(keep / "deepsdf", arguments.checkout.resolve(), batch_points, 60 * arguments.minutes)
@@ -153,14 +171,31 @@ def train_ours(keep: Path, budget: str, truths: dict[str, Truth], resolution: in
         sys.executable, "-m", "sdfnet", "train", f"samples={keep / 'samples'}", f"run={folder}", f"budget={budget}",
         f"shapes=[{','.join(truths)}]", "training.previews=0", "training.evaluations=1",
     ]  # fmt: skip
-    began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    seconds = time.perf_counter() - began
+    began, worked = time.perf_counter(), children_seconds()
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # A coarse result is one.
+    seconds, worked = time.perf_counter() - began, children_seconds() - worked
     run = load_run(folder)
     fields = {name: run.field(name) for name in truths}
     quality = asdict(measure_cheaply(fields, truths)) | asdict(measure_meshes(fields, truths, resolution=resolution))
     print(f"budget {budget}: {seconds:.1f} s, {run.step} steps, {quality}", flush=True)
-    return {"budget": budget, "seconds": seconds, "steps": run.step, **quality}
+    return {"budget": budget, "seconds": seconds, "processor_seconds": worked, "steps": run.step, **quality}
+
+
+def children_seconds() -> float:
+    """Return the processor time of all processes that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def print_time_to_quality(arguments: argparse.Namespace, keep: Path, budget: str, truths: dict[str, Truth]) -> None:
+    """Run `sdfnet train` five times and compare its median time with the peer's."""
+    runs = [train_ours(keep, budget, truths, arguments.resolution) for _ in range(_TIMES)]
+    seconds, processor = (float(np.median([run[key] for run in runs])) for key in ("seconds", "processor_seconds"))
+    worst = max(run["mean"] for run in runs)
+    reached = "reached" if worst <= arguments.quality else "NOT reached"
+    ratio = 60 * arguments.minutes / seconds
+    print(f"budget {budget}: median {seconds:.2f} s ({processor:.2f} s of the processor), 1/{ratio:.0f} of the peer's "
+          f"time; worst mean {worst:.3f} %, {arguments.quality:g} % {reached}", flush=True)  # fmt: skip
 
 
 def remembered(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sdfnet.correspondence.shared_mesh import shared_meshes as shared_meshes
 from sdfnet.correspondence.template_map import MappedPoints as MappedPoints
 from sdfnet.correspondence.template_map import points_at as points_at
 from sdfnet.correspondence.template_map import template_places as template_places
+from sdfnet.correspondence.template_track import track_template as track_template
 from sdfnet.correspondence.track import extract_even_mesh as extract_even_mesh
 from sdfnet.correspondence.track import track_surface as track_surface
 from sdfnet.correspondence.transfer import TransferredShapes as TransferredShapes

@@ -102,7 +102,7 @@ def place_on_surface(mesh: Mesh, field: Field) -> TrackedMesh:
         centers=farthest_points(vertices),
         detached=np.zeros(len(vertices), dtype=bool),
     )
-    return _untangle(project(start, field), field)
+    return untangle(project(start, field), field)
 
 
 def advect(
@@ -132,14 +132,14 @@ def advect(
         projected = project(moved, field)
         if keep:
             projected = _detach_lost(moved, projected, field)
-        tracked = _untangle(_relax(projected, field), field)
+        tracked = untangle(_relax(projected, field), field)
         inverted = tracked.inverted
         if inverted.any():  # the smooth motion alone does not invert triangles
             detached = tracked.detached.copy()
             detached[tracked.faces[inverted]] = True
             tracked = _detach(moved, tracked, field, detached)
             if not keep:
-                tracked = _untangle(project(replace(tracked, detached=np.zeros_like(detached)), field), field)
+                tracked = untangle(project(replace(tracked, detached=np.zeros_like(detached)), field), field)
     return tracked, times[-2]
 
 
@@ -257,11 +257,18 @@ def _grown(spot: BoolArray, faces: IntArray, rings: int) -> BoolArray:
     return spot
 
 
-def _untangle(tracked: TrackedMesh, field: Field) -> TrackedMesh:
+def untangle(tracked: TrackedMesh, field: Field) -> TrackedMesh:
     """Move the vertices of inverted triangles, and vertices off the surface, to better places on the surface.
 
     Random places between the neighbours of a vertex are projected onto the surface. The vertex goes to the place where
     the worst of its triangles is best. Detached vertices stay. Deterministic.
+
+    >>> import trimesh
+    >>> from sdfnet.fields import Sphere
+    >>> ball = trimesh.creation.icosphere(subdivisions=2)
+    >>> start = place_on_surface(Mesh(ball.vertices, ball.faces), Sphere(0.5))
+    >>> untangle(start, Sphere(0.5)) is start
+    True
     """
     generator = np.random.default_rng(0)
     for step in range(_UNTANGLINGS):

@@ -3,7 +3,7 @@
 | kind | files |
 |---|---|
 | labels | `.parts.json`: ranges of faces by label. `.csv`: a column `label`, one row for each vertex or face |
-| colours | `.ply`, `.glb`: a mesh with vertex colours, in the place and units of the source |
+| colours | `.ply`, `.glb`, `.gltf`: a mesh with vertex colours, in the place and units of the source |
 | landmarks | `.csv`: columns name, x, y, z. `.mrk.json`: the control points of 3D Slicer |
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.geometry.arrays import FloatArray, IntArray
-from sdfnet.mesh.io.read import read_file, read_mesh
+from sdfnet.mesh.io.read import read_colors, read_file
 from sdfnet.mesh.mesh import Mesh
 
 _UNLABELLED = "none"
@@ -85,6 +85,7 @@ def load_labels(path: str | Path, mesh: Mesh) -> Labels:
     ValueError
         The file cannot be read, or does not fit the mesh.
 
+    >>> from sdfnet.mesh.io.read import read_mesh
     >>> mesh = read_mesh("chairs/chair_00.obj")
     >>> _ = Path("parts.json").write_text('{"seat": [0, 100], "legs": [100, 400]}')
     >>> load_labels("parts.json", mesh).names
@@ -119,7 +120,7 @@ def _labels_of_ranges(path: Path, mesh: Mesh) -> Labels:
 
 
 def load_colors(path: str | Path) -> Colors:
-    """Read a mesh with vertex colours from a PLY or GLB file.
+    """Read a mesh with vertex colours from a PLY, GLB or glTF file.
 
     Raises
     ------
@@ -129,21 +130,15 @@ def load_colors(path: str | Path) -> Colors:
     >>> load_colors("chairs/chair_00.obj")
     Traceback (most recent call last):
     ...
-    ValueError: colors=chairs/chair_00.obj must be a .ply or .glb file with vertex colours
+    ValueError: colors=chairs/chair_00.obj must be a .ply, .glb or .gltf file with vertex colours
     """
-    import trimesh
-
     path = Path(path)
-    if path.suffix.lower() not in (".ply", ".glb"):
-        raise ValueError(f"colors={path} must be a .ply or .glb file with vertex colours")
-    mesh = read_mesh(path)  # It refuses a damaged file in one line.
-    loaded: Any = trimesh.load_mesh(path, process=False)
-    if loaded.visual.kind != "vertex":
+    if path.suffix.lower() not in (".ply", ".glb", ".gltf"):
+        raise ValueError(f"colors={path} must be a .ply, .glb or .gltf file with vertex colours")
+    mesh, colors = read_colors(path)
+    if colors is None:
         raise ValueError(f"{path} has no vertex colours; paint its vertices and export them")
-    colored = Mesh(loaded.vertices, loaded.faces)
-    if len(colored.faces) != len(mesh.faces):
-        raise ValueError(f"{path} is a mesh that cannot be read with its colours; export plain triangles")
-    return Colors(colored, np.asarray(loaded.visual.vertex_colors[:, :3], dtype=np.uint8))
+    return Colors(mesh, np.rint(255 * colors).astype(np.uint8))
 
 
 def load_landmarks(path: str | Path) -> Landmarks:

@@ -78,12 +78,18 @@ def template_places(decoder: Decoder, latent: Tensor, points: FloatArray) -> tup
     return _numpy(torch.cat(places)), _numpy(torch.cat(determinants))
 
 
-def points_at(decoder: Decoder, latent: Tensor, places: FloatArray) -> MappedPoints:
+def points_at(
+    decoder: Decoder, latent: Tensor, places: FloatArray, *, starts: FloatArray | None = None
+) -> MappedPoints:
     """Return the points of a shape that lie at `places` (N, 3) of the template, both float64 in the unit frame.
 
-    Newton's method starts at the places themselves, moved back once. It falls back to the fixed point of
-    x = place - displacement(x) where the derivative is nearly singular. Where the displacement folds, no point or
-    several may lie at a place: see `MappedPoints.found`.
+    Newton's method falls back to the fixed point of x = place - displacement(x) where the derivative is nearly
+    singular. Where the displacement folds, no point or several may lie at a place: see `MappedPoints.found`.
+
+    Parameters
+    ----------
+    starts : (N, 3) float64, optional
+        Where Newton's method starts; by default, at the places themselves, moved back once.
 
     Raises
     ------
@@ -97,7 +103,11 @@ def points_at(decoder: Decoder, latent: Tensor, places: FloatArray) -> MappedPoi
     """
     with torch.no_grad():
         conditioned = decoder.condition(latent[None])
-    parts = [_invert(decoder, conditioned, part) for part in _chunks(places, latent)]
+    begins = _chunks(places if starts is None else starts, latent)
+    parts = [
+        _invert(decoder, conditioned, part, None if starts is None else begin)
+        for part, begin in zip(_chunks(places, latent), begins, strict=True)
+    ]
     if not parts:
         return MappedPoints(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
     points, residuals, determinants = (_numpy(torch.cat(each)) for each in zip(*parts, strict=True))
@@ -120,15 +130,19 @@ def _map(decoder: Decoder, conditioned: tuple[Tensor, ...], points: Tensor) -> t
         return decoder.template_points(points[None], conditioned)[0], jacobians
 
 
-def _invert(decoder: Decoder, conditioned: tuple[Tensor, ...], places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _invert(
+    decoder: Decoder, conditioned: tuple[Tensor, ...], places: Tensor, starts: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return points, residuals and determinants for places (N, 3) of one shape."""
-    with torch.no_grad():
-        points = 2 * places - decoder.template_points(places[None], conditioned)[0]
+    points = starts
+    if points is None:
+        with torch.no_grad():
+            points = 2 * places - decoder.template_points(places[None], conditioned)[0]
     for _ in range(_STEPS):
         moved, jacobians = _map(decoder, conditioned, points)
         misses = places - moved
         if bool((misses.norm(dim=1) <= _TOLERANCE).all()):
-            break
+            return points, misses.norm(dim=1), torch.linalg.det(jacobians)
         regular = torch.linalg.det(jacobians) > _LEAST_DETERMINANT
         identity = torch.eye(3, dtype=jacobians.dtype, device=jacobians.device)
         steps = torch.linalg.solve(torch.where(regular[:, None, None], jacobians, identity), misses)

@@ -94,7 +94,7 @@ def track_surface(
     times = [float(time) for time in times]
     if not times or any(b <= a for a, b in itertools.pairwise(times)):
         raise ValueError(f"times must increase and be at least one, got {times[:3]} and so on")
-    first_mesh = _even_start(field_at(times[0]), config)[0] if mesh is None else mesh
+    first_mesh = even_start(field_at(times[0]), config)[0] if mesh is None else mesh
     _check_near_surface(first_mesh, field_at(times[0]))
     history = find_topology_events(
         field_at,
@@ -113,7 +113,7 @@ def track_surface(
             first = segments[-1].last_frame + 1 if segments else 0
             start, tracked = _start(surface, first, first_mesh)
             if tracked is None:
-                segment, cut = _single_frame(surface.field(first), first, config), None
+                segment, cut = extract_single_frame(surface.field(first), first, config), None
                 if first < len(times) - 1:
                     cut = _cut_at_event(history.events, first, times[first])
                     cut = cut or Cut(first, times[first], "triangles turn over in the mesh it starts from", False)
@@ -125,7 +125,7 @@ def track_surface(
             if cut is not None:
                 cuts.append(cut)
     if cuts and config.on_change == "frames":
-        segments = [_single_frame(field_at(time), frame, config) for frame, time in enumerate(times)]
+        segments = [extract_single_frame(field_at(time), frame, config) for frame, time in enumerate(times)]
     return TrackedMorph(tuple(segments), tuple(cuts), history, tuple(deviations))
 
 
@@ -198,11 +198,17 @@ def _start(surface: _MovingSurface, frame: int, first_mesh: Mesh) -> tuple[Mesh,
         return first_mesh, place_on_surface(first_mesh, surface.field(0))
     if surface.config.on_change != "keep" and any(event.frame == frame for event in surface.history.events):
         return first_mesh, None  # the segment has one frame, so its mesh need not be even
-    return _even_start(surface.field(frame), surface.config)
+    return even_start(surface.field(frame), surface.config)
 
 
-def _even_start(field: Field, config: TrackConfig) -> tuple[Mesh, TrackedMesh | None]:
-    """Return an even mesh and its state on the surface. Try the fine lattice, then the coarse. None if both fail."""
+def even_start(field: Field, config: TrackConfig) -> tuple[Mesh, TrackedMesh | None]:
+    """Return an even mesh and its state on the surface. Try the fine lattice, then the coarse. None if both fail.
+
+    >>> from sdfnet.fields import Sphere
+    >>> mesh, start = even_start(Sphere(0.8), TrackConfig(resolution=12))
+    >>> len(mesh.vertices) == len(start.vertices), start.fault()
+    (True, '')
+    """
     for finer in (_FINER, 1):
         edge_length = finer * config.edge_length
         mesh = extract_even_mesh(
@@ -214,8 +220,13 @@ def _even_start(field: Field, config: TrackConfig) -> tuple[Mesh, TrackedMesh | 
     return mesh, None
 
 
-def _single_frame(field: Field, frame: int, config: TrackConfig) -> TrackedSegment:
-    """Return one frame meshed on its own."""
+def extract_single_frame(field: Field, frame: int, config: TrackConfig) -> TrackedSegment:
+    """Return one frame meshed on its own.
+
+    >>> from sdfnet.fields import Sphere
+    >>> extract_single_frame(Sphere(0.8), 3, TrackConfig(resolution=12)).vertices.shape[0]
+    1
+    """
     mesh = _drop_small_components(extract_mesh(field, resolution=config.resolution), min_share=config.min_share)
     assert mesh.vertex_normals is not None
     return TrackedSegment(frame, frame, mesh.faces, mesh.vertices[None], mesh.vertex_normals[None])
@@ -240,7 +251,8 @@ def _track_segment(
 
     Return the segment, the cut that ends it (None at the last frame), and the deviations of its frames.
     """
-    keep, max_inverted = surface.config.on_change == "keep", int(np.count_nonzero(tracked.inverted))
+    config = surface.config
+    keep, max_inverted = config.on_change == "keep", int(np.count_nonzero(tracked.inverted))
     topologies = surface.history.topologies
     events = surface.history.events + _events_shown_later(surface.history, first, tracked)
     frames, deviations = [tracked], list[Deviation]()
@@ -253,7 +265,7 @@ def _track_segment(
         moved, reached, reason = _advance(tracked, surface, frame, max_inverted, keep)
         changed = keep and topologies[frame + 1] != topologies[first]
         if keep and not reason:
-            deviation = _measure_deviation(moved, surface, frame + 1, changed=changed)
+            deviation = measure_deviation(moved, surface.field(frame + 1), config, frame=frame + 1, changed=changed)
             reason = describe_excess(deviation)
             if not reason and (deviation.num_vertices or deviation.uncovered_share):
                 deviations.append(deviation)
@@ -304,15 +316,23 @@ def _cut_at_event(events: Sequence[TopologyEvent], frame: int, time: float) -> C
     return Cut(frame, max(found[0].time, time), "; ".join(reasons[:_MAX_REASONS]) + more, True)
 
 
-def _measure_deviation(tracked: TrackedMesh, surface: _MovingSurface, frame: int, *, changed: bool) -> Deviation:
-    """Compare a kept mesh with the surface of a frame. Measure uncovered surface only if the topology has `changed`."""
-    field, off = surface.field(frame), tracked.off_surface
+def measure_deviation(
+    tracked: TrackedMesh, field: Field, config: TrackConfig, *, frame: int, changed: bool
+) -> Deviation:
+    """Compare a mesh with the surface of a frame. Measure uncovered surface only if the topology may have `changed`.
+
+    >>> from sdfnet.fields import Sphere
+    >>> _, start = even_start(Sphere(0.8), TrackConfig(resolution=12))
+    >>> measure_deviation(start, Sphere(0.8), TrackConfig(resolution=12), frame=3, changed=True).uncovered_share
+    0.0
+    """
+    off = tracked.off_surface
     share = farthest = 0.0
     if off.any():
         areas = np.linalg.norm(face_crosses(tracked.vertices, tracked.faces), axis=1)
         share = float((areas * off[tracked.faces].mean(axis=1)).sum() / areas.sum())
         farthest = float(evaluate(field, torch.from_numpy(tracked.vertices[off]).float()).abs().max())
-    uncovered = _uncovered_share(tracked, field, surface.config) if changed else 0.0
+    uncovered = _uncovered_share(tracked, field, config) if changed else 0.0
     return Deviation(frame, int(off.sum()), share, farthest, uncovered)
 
 

@@ -26,6 +26,8 @@ class Decoder(nn.Module, abc.ABC):
         L, the length of a code.
     has_template : bool
         Whether the decoder maps the points of every shape into one template (`template_points`).
+    adds_to_template : bool
+        Whether shapes may differ from the moved template, so that their topology may differ from the template's.
     holds_one_shape : bool
         Whether the decoder stands for exactly one shape, whatever the code is.
     adam_parts : tuple of str
@@ -40,6 +42,7 @@ class Decoder(nn.Module, abc.ABC):
 
     latent_size: int
     has_template: ClassVar[bool] = False
+    adds_to_template: bool = False
     holds_one_shape: ClassVar[bool] = False
     adam_parts: ClassVar[tuple[str, ...]] = ()
 

@@ -111,6 +111,7 @@ class TemplateDecoder(Decoder):
         self.displacement = nn.Linear(config.latent_size, 3 * size**3, bias=False)
         nn.init.normal_(self.displacement.weight, std=_FIRST_STD)
         self._lookup = config.lookup
+        self.adds_to_template = bool(config.residual_channels)
         self.residual: nn.Module | None = None
         if config.residual_channels:
             first = (config.residual_channels[0], *[config.base_resolution] * 3)

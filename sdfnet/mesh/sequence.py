@@ -112,6 +112,16 @@ def to_linear_srgb(colors: FloatArray) -> Float32Array:
     return np.where(colors <= _LINEAR_FROM, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4).astype("<f4")
 
 
+def from_linear_srgb(colors: FloatArray) -> FloatArray:
+    """Return linear light in [0, 1], of any shape, as sRGB colours: the inverse of `to_linear_srgb`.
+
+    >>> from_linear_srgb(np.array([0.0, 0.214, 1.0])).round(3).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    curved = 1.055 * np.maximum(colors, 0.0) ** (1 / 2.4) - 0.055
+    return np.where(colors <= _LINEAR_FROM / 12.92, 12.92 * colors, curved).astype(np.float64)
+
+
 def join_frames(start: int, meshes: Sequence[Mesh], *, colors: ArrayLike | None = None) -> MovingMesh:
     """Return consecutive `meshes` with the same faces as one piece. Missing normals are computed from the faces.
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sdfnet.correspondence.narrow_band import FieldAt
 from sdfnet.correspondence.results import TrackConfig, TrackedMorph
+from sdfnet.correspondence.template_track import track_template
 from sdfnet.correspondence.track import track_surface
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray
@@ -200,13 +201,20 @@ def tracked_frames(
 ) -> Generator[tuple[MorphFrame, Mesh]]:
     """Track all frames of the morph, then yield each frame of `indices` with its mesh.
 
+    A decoder with a template moves the template's mesh to all frames that it fits. Other frames and decoders have an
+    advected mesh.
+
     Loose components are left out as in extracted frames. But if a component is not loose in one frame of a piece, it
     stays in all frames of that piece.
     """
     config = plan.config
     options = TrackConfig(resolution=config.resolution, min_share=config.min_piece, on_change=config.on_change)
     field_at = field_along(plan.run, plan.frames)
-    tracked = track_surface(field_at, range(len(plan.frames)), config=options, progress=progress)
+    if plan.run.decoder.has_template:
+        latents = [frame.latent for frame in plan.frames]
+        tracked = track_template(plan.run.decoder, latents, field_at, config=options, progress=progress)
+    else:
+        tracked = track_surface(field_at, range(len(plan.frames)), config=options, progress=progress)
     return _tracked_meshes(plan, tracked, indices)
 
 

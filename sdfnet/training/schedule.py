@@ -2,9 +2,9 @@
 
 With `steps=N` the share before a step is step / N. With `budget=TIME` the share follows the clock. The training
 measures its pace again and again. Each time, it decides by how much each further step raises the share, so that the
-share reaches 1 when the budget is used. Each decision is written into the run before the next step, and the share is a
-function of the decisions alone. So a killed training that continues takes the same steps as before, as far as
-decisions are written.
+share reaches 1 when the budget is used. On a machine that is busy with other programs, it also decides how many
+threads a step uses. Each decision is written into the run before the next step, and the share is a function of the
+decisions alone. So a killed training that continues takes the same steps as before, as far as decisions are written.
 
 The learning rate is constant and falls only in the last part of the training (`rate_factor`). So the length of the
 training matters late, when it is known well.
@@ -67,6 +67,8 @@ class Decision:
     """The part of the budget that was used when the decision was made."""
     waited: float = 0.0
     """Seconds of this time in which the training waited for the processor, because other programs had it."""
+    threads: int | None = None
+    """Threads of the steps from this step on; None is the number with which the process began."""
 
     def share_at(self, step: int) -> float:
         return self.share + self.per_step * (step - self.step)
@@ -115,6 +117,10 @@ class Schedule:
     def _decision(self, step: int) -> Decision:
         return next(decision for decision in reversed(self.decisions) if decision.step <= step)
 
+    def threads(self, step: int) -> int | None:
+        """Return the number of threads of a step; None is the number with which the process began."""
+        return self._decision(step).threads if self.decisions else None
+
     @property
     def waited_share(self) -> float:
         """The share of the time in which the training waited for the processor. It is 0 if `steps` are given."""
@@ -161,6 +167,10 @@ class BudgetClock:
         Seconds.
     used, waited : float
         Seconds that were used before this process began, and seconds of them that were spent waiting.
+    threads : int
+        The most threads that a step may use.
+    threads_now : int, optional
+        The number that it uses now, by default the most.
     clock, processor_clock : functions
         They return seconds: of the real time, and of the processor in this thread. Without a processor clock, nothing
         is known about waiting.
@@ -172,12 +182,16 @@ class BudgetClock:
         *,
         used: float = 0.0,
         waited: float = 0.0,
+        threads: int = 1,
+        threads_now: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         processor_clock: Callable[[], float] | None = None,
     ) -> None:
         self.budget, self._clock, self._processor_clock = budget, clock, processor_clock
         self._began = clock() - used
         self._idle_began = self._idle() - waited
+        self._most_threads, self._threads = threads, threads if threads_now is None else threads_now
+        self._paces: dict[int, float] = {}
         self._marks: deque[tuple[int, float]] = deque()
         self._steps_here = 0
         self._interval = max(_INTERVAL_SHARE * budget, min(_LEAST_INTERVAL, 0.1 * budget))
@@ -227,7 +241,26 @@ class BudgetClock:
         share = decisions[-1].share_at(step)
         least = max(LEAST_STEPS - step, math.ceil(_OVERTIME_SHARE * (1 - share) * step), 1)
         steps = max(least, round((self.budget - seconds) / self._pace))
-        return Decision(step, share, (1 - share) / steps, seconds, self.waited)
+        threads = self._choose_threads(decisions[-1])
+        if threads != self._threads:
+            self._threads, self._steps_here = threads, 0
+            self._marks.clear()  # The pace with another number of threads says nothing.
+        return Decision(step, share, (1 - share) / steps, seconds, self.waited, threads)
+
+    def _choose_threads(self, last: Decision) -> int:
+        """Return the number of threads of the next steps.
+
+        The threads of a step wait for each other. On a busy machine, one of them often has no core, and all wait. So
+        half as many are tried, and the faster number is kept. When the machine is quiet again, all are used.
+        """
+        self._paces[self._threads] = self._pace
+        if self.waited - last.waited <= _BUSY_SHARE * (self.seconds - last.seconds):
+            self._paces.clear()
+            return self._most_threads
+        fewer, more = max(self._threads // 2, 1), min(2 * self._threads, self._most_threads)
+        if self._paces.get(fewer, 0.0) < self._pace:
+            return fewer
+        return more if self._paces.get(more, math.inf) < self._pace else self._threads
 
     def expected_seconds(self, steps: int) -> float:
         """Return the seconds that a training of `steps` takes in all at the present pace."""

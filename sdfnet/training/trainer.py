@@ -17,7 +17,7 @@ import importlib.util
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -238,9 +238,11 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
         bar,
         logging_redirect_tqdm(),
         distributed.stop_requests() as received,
+        _threads_restored() as all_threads,
     ):
         state.decoder.train()
         while (share := schedule.share(state.step)) < 1:
+            torch.set_num_threads(schedule.threads(state.step) or all_threads)
             bar.total = schedule.expected_steps(state.step) if schedule.is_measured else None
             distributed.set_random_state(processes, seed=config.seed, step=state.step, device=device)
             batch = training.schedule.batch(state.step, device=device)
@@ -270,6 +272,16 @@ def _take_steps(training: _Training, state: TrainingState, plan: Plan, *, progre
                     f"stopped at step {state.step} of {_total(schedule, plan)}; all of it is saved in {directory}. "
                     "Repeat the same command to go on."
                 )
+
+
+@contextlib.contextmanager
+def _threads_restored() -> Iterator[int]:
+    """Give the number of torch's threads, and restore it afterwards."""
+    count = torch.get_num_threads()
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(count)
 
 
 def _total(schedule: Schedule, plan: Plan) -> str:
@@ -469,6 +481,8 @@ def _open_schedule(training: _Training, plan: Plan, state: TrainingState) -> tup
         parse_duration(budget),
         used=max(state.seconds, last.seconds),  # The time before a kill counts.
         waited=last.waited,
+        threads=torch.get_num_threads(),
+        threads_now=last.threads,
         clock=clock,
         # On a GPU this thread also waits for the device. Another clock cannot be compared.
         processor_clock=time.thread_time if device.type == "cpu" and clock is time.monotonic else None,
@@ -480,8 +494,8 @@ def _decide(training: _Training, schedule: Schedule, clock: BudgetClock | None) 
 
     def work() -> dict[str, Any]:
         assert clock is not None
-        decision = clock.decide(schedule.decisions)
         needed = clock.expected_seconds(LEAST_STEPS)
+        decision = clock.decide(schedule.decisions)
         if not schedule.is_measured and needed > clock.budget:
             logger.warning(
                 "budget=%s is too short for %d steps, the fewest that sdfnet takes: about %s s",

@@ -13,6 +13,7 @@ from moved_ball import Family, moved_balls
 
 from sdfnet.correspondence import Colors, Labels, Landmarks, load_colors, load_labels, load_landmarks, transfer
 from sdfnet.mesh.io.ply import read_ply_vertices
+from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import extract_shape
 
@@ -58,16 +59,17 @@ def test_labels_and_colours_are_those_of_the_source(family: Family) -> None:
     assert set(read_ply_vertices((out / "labels" / "bent.ply").read_bytes())) >= {"label", "red", "confidence"}
 
 
-@pytest.mark.parametrize("suffix", ["ply", "glb"])
-def test_readers_keep_vertex_colours(tmp_path: Path, suffix: str) -> None:
+def test_colours_of_files_are_bytes_at_the_vertices_of_the_mesh(tmp_path: Path) -> None:
     box = trimesh.creation.box()
-    wanted = np.random.default_rng(0).integers(0, 255, (len(box.vertices), 4), dtype=np.uint8)
-    wanted[:, 3] = 255
-    painted = trimesh.Trimesh(box.vertices, box.faces, vertex_colors=wanted, process=False)
-    painted.export(tmp_path / f"box.{suffix}")
-    found = load_colors(tmp_path / f"box.{suffix}")
-    order = [int(np.linalg.norm(box.vertices - vertex, axis=1).argmin()) for vertex in found.mesh.vertices]
-    np.testing.assert_array_equal(found.colors, wanted[order, :3])
+    wanted = np.random.default_rng(0).integers(0, 255, (len(box.vertices), 3), dtype=np.uint8)
+    for suffix in ("ply", "glb"):
+        save_mesh(Mesh(box.vertices, box.faces), tmp_path / f"box.{suffix}", vertex_colors=wanted / 255)
+        found = load_colors(tmp_path / f"box.{suffix}")
+        np.testing.assert_allclose(found.mesh.vertices, box.vertices, atol=1e-6)
+        np.testing.assert_array_equal(found.colors, wanted)
+    save_mesh(Mesh(box.vertices, box.faces), tmp_path / "plain.ply")
+    with pytest.raises(ValueError, match=r"plain\.ply has no vertex colours; paint its vertices"):
+        load_colors(tmp_path / "plain.ply")
 
 
 def test_labels_of_faces_and_vertices_are_read(tmp_path: Path) -> None:

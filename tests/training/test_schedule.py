@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sdfnet.decoders import VolumeConfig
 from sdfnet.extraction import extract_mesh
@@ -226,6 +227,87 @@ def test_the_clock_knows_how_long_it_waited_for_the_processor() -> None:
     assert Schedule(decisions=(FIRST_DECISION, decision)).was_busy
     assert not Schedule(decisions=(FIRST_DECISION, Decision(8, 0.1, 0.1, 16.0, 1.0))).was_busy
     assert BudgetClock(100.0, clock=lambda: now).waited == 0, "nothing is known"
+
+
+class BusyMachine:
+    """A clock, and the processor's clock beside it. A step takes the time that `seconds(threads)` says."""
+
+    def __init__(self, seconds: Callable[[int], float], waiting: Callable[[float], float], threads: int = 4) -> None:
+        self.now, self.worked, self.seconds, self.waiting, self.threads = 0.0, 0.0, seconds, waiting, threads
+
+    def step(self, threads: int) -> None:
+        self.now += self.seconds(threads)
+        self.worked += self.seconds(threads) * (1 - self.waiting(self.now))
+
+    def clock(self, budget: float, **options: Any) -> BudgetClock:
+        times = {"clock": lambda: self.now, "processor_clock": lambda: self.worked}
+        return BudgetClock(budget, **{**options, "threads": self.threads, **times})
+
+
+def threads_used(machine: BusyMachine) -> list[int]:
+    """Return the number of threads of each step of a training of 100 s."""
+    clock, schedule = machine.clock(100.0), Schedule(decisions=(FIRST_DECISION,))
+    used: list[int] = []
+    while schedule.share(len(used)) < 1:
+        used.append(schedule.threads(len(used)) or 4)
+        machine.step(used[-1])
+        clock.mark(len(used))
+        if clock.wants_decision(schedule.decisions):
+            schedule = Schedule(decisions=(*schedule.decisions, clock.decide(schedule.decisions)))
+    return used
+
+
+def test_a_busy_machine_gets_fewer_threads_if_that_is_faster() -> None:
+    quiet, busy = (lambda now: 0.05), (lambda now: 0.6)
+    assert set(threads_used(BusyMachine(lambda threads: 0.5, quiet))) == {4}
+    tried = threads_used(BusyMachine(lambda threads: {4: 2.0, 2: 0.7, 1: 0.4}[threads], busy))
+    assert set(tried[-100:]) == {1}
+    between = threads_used(BusyMachine(lambda threads: {4: 1.0, 2: 0.4, 1: 0.6}[threads], busy))
+    assert between.count(2) > 0.8 * len(between)
+    slower = threads_used(BusyMachine(lambda threads: 0.4 / threads, busy))
+    assert slower.count(4) > 0.8 * len(slower), "a trial with fewer threads, and back"
+    machine = BusyMachine(lambda threads: {4: 2.0, 2: 0.7, 1: 0.4}[threads], lambda now: 0.6 if now < 50 else 0.1)
+    assert threads_used(machine)[-1] == 4, "all of them again on a quiet machine"
+    for made in (tried, between, slower):
+        assert len(made) > 40
+
+
+@pytest.mark.parametrize("seconds", [{4: 2.0, 2: 1.0, 1: 0.4}, {4: 0.3, 2: 1.0, 1: 2.0}, {4: 9.0, 2: 5.0, 1: 0.2}])
+def test_a_budget_holds_also_where_the_number_of_threads_changes(seconds: dict[int, float]) -> None:
+    machine = BusyMachine(seconds.__getitem__, lambda now: 0.7)
+    threads_used(machine)
+    assert machine.now == pytest.approx(100, abs=7)
+
+
+def test_a_training_uses_the_threads_of_its_decisions_also_after_a_kill(
+    store: SampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = BusyMachine(lambda threads: {2: 2.0, 1: 1.0}[threads], lambda now: 0.6, threads=2)
+    monkeypatch.setattr(trainer, "BudgetClock", lambda budget, **options: machine.clock(budget, **options))
+    step, used, dies = trainer.train_step, dict[int, int](), [30]
+
+    def stepped(state: Any, *args: Any, **options: Any) -> Any:
+        if state.step in dies:
+            raise RuntimeError("killed")
+        used[state.step] = torch.get_num_threads()
+        machine.step(used[state.step])
+        return step(state, *args, **options)
+
+    monkeypatch.setattr(trainer, "train_step", stepped)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path, store, decoder=DECODER, config=SAVING, progress=False)
+    first, dies[:] = dict(used), []
+    assert torch.get_num_threads() == 2, "restored"
+    assert set(first.values()) == {2, 1}
+    used.clear()
+    train(tmp_path, store, decoder=DECODER, config=SAVING, progress=False)
+    decisions = Schedule(decisions=load_decisions(tmp_path))
+    assert min(used) == 30
+    assert all((decisions.threads(number) or 2) == count for number, count in {**first, **used}.items())
+    assert used[30] == 1
+    torch.set_num_threads(before)
 
 
 def test_the_verdict_names_the_steps_the_plan_and_a_busy_machine(

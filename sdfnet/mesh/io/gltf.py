@@ -1,8 +1,8 @@
 """Read glTF 2.0 and its binary form GLB, and write GLB. Reading applies all node transforms to the triangles.
 
 The reader supports triangles, strips and fans; strided, sparse and normalised accessors; buffers in the file, in data
-URIs and in files beside it; skins and morph targets in the pose without animation; instances; invisible nodes. It
-ignores materials. It refuses compressed buffers if the file has no plain copy of them.
+URIs and in files beside it; skins and morph targets in the pose without animation; instances; invisible nodes; colours
+of vertices. It ignores materials. It refuses compressed buffers if the file has no plain copy of them.
 
 References
 ----------
@@ -17,7 +17,7 @@ import json
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,7 +31,7 @@ from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.io.coordinates import is_far_from_origin
 from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh, join_parts, place_part
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.sequence import to_linear_srgb
+from sdfnet.mesh.sequence import from_linear_srgb, to_linear_srgb
 
 _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -61,8 +61,9 @@ def parse_gltf(data: bytes, *, folder: Path) -> PolygonMesh:
     unknown = [name for name in document.get("extensionsRequired", []) if not _is_understood(name)]
     if unknown:
         raise ValueError(f"it requires {', '.join(unknown)}, which may change the shape; export it without")
-    parts = _Scene(document, _read_buffers(document, binary, folder)).instances()
-    return join_parts(parts, facts=FileFacts(unit="m", up_axis="y"))  # section 3.4
+    scene = _Scene(document, _read_buffers(document, binary, folder))
+    parts = scene.instances()
+    return join_parts(parts, facts=FileFacts(unit="m", up_axis="y"), colors=scene.joined_colors())  # section 3.4
 
 
 def external_files(data: bytes, *, folder: Path) -> list[Path]:
@@ -125,10 +126,17 @@ def _find_buffer(uri: str, folder: Path) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """A document with its buffers."""
+    """A document with its buffers.
+
+    Attributes
+    ----------
+    colors : list of (V, 3) or int
+        The colours of each part that `instances` has returned, or the number of its vertices if it has none.
+    """
 
     document: dict[str, Any]
     buffers: list[bytes]
+    colors: list[FloatArray | int] = field(default_factory=list)
 
     @cached_property
     def nodes(self) -> list[dict[str, Any]]:
@@ -170,16 +178,35 @@ class _Scene:
         parts = []
         for primitive in mesh["primitives"]:
             vertices, faces = self._primitive(primitive, node.get("weights", mesh.get("weights", [])))
+            colors = self._primitive_colors(primitive, len(vertices))
             if "skin" in node and "JOINTS_0" in primitive["attributes"] and len(vertices):
                 # Section 3.7.3.3: the transform of a skinned node does not count.
                 parts.append(place_part(vertices, faces, self._skin_transforms(node["skin"], primitive["attributes"])))
+                self.colors.append(colors)
                 continue
             placements = self._placements(node, transform)
             if len(placements) * len(vertices) > _MOST_ITEMS:
                 raise ValueError(f"its {len(placements)} instances are too many; export one of them")
             # Section 3.5.3: a scale of zero hides a node, as those of an animated morph.
-            parts += [place_part(vertices, faces, placement) for placement in placements if placement[:3, :3].any()]
+            shown = [placement for placement in placements if placement[:3, :3].any()]
+            parts += [place_part(vertices, faces, placement) for placement in shown]
+            self.colors.extend([colors] * len(shown))
         return parts
+
+    def _primitive_colors(self, primitive: dict[str, Any], num_vertices: int) -> FloatArray | int:
+        """Return the sRGB colours (V, 3) of a primitive, or the number of its vertices if it has none."""
+        if "COLOR_0" not in primitive["attributes"] or not num_vertices:
+            return num_vertices
+        colors = self._accessor(primitive["attributes"]["COLOR_0"])[:, :3].astype(np.float64)
+        if colors.shape != (num_vertices, 3):
+            return num_vertices
+        return from_linear_srgb(np.clip(np.nan_to_num(colors), 0.0, 1.0))
+
+    def joined_colors(self) -> FloatArray | None:
+        """Return the colours of all parts of `instances`; parts without colours are white. None if no part has any."""
+        if all(isinstance(each, int) for each in self.colors):
+            return None
+        return np.concatenate([np.ones((each, 3)) if isinstance(each, int) else each for each in self.colors])
 
     def _placements(self, node: dict[str, Any], transform: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """Return the 4x4 matrix of each instance of a node's mesh (EXT_mesh_gpu_instancing), usually only one."""

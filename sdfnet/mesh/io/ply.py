@@ -1,4 +1,4 @@
-"""Polygon File Format (PLY, Stanford): read positions and faces, as text or binary; write binary float64."""
+"""Polygon File Format (PLY, Stanford): read positions, colours and faces, as text or binary; write binary float64."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _TYPES = {
     for word in words.split()
 }
 _INDEX_NAMES = ("vertex_indices", "vertex_index")
+_CHANNELS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class _Property:
     dtype: np.dtype
     count_dtype: np.dtype | None
     """The type of a list's length, or None for a single value."""
+    largest: float
+    """The largest integer of the type that the header states, as which colours store 1; for floats 1."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,17 @@ def parse_ply(data: bytes) -> PolygonMesh:
         )
     if name is None:
         return PolygonMesh(vertices, [], [])
-    return PolygonMesh(vertices, face[name], face[name + " count"])
+    return PolygonMesh(vertices, face[name], face[name + " count"], colors=_colors(elements, vertex))
+
+
+def _colors(elements: list[_Element], vertex: dict[str, NDArray]) -> FloatArray | None:
+    """Return the colours of the vertices, (V, 3) in [0, 1]; None without all three channels."""
+    properties = [each for element in elements if element.name == "vertex" for each in element.properties]
+    largest = {each.name: each.largest for each in properties}
+    if not all(channel in vertex for channel in _CHANNELS):
+        return None
+    colors = np.stack([vertex[channel] / largest[channel] for channel in _CHANNELS], axis=1)
+    return np.clip(np.nan_to_num(colors), 0.0, 1.0)
 
 
 def read_ply_vertices(data: bytes) -> dict[str, NDArray]:
@@ -140,9 +153,10 @@ def _parse_property(line: list[str], kind: str) -> _Property:
         # Text numbers are all held as float64, so that one reader serves text and binary.
         return np.dtype("<f8" if kind == "ascii" else code)
 
-    if line[1] == "list":
-        return _Property(line[4], dtype(line[3]), dtype(line[2]))
-    return _Property(line[2], dtype(line[1]), None)
+    words = line[2:5] if line[1] == "list" else line[1:3]
+    stated = np.dtype(_TYPES[words[-2]])
+    largest = float(np.iinfo(stated).max) if stated.kind in "iu" else 1.0
+    return _Property(words[-1], dtype(words[-2]), dtype(words[0]) if line[1] == "list" else None, largest)
 
 
 def _read_element(element: _Element, body: bytes, offset: int) -> tuple[dict[str, NDArray], int]:
@@ -216,7 +230,7 @@ def format_ply(
     if mesh.vertex_normals is not None:
         fields += [("n" + axis, "<f4") for axis in "xyz"]
     if vertex_colors is not None:
-        fields += [(channel, "u1") for channel in ("red", "green", "blue")]
+        fields += [(channel, "u1") for channel in _CHANNELS]
     fields += [(name, "<f4") for name in attributes or {}]
     vertices = np.zeros(len(mesh.vertices), dtype=fields)
     for name, values in (attributes or {}).items():
@@ -226,7 +240,7 @@ def format_ply(
         if mesh.vertex_normals is not None:
             vertices["n" + axis] = mesh.vertex_normals[:, index]
         if vertex_colors is not None:
-            vertices[("red", "green", "blue")[index]] = np.rint(255 * vertex_colors[:, index])
+            vertices[_CHANNELS[index]] = np.rint(255 * vertex_colors[:, index])
     faces = np.zeros(len(mesh.faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
     faces["count"], faces["corners"] = 3, mesh.faces
     words = {"<f8": "double", "<f4": "float", "u1": "uchar"}

@@ -46,38 +46,60 @@ class PolygonMesh:
     counts : (P,) int64
         Number of corners of each polygon; the sum is C.
     facts : FileFacts
+    colors : (V, 3) float64 or None
+        The colours of the vertices, sRGB in [0, 1].
     """
 
     vertices: NDArray[np.float64]
     corners: NDArray[np.int64]
     counts: NDArray[np.int64]
     facts: FileFacts
+    colors: NDArray[np.float64] | None
 
     def __init__(
-        self, vertices: ArrayLike, corners: ArrayLike, counts: ArrayLike, *, facts: FileFacts | None = None
+        self,
+        vertices: ArrayLike,
+        corners: ArrayLike,
+        counts: ArrayLike,
+        *,
+        facts: FileFacts | None = None,
+        colors: NDArray[np.float64] | None = None,
     ) -> None:
         object.__setattr__(self, "vertices", np.asarray(vertices, dtype=np.float64).reshape(-1, 3))
         object.__setattr__(self, "corners", np.asarray(corners, dtype=np.int64).reshape(-1))
         object.__setattr__(self, "counts", np.asarray(counts, dtype=np.int64).reshape(-1))
         object.__setattr__(self, "facts", facts or FileFacts())
+        object.__setattr__(self, "colors", colors)
         assert self.counts.sum() == len(self.corners)
 
     @classmethod
     def of_triangles(
-        cls, vertices: ArrayLike, faces: NDArray[np.integer], *, facts: FileFacts | None = None
+        cls,
+        vertices: ArrayLike,
+        faces: NDArray[np.integer],
+        *,
+        facts: FileFacts | None = None,
+        colors: NDArray[np.float64] | None = None,
     ) -> PolygonMesh:
         """Return `faces` (F, 3) as polygons of three corners."""
-        return cls(vertices, faces, np.full(len(faces), 3), facts=facts)
+        return cls(vertices, faces, np.full(len(faces), 3), facts=facts, colors=colors)
 
 
 def join_parts(
-    parts: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], *, facts: FileFacts | None = None
+    parts: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]],
+    *,
+    facts: FileFacts | None = None,
+    colors: NDArray[np.float64] | None = None,
 ) -> PolygonMesh:
-    """Return the parts of a scene as one mesh. Each part is a pair of vertices (V, 3) and triangles (F, 3)."""
+    """Return the parts of a scene as one mesh. Each part is a pair of vertices (V, 3) and triangles (F, 3).
+
+    `colors` are those of all vertices, in the order of the parts.
+    """
     offsets = np.cumsum([0] + [len(vertices) for vertices, _ in parts])
     vertices = np.concatenate([np.zeros((0, 3))] + [vertices for vertices, _ in parts])
     faces = [faces + offset for (_, faces), offset in zip(parts, offsets, strict=False)]
-    return PolygonMesh.of_triangles(vertices, np.concatenate([np.zeros((0, 3), dtype=np.int64), *faces]), facts=facts)
+    triangles = np.concatenate([np.zeros((0, 3), dtype=np.int64), *faces])
+    return PolygonMesh.of_triangles(vertices, triangles, facts=facts, colors=colors)
 
 
 def place_part(

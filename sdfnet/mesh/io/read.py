@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.mesh.io.formats import READABLE, MeshFormat, find_format
 from sdfnet.mesh.io.polygons import FileFacts, PolygonMesh, triangulate
-from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
+from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices, renumber_faces
 
 _SUFFIXES = ", ".join(f".{name}" for name in READABLE)
 _DOCUMENTS = ("", ".md")
@@ -200,7 +201,7 @@ def read_mesh(path: str | Path) -> Mesh:
 
     All objects are joined into one mesh, and node transforms are applied. Polygons are triangulated in the file's
     order. Vertices that no face uses are dropped. Other vertices keep the file's coordinates in float64, and equal
-    vertices are not merged. Vertex normals, colours, materials and textures are not read.
+    vertices are not merged. Vertex normals, materials and textures are not read; `read_colors` gives colours.
 
     Raises
     ------
@@ -221,7 +222,26 @@ def read_mesh_file(path: str | Path) -> tuple[Mesh, FileFacts]:
     >>> read_mesh_file("chairs/chair_00.obj")[1].notes
     ()
     """
-    path = Path(path)
+    mesh, polygons = _read(Path(path))
+    return mesh, polygons.facts
+
+
+def read_colors(path: str | Path) -> tuple[Mesh, FloatArray | None]:
+    """Read a mesh file as `read_mesh` does, and return also the colours (V, 3) of its vertices, sRGB in [0, 1].
+
+    PLY, GLB and glTF files keep colours of vertices; None without them.
+
+    >>> read_colors("chairs/chair_00.obj")[1] is None
+    True
+    """
+    mesh, polygons = _read(Path(path))
+    if polygons.colors is None:
+        return mesh, None
+    return mesh, polygons.colors[renumber_faces(triangulate(polygons), len(polygons.vertices))[0]]
+
+
+def _read(path: Path) -> tuple[Mesh, PolygonMesh]:
+    """Return the mesh of a file, and its polygons as they are in the file."""
     found = find_format(path)
     if found is None or found.reader is None:
         raise MeshError(path, f"cannot read {path.suffix.lower() or 'a file without suffix'}; give one of {_SUFFIXES}")
@@ -240,7 +260,7 @@ def read_mesh_file(path: str | Path) -> tuple[Mesh, FileFacts]:
         raise MeshError(path, f"coordinates beyond {_LARGEST_COORDINATE:g} cannot be computed with; scale it down")
     if not (mesh.bounds.extent > 0).any():
         raise MeshError(path, "all vertices are at one point, so it has no extent; export a surface")
-    return mesh, polygons.facts
+    return mesh, polygons
 
 
 def read_file(path: Path) -> bytes:

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_mesh
+from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_colors, read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.solids.source_shape import hash_content
 
@@ -499,3 +499,42 @@ def test_read_mesh_agrees_with_trimesh_where_all_faces_are_triangles(data_folder
         theirs = trimesh.load(data_folder / name, force="mesh", process=False).triangles
         order_ours, order_theirs = (np.lexsort(t.reshape(-1, 9).T[::-1]) for t in (ours, theirs))
         assert np.allclose(ours[order_ours], theirs[order_theirs], rtol=1e-6), name
+
+
+@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian", "binary_big_endian"])
+@pytest.mark.parametrize(("channel", "full"), [("uchar", 255), ("ushort", 65535), ("float", 1)])
+def test_read_colors_takes_ply_of_any_channel_and_drops_those_of_unused_vertices(tmp_path, kind, channel, full):
+    codes, order = {"uchar": "B", "ushort": "H", "float": "f"}, ">" if kind.endswith("big_endian") else "<"
+    header = f"ply\nformat {kind} 1.0\nelement vertex 4\n" + "".join(f"property double {axis}\n" for axis in "xyz")
+    header += "".join(f"property {channel} {name}\n" for name in ("red", "green", "blue"))
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    wanted = np.array([[0.2, 0.4, 0.6], [0, 1, 0], [0.8, 0, 1], [1, 0.2, 0]])
+    stored = np.rint(full * wanted).astype(int) if full > 1 else wanted
+    rows = list(zip([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0]], stored.tolist(), strict=True))
+    if kind == "ascii":
+        body = "\n".join(" ".join(map(str, [*place, *color])) for place, color in rows).encode() + b"\n3 1 2 3\n"
+    else:
+        body = b"".join(struct.pack(f"{order}3d3{codes[channel]}", *place, *color) for place, color in rows)
+        body += struct.pack(order + "B3i", 3, 1, 2, 3)
+    mesh, colors = read_colors(_write(tmp_path, "a.ply", header.encode() + body))
+    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert np.allclose(colors, wanted[1:], rtol=0, atol=1e-6)
+
+
+def test_read_colors_takes_linear_colours_of_gltf_and_shows_parts_without_as_white(tmp_path):
+    linear = struct.pack("<4H", *[0, 65535, 14025, 65535]) * 5  # 14025 of 65535 is 0.214, half in sRGB; alpha last
+    nodes = [{"mesh": 0}, {"mesh": 1, "translation": [5, 0, 0]}, {"mesh": 0, "scale": [0, 0, 0]}]
+    color = {"bufferView": 2, "componentType": 5123, "normalized": True, "count": 5, "type": "VEC4"}
+    painted = {"attributes": {"POSITION": 1, "COLOR_0": 2}}
+    document = _gltf(nodes, accessors=[color], primitive=painted, scenes=[{"nodes": [0, 1, 2]}])
+    plain = {"attributes": {"POSITION": 1}, "indices": 0}
+    document["meshes"].append({"primitives": [plain]})
+    document["buffers"].append({"byteLength": 40, "uri": "data:;base64," + base64.b64encode(linear).decode()})
+    document["bufferViews"].append({"buffer": 1, "byteLength": 40})
+    mesh, colors = read_colors(_write(tmp_path, "a.gltf", json.dumps(document)))
+    assert colors.shape == mesh.vertices.shape
+    left = mesh.vertices[:, 0] < 4
+    assert np.allclose(colors[left], [0, 1, 0.5], atol=1e-4)
+    assert np.array_equal(colors[~left], np.ones((5, 3)))
+    del document["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]
+    assert read_colors(_write(tmp_path, "b.gltf", json.dumps(document)))[1] is None
