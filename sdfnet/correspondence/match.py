@@ -9,13 +9,14 @@ import torch
 import trimesh
 
 from sdfnet.correspondence.results import TrackConfig
-from sdfnet.correspondence.template_map import points_at, template_places
+from sdfnet.correspondence.template_map import map_jacobians, points_at, template_places
 from sdfnet.correspondence.track import track_surface
 from sdfnet.extraction.projection import project_to_level
 from sdfnet.fields.adaptors import NeuralField
-from sdfnet.fields.base import value_and_gradient
+from sdfnet.fields.base import evaluate, value_and_gradient
 from sdfnet.geometry.arrays import FloatArray
 from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.visibility import sphere_directions
 from sdfnet.runs import Run
 
 _ON_SURFACE, _REACH, _STEPS = 0.01, 0.1, 4
@@ -25,6 +26,14 @@ surface, by at most the second length (unit frame) and so many Newton steps."""
 _TRUSTED_DISTANCE, _TRUSTED_MOVE, _TRUSTED_DETERMINANT = 0.05, 0.03, 0.2
 """Confidence falls to 1/e where the source point is so far from its surface, or its match is moved so far (unit frame).
 It falls linearly where the determinant of the map is below the third number, and is 0 where the map folds."""
+
+_SHELL_RADIUS, _SHELL_POINTS = 0.06, 32
+"""Both shapes are compared at so many points of a small sphere around a match (unit frame)."""
+
+_ERROR_SCALE, _FLATNESS_POWER, _MISMATCH_POWER = 0.11, 2.3, 0.3
+_TRUSTED_ERROR = 0.02
+"""The expected error, unit frame, is the product of these powers and the scale (docs/notes/decoders.md). Confidence
+falls to 1/e where this error is the last number."""
 
 _FRAMES = 9
 """Frames of the morph along which a mesh is advected where the decoder has no template."""
@@ -57,9 +66,10 @@ def match_points(run: Run, source: str, target: str, points_world: FloatArray) -
     the straight path between the codes, and carries the points of its surface. Matches of surface points are moved
     onto the surface of the target.
 
-    The confidence is small where the displacement of either shape nearly folds, where the way back from the template
-    was not found, where the match was moved far to the surface, and where the source point is far from its surface. It
-    is a warning, not a probability.
+    The confidence is small where the surface is flat, because nothing there says where a point belongs, and where both
+    shapes differ around the match. It is small, too, where the displacement of either shape nearly folds, where the way
+    back from the template was not found, where the match was moved far to the surface, and where the source point is
+    far from its surface. It is a warning, not a probability. Without a template, only the last of these counts.
 
     Raises
     ------
@@ -89,7 +99,31 @@ def _through_template(run: Run, source: str, target: str, points: FloatArray) ->
     confidence = np.exp(-((distances / _TRUSTED_DISTANCE) ** 2))
     confidence *= np.exp(-((np.linalg.norm(moved - mapped.points, axis=1) / _TRUSTED_MOVE) ** 2))
     confidence *= np.clip(np.minimum(folding, mapped.determinants) / _TRUSTED_DETERMINANT, 0, 1)
+    confidence *= np.exp(-_expected_errors(run, source, target, points, moved) / _TRUSTED_ERROR)
     return moved, np.where(mapped.found, confidence, 0.0)
+
+
+def _expected_errors(run: Run, source: str, target: str, points: FloatArray, matched: FloatArray) -> FloatArray:
+    """Return the expected errors (N,) of matches, unit frame, from the shapes around the points and their matches.
+
+    Both fields are read on a small sphere, which the map turns along. On a flat surface, the values vary as the height
+    does. The more a surface bends within the sphere, the less they vary, and the less a match can slide.
+    """
+    ends = ((run.latent(source), points), (run.latent(target), matched))
+    before, after = (map_jacobians(run.decoder, latent, each) for latent, each in ends)
+    regular = np.abs(np.linalg.det(after)) > 1e-6
+    derivatives = np.linalg.solve(np.where(regular[:, None, None], after, np.eye(3)), before)
+    left, _, right = np.linalg.svd(derivatives)
+    shell = _SHELL_RADIUS * sphere_directions(_SHELL_POINTS)
+    shells = points[:, None] + shell, matched[:, None] + np.einsum("nij,kj->nki", left @ right, shell)
+    values = [
+        evaluate(run.field(name), torch.from_numpy(each.reshape(-1, 3)).to(run.latents)).double().cpu().numpy()
+        for name, each in zip((source, target), shells, strict=True)
+    ]
+    first, second = (each.reshape(len(points), -1) / _SHELL_RADIUS for each in values)
+    flatness = np.minimum(first.std(axis=1), second.std(axis=1))
+    mismatch = np.sqrt(((first - second) ** 2).mean(axis=1))
+    return _ERROR_SCALE * flatness**_FLATNESS_POWER * mismatch**_MISMATCH_POWER
 
 
 def _onto_surface(

@@ -78,6 +78,25 @@ def template_places(decoder: Decoder, latent: Tensor, points: FloatArray) -> tup
     return _numpy(torch.cat(places)), _numpy(torch.cat(determinants))
 
 
+def map_jacobians(decoder: Decoder, latent: Tensor, points: FloatArray) -> FloatArray:
+    """Return the derivatives (N, 3, 3) float64 of the places in the template by the points (N, 3) of a shape.
+
+    Raises
+    ------
+    ValueError
+        The decoder has no template.
+
+    >>> from sdfnet.decoders import TemplateConfig, build_decoder
+    >>> decoder = build_decoder(TemplateConfig(latent_size=4, channels=(4, 4)))
+    >>> map_jacobians(decoder, torch.zeros(4), np.zeros((1, 3))).shape
+    (1, 3, 3)
+    """
+    with torch.no_grad():
+        conditioned = decoder.condition(latent[None])
+    parts = [template_jacobians(decoder, part[None], conditioned)[0] for part in _chunks(points, latent)]
+    return _numpy(torch.cat(parts)) if parts else np.zeros((0, 3, 3))
+
+
 def points_at(
     decoder: Decoder, latent: Tensor, places: FloatArray, *, starts: FloatArray | None = None
 ) -> MappedPoints:

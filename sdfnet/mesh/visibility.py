@@ -34,7 +34,7 @@ def visible_points(mesh: Mesh, num_points: int) -> NDArray[np.float64]:
     points, faces = spread_over_surface(mesh, num_points)
     offsets = STEP_OFF * mesh.face_normals[faces]
     seen = np.zeros(num_points, dtype=bool)
-    for direction in _directions().astype(np.float32):
+    for direction in sphere_directions(NUM_DIRECTIONS).astype(np.float32):
         for side in (1, -1):
             hidden = np.flatnonzero(~seen)
             if len(hidden) == 0:
@@ -45,8 +45,12 @@ def visible_points(mesh: Mesh, num_points: int) -> NDArray[np.float64]:
     return points[seen]
 
 
-def _directions() -> NDArray[np.float64]:
-    """Return unit vectors, (64, 3), along a spiral over the sphere."""
-    number = np.arange(NUM_DIRECTIONS) + 0.5
-    polar, around = np.arccos(1 - 2 * number / NUM_DIRECTIONS), np.pi * (1 + 5**0.5) * number
+def sphere_directions(count: int) -> NDArray[np.float64]:
+    """Return unit vectors, (count, 3), evenly along a spiral over the sphere.
+
+    >>> np.linalg.norm(sphere_directions(5), axis=1).round(9).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    number = np.arange(count) + 0.5
+    polar, around = np.arccos(1 - 2 * number / count), np.pi * (1 + 5**0.5) * number
     return np.stack([np.cos(around) * np.sin(polar), np.sin(around) * np.sin(polar), np.cos(polar)], axis=1)

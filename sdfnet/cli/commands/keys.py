@@ -14,8 +14,9 @@ from sdfnet.mesh.io.read import describe_skipped
 from sdfnet.runs import Run, load_run
 from sdfnet.volumes.label_volume import VOLUME_SUFFIXES
 
-_TOLD = 3
-"""An error names the reason of so many failed shapes; the others mostly fail for the same reason."""
+_TOLD, _NAMED = 3, 20
+"""An error names the reason of so many failed shapes; the others mostly fail for the same reason. Of the others it
+gives so many names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +54,12 @@ def check_num_workers(num_workers: int | None) -> None:
 
 
 def some_failed(failures: Mapping[str, str], num_shapes: int, what: str, folder: Path) -> ValueError:
-    """Return the error about shapes that failed, with the first reasons."""
+    """Return the error about shapes that failed: all by name, up to a number, and the first with their reasons."""
     reasons = [(name, reason.rstrip(".")) for name, reason in list(failures.items())[:_TOLD]]
     told = "; ".join(reason if reason.startswith(f"{name} ") else f"{name}: {reason}" for name, reason in reasons)
-    told += f"; and {len(failures) - _TOLD} more" if len(failures) > _TOLD else ""
+    others = list(failures)[_TOLD:]
+    named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
+    told += f"; and {len(others)} more: {named}" if others else ""
     rest = f" The others are in {folder}." if len(failures) < num_shapes else ""
     return ValueError(f"{len(failures)} of {num_shapes} {what}. {told}.{rest}")
 

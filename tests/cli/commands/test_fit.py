@@ -138,7 +138,7 @@ def test_a_long_list_of_failures_is_cut_and_says_how_many_more(tmp_path: Path) -
     three = dict.fromkeys("abc", "empty")
     assert str(some_failed(three, 3, "meshes fail", tmp_path)) == "3 of 3 meshes fail. a: empty; b: empty; c: empty."
     line = str(some_failed({**three, "d": "empty", "e": "empty"}, 5, "meshes fail", tmp_path))
-    assert line == "5 of 5 meshes fail. a: empty; b: empty; c: empty; and 2 more."
+    assert line == "5 of 5 meshes fail. a: empty; b: empty; c: empty; and 2 more: d, e."
 
 
 def test_a_folder_of_other_options_and_the_run_itself_are_refused(
