@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 from tqdm import tqdm
 
 from sdfnet.fitting.config import FitConfig
-from sdfnet.fitting.family import clamp_distance_of
+from sdfnet.fitting.family import clamp_distance_of, outer_points
 from sdfnet.fitting.observations import Observation
 from sdfnet.runs import Run, RunShape
 from sdfnet.training.config import TrainingConfig
@@ -37,6 +38,9 @@ _START_POINTS, _FINAL_POINTS = 1024, 8192
 
 _EXPLORING_SHARE = 0.2
 """Share of the steps after which only the best start of each shape goes on."""
+
+_OUTER_POINTS, _OUTER_DISTANCE = 256, 0.15
+"""Points outside the family's envelope that each step reads, and how far from all observed points they are."""
 
 _RATE = 0.125
 """Peak rate of Adam as a share of the typical distance of a learned code from the mean code. For codes of 256 numbers,
@@ -71,7 +75,8 @@ def fit_codes(
     """Find the code of each observed shape; the decoder stays as it is.
 
     Adam minimises misfit + `prior_weight` |code|² from several starts: the mean of the learned codes, and the learned
-    codes that fit best. The result is never worse than the best start. The code of a shape depends only on its own
+    codes that fit best. The shape must also keep the clamp distance at points where neither the observation nor any
+    learned shape has a surface. The result is never worse than the best start. The code of a shape depends only on its own
     observation, up to rounding. The result is deterministic given the seed, the machine and the number of threads.
 
     Raises
@@ -134,11 +139,15 @@ def with_fitted(run: Run, shapes: Sequence[RunShape], latents: Tensor) -> Run:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The constant data of a fit. `rows` holds the shuffled rows of each observation, on the run's device."""
+    """The constant data of a fit. `rows` holds the shuffled rows of each observation, on the run's device.
+
+    `outer` has, for each observation, points where neither the observation nor the family has a surface.
+    """
 
     run: Run
     observations: tuple[Observation, ...]
     rows: tuple[Tensor, ...]
+    outer: tuple[Tensor, ...]
     clamp_distance: float
     config: FitConfig
     rate: float
@@ -161,6 +170,22 @@ class _Problem:
         rows = self.take(shapes, start, count)
         return self.misfit(shapes, self.run.decoder(_points(rows), latents_IL), rows)
 
+    def step_misfit(self, shapes: Sequence[int], latents_IL: Tensor, step: int) -> Tensor:
+        """Return the misfit (I,) at the rows of a step, plus that at points where nothing asks for a surface.
+
+        The second is how far the shape comes inside the clamp distance, in the mean over its outer points.
+        """
+        count = self.config.batch_points
+        rows = self.take(shapes, step * count, count)
+        has_outer_I = torch.tensor([len(self.outer[shape]) > 0 for shape in shapes], device=latents_IL.device)
+        nowhere = latents_IL.new_zeros(1, 3)
+        outer_I = [self.outer[shape] if len(self.outer[shape]) else nowhere for shape in shapes]
+        taken = torch.arange(step * _OUTER_POINTS, (step + 1) * _OUTER_POINTS, device=latents_IL.device)
+        outer_IM3 = torch.stack([points[taken % len(points)] for points in outer_I])
+        sdf_pred = self.run.decoder(torch.cat([_points(rows), outer_IM3], dim=1), latents_IL)
+        inside_I = (self.clamp_distance - sdf_pred[:, count:]).clamp(min=0).mean(dim=1)
+        return self.misfit(shapes, sdf_pred[:, :count], rows) + has_outer_I * inside_I
+
     def prior(self, latents_IL: Tensor) -> Tensor:
         return self.config.prior_weight * latents_IL.square().sum(dim=1)
 
@@ -174,7 +199,17 @@ def _make_problem(run: Run, observations: Sequence[Observation], config: FitConf
         order = torch.randperm(len(each.rows), generator=generator.manual_seed(config.seed))
         shuffled.append(each.rows.detach().cpu().to(torch.float32)[order].to(run.device))
     rate = config.learning_rate or _RATE * math.sqrt(run.latents.shape[1]) * _spread(run.latents)
-    return _Problem(run, tuple(observations), tuple(shuffled), clamp_distance_of(run), config, rate)
+    order = torch.randperm(len(outer := outer_points(run)), generator=generator.manual_seed(config.seed))
+    far = tuple(_far_from(outer[order.to(outer.device)], rows[:, :3]) for rows in shuffled)
+    return _Problem(run, tuple(observations), tuple(shuffled), far, clamp_distance_of(run), config, rate)
+
+
+def _far_from(points_N3: Tensor, observed_M3: Tensor) -> Tensor:
+    """Return the points that are far from all observed points."""
+    nearest_N = cKDTree(observed_M3.cpu().numpy()).query(points_N3.cpu().numpy(), distance_upper_bound=_OUTER_DISTANCE)[
+        0
+    ]
+    return points_N3[torch.from_numpy(nearest_N > _OUTER_DISTANCE).to(points_N3.device)]
 
 
 def _points(rows: Sequence[Tensor]) -> Tensor:
@@ -266,8 +301,7 @@ def _descend(problem: _Problem, begun_IL: Tensor, shapes_I: Tensor, *, steps: ra
         optimizer = torch.optim.Adam([latents], betas=_BETAS)
         for step in steps:
             optimizer.param_groups[0]["lr"] = 0.5 * problem.rate * (1 + math.cos(math.pi * step / config.steps))
-            misfit = problem.misfit_of(shapes, latents, step * config.batch_points, config.batch_points)
-            objective = misfit + problem.prior(latents)
+            objective = problem.step_misfit(shapes, latents, step) + problem.prior(latents)
             (latents.grad,) = torch.autograd.grad(objective.sum(), latents)  # and none of the decoder's weights
             optimizer.step()
             bar.update(len(shapes))

@@ -22,6 +22,11 @@ MOST_DIRECTIONS = 96
 _LEAST_VARIANCE = 1e-4
 """Directions below this share of the largest variance are left out."""
 
+_OUTER_RESOLUTION, _MOST_OUTER_SHAPES = 24, 64
+"""Lattice points per axis that are tried as outer points, and learned shapes that are asked."""
+
+_HALF_EXTENT = 1.05
+
 
 @dataclass(frozen=True, eq=False)
 class FamilyPrior:
@@ -85,3 +90,26 @@ def clamp_distance_of(run: Run) -> float:
     """Return the distance beyond which the training of a run told only the sign, unit frame."""
     training = run.document.get("config", {}).get("training", {})
     return float(training.get("clamp_distance", TrainingConfig.clamp_distance))
+
+
+@torch.no_grad()
+def outer_points(run: Run) -> Tensor:
+    """Return points (N, 3), unit frame, where no learned shape of a run is near: outside the family's envelope.
+
+    They are points of a coarse lattice on [-1.05, 1.05]³ that are beyond the clamp distance of all learned shapes, as
+    are their 26 neighbours. Of very many shapes, some at equal intervals are asked.
+
+    >>> from sdfnet.runs import load_run
+    >>> points = outer_points(load_run("runs/chairs"))
+    >>> points.shape[1]
+    3
+    """
+    axis = torch.linspace(-_HALF_EXTENT, _HALF_EXTENT, _OUTER_RESOLUTION, device=run.device)
+    points_N3 = torch.cartesian_prod(axis, axis, axis)
+    least_N = torch.full((len(points_N3),), math.inf, device=run.device)
+    learned = [row for row, shape in enumerate(run.shapes) if shape.learned] or list(range(len(run.shapes)))
+    for row in learned[:: -(-len(learned) // _MOST_OUTER_SHAPES)]:
+        least_N = torch.minimum(least_N, run.decoder(points_N3[None], run.latents[row][None])[0])
+    near_1XYZ = (least_N < clamp_distance_of(run)).float().view(1, *[_OUTER_RESOLUTION] * 3)
+    wide_1XYZ = torch.nn.functional.max_pool3d(near_1XYZ, kernel_size=3, stride=1, padding=1)
+    return points_N3[wide_1XYZ.flatten() == 0]

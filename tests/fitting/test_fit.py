@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from exact_spheres import sphere_run
+from exact_spheres import SphereDecoder, sphere_run
 from torch import Tensor
 
 from sdfnet.decoders import VolumeConfig, build_decoder
 from sdfnet.fitting.codes import fit_codes, with_fitted
 from sdfnet.fitting.config import FitConfig
+from sdfnet.fitting.family import clamp_distance_of, outer_points
 from sdfnet.fitting.observations import DistanceObservation, Observation
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.runs import Run, RunShape
@@ -168,3 +169,44 @@ def test_another_kind_of_observation_needs_a_misfit_and_rows_only() -> None:
 def test_options_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         FitConfig(**options)
+
+
+class GhostDecoder(SphereDecoder):
+    """A sphere, and a ghost near the corner of the cube that is largest where the code's first number is 0."""
+
+    def decode(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        (latents_BL,) = conditioned
+        size_B1 = 0.3 - 10 * latents_BL[:, :1].square()
+        ghost_BN = (points_BN3 - 0.8).norm(dim=-1) - size_B1
+        return torch.minimum(points_BN3.norm(dim=-1) - latents_BL[:, 3:], ghost_BN)
+
+
+def ghost_run() -> Run:
+    """Two spheres without a ghost. Their mean has one."""
+    run = replace(sphere_run({"left": 0.5, "right": 0.5}), decoder=GhostDecoder())
+    return replace(run, latents=torch.tensor([[-0.28, 0.0, 0.0, 0.5], [0.3, 0.0, 0.0, 0.5]]))
+
+
+def test_outer_points_are_beyond_the_clamp_distance_of_all_learned_shapes() -> None:
+    run = sphere_run({"small": 0.4, "large": 0.7})
+    distances = outer_points(run).norm(dim=1) - 0.7
+    assert float(distances.min()) > clamp_distance_of(run)
+    assert float(distances.min()) < clamp_distance_of(run) + 2 * 2.1 / 23 * 3**0.5
+
+
+def test_a_fit_has_no_surface_where_neither_observation_nor_family_has_one() -> None:
+    run = ghost_run()
+    found = fit_codes(run, observed(sphere_samples(0.45)), config=replace(QUICK, num_starts=1, learning_rate=0.01))
+    corner = torch.full((1, 1, 3), 0.8)
+    assert float(run.decoder(corner, run.latents.mean(dim=0)[None])) < 0
+    assert float(run.decoder(corner, found.latents)) > 0
+    assert float(found.latents[0, 3]) == pytest.approx(0.45, abs=1e-3)
+
+
+def test_an_observed_surface_outside_the_family_stays() -> None:
+    ghost = sphere_samples(0.29, (0.8, 0.8, 0.8), num=2000)
+    found = fit_codes(
+        ghost_run(), observed(torch.cat([sphere_samples(0.5, num=2000), ghost])),
+        config=replace(QUICK, num_starts=1, learning_rate=0.01),
+    )  # fmt: skip
+    assert 0.3 - 10 * float(found.latents[0, 0]) ** 2 == pytest.approx(0.29, abs=0.01)
