@@ -95,7 +95,7 @@ def shared_meshes(
         raise ValueError(f"the mesh of {reference} cannot be made even at resolution {resolution}; raise it")
     in_world = run.similarity(reference).to_world(start.vertices)
     for name in tqdm(names, desc="matching", unit="shape", delay=2, leave=False, disable=not progress):
-        if _kind(own[name]) != wanted:
+        if not _is_like(run, _kind(own[name]), wanted):
             refused = f"it has {_told(_kind(own[name]))}, but {reference} has {_told(wanted)}"
             yield SharedMesh(name, None, reference, refused)
             continue
@@ -105,6 +105,8 @@ def shared_meshes(
 def choose_reference(run: Run, meshes: dict[str, Mesh]) -> str:
     """Return the shape that stands for the family: of the most common topology, and nearest to the mean code.
 
+    With a template, it is of the fewest handles instead.
+
     >>> from sdfnet.runs import extract_shape, load_run
     >>> run = load_run("runs/chairs")
     >>> choose_reference(run, {"chair_01": extract_shape(run, "chair_01", resolution=24).mesh})
@@ -112,6 +114,8 @@ def choose_reference(run: Run, meshes: dict[str, Mesh]) -> str:
     """
     kinds = {name: _kind(mesh) for name, mesh in meshes.items()}
     counts = {kind: list(kinds.values()).count(kind) for kind in kinds.values()}
+    if run.decoder.has_template:  # The fewest handles: lattices add some where fingers or toes are close.
+        counts = {kind: -(kind[1] or 0) for kind in counts}
     mean = run.latents.mean(dim=0)
     return min(meshes, key=lambda name: (-counts[kinds[name]], float((run.latent(name) - mean).norm())))
 
@@ -119,6 +123,15 @@ def choose_reference(run: Run, meshes: dict[str, Mesh]) -> str:
 def _kind(mesh: Mesh) -> tuple[int, int | None]:
     topology = components_and_genus(mesh)
     return topology.num_components, topology.genus
+
+
+def _is_like(run: Run, kind: tuple[int, int | None], wanted: tuple[int, int | None]) -> bool:
+    """Tell whether a shape of one topology may get the faces of another.
+
+    A template has one topology for all shapes, unless it folds. Then the handles of a shape depend on the lattice only,
+    and do not count.
+    """
+    return kind[0] == wanted[0] if run.decoder.has_template else kind == wanted
 
 
 def _told(kind: tuple[int, int | None]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from moved_ball import Family, moved_balls
 
-from sdfnet.correspondence import extract_shared, shared_meshes
+from sdfnet.correspondence import extract_shared, shared_mesh, shared_meshes
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.runs import ExtractConfig
 
@@ -42,6 +42,16 @@ def test_a_shape_of_another_topology_is_refused_by_name_and_the_others_are_writt
     np.testing.assert_array_equal(ball.faces, long.faces)
     summary = json.loads((out / "extract.json").read_text())["shapes"]["long"]
     assert (summary["reference"], summary["vertices"]) == ("ball", len(ball.vertices))
+
+
+def test_with_a_template_the_handles_that_a_lattice_adds_do_not_matter(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = iter([(1, 2), (1, 0), (1, 0), (1, 0), (1, 2), (1, 0)])  # Those of both meshes, then of what is compared.
+    monkeypatch.setattr(shared_mesh, "_kind", lambda mesh: next(kinds))
+    made = {each.name: each for each in shared_meshes(family.run, ["ball", "long"], resolution=24)}
+    assert {each.reference for each in made.values()} == {"long"}
+    assert [each.refused for each in made.values()] == ["", ""]
 
 
 def test_options_without_effect_are_refused(family: Family) -> None:
