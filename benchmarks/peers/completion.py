@@ -1,6 +1,15 @@
-"""Simple ways to complete a shape, to compare with: the best-matching learned shape, and interpolated slices."""
+"""Other ways to complete a shape, to compare with.
+
+The best-matching learned shape, interpolated slices, a point model with known correspondences, and screened Poisson
+reconstruction in an interpreter that has Open3D.
+"""
 
 from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +20,7 @@ from sdfnet.fields import evaluate
 from sdfnet.fitting.observations.part import PartObservation
 from sdfnet.geometry.arrays import BoolArray, FloatArray
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, extract_shape
 from sdfnet.volumes import LabelVolume
@@ -63,3 +73,62 @@ def _distance(inside: BoolArray) -> FloatArray:
     outside = ndimage.distance_transform_edt(~inside) - 0.5
     within = ndimage.distance_transform_edt(inside) - 0.5
     return np.asarray(np.where(inside, -within, outside))
+
+
+@dataclass(frozen=True, eq=False)
+class PointModel:
+    """Principal components of corresponding vertices: the mean (V, 3), modes (M, V, 3) of one standard deviation each.
+
+    `noise_std` is the deviation of a coordinate that the modes leave out.
+    """
+
+    mean: FloatArray
+    modes: FloatArray
+    noise_std: float
+
+    @classmethod
+    def of(cls, vertices_BV3: FloatArray, *, share: float = 0.99) -> PointModel:
+        """Return the model with the fewest modes that hold this share of the variance."""
+        mean = vertices_BV3.mean(axis=0)
+        flat = (vertices_BV3 - mean).reshape(len(vertices_BV3), -1)
+        _, sizes, axes = np.linalg.svd(flat, full_matrices=False)
+        variances = sizes**2 / (len(flat) - 1)
+        kept = int(np.searchsorted(np.cumsum(variances) / variances.sum(), share)) + 1
+        modes = axes[:kept] * np.sqrt(variances[:kept])[:, None]
+        left = float(variances[kept:].sum()) / mean.size
+        return cls(mean, modes.reshape(kept, *mean.shape), float(np.sqrt(max(left, 1e-12))))
+
+    def complete(self, seen: BoolArray, points: FloatArray) -> FloatArray:
+        """Return all vertices (V, 3), the mean of the posterior given the `seen` (V,) ones at `points` (S, 3).
+
+        The modes have a standard normal prior (ridge regression; Albrecht et al., "Posterior shape models", 2013).
+        """
+        known = self.modes[:, seen].reshape(len(self.modes), -1)
+        apart = (points - self.mean[seen]).reshape(-1)
+        normal = known @ known.T / self.noise_std**2 + np.eye(len(known))
+        scores = np.linalg.solve(normal, known @ apart / self.noise_std**2)
+        return np.asarray(self.mean + np.einsum("m,mvc->vc", scores, self.modes))
+
+
+_POISSON = """
+import sys
+import numpy as np
+import open3d
+data = np.load(sys.argv[1])
+cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(data["points"]))
+cloud.normals = open3d.utility.Vector3dVector(data["normals"])
+mesh, _ = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=8)
+open3d.io.write_triangle_mesh(sys.argv[2], mesh)
+"""
+
+
+def screened_poisson(points: FloatArray, normals: FloatArray, python: Path) -> Mesh:
+    """Return the surface of points with normals, (N, 3) each, by Open3D's screened Poisson reconstruction (depth 8).
+
+    Kazhdan and Hoppe 2013. `python` is an interpreter that has Open3D.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        cloud, result = Path(folder) / "cloud.npz", Path(folder) / "mesh.ply"
+        np.savez(cloud, points=points, normals=normals)
+        subprocess.run([str(python), "-c", _POISSON, str(cloud), str(result)], check=True, capture_output=True)
+        return read_mesh(result)

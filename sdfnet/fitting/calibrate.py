@@ -37,6 +37,8 @@ _NORMAL_QUANTILE = 1.6449
 
 MOST_SHAPES = 10
 _RESOLUTION = 64
+"""Of the lattice whose vertices, moved onto the surface, are the places that are compared."""
+
 _LEAST_SHAPES = 3
 _SAMPLES = 20_000
 
@@ -168,7 +170,8 @@ def _scores(run: Run, part: PartObservation, truth: Mesh, config: CompletionConf
     """Return |error| / spread at the vertices of a completed calibration shape, and their distance to its input."""
     done = fit(run, part, config=config)
     joined, latent = refined_shape(run, done.latents[0], done.residuals[0])
-    mesh = extract_shape(joined, done.shape(0, "calibration"), latent=latent, resolution=_RESOLUTION).mesh
+    shape = done.shape(0, "calibration")
+    mesh = extract_shape(joined, shape, latent=latent, resolution=_RESOLUTION, project_steps=1).mesh
     known = vertex_spread(done, 0, mesh)
     error = MeshDistance(truth).unsigned(mesh.vertices).distance
     return error / known.spread, known.distance

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +25,9 @@ from sdfnet.runs import Run, RunShape
 _MOST_ROWS = 60_000
 _LEAST_STD = 5e-4
 """Deviation of the data below which a grid of residuals cannot follow them, unit frame."""
+
+_RESIDUALS_IN_MISFIT, _LEAST_RESIDUAL_STD = 1.5, 0.002
+"""Deviation of residuals: half more than the misfit of the data beyond their noise, and at least so much."""
 
 _FAR = 4.0
 """Data this many deviations from the code, of their own and of the residual together, are outliers."""
@@ -142,7 +146,26 @@ def part_residual(
     usable &= (std <= 2 * std[rows.is_surface].median()) | (rows.lower != rows.upper)
     kept = torch.nonzero(usable)[:, 0]
     evidence = Evidence(*(each[kept].float() for each in (rows.points, rows.lower, rows.upper, std)))
-    return fit_residual(evidence, sdf[kept].float(), process or ResidualProcess.for_parts(), perturb=perturb)
+    return fit_residual(evidence, sdf[kept].float(), process or residual_process(part, posterior), perturb=perturb)
+
+
+def residual_process(part: PartObservation, posterior: Posterior) -> ResidualProcess:
+    """Return the prior of the residuals of a part: what the code misses at the data, beyond their noise.
+
+    >>> import numpy as np
+    >>> from sdfnet.fitting.observations import surface_part
+    >>> from sdfnet.geometry.similarity import Similarity
+    >>> some = torch.zeros(1), Similarity((0.0, 0.0, 0.0), 1.0), torch.eye(8)
+    >>> posterior = Posterior(*some, objective=0.0, misfit=0.004, weights=np.ones(3))
+    >>> for noise_std in (1e-5, 0.004):
+    ...     print(round(residual_process(surface_part(np.eye(3), noise_std=noise_std), posterior).std, 4))
+    0.0089
+    0.0066
+    """
+    noise = float(np.median(part.noise_std[part.is_surface])) * posterior.similarity.scale
+    missed = max((posterior.misfit / 0.6745) ** 2 - noise**2, 0.0) ** 0.5  # The median of a normal distribution.
+    std = min(max(_RESIDUALS_IN_MISFIT * missed, _LEAST_RESIDUAL_STD), RESIDUAL_STD)
+    return dataclasses.replace(ResidualProcess.for_parts(), std=std)
 
 
 def refined_shape(run: Run, latent: Tensor, residual: Tensor | None) -> tuple[Run, Tensor]:

@@ -32,8 +32,9 @@ DEGREES = 3.0
 MODEL_STD = 0.004
 """Deviation of the true distance from that of the best code, unit frame."""
 
-PATCHES = 300
-"""Places of a surface at which that deviation is independent."""
+PATCHES = 75
+"""Places of a surface at which that deviation is independent: as many as make the spread of the codes as wide as their
+errors are when each learned shape is predicted from the others."""
 
 OUTLIER_WEIGHT = 0.15
 """A surface point that is believed less than this is an outlier: it lies more than about four deviations away."""

@@ -30,7 +30,7 @@ RESIDUAL_STD = 0.02
 CORRELATION = 0.08
 """Correlation length, unit frame. From 0.05 to 0.2, slices of hippocampi gave the same error within 3 %."""
 
-PART_RESOLUTION, MESH_RESOLUTION = 64, 128
+PART_RESOLUTION, MESH_RESOLUTION = 96, 128
 """Samples of the grid along each axis: for a part, and where the whole mesh is known."""
 
 _ROUNDS = 3
@@ -80,6 +80,22 @@ class ResidualProcess:
         """Return the covariance of residuals at a distance."""
         scaled = 3**0.5 * distance / self.correlation
         return self.std**2 * (1 + scaled) * torch.exp(-scaled)
+
+    def missed_variance(self, weights_8N: Tensor) -> Tensor:
+        """Return the variance (N,) at points that interpolation on the grid misses, given the weights of the corners.
+
+        The grid is coarse beside the correlation length. Without this term, points that one cell cannot follow would
+        be followed all the same, and the surface between them would be rough.
+
+        >>> middle, corner = torch.full((8, 1), 1 / 8), torch.eye(8)[:, :1]
+        >>> process = ResidualProcess(64, std=1.0, correlation=0.08)
+        >>> [round(process.missed_variance(each).item(), 2) for each in (middle, corner)]
+        [0.21, 0.0]
+        """
+        corners = torch.tensor([[corner >> 2 & 1, corner >> 1 & 1, corner & 1] for corner in range(8)]).float()
+        covariance = self.kernel(self.spacing * torch.cdist(corners, corners))
+        held = (weights_8N * (covariance @ weights_8N)).sum(dim=0)
+        return (self.std**2 - held).clamp(min=0)
 
     def covariance_times(self, values: Tensor) -> Tensor:
         """Return the product of the covariance matrix of the grid with `values` (R, R, R)."""
@@ -153,6 +169,7 @@ def fit_residual(
     drawn = torch.zeros(*[process.resolution] * 3) if perturb is None else process.sample(perturb)
     noise = torch.zeros_like(sdf_code) if perturb is None else torch.randn(sdf_code.shape, generator=perturb)
     start = interpolation.look_up(drawn)
+    missed = process.missed_variance(interpolation.weights)
     residual = drawn
     for _ in range(_ROUNDS):
         at_points = sdf_code + interpolation.look_up(residual)
@@ -162,7 +179,7 @@ def fit_residual(
         active = (evidence.lower == evidence.upper) | (error != 0)
         rows = torch.nonzero(active)[:, 0]
         weight = ((_DEGREES + 1) / (_DEGREES + error[rows].square())).clamp(max=1.0)
-        variance = evidence.std[rows].square() / weight
+        variance = evidence.std[rows].square() / weight + missed[rows]
         wanted = target[rows] - sdf_code[rows] - start[rows] + noise[rows] * variance.sqrt()
         some = _Interpolation(interpolation.rows[:, rows], interpolation.weights[:, rows], process.resolution)
 

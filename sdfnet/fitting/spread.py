@@ -16,18 +16,14 @@ from scipy.cluster.vq import kmeans2
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from sdfnet.fitting.complete import Fit, part_residual
+from sdfnet.fitting.complete import Fit, part_residual, residual_process
 from sdfnet.fitting.posterior import MODEL_STD, Problem
-from sdfnet.fitting.refine import ResidualProcess
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.mesh import Mesh
 
 _MOST_VERTICES = 3000
 """Vertices whose spread is computed; the others take that of the nearest."""
-
-_LEAST_MODEL_STD = 5e-4
-"""What a code misses at least, unit frame; the median misfit says how much it is."""
 
 _SEEN = 0.03
 """A vertex is seen if an observed point lies within this distance, unit frame, or within twice their usual spacing."""
@@ -100,13 +96,12 @@ def vertex_spread(fit: Fit, index: int, mesh: Mesh) -> VertexSpread:
     by_posterior = np.einsum("ni,ij,nj->n", moved, posterior.covariance.numpy(), moved)
     nearest = cKDTree(points[chosen]).query(points)[1]
     noise = float(np.median(part.noise_std[part.is_surface])) * posterior.similarity.scale
-    std = max(_LEAST_MODEL_STD, 1.5 * posterior.misfit)
-    process = ResidualProcess.for_parts()
-    known = (
-        (process.kernel(torch.from_numpy(distance)).numpy() / process.std**2) if fit.config.refine == "shape" else 0.0
-    )
-    by_residual = std**2 * (1 - known**2) + noise**2 * known**2
-    spread = np.sqrt(np.maximum(by_posterior[nearest], 0.0) + by_residual) / posterior.similarity.scale
+    process = residual_process(part, posterior)
+    known = np.zeros(len(points))
+    if fit.config.refine == "shape":
+        known = process.kernel(torch.from_numpy(distance)).numpy() / process.std**2
+    free = np.maximum(by_posterior[nearest], 0.0) + process.std**2
+    spread = np.sqrt(free * (1 - known**2) + noise**2 * known**2) / posterior.similarity.scale
     return VertexSpread(spread, distance / posterior.similarity.scale, distance < _seen_distance(fit, index))
 
 
