@@ -28,9 +28,12 @@ _MOST_VERTICES = 3000
 _SEEN = 0.03
 """A vertex is seen if an observed point lies within this distance, unit frame, or within twice their usual spacing."""
 
-_DRAWS, _SAME = 1000, 1e-3
+_DRAWS, _SAME = 1000, 5e-4
 """Draws from the posterior that hypotheses are made of. Hypotheses whose surfaces differ by less than the second value
 on average, unit frame, are one."""
+
+_ENOUGH_HIDDEN = 100
+"""With so many vertices that the input does not show, hypotheses differ there; else, anywhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +145,9 @@ def _surface_derivative(fit: Fit, index: int, points: FloatArray) -> FloatArray:
 def draw_hypotheses(fit: Fit, index: int, mesh: Mesh, count: int, *, seed: int = 0) -> list[Hypothesis]:
     """Return up to `count` different shapes that agree with the observation, the most probable first.
 
-    Draws from the posterior of code and pose are grouped by where they put the surface (k-means). A hypothesis is the
-    mean of a group, and its probability the share of the group. `mesh` is the completed shape, world frame. Where the
-    observation leaves no room, fewer hypotheses come back, at least one.
+    Draws from the posterior of code and pose are grouped by where they put the surface that the input does not show
+    (k-means). A hypothesis is the mean of a group, and its probability the share of the group. `mesh` is the completed
+    shape, world frame. Where the observation leaves no room, fewer hypotheses come back, at least one.
 
     Raises
     ------
@@ -167,8 +170,11 @@ def draw_hypotheses(fit: Fit, index: int, mesh: Mesh, count: int, *, seed: int =
     size = len(posterior.covariance)
     factor = torch.linalg.cholesky(posterior.covariance + 1e-12 * torch.eye(size, dtype=torch.float64))
     deltas = (factor @ torch.randn(size, _DRAWS, dtype=torch.float64, generator=generator)).T.numpy()
-    chosen = np.random.default_rng(seed).permutation(len(mesh.vertices))[:400]
-    surfaces = deltas @ _surface_derivative(fit, index, posterior.similarity.to_unit(mesh.vertices[chosen])).T
+    places = posterior.similarity.to_unit(mesh.vertices)
+    hidden = np.flatnonzero(_distance_to_input(fit, index, places) >= _seen_distance(fit, index))
+    candidates = hidden if len(hidden) >= _ENOUGH_HIDDEN else np.arange(len(places))
+    chosen = np.random.default_rng(seed).permutation(candidates)[:400]
+    surfaces = deltas @ _surface_derivative(fit, index, places[chosen]).T
     groups = _group(surfaces, count, seed)
     problem, part = Problem(fit.run, fit.prior, fit.config), fit.parts[index]
     found = []
