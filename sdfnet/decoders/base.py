@@ -69,6 +69,10 @@ class Decoder(nn.Module, abc.ABC):
         """Return a term, already weighted, that the decoder adds to the loss of a training; None without one."""
         return None
 
+    def saved_weights(self) -> dict[str, Tensor]:
+        """Return the weights that a run keeps for inference, which may have less precision than the training."""
+        return self.state_dict()
+
     def forward(self, points_BN3: Tensor, latents_BL: Tensor) -> Tensor:
         return self.decode(points_BN3, self.condition(latents_BL))
 

@@ -133,6 +133,14 @@ class GridDecoder(Decoder):
             self._place(cells.to(self.cells.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def saved_weights(self) -> dict[str, Tensor]:
+        """Return the weights with fine levels in 16 bits.
+
+        A value is about one spacing of its level, so the distance changes by about a thousandth of a fine spacing.
+        """
+        weights = self.state_dict()
+        return {name: weight.half() if name.startswith("fine.") else weight for name, weight in weights.items()}
+
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
         return (latents_BL,)
 

@@ -193,7 +193,7 @@ def save_state(directory: Path, state: TrainingState) -> None:
             tensors[f"optimizer.{number}.{key}"] = kept if whole is None else whole
     metadata = {"step": str(state.step)} | ({"seconds": f"{state.seconds:.6g}"} if state.seconds else {})
     save_tensors(directory / STATE_FILE, tensors, metadata=metadata)
-    save_model(directory, decoder_state=weights, latents=latents, step=state.step)
+    save_model(directory, decoder_state=state.decoder.saved_weights(), latents=latents, step=state.step)
 
 
 def load_state(directory: Path, state: TrainingState) -> None:

@@ -137,6 +137,17 @@ def test_a_saved_grid_brings_its_cells(grid: GridDecoder) -> None:
         GridDecoder(SMALL).double().load_state_dict(state)
 
 
+def test_saved_weights_keep_fine_levels_in_half_the_bytes_and_a_thousandth_of_their_spacing(grid: GridDecoder) -> None:
+    grid = grid.float()
+    saved = grid.saved_weights()
+    assert [saved[name].dtype for name in ("dense.0", "fine.0", "fine.1")] == [torch.float32, *[torch.float16] * 2]
+    other = GridDecoder(SMALL)
+    other.load_state_dict(saved)
+    points = sphere_points(500)[None]
+    change = (other(points, torch.zeros(1, 1)) - grid(points, torch.zeros(1, 1))).detach().abs().max()
+    assert 0 < float(change) < 4e-3 * 2.1 / 8
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
