@@ -76,8 +76,8 @@ def fit_codes(
 
     Adam minimises misfit + `prior_weight` |code|² from several starts: the mean of the learned codes, and the learned
     codes that fit best. The shape must also keep the clamp distance at points where neither the observation nor any
-    learned shape has a surface. The result is never worse than the best start. The code of a shape depends only on its own
-    observation, up to rounding. The result is deterministic given the seed, the machine and the number of threads.
+    learned shape has a surface. The result is never worse than the best start. The code of a shape depends only on its
+    own observation, up to rounding. The result is deterministic given the seed, the machine and the number of threads.
 
     Raises
     ------
