@@ -86,6 +86,8 @@ ALONE = {
     "runs/local_blends.py": "the words of one kind of shape; mixes.py reads all kinds",
     "viewer/latest.py": "coarse and fine answers to the newest request, without a browser",
     "viewer/section.py": "a cut with its lines of distance, without a browser",
+    "solids/caps.py": "which holes a flat cap closes; walls.py only takes its faces",
+    "solids/limits.py": "limits of time and memory for the work on one mesh, also outside solids",
     "solids/solid.py": "makes a solid of a mesh by the rule, which source_shape.py only hands on",
     "solids/walls.py": "parts without an inside, and the surface of solids and walls together",
 }

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from sdfnet.geometry.bounds import check_resolution
 from sdfnet.mesh.io.formats import WritableFormat, check_format_names
+from sdfnet.solids.limits import LIMITS, MeshLimits
 from sdfnet.solids.rule import SolidChoice
 
 
@@ -65,6 +66,10 @@ class MeshFitConfig(FitConfig):
         What the inside of a mesh is (see `SolidRule`); None takes the run's choice.
     thickness, gap : float or None
         The widths of that choice, above 0, in the meshes' own units; None takes the run's.
+    mesh_seconds : float
+        Seconds that reading one mesh and making its solid may take, above 0. A mesh that needs longer is refused.
+    mesh_gigabytes : float or None
+        Memory that this may take, in gigabytes, above 0; None is four fifths of the machine's.
     resolution : int
         Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, at least 8.
     format : list
@@ -78,6 +83,8 @@ class MeshFitConfig(FitConfig):
     solid: SolidChoice | None = None
     thickness: float | None = None
     gap: float | None = None
+    mesh_seconds: float = LIMITS.mesh_seconds
+    mesh_gigabytes: float | None = None
     resolution: int = 128
     format: tuple[WritableFormat, ...] = ("obj",)
 
@@ -90,7 +97,13 @@ class MeshFitConfig(FitConfig):
             width = getattr(self, name)
             if width is not None and not 0 < width < math.inf:
                 raise ValueError(f"{name} must be above 0 or null, got {width}")
+        MeshLimits(self.mesh_seconds, self.mesh_gigabytes)
         check_format_names(self.format)
+
+    @property
+    def limits(self) -> MeshLimits:
+        """What the reading of one mesh may take."""
+        return MeshLimits(self.mesh_seconds, self.mesh_gigabytes)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape, extract_shape, load_tensors, save_document, save_model, save_tensors
 from sdfnet.runs.document import check_overwrites
 from sdfnet.runs.folder import FolderKind, file_sizes, is_whole, open_folder, save_folder
+from sdfnet.solids.limits import MeshLimits
 from sdfnet.solids.source_shape import load_shape
 
 FIT_FOLDER = FolderKind(what="fit", file="fit.json", format=1, records="shapes", unnamed={"solid": "winding"})
@@ -199,7 +200,8 @@ class _Options:
 def _settings(run: Run, options: _Options) -> dict[str, Any]:
     """Return what all shapes of one folder share; formats and kinds of input may differ from call to call."""
     config = options.config
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if key != "format"}
+    without = {"format"} | {limit.name for limit in dataclasses.fields(MeshLimits)}
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in without}
     # Whole meshes need neither of these, and folders of earlier versions do not name them.
     if options.observe != ObserveConfig():
         settings["observe"] = dataclasses.asdict(options.observe)

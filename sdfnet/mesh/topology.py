@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sdfnet.mesh.components import OrientedComponents
 from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected, label_fans, next_corner
@@ -176,11 +177,77 @@ def _count_turned(mesh: Mesh, edges: EdgeTable) -> int:
     return int((np.where(is_outward, rest, 1 - rest) > 0.5).sum())
 
 
+_FLAT_HOLE = 0.05
+"""A hole is flat if its rim is within this share of the square root of its area of one plane."""
+
+
+@dataclass(frozen=True, eq=False)
+class HoleCaps:
+    """The H holes of a mesh (connected boundary edges), each closed by a fan from the middle of its rim.
+
+    Attributes
+    ----------
+    rim_vertices : (E, 2) int64
+        The two ends of each boundary edge, in the order of its face.
+    rims : (E, 2, 3) float64
+        The places of these ends.
+    hole_of : (E,) int64
+    centers : (H, 3) float64
+    areas : (H,) float64
+        Exact for a flat hole of any shape. For other holes, the area of the fan, which is mostly too large.
+    is_flat : (H,) bool
+    """
+
+    rim_vertices: NDArray[np.int64]
+    rims: NDArray[np.float64]
+    hole_of: NDArray[np.int64]
+    centers: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    is_flat: NDArray[np.bool_]
+
+    @property
+    def triangles(self) -> NDArray[np.float64]:
+        """The faces of all fans, (E, 3, 3)."""
+        return np.concatenate([self.rims, self.centers[self.hole_of][:, None]], axis=1)
+
+
+def cap_holes(mesh: Mesh) -> HoleCaps:
+    """Close each hole of `mesh` by a fan.
+
+    >>> cap_holes(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])).areas.tolist()
+    [0.5]
+    """
+    is_boundary = EdgeTable.of(mesh.faces, len(mesh.vertices)).is_boundary
+    ends = np.stack(half_edge_ends(mesh.faces), axis=1)[is_boundary]
+    labels = label_connected(ends[:, 0], ends[:, 1], len(mesh.vertices))[1]
+    names, hole_of = np.unique(labels[ends[:, 0]], return_inverse=True)
+    rims = mesh.vertices[ends]
+    lengths = np.linalg.norm(rims[:, 1] - rims[:, 0], axis=1)
+    total = np.bincount(hole_of, weights=lengths, minlength=len(names))
+    centers = _sums(lengths[:, None] * rims.mean(axis=1), hole_of, len(names)) / total[:, None]
+    arms = rims - centers[hole_of][:, None]
+    fans = np.cross(arms[:, 0], arms[:, 1]) / 2
+    sums = _sums(fans, hole_of, len(names))
+    flat_areas = np.linalg.norm(sums, axis=1)
+    heights = np.abs(np.einsum("ij,ij->i", arms[:, 0], sums[hole_of])) / np.maximum(flat_areas[hole_of], 1e-300)
+    highest = np.zeros(len(names))
+    np.maximum.at(highest, hole_of, heights)
+    is_flat = highest <= _FLAT_HOLE * np.sqrt(flat_areas)
+    fan_areas = np.bincount(hole_of, weights=np.linalg.norm(fans, axis=1), minlength=len(names))
+    return HoleCaps(ends, rims, hole_of, centers, np.where(is_flat, flat_areas, fan_areas), is_flat)
+
+
+def _sums(vectors: NDArray[np.float64], group_of: NDArray[np.int64], num_groups: int) -> NDArray[np.float64]:
+    """Return the sum of the `vectors` (E, 3) of each group, (G, 3)."""
+    axes = [np.bincount(group_of, weights=vectors[:, axis], minlength=num_groups) for axis in range(3)]
+    return np.stack(axes, axis=1)
+
+
 @dataclass(frozen=True)
 class HoleMeasures:
-    """The number of boundary edges, the number of holes (connected boundary edges), and the area of fans over them.
+    """The number of boundary edges, the number of holes (connected boundary edges), and the area of caps over them.
 
-    The area is exact for flat convex holes, and too large for most others.
+    The area is exact for flat holes, and too large for most others.
     """
 
     num_edges: int
@@ -194,15 +261,5 @@ def measure_holes(mesh: Mesh) -> HoleMeasures:
     >>> measure_holes(Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
     HoleMeasures(num_edges=3, num_holes=1, area=0.5)
     """
-    edges = EdgeTable.of(mesh.faces, len(mesh.vertices))
-    if not edges.is_boundary.any():
-        return HoleMeasures(0, 0, 0.0)
-    start, stop = np.stack(half_edge_ends(mesh.faces))[:, edges.is_boundary]
-    _, labels = label_connected(start, stop, len(mesh.vertices))
-    names, loop = np.unique(labels[start], return_inverse=True)
-    a, b = mesh.vertices[start], mesh.vertices[stop]
-    lengths = np.linalg.norm(b - a, axis=1)
-    total = np.bincount(loop, weights=lengths)
-    centers = np.stack([np.bincount(loop, weights=lengths * (a + b)[:, i] / 2) / total for i in range(3)], axis=1)
-    fans = np.cross(a - centers[loop], b - centers[loop])
-    return HoleMeasures(len(start), len(names), float(np.linalg.norm(fans, axis=1).sum() / 2))
+    caps = cap_holes(mesh)
+    return HoleMeasures(len(caps.rims), len(caps.areas), float(caps.areas.sum()))

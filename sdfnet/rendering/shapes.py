@@ -22,11 +22,9 @@ from sdfnet.rendering.video import save_film
 from sdfnet.runs import Run, extract_shape, select_shapes
 from sdfnet.runs.mixes import add_mixes
 from sdfnet.solids.rule import AUTO, SolidRule
-from sdfnet.solids.source_shape import MeshReport, inspect_mesh
+from sdfnet.solids.source_shape import MeshReport, inspect_mesh, load_solid, worst_solids
 
 SHEET_FILE = "contact_sheet.png"
-
-_MOST_SOLIDS = 50
 
 
 @dataclass(frozen=True)
@@ -171,6 +169,7 @@ def render_solids(
     out: str | Path,
     *,
     rule: SolidRule = AUTO,
+    solids: str | Path | None = None,
     size: tuple[int, int] = (480, 480),
     progress: bool = False,
 ) -> list[Path]:
@@ -179,27 +178,30 @@ def render_solids(
     Parameters
     ----------
     reports
-        As `check_folder` returns them, made with the same `rule`. At most 50 meshes are drawn: first those whose solid
-        keeps the least of the visible surface, then those with the most notes.
+        As `check_folder` returns them, made with the same `rule`. Those of `worst_solids` are drawn.
+    solids
+        The folder in which `check_folder` kept the solids. The meshes that are not there are read again.
 
     >>> from sdfnet.solids.source_shape import check_folder
     >>> render_solids(check_folder("chairs", shapes="chair_00"), "report")  # a mesh without notes is not drawn
     []
     """
-    noted = [report for report in reports if report.status == "noted"]
-    worst = sorted(noted, key=lambda report: (report.visible_kept, -len(report.notes), report.name))[:_MOST_SOLIDS]
+    worst = worst_solids(reports)
     written: list[Path] = []
     if not worst:
         return written
     with Renderer(size=size) as renderer:
         for report in tqdm(worst, desc="drawing solids", unit="mesh", delay=2, leave=False, disable=not progress):
-            _, solid = inspect_mesh(report.path, name=report.name, rule=rule)
-            if solid is None:  # the file has changed in the meantime
-                continue
+            solid = None if solids is None else load_solid(solids, report.name)
+            if solid is None:
+                again = inspect_mesh(report.path, name=report.name, rule=rule)[1]
+                if again is None:  # the file has changed in the meantime
+                    continue
+                solid = again.mesh
             source = read_mesh(report.path)
             camera = fit_camera(source, size=size)
             labels = [f"{report.name}: source", f"solid, {report.visible_kept:.1%} of what is visible kept"]
-            images = [renderer.render(mesh, camera=camera) for mesh in (source, solid.mesh)]
+            images = [renderer.render(mesh, camera=camera) for mesh in (source, solid)]
             written.append(Path(out) / "pictures" / f"{report.name}.png")
             save_image(contact_sheet(images, labels=labels, columns=2), written[-1])
     return written

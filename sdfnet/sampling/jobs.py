@@ -37,6 +37,7 @@ from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.sampling.shape_samples import SamplerConfig, ShapeSamples, sample_shape
 from sdfnet.sampling.store import FLOAT
+from sdfnet.solids.limits import LIMITS, MeshLimits, become_worker, enter_stage
 from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import MeshRefused, MeshReport, SourceShape, folder_similarities, load_shape
 
@@ -79,20 +80,21 @@ class Part:
     offset: int = 0
 
 
-def leave_samples(job: Job, *, config: SamplerConfig, rule: SolidRule) -> None:
+def leave_samples(job: Job, *, config: SamplerConfig, rule: SolidRule, limits: MeshLimits = LIMITS) -> None:
     """Draw the samples of one shape and write them to the job's part. If that fails, write a report instead."""
     report = MeshReport(job.name, str(job.path), "refused", reason="not read yet")
     try:
-        shape = load_shape(job.path, name=job.name, rule=rule)
+        shape = load_shape(job.path, name=job.name, rule=rule, limits=limits)
         report = shape.report
         if job.stored is not None and _is_same(shape, *job.stored):
             header = {"status": "same", "report": report.to_dict(), "solid_hash": shape.solid_hash}
             write_atomic(job.part, json.dumps(header) + "\n")
             return
+        enter_stage("drawing samples")
         similarity = job.similarity or folder_similarities([shape])[0]
         samples = sample_shape(shape, similarity, config)
     except MeshRefused as error:
-        write_unused_part(job, "refused", error.report)
+        write_unused_part(job, "failed" if error.report.unfinished else "refused", error.report)
     except ValueError as error:
         write_unused_part(job, "refused", report, reason=str(error))
     except Exception as error:  # whatever goes wrong with one mesh, a lack of memory included, must not stop the others
@@ -150,7 +152,7 @@ def read_part(job: Job) -> Part:
     return Part(job, header.pop("status"), header.pop("report"), header, offset)
 
 
-def leave_outline(job: Job, *, rule: SolidRule) -> None:
+def leave_outline(job: Job, *, rule: SolidRule, limits: MeshLimits = LIMITS) -> None:
     """Write the corners of the mesh's convex hull to the job's part.
 
     The farthest point of the mesh from any centre is one of these corners.
@@ -158,7 +160,7 @@ def leave_outline(job: Job, *, rule: SolidRule) -> None:
     A row holds x, y, z (world frame). A refused mesh has no rows.
     """
     try:
-        shape = load_shape(job.path, name=job.name, rule=rule)
+        shape = load_shape(job.path, name=job.name, rule=rule, limits=limits)
     except Exception:  # whatever is wrong with one mesh must not stop the others; sampling it will say what
         logger.debug("%s has no outline", job.path, exc_info=True)
         save_outline(job, np.zeros((0, 3)))
@@ -316,6 +318,7 @@ def _run_one(work: Work, job: Job, parent: int | None) -> Path:
         # The processes share the cores already. libigl reads its variable at its first use, which is still to come.
         os.environ["IGL_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
+        become_worker()
         if parent is not None:
             _watch_parent()
     _mark(job).touch()

@@ -26,6 +26,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
+import filelock
 import joblib
 import numpy as np
 from tqdm import tqdm
@@ -39,8 +40,9 @@ from sdfnet.sampling import jobs, store
 from sdfnet.sampling.jobs import Job, Part, Work, WorkersConfig
 from sdfnet.sampling.shape_samples import SamplerConfig
 from sdfnet.sampling.store import FORMAT, INDEX_FILE, SampleStore, StoredShape, StoreIndex
+from sdfnet.solids.limits import LIMITS, MeshLimits
 from sdfnet.solids.rule import AUTO, READING_VERSION, SolidRule
-from sdfnet.solids.source_shape import MeshReport, Normalize, find_sources, hash_content
+from sdfnet.solids.source_shape import PROCESS_ENDED, MeshReport, Normalize, find_sources, hash_content
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class _Request:
     config: SamplerConfig
     normalize: Normalize
     rule: SolidRule
+    limits: MeshLimits
     num_workers: int
     workers: WorkersConfig
     progress: bool
@@ -103,6 +106,7 @@ def prepare_samples(
     config: SamplerConfig,
     normalize: Normalize = "each",
     rule: SolidRule = AUTO,
+    limits: MeshLimits = LIMITS,
     shapes: str | Sequence[str] = "all",
     num_workers: int | None = None,
     workers: WorkersConfig | None = None,
@@ -114,6 +118,9 @@ def prepare_samples(
     ----------
     rule
         What the inside of a mesh is: see `make_solid`.
+    limits
+        The time and memory that the reading of one mesh may take. Beyond them the mesh is refused, and tried again by
+        the next call.
     shapes
         Names or globs of the shapes to prepare. The store keeps its other shapes.
     num_workers
@@ -149,6 +156,7 @@ def prepare_samples(
         config=config,
         normalize=normalize,
         rule=rule,
+        limits=limits,
         num_workers=num_workers or joblib.cpu_count(),
         workers=workers,
         progress=progress,
@@ -298,7 +306,7 @@ def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Simil
         return index, old
     left = [job for job in outlines if not job.part.exists()]
     with request.bar(len(left), "measuring", unit="mesh") as bar:
-        work = partial(jobs.leave_outline, rule=request.rule)
+        work = partial(jobs.leave_outline, rule=request.rule, limits=request.limits)
         _run(request, work, left, on_crash=lambda job: jobs.save_outline(job, np.zeros((0, 3))), progress=bar.update)
     similarity = jobs.shared_similarity(outlines)
     if similarity is None:
@@ -316,22 +324,21 @@ def _find_frame(request: _Request, index: StoreIndex) -> tuple[StoreIndex, Simil
 def _only_one(directory: Path) -> Iterator[None]:
     """Let a second preparation of the same store wait until this one ends. A killed preparation does not block.
 
-    Where the system has no such locks (Windows, some network file systems), nothing waits.
+    Where the file system has no such locks, as some network file systems, nothing waits.
     """
+    lock = filelock.FileLock(directory / _LOCK_FILE, fallback_to_soft=False)
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(directory / _LOCK_FILE, "a") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
             logger.warning("another process is preparing %s: waiting for it", directory)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            logger.debug("no lock on %s: %s", directory, error)
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        logger.debug("no lock on %s: %s", directory, error)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _digest(document: Any) -> str:
@@ -347,7 +354,7 @@ def _sample(request: _Request, todo: Sequence[Job]) -> None:
     for job in left:
         job.part.unlink(missing_ok=True)
     with request.bar(len(todo), "sampling", initial=len(todo) - len(left)) as bar:
-        work = partial(jobs.leave_samples, config=request.config, rule=request.rule)
+        work = partial(jobs.leave_samples, config=request.config, rule=request.rule, limits=request.limits)
         _run(request, work, left, on_crash=_report_crash, progress=bar.update)
 
 
@@ -359,11 +366,8 @@ def _run(request: _Request, work: Work, todo: Sequence[Job], **hooks: Callable[.
 
 
 def _report_crash(job: Job) -> None:
-    reason = (
-        "the process that worked on it ended unexpectedly (native code crashed, or memory ran out); "
-        "mend the mesh or take it out"
-    )
-    jobs.write_unused_part(job, "failed", MeshReport(job.name, str(job.path), "refused", reason=reason))
+    report = MeshReport(job.name, str(job.path), "refused", reason=PROCESS_ENDED, unfinished=True)
+    jobs.write_unused_part(job, "failed", report)
 
 
 # Place: put the parts into the shards and write the index.

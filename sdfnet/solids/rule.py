@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-READING_VERSION = 2
+READING_VERSION = 3
 """Increased whenever the same file and rule may give another solid. Samples of an older version are inspected again."""
 
 SolidChoice = Literal["auto", "winding", "outer"]

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import tempfile
 import textwrap
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,7 @@ from sdfnet.mesh.io.polygons import FileFacts
 from sdfnet.mesh.io.read import MeshError, describe_skipped, find_meshes, read_file, read_mesh_file, select_shapes
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import components_and_genus
+from sdfnet.solids.limits import LIMITS, LimitReached, MeshLimits, become_worker, current_stage, enter_stage, limited
 from sdfnet.solids.rule import AUTO, SolidRule
 from sdfnet.solids.solid import Solid, make_solid
 from sdfnet.volumes.label_volume import VOLUME_SUFFIXES, is_volume, read_label_volume
@@ -41,6 +44,12 @@ Status = Literal["used", "noted", "refused"]
 _ALONE_SECONDS = 3.0
 """Starting worker processes takes about this long."""
 _NAMING_SECONDS = 2.0
+
+PROCESS_ENDED = (
+    "the process that worked on it ended unexpectedly (native code crashed, or memory or time ran out); "
+    "mend the mesh or take it out"
+)
+"""The reason for the refusal of a mesh that ends the process of whoever works on it."""
 
 _WIDTH = 120
 _NAME_WIDTH = 36
@@ -80,6 +89,8 @@ class MeshReport:
         Share of the surface seen from outside that the solid has, as in `Solid`.
     genus : int or None
         Handles of the solid, as in `Topology`; None if refused, or if the surface has none.
+    unfinished : bool
+        Whether the mesh is refused because its reading reached a limit (`MeshLimits`), and not for what it holds.
     """
 
     name: str
@@ -101,6 +112,7 @@ class MeshReport:
     wall_thickness: float | None = None
     visible_kept: float = 1.0
     genus: int | None = None
+    unfinished: bool = False
 
     def __post_init__(self) -> None:
         assert self.status in get_args(Status)
@@ -121,8 +133,10 @@ def check_folder(
     *,
     shapes: str | Sequence[str] = "all",
     rule: SolidRule = AUTO,
+    limits: MeshLimits = LIMITS,
     num_workers: int | None = None,
     out: str | Path | None = None,
+    solids: str | Path | None = None,
     progress: bool = False,
 ) -> list[MeshReport]:
     """Read and repair the meshes in `folder` and below, and report on each.
@@ -135,11 +149,15 @@ def check_folder(
         "all", or names and globs. A name is the path below `folder` without its suffix.
     rule
         What the inside of a mesh is: see `make_solid`.
+    limits
+        The time and memory that one mesh may take. Beyond them the mesh is refused.
     num_workers
         Number of processes, by default one for each core.
     out
         Folder for the reports: `report.json`, and the table `report.txt`, which also counts the skipped files. By
         default no file is written.
+    solids
+        Folder that keeps the solids of the noted meshes to draw (`worst_solids`), for `load_solid`.
 
     Raises
     ------
@@ -157,8 +175,16 @@ def check_folder(
         ensure_folder(out)
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
-    report = partial(_report_on, rule=rule)
-    reports = _for_each(report, {name: paths[name] for name in names}, num_workers=num_workers, progress=progress)
+    kept = None if solids is None else ensure_folder(solids)
+    report = partial(_report_on, rule=rule, limits=limits, solids=kept)
+    reports: list[MeshReport] = []
+    wanted = {name: paths[name] for name in names}
+    for found in _for_each(report, wanted, num_workers=num_workers, progress=progress):
+        reports.append(found)
+        if kept is not None:
+            _drop_better_solids(kept, reports)
+    place = {name: number for number, name in enumerate(names)}
+    reports.sort(key=lambda each: place[each.name])
     if out is not None:
         write_atomic(
             Path(out) / "report.txt",
@@ -168,41 +194,113 @@ def check_folder(
     return reports
 
 
-def _report_on(name: str, path: Path, *, rule: SolidRule) -> MeshReport:
-    return inspect_mesh(path, name=name, rule=rule)[0]
+MOST_SOLIDS = 50
+"""So many solids are drawn beside their meshes."""
 
 
-def _for_each(
-    work: Callable[[str, Path], MeshReport], paths: dict[str, Path], *, num_workers: int | None, progress: bool
-) -> list[MeshReport]:
-    """Return the results of `work` in the order of `paths`. Worker processes help if the work takes long."""
-    results: dict[str, MeshReport] = {}
+def worst_solids(reports: Iterable[MeshReport]) -> list[MeshReport]:
+    """Return the noted meshes to look at: first those whose solid keeps the least, then those with the most notes.
+
+    >>> worst_solids([MeshReport("a", "a.obj", "used"), MeshReport("b", "b.obj", "noted", notes=("open",))])[0].name
+    'b'
+    """
+    noted = [report for report in reports if report.status == "noted"]
+    return sorted(noted, key=lambda report: (report.visible_kept, -len(report.notes), report.name))[:MOST_SOLIDS]
+
+
+def load_solid(folder: str | Path, name: str) -> Mesh | None:
+    """Return the solid of a noted mesh that `check_folder` kept in `folder`, world frame; None if it is not there."""
+    path = _solid_path(Path(folder), name)
+    if not path.is_file():
+        return None
+    with np.load(path) as arrays:
+        return Mesh(arrays["vertices"], arrays["faces"])
+
+
+def _solid_path(folder: Path, name: str) -> Path:
+    return folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.npz"
+
+
+def _drop_better_solids(folder: Path, reports: list[MeshReport]) -> None:
+    """Remove the solids that are not among the worst so far, because their files may be large."""
+    noted = [report.name for report in reports if report.status == "noted"]
+    if len(noted) > MOST_SOLIDS:
+        for name in set(noted) - {report.name for report in worst_solids(reports)}:
+            _solid_path(folder, name).unlink(missing_ok=True)
+
+
+def _report_on(name: str, path: Path, *, rule: SolidRule, limits: MeshLimits, solids: Path | None) -> MeshReport:
+    report, solid = inspect_mesh(path, name=name, rule=rule, limits=limits)
+    if solids is not None and solid is not None and report.status == "noted":
+        np.savez(_solid_path(solids, name), vertices=solid.mesh.vertices, faces=solid.mesh.faces.astype(np.int32))
+    return report
+
+
+_Work = Callable[[str, Path], MeshReport]
+
+
+def _for_each(work: _Work, paths: dict[str, Path], *, num_workers: int | None, progress: bool) -> Iterator[MeshReport]:
+    """Yield the results of `work` as they come. Worker processes help if the work takes long."""
+    done: set[str] = set()
     started, num_workers = time.monotonic(), num_workers or joblib.cpu_count()
     bar = tqdm(total=len(paths), desc="checking", unit="mesh", delay=2, leave=False, disable=not progress)
-    with bar, _naming_slow_ones(bar, paths, results):
-        for name, path in paths.items():
-            if num_workers > 1 and len(paths) - len(results) > 1 and time.monotonic() - started > _ALONE_SECONDS:
-                break
-            results[name] = work(name, path)
+    with bar, tempfile.TemporaryDirectory() as stages, _naming_slow_ones(bar, paths, done, Path(stages)):
+        files = {name: Path(stages) / str(number) for number, name in enumerate(paths)}
+        here = list(paths.items())
+        while here and not (num_workers > 1 and len(here) > 1 and time.monotonic() - started > _ALONE_SECONDS):
+            name, path = here.pop(0)
+            yield work(name, path)
+            done.add(name)
             bar.update()
-        left = {name: path for name, path in paths.items() if name not in results}
-        parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator_unordered", batch_size=1)
-        for report in parallel(joblib.delayed(work)(name, path) for name, path in left.items()) if left else ():
-            results[report.name] = report
+        for report in _in_workers(work, dict(here), files, num_workers=num_workers):
+            done.add(report.name)
             bar.update()
-    return [results[name] for name in paths]
+            yield report
+
+
+def _in_workers(
+    work: _Work, left: dict[str, Path], stage_files: dict[str, Path], *, num_workers: int
+) -> Iterator[MeshReport]:
+    """Yield the results of `work` on what is `left`, in worker processes. A mesh that ends its process is refused."""
+    alone = False  # After a crash, one mesh at a time, so that the crash tells which mesh is the cause.
+    while left:
+        begun = list(left.items())[: 1 if alone else None]
+        parallel = joblib.Parallel(n_jobs=max(2, num_workers), return_as="generator_unordered", batch_size=1)
+        calls = (joblib.delayed(_work_for_another)(work, name, path, stage_files[name]) for name, path in begun)
+        try:
+            for report in parallel(calls):
+                del left[report.name]
+                yield report
+        except BrokenProcessPool:
+            if alone:
+                name, path = begun[0]
+                del left[name]
+                yield MeshReport(name, str(path), "refused", reason=PROCESS_ENDED, unfinished=True)
+            alone = True
+
+
+def _work_for_another(work: _Work, name: str, path: Path, stage_file: Path) -> MeshReport:
+    """Do the work in a worker process. The `stage_file` holds its stage and exists as long as it lasts."""
+    become_worker(stage_file)
+    try:
+        return work(name, path)
+    finally:
+        stage_file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _naming_slow_ones(bar: tqdm, paths: Collection[str], done: Collection[str]) -> Iterator[None]:
-    """Let the progress bar name the first mesh that is not done, as long as nothing else happens."""
-    ended = threading.Event()
+def _naming_slow_ones(bar: tqdm, paths: Collection[str], done: Collection[str], stages: Path) -> Iterator[None]:
+    """Let the progress bar name the mesh that has been in work for longest, and its stage."""
+    ended, names = threading.Event(), list(paths)
 
     def watch() -> None:
         while not ended.wait(_NAMING_SECONDS):
-            waiting = next((name for name in paths if name not in done), None)
+            waiting, stage = next((name for name in names if name not in done), None), current_stage()
+            with contextlib.suppress(OSError, ValueError):  # A stage may end while it is looked at.
+                file = min(stages.iterdir(), key=lambda file: int(file.name))
+                waiting, stage = names[int(file.name)], file.read_text(encoding="utf-8")
             if waiting is not None:
-                bar.set_postfix_str(waiting)
+                bar.set_postfix_str(f"{waiting}: {stage}" if stage else waiting)
 
     watcher = threading.Thread(target=watch, daemon=True)
     if not bar.disable:
@@ -214,7 +312,7 @@ def _naming_slow_ones(bar: tqdm, paths: Collection[str], done: Collection[str]) 
 
 
 def inspect_mesh(
-    path: str | Path, *, name: str | None = None, rule: SolidRule = AUTO
+    path: str | Path, *, name: str | None = None, rule: SolidRule = AUTO, limits: MeshLimits = LIMITS
 ) -> tuple[MeshReport, Solid | None]:
     """Read and repair a mesh file. Return a report, and the solid or None. A bad file raises no error.
 
@@ -224,6 +322,8 @@ def inspect_mesh(
         By default the file's name without its suffix.
     rule
         What the inside of a mesh is: see `make_solid`.
+    limits
+        The time and memory that this may take. Beyond them the mesh is refused.
 
     >>> report, solid = inspect_mesh("chairs/chair_01.obj")
     >>> report.status, report.num_components
@@ -233,12 +333,20 @@ def inspect_mesh(
     name = path.stem if name is None else name
     measures: dict[str, Any] = {"solid": rule.solid}
     try:
-        mesh, facts = _read_surface(path, rule)
-        extent = tuple(mesh.bounds.extent.tolist())
-        measures |= {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
-        measures |= {"unit": facts.unit, "up_axis": facts.up_axis}
-        with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than silently full of NaN
-            solid = make_solid(mesh, rule=rule)
+        with limited(limits):
+            enter_stage("reading")
+            mesh, facts = _read_surface(path, rule)
+            extent = tuple(mesh.bounds.extent.tolist())
+            measures |= {"num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces), "extent": extent}
+            measures |= {"unit": facts.unit, "up_axis": facts.up_axis}
+            with np.errstate(divide="raise", over="raise", invalid="raise"):  # better refused than full of NaN
+                solid = make_solid(mesh, rule=rule)
+    except LimitReached as error:
+        measures |= {"unfinished": True}
+        reason = str(error)
+    except MemoryError:
+        measures |= {"unfinished": True}
+        reason = "this machine has too little memory for it; decimate the mesh"
     except ValueError as error:
         reason = error.reason if isinstance(error, MeshError) else str(error).removeprefix(f"{path}: ")
     except Exception as error:  # whatever a library makes of an odd mesh must not stop the batch it is in
@@ -375,7 +483,9 @@ class SourceShape:
         return digest.hexdigest()[:32]
 
 
-def load_shape(path: str | Path, *, name: str | None = None, rule: SolidRule = AUTO) -> SourceShape:
+def load_shape(
+    path: str | Path, *, name: str | None = None, rule: SolidRule = AUTO, limits: MeshLimits = LIMITS
+) -> SourceShape:
     """Read, check and repair a mesh file. The parameters are those of `inspect_mesh`.
 
     Raises
@@ -387,7 +497,7 @@ def load_shape(path: str | Path, *, name: str | None = None, rule: SolidRule = A
     True
     """
     path = Path(path)
-    report, solid = inspect_mesh(path, name=name, rule=rule)
+    report, solid = inspect_mesh(path, name=name, rule=rule, limits=limits)
     if solid is None:
         raise MeshRefused(path, report)
     digest = hash_content(path, rule=rule)

@@ -28,6 +28,7 @@ from sdfnet.mesh.mesh import Mesh, drop_unreferenced_vertices
 from sdfnet.mesh.topology import count_degenerate_faces, measure_holes
 from sdfnet.mesh.union import GAP_WIDTH
 from sdfnet.mesh.winding import SURFACE_STEP, WindingNumber, spread_over_surface
+from sdfnet.solids.caps import MAX_CAPS, shallow_caps
 
 WALL_THICKNESS = 0.017 * UNIT_RADIUS
 """Of a wall where the user gives none, unit frame: one lattice spacing at resolution 128."""
@@ -37,10 +38,6 @@ GAP = 0.02 * UNIT_RADIUS
 
 MIN_INSIDE = 0.95
 """A solid has an inside along at least this share of its area."""
-
-MAX_CAPS = 1 / 3
-"""Flat caps over a solid's holes have at most this share of its own area: a scan's bottom is
-closed, a bowl stays open."""
 
 MIN_DEEP = 0.5
 """At least this share of a solid's area has an inside at some depth: plates and wires are that thick."""
@@ -90,6 +87,31 @@ def find_walls(parts: OrientedComponents, *, depth: float = KEPT_DEPTH) -> NDArr
         for number in np.flatnonzero(doubtful):
             is_wall[number] = not _is_solid(meshes[number], together, depth)
     return is_wall
+
+
+def close_shallow_holes(parts: OrientedComponents) -> tuple[OrientedComponents, int]:
+    """Close wide, shallow holes of `parts` (unit frame) by flat caps, where that makes solids. Return their number.
+
+    The vertices of the mesh stay, and the new faces come last.
+    """
+    faces, component_of, closed = [parts.mesh.faces], [parts.component_of], parts.closed.copy()
+    num_closed = 0
+    for number in np.flatnonzero(~parts.closed).tolist():
+        chosen = parts.mesh.faces[parts.component_of == number]
+        used, renumbered = np.unique(chosen, return_inverse=True)
+        part = Mesh(parts.mesh.vertices[used], renumbered.reshape(-1, 3))
+        added = shallow_caps(part)
+        capped = Mesh(part.vertices, np.concatenate([part.faces, added]))
+        if len(added) and _is_solid(capped, WindingNumber(capped), KEPT_DEPTH):
+            faces.append(used[added])
+            component_of.append(np.full(len(added), number))
+            before, after = measure_holes(part), measure_holes(capped)
+            closed[number] = after.num_edges == 0
+            num_closed += before.num_holes - after.num_holes
+    if not num_closed:
+        return parts, 0
+    mesh = Mesh(parts.mesh.vertices, np.concatenate(faces))
+    return OrientedComponents(mesh, np.concatenate(component_of), closed, parts.is_turned), num_closed
 
 
 def _is_solid(part: Mesh, winding: WindingNumber, depth: float) -> bool:

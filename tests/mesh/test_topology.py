@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from sdfnet.mesh.mesh import Mesh
-from sdfnet.mesh.topology import components_and_genus
+from sdfnet.mesh.topology import cap_holes, components_and_genus, measure_holes
 
 
 def of_trimesh(mesh: trimesh.Trimesh) -> Mesh:
@@ -91,3 +91,17 @@ def test_faces_collapsed_to_a_line_or_none_at_all_count_nothing() -> None:
     collapsed = Mesh(BOX.vertices, np.concatenate([BOX.faces, [[0, 0, 1]]]))
     assert components_and_genus(collapsed) == components_and_genus(BOX)
     assert components_and_genus(Mesh(np.zeros((0, 3)), np.zeros((0, 3)))).num_components == 0
+
+
+def test_the_cap_of_a_flat_hole_has_its_area_whatever_its_shape():
+    squares = [(0, 0), (1, 0), (2, 0), (0, 1), (2, 1)]  # A U, whose fan covers what lies between its arms.
+    corners = [[(x, y, 0), (x + 1, y, 0), (x + 1, y + 1, 0), (x, y + 1, 0)] for x, y in squares]
+    places, numbers = np.unique(np.array(corners, dtype=float).reshape(-1, 3), axis=0, return_inverse=True)
+    quads = numbers.reshape(-1, 4)
+    sheet = Mesh(places, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]))
+    caps = cap_holes(sheet)
+    np.testing.assert_allclose(caps.areas, [5], rtol=1e-12)
+    assert caps.triangles.shape == (12, 3, 3)
+    bent = Mesh(places + [0, 0, 1] * (places[:, :1] == 0), sheet.faces)
+    assert cap_holes(bent).areas[0] > 5
+    assert measure_holes(bent).area == cap_holes(bent).areas.sum()

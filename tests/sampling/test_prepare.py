@@ -128,12 +128,12 @@ def test_a_shape_that_an_older_version_read_differently_is_drawn_anew(
     as_the_first_version_wrote_it(directory, of_other_vertices="box_2")
     assert prepare(mesh_folder, directory, small_config).num_done == 1
     for name in ("prepare", "store"):
-        monkeypatch.setattr(f"sdfnet.sampling.{name}.READING_VERSION", 3)
+        monkeypatch.setattr(f"sdfnet.sampling.{name}.READING_VERSION", 4)
     assert prepare(mesh_folder, directory, small_config).num_done == 0  # the solids are the same
     index = json.loads((directory / "index.json").read_text())
-    assert {shape["reading"] for shape in index["shapes"]} == {3}
-    index["shapes"][1] |= {"reading": 2, "solid_hash": "another"}
-    index["shapes"][1]["key"] = prepare_module._key(_decisive(index, 1), 2)
+    assert {shape["reading"] for shape in index["shapes"]} == {4}
+    index["shapes"][1] |= {"reading": 3, "solid_hash": "another"}
+    index["shapes"][1]["key"] = prepare_module._key(_decisive(index, 1), 3)
     write_json(directory / "index.json", index)
     assert prepare(mesh_folder, directory, small_config).num_done == 1
 

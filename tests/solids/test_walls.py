@@ -19,14 +19,14 @@ from sdfnet.mesh.components import orient_components, split_components
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh, join_meshes
-from sdfnet.mesh.topology import check_closed
+from sdfnet.mesh.topology import cap_holes, check_closed
 from sdfnet.mesh.visibility import visible_points
 from sdfnet.mesh.winding import spread_over_surface
 from sdfnet.rendering import render_solids
 from sdfnet.solids import walls
 from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.solid import Solid, make_solid
-from sdfnet.solids.source_shape import check_folder
+from sdfnet.solids.source_shape import check_folder, load_solid, worst_solids
 
 THICK = SolidRule(thickness=0.1)
 
@@ -135,6 +135,33 @@ def test_a_scan_without_its_bottom_is_a_solid() -> None:
     assert solid.wall_thickness is None
     assert not solid.closed
     assert sdf(solid, (0, 0, 0)) == [pytest.approx(-1)]
+
+
+def stand() -> Mesh:
+    """A round foot on a column, one surface without an underside and open above: a lathe of these radii."""
+    outline = [(1.0, 0.0), (1.0, 0.1), (0.25, 0.1), (0.2, 1.5)]
+    made = trimesh.creation.revolve(np.array(outline), sections=48)
+    return Mesh(made.vertices, made.faces)
+
+
+def dish(depth: float) -> Mesh:
+    """A round tray without thickness, of the radius 1 and so deep, open below."""
+    made = trimesh.creation.revolve(np.array([(1.0, 0.0), (1.0, depth), (0.5, depth), (0.0, depth)]), sections=48)
+    return Mesh(made.vertices, made.faces)
+
+
+def test_a_flat_underside_that_is_missing_is_closed_and_trays_and_bowls_stay_open() -> None:
+    caps = cap_holes(stand())
+    assert caps.areas.sum() / stand().face_areas.sum() > 0.45
+    solid = make_solid(stand())
+    assert solid.wall_thickness is None
+    under, foot, beside = sdf(solid, (0.6, 0, -0.05), (0.6, 0, 0.05), (0.6, 0, 0.15))
+    assert foot < 0 < min(under, beside)
+    assert "1 wide, shallow hole closed by a flat cap" in solid.notes
+    assert solid.holes.num_holes == 1  # The column is open above.
+    for depth in (0.1, 0.2, 0.3, 0.5, 0.9):
+        assert make_solid(dish(depth), rule=THICK).wall_thickness == pytest.approx(0.1)
+    assert make_solid(dish(1.2)).wall_thickness is None  # A can: its cap is less than a third of its area.
 
 
 def test_both_lobes_of_a_bowtie_are_inside() -> None:
@@ -266,7 +293,7 @@ def test_check_takes_workers_and_draws_noted_meshes(tmp_path: Path, monkeypatch:
     for number in range(3):
         save_mesh(box((0, 0, 0), (1, 1, 1 + number)), tmp_path / "meshes" / f"box_{number}.obj")
     save_mesh(flipped_box, tmp_path / "meshes" / "odd" / "flipped.obj")
-    alone = check_folder(tmp_path / "meshes", num_workers=1)
+    alone = check_folder(tmp_path / "meshes", num_workers=1, solids=tmp_path / "solids")
     monkeypatch.setattr("sdfnet.solids.source_shape._ALONE_SECONDS", -1.0)
     together = check_folder(tmp_path / "meshes", shapes="box_*", num_workers=2)
     assert together == alone[:3]
@@ -275,3 +302,19 @@ def test_check_takes_workers_and_draws_noted_meshes(tmp_path: Path, monkeypatch:
     (drawn,) = render_solids(alone, tmp_path / "out", size=(64, 64))
     assert drawn == tmp_path / "out" / "pictures" / "odd" / "flipped.png"
     assert drawn.stat().st_size > 500
+    monkeypatch.setattr("sdfnet.rendering.shapes.inspect_mesh", lambda *_, **__: pytest.fail("read a second time"))
+    assert render_solids(alone, tmp_path / "again", solids=tmp_path / "solids", size=(64, 64))
+
+
+def test_only_the_solids_that_are_drawn_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdfnet.solids.source_shape.MOST_SOLIDS", 2)
+    whole = box((0, 0, 0), (1, 1, 1))
+    for name, faces in (("flip", whole.faces[:, ::-1]), ("open", whole.faces[1:]), ("both", whole.faces[1:, ::-1])):
+        save_mesh(Mesh(whole.vertices, faces), tmp_path / f"{name}.ply")
+    reports = check_folder(tmp_path, solids=tmp_path / "solids")
+    assert [report.name for report in worst_solids(reports)] == ["both", "flip"]
+    assert [load_solid(tmp_path / "solids", name) is not None for name in ("both", "flip", "open")] == [
+        True,
+        True,
+        False,
+    ]

@@ -18,6 +18,7 @@ from sdfnet.cli.hydra_app.command import Command
 from sdfnet.cli.hydra_app.output import counted, say, say_where
 from sdfnet.cli.hydra_app.schema import flat, with_tied
 from sdfnet.sampling import PrepareReport, SamplerConfig, WorkersConfig, prepare_samples
+from sdfnet.solids.limits import MeshLimits
 from sdfnet.solids.rule import SolidRule
 from sdfnet.solids.source_shape import format_reports
 
@@ -45,6 +46,7 @@ class SamplingKeys:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     rule: SolidRule = flat(SolidRule)
+    limits: MeshLimits = flat(MeshLimits)
 
     def __post_init__(self) -> None:
         check_num_workers(self.num_workers)
@@ -88,6 +90,7 @@ def prepare(keys: SamplingKeys, meshes: Path, samples: Path) -> PrepareReport:
         config=keys.sampler,
         normalize=keys.normalize,
         rule=keys.rule,
+        limits=keys.limits,
         shapes=keys.shapes,
         num_workers=keys.num_workers,
         workers=keys.workers,

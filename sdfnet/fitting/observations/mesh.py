@@ -29,7 +29,7 @@ def observe_mesh(run: Run, name: str, path: Path, config: MeshFitConfig) -> Dist
     ValueError
         The file holds no usable mesh, or the mesh lies outside the unit frame that the run's shapes share.
     """
-    source = load_shape(path, name=name, rule=rule_of(run, config))
+    source = load_shape(path, name=name, rule=rule_of(run, config), limits=config.limits)
     similarity = choose_similarity(run, source.mesh.vertices, alone=folder_similarities([source])[0])
     options: dict[str, Any] = run.document.get("config", {}).get("sampler", {})
     wanted = {"num_samples": config.num_samples, "num_surface": 0, "num_heldout": 0, "seed": config.seed}
