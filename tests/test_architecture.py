@@ -60,7 +60,6 @@ ALONE = {
     "fitting/results.py": "writes the files of a completed part; fit_meshes.py decides which and when",
     "fitting/posterior.py": "the mathematics of completion, without files and batches",
     "fitting/holdout.py": "two trainings and a fit: too much for a command, and scripts call it",
-    "geometry/arrays.py": "the types of arrays, masks and unit vectors that all numerical modules share",
     "latents/arc_length.py": "a subject that a practitioner looks up by name",
     "latents/attributes.py": "a subject that a practitioner looks up by name",
     "latents/config.py": "the options of sdfnet space, apart from what uses them",

@@ -244,9 +244,9 @@ def _projected(mesh: Mesh, sampled: _SampledField, steps: int) -> Mesh:
 
 def _sharpened(marched: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
     """Return the mesh with sharp edges, and which vertices lie on them. Warn if the mesh is now less closed."""
-    sharp, is_feature = sharpen(marched, field)
-    if is_feature.any():
-        damage = check_closed(Mesh(sharp.vertices, sharp.faces))
-        if not damage.is_clean and damage != check_closed(Mesh(marched.vertices, marched.faces)):
+    sharp = sharpen(marched, field)
+    if not sharp.is_sound:
+        damage = check_closed(Mesh(sharp.mesh.vertices, sharp.mesh.faces))
+        if not damage.is_clean:
             _LOGGER.warning("the mesh with its sharp edges has %s; extract without them", damage)
-    return sharp, is_feature
+    return sharp.mesh, sharp.is_feature

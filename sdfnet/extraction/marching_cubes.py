@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray, mask_of
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray, are_among, mask_of
 from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
-from sdfnet.mesh.mesh import renumber_faces
+from sdfnet.mesh.mesh import faces_at, renumber_faces
 
 _SMALLEST = 1e-3
 """Values closer to zero than this share of a spacing are moved away from zero before marching cubes. So every vertex
@@ -134,12 +134,16 @@ def merge_lattice_vertices(marched: UnmergedMesh) -> LatticeMesh:
     """
     rough, vertices = marched.starts + marched.shares
     faces = _without_folds(marched.faces)  # in ambiguous cells marching cubes itself makes some
-    starts, stops = half_edge_ends(faces)
+    # Vertices are at one place only if they lie on a sample.
+    on_sample = (vertices == np.rint(vertices)).all(axis=1)
+    starts, stops = half_edge_ends(faces[faces_at(faces, on_sample)])
+    both = on_sample[starts] & on_sample[stops]
+    starts, stops = starts[both], stops[both]
     same = (vertices[starts] == vertices[stops]).all(axis=1)
     short = np.stack([starts[same], stops[same]], axis=1)
     mergeable = touching = mask_of(short, len(vertices))
     # Only edges with an end at a merged vertex can change their number of faces, so only faces there are examined.
-    near = mergeable[faces].any(axis=1)
+    near = faces_at(faces, mergeable)
     nearby = faces[near]
     border = _ends_of_unpaired_edges(nearby, len(vertices))
     while True:
@@ -173,13 +177,20 @@ def _lowest_connected(edges: IntArray, num_vertices: int) -> IntArray:
 
 def _without_folds(faces: IntArray) -> IntArray:
     """Remove faces that name a vertex twice, and pairs of faces with the same three corners."""
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
-    corners = np.sort(faces, axis=1)
-    # Equal corners have equal numbers. To sort by one number is several times faster than to sort by three corners.
-    numbers = ((corners[:, 0] * _MIXER + corners[:, 1]) * _MIXER + corners[:, 2]).view(np.uint64)
-    order = np.argsort(numbers)
-    again = np.flatnonzero(numbers[order[1:]] == numbers[order[:-1]])
-    again = again[(corners[order[again]] == corners[order[again + 1]]).all(axis=1)]
-    folded = np.zeros(len(faces), dtype=bool)
-    folded[order[again]] = folded[order[again + 1]] = True
-    return faces[~folded]
+    first, second, third = faces.T
+    faces = faces[(first != second) & (second != third) & (third != first)]
+    # Faces with the same corners have the same sum of mixed numbers. Other faces hardly ever have.
+    numbers = _mixed(faces[:, 0]) + _mixed(faces[:, 1]) + _mixed(faces[:, 2])
+    ordered = np.sort(numbers)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(repeated):
+        return faces
+    doubtful = np.flatnonzero(are_among(numbers, repeated))
+    _, again, counts = np.unique(np.sort(faces[doubtful], axis=1), axis=0, return_inverse=True, return_counts=True)
+    return faces[~mask_of(doubtful[counts[again] > 1], len(faces))]
+
+
+def _mixed(numbers: IntArray) -> IntArray:
+    """Spread `numbers` (N,) over 64 bits, so that sums of few mixed numbers differ."""
+    mixed = numbers * _MIXER
+    return (mixed ^ (mixed >> 32)) * _MIXER

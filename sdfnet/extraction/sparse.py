@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh, UnmergedMesh, march_cells, merge_lattice_vertices
-from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from sdfnet.geometry.arrays import BoolArray, Float32Array, FloatArray, IntArray, are_among, sorted_unique, unique_keys
 
 Sample = Callable[[NDArray[np.number]], Float32Array]
 """A function from positions (N, 3) in lattice coordinates to finite values (N,), from which the level is subtracted."""
@@ -107,12 +107,12 @@ def _follow(
     blocks: NDArray[np.int32] = choice.visited
     centers: Float32Array | None = choice.centers
     while len(blocks):
-        known = np.union1d(known, _numbered(blocks, shape))
+        known = sorted_unique(np.concatenate([known, _numbered(blocks, shape)]))
         tiles = _fill_tiles(blocks, sample, shape, centers=centers)
         leaves = leaves or _inside_at_border(tiles, shape)
         marched += _march_tiles(tiles, _crossed_cells(tiles), spacing=spacing)
         entered = _entered_blocks(tiles, shape)
-        blocks, centers = entered[~np.isin(_numbered(entered, shape), known)], None
+        blocks, centers = entered[~are_among(_numbered(entered, shape), known)], None
         if len(blocks):
             _LOGGER.debug("the surface enters %d blocks that were skipped; they are visited too", len(blocks))
     return marched, leaves, known
@@ -270,7 +270,7 @@ def _fill_tiles(
     blocks: NDArray[np.int32], sample: Sample, shape: tuple[int, int, int], *, centers: Float32Array | None = None
 ) -> _Tiles:
     """Evaluate the lattice points of the finest `blocks` (N, 3) once each, but use the given `centers` (N,)."""
-    numbers, which = np.unique(_numbered(blocks // _TILE_BLOCKS, shape), return_inverse=True)
+    numbers, _, which = unique_keys(_numbered(blocks // _TILE_BLOCKS, shape))
     corners = np.stack(np.unravel_index(numbers, shape), axis=1).astype(np.int64) * _TILE
     chosen = np.zeros((len(numbers), _TILE_BLOCKS, _TILE_BLOCKS, _TILE_BLOCKS), dtype=bool)
     chosen[which, *(blocks % _TILE_BLOCKS).T] = True
@@ -281,8 +281,8 @@ def _fill_tiles(
     needed = np.zeros((len(numbers), _TILE + 1, _TILE + 1, _TILE + 1), dtype=bool)
     for x, y, z in np.ndindex(2, 2, 2):
         needed[:, x : x + _TILE, y : y + _TILE, z : z + _TILE] |= cells
-    tile, *local = np.nonzero(needed)
-    points, again = np.unique(_numbered(corners[tile] + np.stack(local, axis=1), shape), return_inverse=True)
+    tile, local = np.divmod(np.flatnonzero(needed), needed[0].size)
+    points, _, again = unique_keys(_numbered(corners, shape)[tile] + _numbered(_offsets(_TILE + 1), shape)[local])
     values = np.ones(needed.shape, dtype=np.float32)
     values[needed] = _sampled(points, sample, shape, blocks, centers)[again]
     return _Tiles(corners, cells, values)
@@ -319,7 +319,10 @@ def _crossed_cells(tiles: _Tiles) -> BoolArray:
 
 
 def _entered_blocks(tiles: _Tiles, shape: tuple[int, int, int]) -> NDArray[np.int32]:
-    """Return, without repeats, the finest blocks (N, 3) that the surface enters from a visited neighbour."""
+    """Return, without repeats, the finest blocks (N, 3) that the surface enters from a visited neighbour.
+
+    Some of them may be visited blocks of other tiles.
+    """
     numbers = [np.zeros(0, dtype=np.int64)]
     for axis in range(3):
         inside = np.moveaxis(tiles.values <= 0, axis + 1, 1).astype(np.int8)
@@ -329,14 +332,20 @@ def _entered_blocks(tiles: _Tiles, shape: tuple[int, int, int]) -> NDArray[np.in
         # Up through the upper faces of the last cells of blocks, down through the lower faces of the first.
         for step, first_cell, first_face in ((1, _FINEST - 1, _FINEST), (-1, 0, 0)):
             crossed = cells[:, first_cell::_FINEST] & mixed[:, first_face : first_face + _TILE : _FINEST]
+            # Neighbours in the same tile are known to be visited or not; the others are looked up later.
+            if step > 0:
+                crossed[:, :-1] &= ~cells[:, _FINEST::_FINEST]
+            else:
+                crossed[:, 1:] &= ~cells[:, _FINEST - 1 : -1 : _FINEST]
             tile, along, *across = np.nonzero(crossed)
             local = np.stack([first_cell + _FINEST * along + step, *across], axis=1)
             order = [axis, *(other for other in range(3) if other != axis)]
             cell = tiles.corners[tile]  # a copy
             cell[:, order] += local
             there = ((cell >= 0) & (cell < np.array(shape) - 1)).all(axis=1)
-            numbers.append(np.unique(_numbered(cell[there] // _FINEST, shape)))
-    return np.stack(np.unravel_index(np.unique(np.concatenate(numbers)), shape), axis=1).astype(np.int32)
+            numbers.append(_numbered(cell[there] // _FINEST, shape))
+    entered = sorted_unique(np.concatenate(numbers))
+    return np.stack(np.unravel_index(entered, shape), axis=1).astype(np.int32)
 
 
 def _inside_at_border(tiles: _Tiles, shape: tuple[int, int, int]) -> bool:
@@ -374,6 +383,6 @@ def _weld(marched: list[UnmergedMesh], shape: tuple[int, int, int]) -> UnmergedM
     axes = np.concatenate([each.axes for each in marched])
     counts = np.cumsum([0] + [len(each.starts) for each in marched])
     faces = np.concatenate([each.faces + count for each, count in zip(marched, counts[:-1], strict=True)])
-    _, first, merged = np.unique(4 * _numbered(starts, shape) + axes, return_index=True, return_inverse=True)
+    _, first, merged = unique_keys(4 * _numbered(starts, shape) + axes)
     shares = np.concatenate([each.shares for each in marched], axis=1)[:, first]
     return UnmergedMesh(starts[first], axes[first], shares, merged[faces])

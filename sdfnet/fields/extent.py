@@ -31,15 +31,35 @@ def outside_sign(field: Field) -> int:
 
 def box_distance(bounds: Bounds, points: Tensor) -> Tensor:
     """Return the signed distance (...) of `points` (..., 3) to the surface of a box, whose sides may be infinite."""
-    return corner_distance(
-        torch.maximum(points.new_tensor(bounds.lower) - points, points - points.new_tensor(bounds.upper))
-    )
+    excess = torch.maximum(points.new_tensor(bounds.lower) - points, points - points.new_tensor(bounds.upper))
+    return corner_distance(*excess.unbind(dim=-1))
 
 
-def corner_distance(excess: Tensor) -> Tensor:
-    """Return the signed distance (...) of `excess` (..., D) to the orthant where all coordinates are negative."""
-    outside = torch.linalg.vector_norm(excess.clamp(min=0), dim=-1)
-    return outside + excess.amax(dim=-1).clamp(max=0)
+def corner_distance(*excess: Tensor) -> Tensor:
+    """Return the signed distance (...) of a point to the orthant where all coordinates are negative.
+
+    `excess` holds one coordinate (...) after the other.
+    """
+    outside = vector_length(*(coordinate.clamp(min=0) for coordinate in excess))
+    return outside + torch.stack(excess).amax(dim=0).clamp(max=0)
+
+
+def vector_length(*coordinates: Tensor) -> Tensor:
+    """Return the lengths (...) of vectors, given one coordinate (...) after the other. At zero, the gradient is zero.
+
+    `torch.linalg.vector_norm` along an axis of two or three takes up to 80 times as long.
+
+    >>> vector_length(torch.tensor([3.0, 0.0]), torch.tensor([4.0, 0.0])).tolist()
+    [5.0, 0.0]
+    """
+    first, *others = coordinates
+    squares = first * first
+    for coordinate in others:
+        squares = squares + coordinate * coordinate
+    if not squares.requires_grad:
+        return squares.sqrt()
+    at_zero = squares == 0  # where the root has no gradient
+    return squares.masked_fill(at_zero, 1.0).sqrt().masked_fill(at_zero, 0.0)
 
 
 class Confined:

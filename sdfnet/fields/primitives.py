@@ -10,13 +10,13 @@ References: I. Quilez, "3D distance functions", https://iquilezles.org/articles/
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sdfnet.fields.arguments import check_direction, check_not_negative, check_positive, check_vector
 from sdfnet.fields.base import Accuracy, Field, check_points
-from sdfnet.fields.extent import corner_distance
+from sdfnet.fields.extent import corner_distance, vector_length
 from sdfnet.geometry.bounds import Bounds
 
 ORIGIN = (0.0, 0.0, 0.0)
@@ -37,7 +37,7 @@ class Sphere(Field):
         self.bounds = Bounds(self.center - self.radius, self.center + self.radius)
 
     def __call__(self, points: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(_centered(points, self.center), dim=-1) - self.radius
+        return vector_length(*_centered(points, self.center).unbind(dim=-1)) - self.radius
 
 
 class HalfSpace(Field):
@@ -89,8 +89,9 @@ class Box(Field):
         self.bounds = Bounds(self.center - self.half_extents, self.center + self.half_extents)
 
     def __call__(self, points: Tensor) -> Tensor:
-        core = points.new_tensor(self.half_extents - self.rounding)
-        return corner_distance(_centered(points, self.center).abs() - core) - self.rounding
+        core = (self.half_extents - self.rounding).tolist()
+        local = _centered(points, self.center).abs().unbind(dim=-1)
+        return corner_distance(*(place - half for place, half in zip(local, core, strict=True))) - self.rounding
 
 
 class Cylinder(Field):
@@ -116,8 +117,9 @@ class Cylinder(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         local = _centered(points, self.center)
-        core = points.new_tensor([self.radius - self.rounding, self.half_height - self.rounding])
-        return corner_distance(torch.stack([_radial(local), local[..., 1].abs()], dim=-1) - core) - self.rounding
+        around = _radial(local) - (self.radius - self.rounding)
+        along = local[..., 1].abs() - (self.half_height - self.rounding)
+        return corner_distance(around, along) - self.rounding
 
 
 class Torus(Field):
@@ -148,8 +150,7 @@ class Torus(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         local = _centered(points, self.center)
-        across = torch.stack([_radial(local) - self.major_radius, local[..., 1]], dim=-1)
-        return torch.linalg.vector_norm(across, dim=-1) - self.minor_radius
+        return vector_length(_radial(local) - self.major_radius, local[..., 1]) - self.minor_radius
 
 
 class Ellipsoid(Field):
@@ -173,14 +174,14 @@ class Ellipsoid(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         scaled = _centered(points, self.center) / points.new_tensor(self.semi_axes)
-        return (torch.linalg.vector_norm(scaled, dim=-1) - 1) * float(self.semi_axes.min())
+        return (vector_length(*scaled.unbind(dim=-1)) - 1) * float(self.semi_axes.min())
 
 
 def _centered(points: Tensor, center: ArrayLike) -> Tensor:
     check_points(points)
-    return points - points.new_tensor(center)
+    return points - points.new_tensor(center) if np.any(center) else points
 
 
 def _radial(local: Tensor) -> Tensor:
     """Return the distance (...) of `local` (..., 3) from the y axis."""
-    return torch.linalg.vector_norm(local[..., 0::2], dim=-1)
+    return vector_length(local[..., 0], local[..., 2])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sdfnet.fields.arguments import check_curve, check_not_negative, check_positive, check_vector
 from sdfnet.fields.base import Accuracy, Field, check_points
-from sdfnet.fields.extent import corner_distance
+from sdfnet.fields.extent import corner_distance, vector_length
 from sdfnet.geometry.bounds import Bounds
 
 
@@ -68,14 +68,14 @@ class Tube(Field):
         local = points[..., None, :] - points.new_tensor(self._starts)
         directions = points.new_tensor(self._directions)
         along = torch.einsum("...kd,kd->...k", local, directions)
-        radial = torch.linalg.vector_norm(local - along[..., None] * directions, dim=-1)
+        radial = vector_length(*(local - along[..., None] * directions).unbind(dim=-1))
         lengths = points.new_tensor(self._lengths)
         start_radii, end_radii = points.new_tensor(self._start_radii), points.new_tensor(self._end_radii)
         slope = (start_radii - end_radii) / lengths
         flat = (1 - slope**2).sqrt()
         place = flat * along - slope * radial
-        at_start = torch.linalg.vector_norm(local, dim=-1) - start_radii
-        at_end = torch.linalg.vector_norm(local - lengths[:, None] * directions, dim=-1) - end_radii
+        at_start = vector_length(*local.unbind(dim=-1)) - start_radii
+        at_end = vector_length(*(local - lengths[:, None] * directions).unbind(dim=-1)) - end_radii
         on_side = flat * radial + slope * along - start_radii
         pieces = torch.where(place < 0, at_start, torch.where(place > flat * lengths, at_end, on_side))
         return pieces.amin(dim=-1)
@@ -110,20 +110,20 @@ class Frustum(Field):
         local = points - points.new_tensor(self.start)
         direction = points.new_tensor(self.direction)
         along = (local * direction).sum(dim=-1)
-        radial = torch.linalg.vector_norm(local - along[..., None] * direction, dim=-1)
+        radial = vector_length(*(local - along[..., None] * direction).unbind(dim=-1))
         growth = self.end_radius - self.start_radius
         beyond = (along - self.length / 2).abs() - self.length / 2
         cap_radius = torch.full_like(along, self.end_radius).masked_fill(along < self.length / 2, self.start_radius)
-        to_cap = torch.stack([(radial - cap_radius).clamp(min=0), beyond], dim=-1)
+        to_cap = (radial - cap_radius).clamp(min=0), beyond
         square = growth**2 + self.length**2
         share = ((growth * (radial - self.start_radius) + along * self.length) / square).clamp(0, 1)
-        to_side = torch.stack([radial - self.start_radius - share * growth, along - share * self.length], dim=-1)
+        to_side = radial - self.start_radius - share * growth, along - share * self.length
         # The norms alone give the same values, but on the surface their gradient is the direction of a rounding error.
         beyond_side = ((radial - self.start_radius) * self.length - along * growth) / math.sqrt(square)
         is_side = (share > 0) & (share < 1) & (beyond_side >= 0)
-        side = torch.where(is_side, beyond_side, torch.linalg.vector_norm(to_side, dim=-1))
+        side = torch.where(is_side, beyond_side, vector_length(*to_side))
         is_cap = (radial <= cap_radius) & (beyond >= 0)
-        outside = torch.minimum(torch.where(is_cap, beyond, torch.linalg.vector_norm(to_cap, dim=-1)), side)
+        outside = torch.minimum(torch.where(is_cap, beyond, vector_length(*to_cap)), side)
         return torch.where((beyond_side < 0) & (beyond < 0), torch.maximum(beyond_side, beyond), outside)
 
 
@@ -154,8 +154,7 @@ class Ribbon(Field):
         check_points(points)
         across, *_ = _to_segments(points[..., 0::2], self._corners[:-1], self._corners[1:])
         beyond = (points[..., 1].abs() - self.half_height).clamp(min=0)
-        offset = torch.cat([across, beyond[..., None]], dim=-1)
-        return torch.linalg.vector_norm(offset, dim=-1) - self.radius
+        return vector_length(*across.unbind(dim=-1), beyond) - self.radius
 
 
 class Extrusion(Field):
@@ -185,8 +184,7 @@ class Extrusion(Field):
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
         flat = self._outline(points[..., 0::2])
-        excess = torch.stack([flat, points[..., 1].abs() - self.half_height], dim=-1)
-        return corner_distance(excess) - self.rounding
+        return corner_distance(flat, points[..., 1].abs() - self.half_height) - self.rounding
 
 
 class Revolution(Field):
@@ -220,7 +218,7 @@ class Revolution(Field):
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
-        radial = torch.linalg.vector_norm(points[..., 0::2], dim=-1)
+        radial = vector_length(points[..., 0], points[..., 2])
         return self._outline(torch.stack([radial, points[..., 1]], dim=-1))
 
 
@@ -243,7 +241,7 @@ class _Outline:
     def __call__(self, plane: Tensor) -> Tensor:
         """Return the signed distance (...) at the points `plane` (..., 2)."""
         offsets, nearest, shares = _to_segments(plane, self._starts, self._ends)
-        distance = torch.linalg.vector_norm(offsets, dim=-1)
+        distance = vector_length(*offsets.unbind(dim=-1))
         at_corner = torch.where(_in_polygon(plane, self._starts, self._ends), -distance, distance)
         # Beside an edge, the edge's normal gives the sign. The gradient of a norm would be only a rounding error there.
         beside_edge = (offsets * plane.new_tensor(self._normals)[nearest]).sum(dim=-1)

@@ -110,6 +110,8 @@ class Transformed(Field):
         self.scale = check_positive("scale", scale)
         self.accuracy = field.accuracy
         self.bounds = self._moved_bounds()
+        exchanges = self.scale == 1 and (self.rotation == (self.rotation == 1)).all()  # only exchanges axes
+        self._columns = self.rotation.argmax(axis=0).tolist() if exchanges else None
 
     def __call__(self, points: Tensor) -> Tensor:
         check_points(points)
@@ -117,8 +119,10 @@ class Transformed(Field):
 
     def inner_points(self, points: Tensor) -> Tensor:
         """Return the points (..., 3) of `field` that are at `points` (..., 3) of this field."""
-        back = points.new_tensor(self.rotation / self.scale)  # p @ R is the transpose, so the inverse, of R @ p.
-        return (points - points.new_tensor(self.translation)) @ back
+        local = points - points.new_tensor(self.translation) if self.translation.any() else points
+        if self._columns is not None:
+            return torch.stack([local[..., column] for column in self._columns], dim=-1)
+        return local @ points.new_tensor(self.rotation / self.scale)  # the transpose, so the inverse, of R @ p
 
     def _moved_bounds(self) -> Bounds:
         matrix = self.scale * self.rotation

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdfnet.fields.arguments import check_vector
 from sdfnet.fields.base import Accuracy, Field, Union, check_points
+from sdfnet.fields.extent import vector_length
 from sdfnet.fields.transforms import Transformed, rotation_about
 from sdfnet.geometry.bounds import Bounds
 
@@ -110,7 +111,7 @@ class Bent(Field):
         # In the middle of the circle, the angle has no gradient.
         at_middle = (x == 0) & (down == 0)
         safe = down.masked_fill(at_middle, 1.0)
-        arm = torch.linalg.vector_norm(torch.stack([x, safe], dim=-1), dim=-1).masked_fill(at_middle, 0.0)
+        arm = vector_length(x, safe).masked_fill(at_middle, 0.0)
         return torch.stack([self.radius * torch.atan2(x, safe), self.radius - arm, z], dim=-1)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sdfnet.geometry.arrays import stable_order
+
 
 @dataclass(frozen=True, eq=False)
 class EdgeTable:
@@ -42,7 +44,7 @@ class EdgeTable:
         """Return the table of `faces` (F, 3), whose entries are vertices from 0 to num_vertices - 1."""
         starts, stops = half_edge_ends(faces)
         keys = np.minimum(starts, stops) * np.int64(num_vertices) + np.maximum(starts, stops)
-        order, ordered = _stably_sorted(keys)
+        order, ordered = stable_order(keys)
         is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]
         counts = np.diff(np.flatnonzero(np.append(is_first, True)))
         return cls(faces, ordered[is_first], counts, order, num_vertices)
@@ -128,17 +130,6 @@ class EdgeTable:
         Faces are connected across edges with exactly two faces, so that non-manifold edges separate patches.
         """
         return label_connected(self.pairs[:, 0] // 3, self.pairs[:, 1] // 3, len(self.faces))
-
-
-def _stably_sorted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the stable order of `keys` (N,), and the sorted keys. Keys must not be negative."""
-    bits = len(keys).bit_length()
-    if int(keys.max(initial=0)).bit_length() + bits > 63:
-        order = np.argsort(keys, kind="stable")
-        return order, keys[order]
-    words = (keys << bits) | np.arange(len(keys))
-    words.sort()  # several times faster than an argsort
-    return words & ((1 << bits) - 1), words >> bits
 
 
 def half_edge_ends(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -184,6 +184,15 @@ def drop_unreferenced_vertices(mesh: Mesh) -> Mesh:
     return Mesh(mesh.vertices[used], faces, None if mesh.vertex_normals is None else mesh.vertex_normals[used])
 
 
+def faces_at(faces: NDArray[np.int64], vertices: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which `faces` (F, 3) have at least one corner among the `vertices` (V,), (F,).
+
+    >>> faces_at(np.array([[0, 1, 2], [2, 1, 3]]), np.array([True, False, False, False])).tolist()
+    [True, False]
+    """
+    return vertices[faces[:, 0]] | vertices[faces[:, 1]] | vertices[faces[:, 2]]
+
+
 def renumber_faces(faces: NDArray[np.int64], num_vertices: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the sorted vertices that `faces` use, (U,), and the faces with these vertices numbered from 0 to U - 1.
 

@@ -11,6 +11,8 @@ from exact_spheres import sphere_run
 from scipy.spatial import cKDTree
 
 from sdfnet.extraction import extract_mesh
+from sdfnet.extraction.marching_cubes import march
+from sdfnet.extraction.sharp_features.detect import bent_vertices, faces_around
 from sdfnet.extraction.sharp_features.qef import find_crossings, intersect_planes
 from sdfnet.fields import (
     Box,
@@ -22,6 +24,7 @@ from sdfnet.fields import (
     Sphere,
     Torus,
     Transformed,
+    evaluate,
     rotation_about,
 )
 from sdfnet.geometry.bounds import Bounds, Lattice
@@ -189,3 +192,20 @@ def test_crossings_are_found_on_their_lattice_edges() -> None:
     moved = find_crossings(np.array([[0.5, 0, 0], [0.0, 0.3, 0.0], [0, 0, 0]]), sample)
     np.testing.assert_allclose(moved[0], [0.2 ** (1 / 3), 0, 0], atol=1e-4)
     np.testing.assert_array_equal(moved[1:], [[0, 0.3, 0], [0, 0, 0]])
+
+
+def test_only_vertices_near_edges_are_examined() -> None:
+    """The part around bent vertices holds every edge, and nothing else, of a fine box that is turned."""
+    field = Transformed(Box(HALF), rotation=TURN)
+    lattice = Lattice.over(field.bounds, 96)
+    points = lattice.origin + lattice.spacing * np.moveaxis(np.indices(lattice.shape), 0, -1)
+    values = evaluate(field, torch.from_numpy(points).float()).numpy()
+    marched = march(values, spacing=lattice.spacing)
+    bent = bent_vertices(marched)
+    places = (lattice.origin + lattice.spacing * marched.vertices) @ TURN  # in the box's own axes
+    beside = np.sort(HALF - np.abs(places), axis=1)[:, 1] / lattice.spacing  # from the nearest edge
+    assert bent[beside < 0.5].mean() > 0.95
+    assert not bent[beside > 3].any()
+    near = faces_around(marched.faces, bent)
+    assert near.mean() < 0.5
+    assert near[(beside[marched.faces] < 1).any(axis=1)].all()

@@ -29,9 +29,17 @@ from sdfnet.extraction.sharp_features.qef import (
 )
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of, unit_vectors
 from sdfnet.mesh.edges import EdgeTable, label_connected
+from sdfnet.mesh.mesh import faces_at
 
 _SUSPECT_ANGLE = 20.0
 """If the normals at a patch's vertices of marching cubes diverge by less (in degrees), the patch holds no feature."""
+
+_BENT = np.float32(np.cos(np.radians(4.0)))
+"""A vertex is bent if the normals of two of its faces diverge by more than about this angle. Normals that diverge by
+`_SUSPECT_ANGLE` within a patch pass several edges of faces, and one of them is bent."""
+
+_RINGS = 6
+"""The search for features needs the faces at bent vertices, the patches around them, and the patches next to these."""
 
 _LINEAR = 1e-3
 """A vertex of marching cubes is moved onto the surface if it is farther from the surface than this, in spacings."""
@@ -42,12 +50,12 @@ BEYOND = 1.0
 
 @dataclass(frozen=True, eq=False)
 class PatchedMesh:
-    """A mesh of marching cubes, cut into patches. Its vertices lie on the surface, even near sharp edges.
+    """A mesh of marching cubes, cut into patches. Near sharp edges, its vertices lie on the surface.
 
     Attributes
     ----------
     normals : (V, 3)
-        The normals of the field at the vertices.
+        The normals of the field at the vertices, zero far from bent vertices.
     twins : (3F,)
         For each half-edge, the other half-edge of the same edge, or -1 (`EdgeTable.twins`).
     patch_of, is_suspect : (F,)
@@ -87,14 +95,56 @@ class PatchFeatures:
     is_sharp: BoolArray
 
 
-def cut_into_patches(mesh: LatticeMesh, field: LatticeField) -> PatchedMesh:
-    """Cut `mesh` into patches, and find the patches with diverging normals on the boundary."""
+def bent_vertices(mesh: LatticeMesh) -> BoolArray:
+    """Return at which vertices (V,) the faces of `mesh` bend so much that a sharp feature may be near.
+
+    The faces alone decide, without an evaluation of the field.
+    """
+    corners = mesh.faces.T
+    places = np.ascontiguousarray(mesh.vertices.T)
+    first, second = ((places[:, corners[k]] - places[:, corners[0]]).astype(np.float32) for k in (1, 2))
+    normals = np.cross(first, second, axis=0)
+    normals /= np.maximum(np.sqrt((normals * normals).sum(axis=0)), np.float32(1e-30))
+    any_normal = np.zeros(places.shape, dtype=np.float32)  # of one of the faces at each vertex
+    for corner in corners:
+        any_normal[:, corner] = normals
+    bent = np.zeros(len(mesh.vertices), dtype=bool)
+    for corner in corners:
+        bent[corner[(normals * any_normal[:, corner]).sum(axis=0) < _BENT]] = True
+    return bent
+
+
+def faces_around(faces: IntArray, vertices: BoolArray, rings: int = _RINGS) -> BoolArray:
+    """Return which `faces` (F, 3) can be reached from `vertices` (V,) through so many `rings` of faces, (F,).
+
+    >>> strip = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]])
+    >>> faces_around(strip, np.array([True, False, False, False, False, False]), rings=2).tolist()
+    [True, True, True, False]
+    """
+    reached = vertices
+    for _ in range(rings):
+        touched = faces_at(faces, reached)
+        reached = mask_of(faces[touched].ravel(), len(vertices))
+    return touched
+
+
+def cut_into_patches(mesh: LatticeMesh, bent: BoolArray, field: LatticeField) -> PatchedMesh:
+    """Cut `mesh` into patches, and find the patches at `bent` vertices (V,) with diverging normals on the boundary.
+
+    Only the vertices of patches at bent vertices, and of the patches next to these, are moved and get normals.
+    """
     twins = EdgeTable.of(mesh.faces, len(mesh.vertices)).twins
     patch_of = cell_patches(mesh, twins)
-    vertices, normals = _true_crossings(mesh.vertices, field)
-    loops = disc_boundaries(mesh.faces, twins, patch_of, np.ones(patch_of.max(initial=-1) + 1, dtype=bool))
+    num_patches = int(patch_of.max(initial=-1)) + 1
+    is_bent = mask_of(patch_of[faces_at(mesh.faces, bent)], num_patches)
+    beside = twins[np.repeat(is_bent[patch_of], 3)]
+    near = is_bent | mask_of(patch_of[beside[beside >= 0] // 3], num_patches)
+    rows = np.flatnonzero(mask_of(mesh.faces[near[patch_of]].ravel(), len(mesh.vertices)))
+    vertices, normals = mesh.vertices.copy(), np.zeros_like(mesh.vertices)
+    vertices[rows], normals[rows] = _true_crossings(mesh.vertices[rows], field)
+    loops = disc_boundaries(mesh.faces, twins, patch_of, is_bent)
     suspect = widest_angles(normals[loops.rims], loops.used) > _SUSPECT_ANGLE
-    is_suspect = mask_of(loops.patches[suspect], patch_of.max(initial=-1) + 1)
+    is_suspect = mask_of(loops.patches[suspect], num_patches)
     return PatchedMesh(LatticeMesh(vertices, mesh.faces), normals, twins, patch_of, is_suspect[patch_of], field)
 
 

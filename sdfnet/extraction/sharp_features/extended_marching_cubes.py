@@ -13,12 +13,19 @@ from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
 from sdfnet.extraction.projection import move_without_flips
-from sdfnet.extraction.sharp_features.detect import cut_into_patches, detect_features, join_patches
-from sdfnet.extraction.sharp_features.patches import replace_patches
+from sdfnet.extraction.sharp_features.detect import (
+    bent_vertices,
+    cut_into_patches,
+    detect_features,
+    faces_around,
+    join_patches,
+)
+from sdfnet.extraction.sharp_features.patches import faces_around_features
 from sdfnet.extraction.sharp_features.qef import SHARP_ANGLE, SMALL_MISS, LatticeField, find_features, intersect_planes
 from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of, unit_vectors
 from sdfnet.mesh.edges import EdgeTable
-from sdfnet.mesh.mesh import renumber_faces
+from sdfnet.mesh.mesh import Mesh, faces_at, renumber_faces
+from sdfnet.mesh.topology import check_closed
 
 _ROUNDS = 4
 """In each round a feature line grows by one vertex at each of its ends."""
@@ -30,11 +37,28 @@ _SAME_DIRECTION = 0.7
 """Two directions from a feature lead the same way along the sharp edge if the cosine of their angle is above this."""
 
 
-def sharpen(mesh: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
+@dataclass(frozen=True, eq=False)
+class SharpMesh:
+    """A mesh with its sharp edges.
+
+    Attributes
+    ----------
+    is_feature : (V,)
+        Which vertices lie on sharp edges and corners.
+    is_sound : bool
+        Whether the mesh has the same defects (`check_closed`) as the mesh without sharp edges.
+    """
+
+    mesh: LatticeMesh
+    is_feature: BoolArray
+    is_sound: bool
+
+
+def sharpen(mesh: LatticeMesh, field: LatticeField) -> SharpMesh:
     """Restore the sharp edges and corners of the surface in `mesh`, a mesh that marching cubes gives for `field`.
 
-    Only patches that hold a feature are replaced, and the vertices on their boundaries are moved onto the surface.
-    Return the mesh, and which of its vertices lie on sharp edges and corners, (V,).
+    Only patches that hold a feature are replaced, and the vertices on their boundaries are moved onto the surface. Only
+    the part of the mesh around bent vertices is examined.
 
     >>> from sdfnet.extraction.marching_cubes import march
     >>> def sample(positions):  # a box, in lattice coordinates
@@ -43,24 +67,64 @@ def sharpen(mesh: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolAr
     ...     away = positions - 4.5
     ...     return np.sign(away) * (np.abs(away) == np.abs(away).max(axis=-1, keepdims=True))
     >>> values = sample(np.moveaxis(np.indices((10, 10, 10)), 0, -1))
-    >>> sharp, is_feature = sharpen(march(values, spacing=1.0), LatticeField(sample, sample_gradient))
-    >>> (sharp.vertices[is_feature].max(axis=0) - 4.5).round(3).tolist()
+    >>> sharp = sharpen(march(values, spacing=1.0), LatticeField(sample, sample_gradient))
+    >>> (sharp.mesh.vertices[sharp.is_feature].max(axis=0) - 4.5).round(3).tolist()
     [2.3, 2.3, 2.3]
     """
-    cut = cut_into_patches(mesh, field)
+    bent = bent_vertices(mesh)
+    near = faces_around(mesh.faces, bent)
+    used, faces = renumber_faces(mesh.faces[near], len(mesh.vertices))
+    part = LatticeMesh(mesh.vertices[used], faces)
+    found = _sharpen_part(part, bent[used], field)
+    if found is None:
+        return SharpMesh(mesh, np.zeros(len(mesh.vertices), dtype=bool), is_sound=True)
+    kept, sharp, feature_vertices = found
+    is_sound = _has_same_defects(part, sharp, kept)
+    # Back into the whole mesh.
+    number = np.concatenate([used, len(mesh.vertices) + np.arange(len(sharp.vertices) - len(used))])
+    vertices = np.concatenate([mesh.vertices, sharp.vertices[len(used) :]])
+    vertices[used] = sharp.vertices[: len(used)]
+    is_kept = ~near
+    is_kept[near] = kept
+    faces = np.concatenate([mesh.faces[is_kept], number[sharp.faces[int(kept.sum()) :]]])
+    used, compact = renumber_faces(faces, len(vertices))
+    is_feature = mask_of(number[feature_vertices], len(vertices))[used]
+    return SharpMesh(LatticeMesh(vertices[used], compact), is_feature, is_sound=is_sound)
+
+
+def _has_same_defects(part: LatticeMesh, sharp: LatticeMesh, kept: BoolArray) -> bool:
+    """Return whether the faces that differ, and the faces next to them, have the same defects in both meshes."""
+    new = sharp.faces[int(kept.sum()) :]
+    changed = (part.vertices != sharp.vertices[: len(part.vertices)]).any(axis=1)
+    changed[part.faces[~kept].ravel()] = True
+    beside = part.faces[kept & faces_at(part.faces, changed)]
+    before = check_closed(Mesh(part.vertices, np.concatenate([beside, part.faces[~kept]])))
+    return before == check_closed(Mesh(sharp.vertices, np.concatenate([beside, new])))
+
+
+def _sharpen_part(
+    mesh: LatticeMesh, bent: BoolArray, field: LatticeField
+) -> tuple[BoolArray, LatticeMesh, IntArray] | None:
+    """Return which faces are kept (F,), the mesh with its sharp edges, and its feature vertices. None without features.
+
+    The kept faces are the first faces of the returned mesh, and the new vertices are its last vertices.
+    """
+    cut = cut_into_patches(mesh, bent, field)
     detected = join_patches(cut, detect_features(cut, cut.patch_of))
     if not detected.is_sharp.any():
-        return mesh, np.zeros(len(mesh.vertices), dtype=bool)
+        return None
     places, loops = detected.features.places[detected.is_sharp], detected.loops.rows(detected.is_sharp)
-    sharp = replace_patches(cut.mesh, cut.normals, detected.patch_of, loops, places)
+    vertices = np.concatenate([cut.mesh.vertices, places])
+    around = faces_around_features(loops, vertices, cut.normals)
+    kept = ~mask_of(loops.patches, int(detected.patch_of.max()) + 1)[detected.patch_of]
+    faces = np.concatenate([mesh.faces[kept], around])
     features = _FeatureVertices(
         len(mesh.vertices) + np.arange(len(places)), cut.mesh.vertices[loops.rims], cut.normals[loops.rims], loops.used
     )
     elsewhere = np.flatnonzero(~mask_of(loops.rims, len(mesh.vertices)))
-    sharp.vertices[elsewhere] = mesh.vertices[elsewhere]
-    vertices, feature_vertices = _complete_feature_lines(sharp.vertices, sharp.faces, features, field)
-    used, compact = renumber_faces(sharp.faces, len(vertices))
-    return LatticeMesh(vertices[used], compact), np.isin(used, feature_vertices)
+    vertices[elsewhere] = mesh.vertices[elsewhere]
+    vertices, feature_vertices = _complete_feature_lines(vertices, faces, features, field)
+    return kept, LatticeMesh(vertices, faces), feature_vertices
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +153,9 @@ def _complete_feature_lines(
 ) -> tuple[FloatArray, IntArray]:
     """Move some `vertices` onto interrupted sharp edges. Return all vertices, and the numbers of feature vertices."""
     edges = EdgeTable.of(faces, len(vertices)).ends
-    at_feature = edges[np.isin(edges, features.vertices).any(axis=1)]
-    around = edges[np.isin(edges, at_feature).any(axis=1)]
+    reached = mask_of(features.vertices, len(vertices))
+    reached = mask_of(edges[reached[edges].any(axis=1)].ravel(), len(vertices))
+    around = edges[reached[edges].any(axis=1)]
     edges = np.concatenate([around, around[:, ::-1]])
     for _ in range(_ROUNDS):
         added, places = _next_vertices(vertices, edges, features, field)

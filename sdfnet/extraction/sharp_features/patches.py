@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sdfnet.extraction.marching_cubes import LatticeMesh
 from sdfnet.extraction.sharp_features.qef import SHARP_ANGLE
-from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray, mask_of
+from sdfnet.geometry.arrays import BoolArray, FloatArray, IntArray
 from sdfnet.mesh.edges import EdgeTable, half_edge_ends, label_connected
 from sdfnet.mesh.mesh import face_crosses
 
@@ -148,17 +148,16 @@ def fixed_by_flips(
     return np.bincount(flips[:, 0], minlength=len(places)) == np.where(well_placed, bad.sum(axis=1), -1)
 
 
-def replace_patches(
-    mesh: LatticeMesh, normals: FloatArray, patch_of: IntArray, loops: BoundaryLoops, places: FloatArray
-) -> LatticeMesh:
-    """Replace the patches of `loops` by triangles around new last vertices at `places`, and flip edges between them."""
-    replaced = mask_of(loops.patches, patch_of.max(initial=-1) + 1)
-    centers = len(mesh.vertices) + np.arange(len(places))
+def faces_around_features(loops: BoundaryLoops, vertices: FloatArray, normals: FloatArray) -> IntArray:
+    """Return triangles (K, 3) that fill `loops`, each around its own one of the last `vertices`, with flipped edges.
+
+    The edges between two features are flipped where they cross the sharp edge. `normals` are those of the vertices
+    before the last ones.
+    """
+    centers = len(normals) + np.arange(len(loops.patches))
     following = loops.following(loops.rims)
     faces = np.stack([loops.rims, following, np.broadcast_to(centers[:, None], following.shape)], axis=-1)[loops.used]
-    vertices = np.concatenate([mesh.vertices, places])
-    flipped = _flip_edges(faces, vertices, normals)
-    return LatticeMesh(vertices, np.concatenate([mesh.faces[~replaced[patch_of]], flipped]))
+    return _flip_edges(faces, vertices, normals)
 
 
 def _flip_edges(faces: IntArray, vertices: FloatArray, vertex_normals: FloatArray) -> IntArray:
