@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from sdfnet.files import atomic_path
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.components import RemovedComponent
@@ -151,19 +152,26 @@ class MorphSequence:
         return load_image(self.out / self.frames[index].picture)
 
 
-def save_stored(mesh: Mesh, path: Path) -> None:
-    """Write `mesh` with its normals, so that `load_stored` returns it bit for bit."""
+def save_stored(mesh: Mesh, path: Path, *, vertex_colors: FloatArray | None = None) -> None:
+    """Write `mesh` with its normals and colours (V, 3), so that `load_stored` returns them bit for bit."""
     arrays: dict[str, Any] = {"vertices": mesh.vertices, "faces": mesh.faces.astype(np.int32)}
     if mesh.vertex_normals is not None:
         arrays["normals"] = mesh.vertex_normals
+    if vertex_colors is not None:
+        arrays["colors"] = vertex_colors
     with atomic_path(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def load_stored(path: Path) -> Mesh:
     """Read a mesh that `save_stored` wrote."""
+    return load_painted(path)[0]
+
+
+def load_painted(path: Path) -> tuple[Mesh, FloatArray | None]:
+    """Read a mesh that `save_stored` wrote, and its colours (V, 3) if it has some."""
     with np.load(path, allow_pickle=False) as arrays:
-        return Mesh(arrays["vertices"], arrays["faces"], arrays.get("normals"))
+        return Mesh(arrays["vertices"], arrays["faces"], arrays.get("normals")), arrays.get("colors")
 
 
 def is_stored(index: int, config: MorphConfig) -> bool:

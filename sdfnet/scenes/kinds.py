@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sdfnet import fields
 from sdfnet.fields import Field
-from sdfnet.scenes.sources import learned_field, mesh_file_field
+from sdfnet.scenes.sources import learned_field, mesh_file_field, text_field
 
 Sort = Literal["number", "whole", "numbers", "flag", "text", "path", "node"]
 
@@ -92,6 +92,7 @@ _MAKERS: dict[str, Callable[..., Field]] = {
     "ribbon": fields.Ribbon,
     "extrusion": fields.Extrusion,
     "revolution": fields.Revolution,
+    "text": text_field,
     "mesh": mesh_file_field,
     "learned": learned_field,
     "union": fields.Union,

@@ -2,13 +2,13 @@
 
 A parameter is no code: the surface between two sets is what the scene says, so there is nothing to track, to bend or to
 clean. Options of `MorphConfig` that only learned shapes have are refused. Every frame has faces of its own, and sharp
-edges.
+edges. A morph that was killed continues with the first frame that is not whole on disk.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.morphs.config import MorphConfig
 from sdfnet.morphs.export import SHEET_FILE
 from sdfnet.morphs.plan import time_frames
+from sdfnet.morphs.store import load_painted, save_stored
 from sdfnet.rendering.camera import Camera, fit_camera
 from sdfnet.rendering.images import contact_sheet, load_image, save_image
 from sdfnet.rendering.renderer import Renderer
 from sdfnet.rendering.scene import PaintedMesh
 from sdfnet.rendering.video import FILM_FORMATS, save_film
 from sdfnet.rendering.web_page import PlayerConfig, save_player
-from sdfnet.runs.folder import FolderKind, open_folder, save_folder
+from sdfnet.runs.folder import FolderKind, file_sizes, is_whole, open_folder, save_folder
 from sdfnet.scenes.build import build_scene
 from sdfnet.scenes.extract import ExtractedScene, extract_built
 from sdfnet.scenes.node import SceneFile
@@ -87,38 +88,32 @@ def morph_scene(
     out = Path(out)
     settings = {"scene": format_scene(scene), "key_sets": keys, **dataclasses.asdict(config)}
     manifest = open_folder(out, settings, SCENE_MORPH, overwrite=overwrite)
-    save_folder(out, manifest, SCENE_MORPH)
-    frames: list[ExtractedScene] = []
+    is_complete = bool(manifest.get("complete"))
+    manifest |= {"playback": playback_order(len(sets), playback=config.playback), "complete": False}
+    records = {each["index"]: each for each in manifest["frames"] if "stored" in each and is_whole(out, each)}
+    num_kept = sum("picture" in record for record in records.values())
+
+    def save() -> None:
+        manifest["frames"] = [records[index] for index in sorted(records)]
+        save_folder(out, manifest, SCENE_MORPH)
+
     for index, each in enumerate(tqdm(sets, desc="morph", unit="frame", delay=2, disable=not progress)):
-        try:
-            built = build_scene(scene, each, device=device)
-            frames.append(
-                extract_built(
-                    built,
-                    resolution=config.resolution,
-                    sparse=config.sparse,
-                    sharp=True,
-                    min_piece=config.min_piece,
-                    device=device,
-                )
-            )
-        except ValueError as error:
-            told = ", ".join(f"{name}={value:g}" for name, value in each.items())
-            raise ValueError(f"frame {index} of the morph ({told}) cannot be extracted: {error}") from error
-    files = _write_frames(frames, out, config)
-    key_names = _key_names(sets, keys)
-    films = _write_films(frames, out, config, key_names)
-    manifest |= {
-        "playback": playback_order(len(frames), playback=config.playback),
-        "frames": [
-            {"index": index, "parameters": each, "files": {}, "faces": len(frames[index].mesh.faces)}
-            for index, each in enumerate(sets)
-        ],
-        "films": [path.name for path in films],
-        "sheet": SHEET_FILE,
-    }
-    save_folder(out, manifest, SCENE_MORPH)
-    return (*files, *films, out / SHEET_FILE)
+        if index not in records:
+            records[index] = _write_frame(_extracted(scene, index, each, config, device), out, index, each, config)
+            save()
+    ordered = [records[index] for index in range(len(sets))]
+    camera = _camera(ordered, config)
+    with Renderer(size=(config.width, config.height)) as renderer:
+        for record in tqdm(ordered, desc="pictures", delay=2, disable=not progress):
+            if "picture" not in record:
+                _write_picture(record, out, renderer, camera)
+                save()
+    save()
+    renew = not is_complete or num_kept < len(sets)
+    films = _write_films(ordered, out, config, camera, _key_names(sets, keys), renew=renew)
+    manifest |= {"films": [path.name for path in films], "sheet": SHEET_FILE, "complete": True}
+    save()
+    return (*_frame_files(out, len(sets), config), *films, out / SHEET_FILE)
 
 
 def _check_options(key_sets: Sequence[Mapping[str, float]], config: MorphConfig) -> None:
@@ -158,56 +153,100 @@ def _key_names(sets: Sequence[dict[str, float]], keys: Sequence[dict[str, float]
     return tuple(found)
 
 
-def _camera(frames: Sequence[ExtractedScene], config: MorphConfig) -> Camera:
-    boxes = [frame.mesh.bounds for frame in frames]
-    seen = Bounds.of(np.concatenate([[box.lower, box.upper] for box in boxes]))
+def _extracted(
+    scene: SceneFile, index: int, values: Mapping[str, float], config: MorphConfig, device: str
+) -> ExtractedScene:
+    try:
+        return extract_built(
+            build_scene(scene, values, device=device),
+            resolution=config.resolution,
+            sparse=config.sparse,
+            sharp=True,
+            min_piece=config.min_piece,
+            device=device,
+        )
+    except ValueError as error:
+        told = ", ".join(f"{name}={value:g}" for name, value in values.items())
+        raise ValueError(f"frame {index} of the morph ({told}) cannot be extracted: {error}") from error
+
+
+def _write_frame(
+    frame: ExtractedScene, out: Path, index: int, values: Mapping[str, float], config: MorphConfig
+) -> dict[str, Any]:
+    """Write the mesh of a frame, in all formats and bit for bit; return its record."""
+    stored = f"frames/frame_{index:04d}.npz"
+    save_stored(frame.mesh, out / stored, vertex_colors=frame.vertex_colors)
+    names = [stored]
+    for suffix in config.frame_formats:
+        names.append(f"frame_{index:04d}.{suffix}")
+        save_mesh(frame.mesh, out / names[-1], vertex_colors=frame.vertex_colors)
+    box = frame.mesh.bounds
+    return {
+        "index": index,
+        "parameters": dict(values),
+        "faces": len(frame.mesh.faces),
+        "bounds": [box.lower.tolist(), box.upper.tolist()],
+        "stored": stored,
+        "files": file_sizes(out, names),
+    }
+
+
+def _write_picture(record: dict[str, Any], out: Path, renderer: Renderer, camera: Camera) -> None:
+    """Draw the frame of a record, and put the picture into the record."""
+    mesh, colors = load_painted(out / record["stored"])
+    name = f"pictures/frame_{record['index']:04d}.png"
+    save_image(renderer.render(PaintedMesh(mesh, vertex_colors=colors), camera=camera), out / name)
+    record["picture"] = name
+    record["files"] |= file_sizes(out, [name])
+
+
+def _frame_files(out: Path, num_frames: int, config: MorphConfig) -> list[Path]:
+    return [out / f"frame_{index:04d}.{suffix}" for index in range(num_frames) for suffix in config.frame_formats]
+
+
+def _camera(records: Iterable[Mapping[str, Any]], config: MorphConfig) -> Camera:
+    seen = Bounds.of(np.concatenate([record["bounds"] for record in records]))
     size = (config.width, config.height)
     return fit_camera(seen, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
 
 
-def _write_frames(frames: Sequence[ExtractedScene], out: Path, config: MorphConfig) -> list[Path]:
-    """Write the mesh and the picture of every frame; return the meshes."""
-    camera, files = _camera(frames, config), []
-    with Renderer(size=(config.width, config.height)) as renderer:
-        for index, frame in enumerate(frames):
-            painted = PaintedMesh(frame.mesh, vertex_colors=frame.vertex_colors)
-            save_image(renderer.render(painted, camera=camera), out / "pictures" / f"frame_{index:04d}.png")
-            for suffix in config.frame_formats:
-                files.append(out / f"frame_{index:04d}.{suffix}")
-                save_mesh(frame.mesh, files[-1], vertex_colors=frame.vertex_colors)
-    return files
-
-
 def _write_films(
-    frames: Sequence[ExtractedScene], out: Path, config: MorphConfig, keys: tuple[tuple[int, str], ...]
+    records: Sequence[Mapping[str, Any]],
+    out: Path,
+    config: MorphConfig,
+    camera: Camera,
+    keys: tuple[tuple[int, str], ...],
+    *,
+    renew: bool,
 ) -> list[Path]:
-    """Write the films, the animated files, the page and the contact sheet; return all but the sheet."""
-    pictures = [out / "pictures" / f"frame_{index:04d}.png" for index in range(len(frames))]
-    order = playback_order(len(frames), playback=config.playback)
+    """Write the missing films, animated files, page and contact sheet, or all if `renew`; return all but the sheet."""
+    pictures = [out / record["picture"] for record in records]
+    order = playback_order(len(records), playback=config.playback)
     files = []
     for suffix in dict.fromkeys(name for name in config.format if name not in config.frame_formats):
         path = out / f"morph.{suffix}"
+        files.append(path)
+        if path.is_file() and not renew:
+            continue
         if suffix in FILM_FORMATS:
             save_film((load_image(pictures[index]) for index in order), path, fps=config.fps)
         elif suffix == "html":
             size = (config.width, config.height)
             options = PlayerConfig(fps=config.fps, playback=config.playback, keys=keys, size=size)
-            save_player(_moving(frames), path, camera=_camera(frames, config), config=options)
+            save_player(_moving(records, out), path, camera=camera, config=options)
         else:
             save: Any = save_usd if suffix == "usd" else save_animated_glb
-            save(_moving(frames), path, order=order, fps=config.fps, keys=keys, up_axis=config.up_axis)
-        files.append(path)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
-    names = dict(keys)
-    images = [load_image(pictures[index]) for index in chosen]
-    labels = [names.get(index, f"frame {index}") for index in chosen]
-    save_image(contact_sheet(images, columns=_SHEET_COLUMNS, labels=labels), out / SHEET_FILE)
+            save(_moving(records, out), path, order=order, fps=config.fps, keys=keys, up_axis=config.up_axis)
+    if renew or not (out / SHEET_FILE).is_file():
+        chosen = np.unique(np.linspace(0, len(records) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
+        names = dict(keys)
+        images = [load_image(pictures[index]) for index in chosen]
+        labels = [names.get(index, f"frame {index}") for index in chosen]
+        save_image(contact_sheet(images, columns=_SHEET_COLUMNS, labels=labels), out / SHEET_FILE)
     return files
 
 
-def _moving(frames: Sequence[ExtractedScene]) -> list[MovingMesh]:
-    pieces = []
-    for index, frame in enumerate(frames):
-        colors = None if frame.vertex_colors is None else frame.vertex_colors[None]
-        pieces.append(join_frames(index, [frame.mesh], colors=colors))
-    return pieces
+def _moving(records: Sequence[Mapping[str, Any]], out: Path) -> Iterator[MovingMesh]:
+    for record in records:
+        mesh, colors = load_painted(out / record["stored"])
+        yield join_frames(record["index"], [mesh], colors=None if colors is None else colors[None])

@@ -1,7 +1,11 @@
-"""Fields of a scene that come from files: meshes and learned shapes. A file is read once while it does not change."""
+"""Fields of a scene that come from files: meshes, learned shapes and letters of a font.
+
+A file is read once while it does not change. The font is DejaVu Sans, which matplotlib brings along.
+"""
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -11,9 +15,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sdfnet.fields import Accuracy, Field, MeshField, NeuralField, Transformed
+from sdfnet.fields import Accuracy, Difference, Extrusion, Field, MeshField, NeuralField, Transformed, Union
+from sdfnet.fields.arguments import check_positive
 from sdfnet.fields.base import check_points
 from sdfnet.fields.extent import box_distance
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.runs import Run, load_run
 from sdfnet.runs.document import MODEL_FILE
@@ -109,6 +115,60 @@ class _InCube(Field):
 
 _FADE = 0.1
 """Unit-frame length over which the value at the cube's wall fades."""
+
+
+def text_field(text: str, *, height: float = 1.0, half_depth: float = 0.1) -> Field:
+    """Return `text` as a solid: upright in the plane of x and y, with the first letter at the origin.
+
+    `height` is that of a capital letter. The letters reach from -half_depth to +half_depth along z.
+
+    Raises
+    ------
+    ValueError
+        No letter of `text` is visible, or the font lacks a letter.
+
+    >>> text_field("sdf", height=10.0).bounds.upper.round(1).tolist()
+    [19.1, 10.4, 0.1]
+    """
+    check_positive("height", height)
+    outlines = [outline * height for outline in _letter_outlines(text)]
+    levels = [sum(_surrounds(other, outline) for other in outlines) for outline in outlines]
+    solids = [Extrusion(outline * (1, -1), half_depth) for outline in outlines]  # y of the text is -z there
+    field: Field = Union(*(solid for solid, level in zip(solids, levels, strict=True) if level == 0))
+    for depth in range(1, max(levels) + 1):  # holes, then what stands in holes, and so on
+        parts = [solid for solid, level in zip(solids, levels, strict=True) if level == depth]
+        field = Difference(field, *parts) if depth % 2 else Union(field, *parts)
+    return Transformed(field, rotation=[[1, 0, 0], [0, 0, -1], [0, 1, 0]])
+
+
+@lru_cache(maxsize=_KEPT)
+def _letter_outlines(text: str) -> list[FloatArray]:
+    """Return the closed curves (K, 2) of `text`, whose capital letters have the height 1."""
+    from matplotlib.textpath import TextPath
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            capital, letters = (TextPath((0, 0), each, size=_FONT_SIZE) for each in ("H", text))
+        except UserWarning as missing:
+            raise ValueError(f"text {text!r} has a letter that the font lacks: {missing}") from missing
+    size = float(capital.vertices[:, 1].max())
+    curves = [np.asarray(curve, dtype=np.float64) / size for curve in letters.to_polygons(closed_only=True)]
+    # A curve ends where it began, and may name a corner twice.
+    outlines = [curve[np.any(curve != np.roll(curve, 1, axis=0), axis=1)] for curve in curves]
+    if not any(len(outline) > 2 for outline in outlines):
+        raise ValueError(f"text must have visible letters, got {text!r}")
+    return [outline for outline in outlines if len(outline) > 2]
+
+
+_FONT_SIZE = 100.0
+"""The size at which curves become polygons: a letter O gets some 60 corners."""
+
+
+def _surrounds(outline: FloatArray, other: FloatArray) -> bool:
+    from matplotlib.path import Path as Curve
+
+    return outline is not other and bool(Curve(outline).contains_point(other[0]))
 
 
 @lru_cache(maxsize=_KEPT)

@@ -17,7 +17,8 @@ from sdfnet.latents.analysis import make_space
 from sdfnet.latents.statistics import fit_components
 from sdfnet.mesh.io.read import read_mesh
 from sdfnet.mesh.io.write import save_mesh
-from sdfnet.mesh.topology import check_closed
+from sdfnet.mesh.topology import check_closed, components_and_genus
+from sdfnet.morphs import MorphConfig
 from sdfnet.runs import RunShape, load_run
 from sdfnet.runs.space import load_space, placed_codes, save_space
 from sdfnet.scenes import (
@@ -30,6 +31,7 @@ from sdfnet.scenes import (
     extract_built,
     format_scene,
     load_scene,
+    morph_scene,
     parse_scene,
     save_scene,
     scene_of,
@@ -130,7 +132,7 @@ def test_a_random_tree_is_closed_and_the_same_after_a_round_trip(seed: int) -> N
 
 def test_random_trees_hold_every_kind_that_needs_no_file() -> None:
     seen = {node.kind for seed in range(150) for node in random_tree(seed).walk()}
-    assert set(KINDS) - seen == {"mesh", "learned", "half_space"}
+    assert set(KINDS) - seen == {"mesh", "learned", "half_space", "text"}
 
 
 def test_a_bent_bar_keeps_its_length_and_a_twisted_one_its_volume() -> None:
@@ -356,3 +358,50 @@ def test_a_scene_of_the_documentation_is_closed_at_every_end_of_its_ranges(path:
     for values in itertools.product(*ranges):
         given = dict(zip([parameter.name for parameter in scene.parameters], values, strict=True))
         assert check_closed(extract_built(build_scene(scene, given), resolution=40).mesh).is_clean
+
+
+def test_a_killed_morph_of_a_scene_continues_and_equals_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = parse_scene("parameters: {width: 2}\nshape: {box: [width / 2, 1, 1], color: tomato}")
+    sets = [{"width": 2.0}, {"width": 3.0}]
+    config = MorphConfig(frames=4, resolution=12, format=("obj", "glb", "html"), width=48, height=32)
+    files = morph_scene(scene, sets, tmp_path / "whole", config=config)
+    made: list[float] = []
+
+    def stopped(built: object, **options: object) -> object:
+        made.append(built.field.bounds.extent[0])  # type: ignore[attr-defined]
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return extract_built(built, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sdfnet.scenes.morph.extract_built", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        morph_scene(scene, sets, tmp_path / "killed", config=config)
+    (tmp_path / "killed" / "frame_0001.obj").write_text("half a fi")
+    again = morph_scene(scene, sets, tmp_path / "killed", config=config)
+    assert np.round(made[3:], 3).tolist() == [
+        2.333,
+        2.667,
+        3.0,
+    ]  # the frame whose file is damaged, and the missing ones
+    assert [path.name for path in again] == [path.name for path in files]
+    for mine, other in zip(again, files, strict=True):
+        assert mine.read_bytes() == other.read_bytes(), mine.name
+    morph_scene(scene, sets, tmp_path / "killed", config=config)
+    assert len(made) == 6  # nothing is left to do
+
+
+def test_text_has_the_holes_and_the_size_of_its_letters() -> None:
+    scene = parse_scene("shape: {text: {text: B8i, height: 7, half_depth: 0.5}}")
+    mesh = extract_built(build_scene(scene), resolution=128, sharp=True).mesh
+    assert check_closed(mesh).is_clean
+    found = components_and_genus(mesh)
+    assert (found.num_components, found.genus) == (4, 4)  # an i has a dot; B and 8 have two holes each
+    np.testing.assert_allclose(mesh.bounds.upper[2], 0.5, atol=1e-3)
+    letter = extract_built(build_scene(parse_scene("shape: {text: H}")), resolution=96, sharp=True).mesh
+    assert letter.bounds.upper[1] == pytest.approx(1.0, abs=0.01)  # a capital letter
+    assert letter.bounds.lower[1] == pytest.approx(0.0, abs=0.01)
+    for text, message in (('" "', "visible letters"), ("\U0001f9ff", "the font lacks")):
+        with pytest.raises(ValueError, match=message):
+            build_scene(parse_scene(f"shape: {{text: {text}}}"))
