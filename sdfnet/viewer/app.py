@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from sdfnet.files import write_atomic
+from sdfnet.geometry.arrays import FloatArray
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import UpAxis
 from sdfnet.rendering.images import save_image
 from sdfnet.rendering.style import Style
@@ -33,7 +35,7 @@ from sdfnet.runs import Run
 from sdfnet.scenes import SceneFile
 from sdfnet.viewer.latest import LatestAnswers
 from sdfnet.viewer.section import distance_lines, faces_below
-from sdfnet.viewer.subject import Shown, State, Subject, error_colors, open_subject
+from sdfnet.viewer.subject import Shown, State, Subject, error_colors, open_subject, spread_colors
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -177,6 +179,8 @@ class Viewer:
         self._shape: Any = None
         self._other: Any = None
         self._share: Any = None
+        self._hypothesis: Any = None
+        self._spread: Any = None
         if len(subject.names) > 1:
             self._search = gui.add_text("search", "", hint="Part of a name; Enter lists the shapes that have it.")
             self._shape = gui.add_dropdown("shape", subject.names, initial_value=self.state.shape)
@@ -187,6 +191,14 @@ class Viewer:
             self._share = gui.add_slider("share", 0.0, 1.0, 0.01, 0.0, disabled=True)
             self._other.on_update(self._on_shape)
             self._share.on_update(self._on_shape)
+        if any(map(subject.hypotheses, subject.names)):
+            self._hypothesis = gui.add_dropdown(
+                "hypothesis",
+                self._hypothesis_options(),
+                initial_value=_NONE,
+                hint="Another shape that agrees with the input as well, and its probability.",
+            )
+            self._hypothesis.on_update(self._on_hypothesis)
         self._sliders: dict[str, Any] = {}
         values = subject.values_of(self.state)
         for group in dict.fromkeys(control.group for control in subject.controls):
@@ -207,6 +219,11 @@ class Viewer:
                 self._play.on_update(self._on_play)
         with gui.add_folder("look", expand_by_default=True):
             self._beside = gui.add_checkbox("source beside it", False, hint="The colour is then the error.")
+            if subject.spread is not None:
+                self._spread = gui.add_checkbox(
+                    "spread", False, hint="The colour is how far the surface of a completed shape may be off."
+                )
+                self._spread.on_update(lambda event: self._redraw())
             self._cut = gui.add_dropdown("cut", (_NONE, "x", "y", "z"), initial_value=_NONE)
             self._place = gui.add_slider("at", 0.0, 1.0, 0.01, 0.5)
             for handle in (self._beside, self._cut, self._place):
@@ -223,6 +240,19 @@ class Viewer:
         found = [name for name in self.subject.names if word in name.lower()]
         self._shape.options = tuple(found or self.subject.names)
 
+    def _hypothesis_options(self) -> tuple[str, ...]:
+        found = self.subject.hypotheses(self.state.shape)
+        return (_NONE, *(f"{number} ({probability:.0%})" for number, probability in enumerate(found, start=1)))
+
+    def _on_hypothesis(self, event: Any) -> None:
+        """Show a hypothesis, or the shape itself again."""
+        if not self._setting:
+            options = self._hypothesis_options()
+            number = options.index(self._hypothesis.value) if self._hypothesis.value in options else 0
+            self.state = State(self.state.shape, hypothesis=number)
+            self._place_sliders()
+            self._ask()
+
     def _on_shape(self, event: Any) -> None:
         """Take the chosen shapes; the sliders go to where these have them."""
         if self._setting:
@@ -234,6 +264,10 @@ class Viewer:
             share = self._share.value if other else 0.0
             self._share.disabled = not other
         self.state = State(shape, other, float(share))
+        if self._hypothesis is not None:
+            self._setting = True
+            self._hypothesis.options, self._hypothesis.value = self._hypothesis_options(), _NONE
+            self._setting = False
         self._place_sliders()
         self._ask()
 
@@ -248,9 +282,8 @@ class Viewer:
 
     def _on_slider(self, key: str, event: Any = None) -> None:
         if not self._setting:
-            self.state = dataclasses.replace(
-                self.state, values={**self.state.values, key: float(self._sliders[key].value)}
-            )
+            values = {**self.state.values, key: float(self._sliders[key].value)}
+            self.state = dataclasses.replace(self.state, values=values, hypothesis=0)
             self._ask()
 
     def _on_play(self, event: Any) -> None:
@@ -301,11 +334,12 @@ class Viewer:
         if self.shown is None:
             return
         state, shown = self.shown
-        mesh, colors = shown.mesh, shown.colors
-        source = self.subject.source(state) if self._beside.value and not state.other and not state.values else None
-        if source is not None and fine:
-            colors, limit = error_colors(mesh, source)
-            self._status.content = f"{len(mesh.faces):,} faces; colours to ±{limit:.2g}: warm outside the source"
+        mesh, source, colors = shown.mesh, None, shown.colors
+        if self._beside.value and not (state.other or state.values or state.hypothesis):
+            source = self.subject.source(state)
+        if fine:
+            colors, told = self._painted(state, shown, source)
+            self._status.content = told or self._status.content
         box = mesh.bounds
         cut = "xyz".find(self._cut.value)
         place = float(box.lower[cut] + self._place.value * box.extent[cut]) if cut >= 0 else 0.0
@@ -314,13 +348,27 @@ class Viewer:
             if source is not None:
                 shift = np.eye(3)[0] * 1.15 * float(box.extent[0])
                 self._draw("/source", source.vertices + shift, source.faces, None)
-            elif self._beside.value and fine and source is None:
-                self._status.content = "No source here: a mix or a changed shape has none, or its file is gone."
-            if source is None:
+            else:
                 self._remove("/source")
             self._draw_lines(shown, box, cut, place)
         if not self._aimed:
             self._aim(box)
+
+    def _painted(self, state: State, shown: Shown, source: Mesh | None) -> tuple[FloatArray | None, str]:
+        """Return the colours that the panel asks for, and what they mean."""
+        faces = f"{len(shown.mesh.faces):,} faces"
+        if source is not None:
+            colors, limit = error_colors(shown.mesh, source)
+            return colors, f"{faces}; colours to ±{limit:.2g} of the radius: warm outside the source"
+        if self._beside.value:
+            return shown.colors, "No source here: a mix or a changed shape has none, or its file is gone."
+        if self._spread is not None and self._spread.value and self.subject.spread is not None:
+            spread = self.subject.spread(state, shown.mesh.vertices)
+            if spread is None:
+                return shown.colors, "No spread here: only a completed shape has one, as it was found."
+            colors, limit = spread_colors(spread)
+            return colors, f"{faces}; colours from 0 (grey) to {limit:.2g} (dark red): how far the surface may be off"
+        return shown.colors, ""
 
     def _remove(self, name: str) -> None:
         if name in self._drawn:

@@ -6,19 +6,23 @@ command line that make the same mesh.
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sdfnet.fields import Field, NeuralField
+from sdfnet.fitting.fit_meshes import FIT_FOLDER
 from sdfnet.geometry.arrays import FloatArray
 from sdfnet.latents.analysis import make_space
 from sdfnet.latents.statistics import fit_components
 from sdfnet.mesh.distance import MeshDistance
+from sdfnet.mesh.io.ply import read_ply_vertices
 from sdfnet.mesh.io.read import find_meshes, read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.colormap import diverging_colors
@@ -30,6 +34,9 @@ _REACH = 3.0
 """A slider of a component goes to so many standard deviations on both sides."""
 
 _MOST_COMPONENTS = 8
+
+_SPREAD_FOLDER = "spread"
+"""Where `sdfnet fit` writes the spread of completed shapes."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ class State:
         Of the second shape, from 0 to 1.
     values : dict
         The sliders that were moved; the others are where the shape has them.
+    hypothesis : int
+        Of a completed shape: another shape that agrees with the input, from 1; 0 is the completed shape itself.
 
     >>> State("chair_00", values={"pc1": 2.0}).share
     0.0
@@ -81,6 +90,7 @@ class State:
     other: str = ""
     share: float = 0.0
     values: Mapping[str, float] = field(default_factory=dict)
+    hypothesis: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +128,11 @@ class Subject:
         Takes a state; returns the command line that writes its mesh.
     source : callable
         Takes a state; returns the mesh that the shape was learned from, in the frame of `show`, or None.
+    hypotheses : callable
+        Takes the name of a shape; returns the probability of each of its hypotheses, which `sdfnet fit` writes.
+    spread : callable or None
+        Takes a state and points (V, 3) on its surface; returns the standard deviation of the surface there, (V,), in
+        the units of the source, or None. The field is None if no shape was completed.
 
     >>> from sdfnet.scenes import parse_scene
     >>> ball = open_subject(parse_scene("parameters: {radius: 2}\\nshape: {sphere: radius}"))
@@ -134,6 +149,8 @@ class Subject:
     export: Callable[[State, int], Shown]
     command: Callable[[State], str]
     source: Callable[[State], Mesh | None]
+    hypotheses: Callable[[str], tuple[float, ...]] = lambda name: ()
+    spread: Callable[[State, FloatArray], FloatArray | None] | None = None
 
 
 def open_subject(thing: Run | SceneFile | str | Path, *, values: Mapping[str, float] | None = None) -> Subject:
@@ -254,6 +271,9 @@ class _RunSubject:
         return self.space.moved(scores=scores, attributes=attributes, start=start, name=name)
 
     def extract(self, state: State, resolution: int, *, frame: str) -> Shown:
+        if state.hypothesis:
+            mesh = read_mesh(self.run.directory / self.fitted(state.shape)[state.hypothesis - 1]["file"])
+            return Shown(mesh if frame == "world" else mesh.to_unit(self.run.similarity(state.shape)))
         placed = self.placed(state)
         shape = self.run.shape(state.shape)
         if state.other or state.values:
@@ -270,6 +290,10 @@ class _RunSubject:
         return Shown(found.mesh, None, NeuralField(self.run.decoder, latent))
 
     def command(self, state: State) -> str:
+        if state.hypothesis:
+            return (
+                f"cp {shlex.quote(str(self.run.directory / self.fitted(state.shape)[state.hypothesis - 1]['file']))} ."
+            )
         text = state.shape
         if state.other:
             text = f"{1 - state.share:.2f}*{state.shape} + {state.share:.2f}*{state.other}"
@@ -280,6 +304,26 @@ class _RunSubject:
         line = shlex.join(["sdfnet", "extract", f"run={self.run.directory}", quoted])
         needs_space = state.values and not (self.run.directory / SPACE_FILE).is_file()
         return shlex.join(["sdfnet", "space", f"run={self.run.directory}"]) + " && " + line if needs_space else line
+
+    def fitted(self, name: str) -> list[dict[str, Any]]:
+        """Return what `sdfnet fit` says of the hypotheses of a shape; nothing if the shape was not completed."""
+        path = self.run.directory / FIT_FOLDER.file
+        if not path.is_file():
+            return []
+        record = json.loads(path.read_text(encoding="utf-8"))[FIT_FOLDER.records].get(name, {})
+        return [each for each in record.get("hypotheses", []) if (self.run.directory / each["file"]).is_file()]
+
+    def spread(self, state: State, points: FloatArray) -> FloatArray | None:
+        """Return the spread at the nearest vertex of the completed mesh. Other shapes have none."""
+        path = self.run.directory / _SPREAD_FOLDER / f"{state.shape}.ply"
+        if state.other or state.values or state.hypothesis or not path.is_file():
+            return None
+        columns = read_ply_vertices(path.read_bytes())
+        places = np.stack([columns[axis] for axis in "xyz"], axis=1)
+        from scipy.spatial import cKDTree  # Here, for a quick start (see mesh.edges).
+
+        nearest = cKDTree(self.run.similarity(state.shape).to_unit(places)).query(points)[1]
+        return np.asarray(columns["spread"], dtype=np.float64)[nearest]
 
     def source(self, state: State) -> Mesh | None:
         path = Path(self.run.shape(state.shape).source)
@@ -309,6 +353,8 @@ def _run_subject(run: Run) -> Subject:
         export=lambda state, resolution: subject.extract(state, resolution, frame="world"),
         command=subject.command,
         source=subject.source,
+        hypotheses=lambda name: tuple(each["probability"] for each in subject.fitted(name)),
+        spread=subject.spread if (run.directory / _SPREAD_FOLDER).is_dir() else None,
     )
 
 
@@ -342,3 +388,14 @@ def error_colors(mesh: Mesh, source: Mesh) -> tuple[FloatArray, float]:
     distances = MeshDistance(source)(mesh.vertices).sdf
     limit = max(float(np.quantile(np.abs(distances), 0.98)), 1e-6)
     return diverging_colors(distances, limit=limit), limit
+
+
+def spread_colors(spread: FloatArray) -> tuple[FloatArray, float]:
+    """Return the colour of each vertex (V, 3) by its spread (V,), pale to warm, and the end of the scale.
+
+    >>> colors, limit = spread_colors(np.array([0.0, 0.5, 1.0]))
+    >>> colors.shape, round(limit, 2)
+    ((3, 3), 0.98)
+    """
+    limit = max(float(np.quantile(spread, 0.98)), 1e-12)
+    return diverging_colors(spread, limit=limit), limit

@@ -9,38 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import learn_run
+from tiny_runs import as_completed, four_balls
 
 from sdfnet.cli.commands.view import ViewCommand
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
 from sdfnet.fields import Sphere
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.io.read import read_mesh
-from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.sequence import MovingMesh
 from sdfnet.rendering.web_page import PlayerConfig, save_player
-from sdfnet.runs import Run, RunShape, load_run
+from sdfnet.runs import Run
 from sdfnet.scenes import load_scene
 from sdfnet.viewer import State, ViewConfig, open_subject, view
 from sdfnet.viewer.section import distance_lines, faces_below
-from sdfnet.viewer.subject import error_colors
+from sdfnet.viewer.subject import error_colors, spread_colors
 
 PLATE = "parameters: {width: {value: 4, range: [2, 8]}, depth: 1}\nshape: {box: [width / 2, 1, depth], color: red}\n"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of four balls whose sources lie away from the origin."""
-    folder = tmp_path_factory.mktemp("viewer")
-    radii = {"small": 0.4, "middle": 0.5, "large": 0.6, "odd": 0.45}
-    similarity = Similarity([4.0, 5.0, 6.0], 0.25)
-    shapes = []
-    for name, radius in radii.items():
-        save_mesh(extract_mesh(Sphere(radius), resolution=24).to_world(similarity), folder / f"{name}.obj")
-        shapes.append(RunShape(name, similarity, str(folder / f"{name}.obj"), content_hash="", closed=True))
-    return load_run(learn_run(folder / "balls", shapes, [Sphere(radius) for radius in radii.values()]))
+    return four_balls(tmp_path_factory.mktemp("viewer"))
 
 
 def radius(state: State, run: Run) -> float:
@@ -192,3 +182,36 @@ def test_a_busy_port_becomes_the_next_one_and_the_address_is_the_true_one(run: R
         viewer.close()
     view(run, config=ViewConfig(coarse=16, fine=16, host="0.0.0.0")).close()
     assert "host=0.0.0.0 lets others on the network look at and change what is shown" in caplog.text
+
+
+@pytest.fixture
+def completed(run: Run, tmp_path: Path) -> Run:
+    return as_completed(run, tmp_path / "fitted")
+
+
+def test_hypotheses_of_a_fit_are_shown_where_the_fit_lies(completed: Run, run: Run) -> None:
+    subject = open_subject(completed)
+    assert subject.hypotheses("small") == (0.7, 0.3)
+    assert subject.hypotheses("large") == open_subject(run).hypotheses("small") == ()
+    first = State("small", hypothesis=1)
+    shown = subject.show(first, 24).mesh.bounds
+    assert shown.extent.max() / 2 == pytest.approx(0.6, abs=0.02)
+    np.testing.assert_allclose(shown.center, 0.0, atol=0.02)
+    np.testing.assert_allclose(subject.export(first, 24).mesh.bounds.center, [4, 5, 6], atol=0.1)
+    assert "hypotheses/small_1.ply" in subject.command(first)
+
+
+def test_the_spread_of_a_fit_is_that_of_the_nearest_vertex_and_only_of_the_shape_as_found(
+    completed: Run, run: Run
+) -> None:
+    subject = open_subject(completed)
+    assert subject.spread is not None
+    points = subject.show(State("small"), 24).mesh.vertices
+    found = subject.spread(State("small"), points)
+    assert found is not None
+    np.testing.assert_allclose(found, points[:, 0] / 0.25 + 4, atol=0.5)
+    for state in (State("large"), State("small", "large", 0.5), State("small", hypothesis=1)):
+        assert subject.spread(state, points) is None
+    assert open_subject(run).spread is None
+    colors, limit = spread_colors(found)
+    assert colors[found.argmax()].tolist() == colors[found >= limit][0].tolist()
