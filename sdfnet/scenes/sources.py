@@ -5,7 +5,6 @@ A file is read once while it does not change. The font is DejaVu Sans, which mat
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -128,7 +127,7 @@ def text_field(text: str, *, height: float = 1.0, half_depth: float = 0.1) -> Fi
         No letter of `text` is visible, or the font lacks a letter.
 
     >>> text_field("sdf", height=10.0).bounds.upper.round(1).tolist()
-    [19.1, 10.4, 0.1]
+    [20.9, 10.4, 0.1]
     """
     check_positive("height", height)
     outlines = [outline * height for outline in _letter_outlines(text)]
@@ -144,20 +143,21 @@ def text_field(text: str, *, height: float = 1.0, half_depth: float = 0.1) -> Fi
 @lru_cache(maxsize=_KEPT)
 def _letter_outlines(text: str) -> list[FloatArray]:
     """Return the closed curves (K, 2) of `text`, whose capital letters have the height 1."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
     from matplotlib.textpath import TextPath
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        try:
-            capital, letters = (TextPath((0, 0), each, size=_FONT_SIZE) for each in ("H", text))
-        except UserWarning as missing:
-            raise ValueError(f"text {text!r} has a letter that the font lacks: {missing}") from missing
+    if not text.strip():  # matplotlib cannot take it
+        raise ValueError(f"text must have visible letters, got {text!r}")
+    face = FontProperties(family="DejaVu Sans")
+    font = get_font(findfont(face))
+    missing = [letter for letter in text if not font.get_char_index(ord(letter))]
+    if missing:
+        raise ValueError(f"text {text!r} has letters that the font lacks: {' '.join(missing)}")
+    capital, letters = (TextPath((0, 0), each, size=_FONT_SIZE, prop=face) for each in ("H", text))
     size = float(capital.vertices[:, 1].max())
     curves = [np.asarray(curve, dtype=np.float64) / size for curve in letters.to_polygons(closed_only=True)]
     # A curve ends where it began, and may name a corner twice.
     outlines = [curve[np.any(curve != np.roll(curve, 1, axis=0), axis=1)] for curve in curves]
-    if not any(len(outline) > 2 for outline in outlines):
-        raise ValueError(f"text must have visible letters, got {text!r}")
     return [outline for outline in outlines if len(outline) > 2]
 
 

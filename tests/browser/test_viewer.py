@@ -196,8 +196,13 @@ def test_every_control_of_a_fit_draws_what_it_says(browser: Any, balls: Viewer) 
     check_drawn(balls)
 
     choose(page, "mix with", "small")
-    slider(page, "share").first.press("End")
-    until(lambda: balls.state == State("large", "small", 1.0), page, "the mix did not arrive")
+    until(lambda: balls.state == State("large", "small"), page, "the second shape did not arrive")
+
+    def is_mixed() -> bool:
+        slider(page, "share").first.press("End")  # until the browser has heard that the slider is on
+        return balls.state == State("large", "small", 1.0)
+
+    until(is_mixed, page, "the mix did not arrive")
     check_drawn(balls)
     choose(page, "mix with", "—")
     until(lambda: balls.state == State("large"), page, "the mix was not undone")
@@ -219,7 +224,7 @@ def test_every_control_of_a_fit_draws_what_it_says(browser: Any, balls: Viewer) 
     choose(page, "hypothesis", "1 (70%)")
     until(lambda: balls.state.hypothesis == 1, page, "the hypothesis did not arrive")
     check_drawn(balls)
-    assert "hypotheses/small_1.ply" in page.get_by_label("command").input_value()
+    assert "hypotheses/small_1.ply" in page.locator("textarea").first.input_value()
     choose(page, "hypothesis", "—")
     until(lambda: balls.state == State("small"), page, "the hypothesis was not undone")
     check_drawn(balls)

@@ -380,11 +380,7 @@ def test_a_killed_morph_of_a_scene_continues_and_equals_an_uninterrupted_one(
         morph_scene(scene, sets, tmp_path / "killed", config=config)
     (tmp_path / "killed" / "frame_0001.obj").write_text("half a fi")
     again = morph_scene(scene, sets, tmp_path / "killed", config=config)
-    assert np.round(made[3:], 3).tolist() == [
-        2.333,
-        2.667,
-        3.0,
-    ]  # the frame whose file is damaged, and the missing ones
+    assert made[3:] == [*made[1:3], 3.0]  # the frame whose file is damaged, and the missing ones
     assert [path.name for path in again] == [path.name for path in files]
     for mine, other in zip(again, files, strict=True):
         assert mine.read_bytes() == other.read_bytes(), mine.name

@@ -72,12 +72,14 @@ def sharpen(mesh: LatticeMesh, field: LatticeField) -> SharpMesh:
     [2.3, 2.3, 2.3]
     """
     bent = bent_vertices(mesh)
+    if not bent.any():
+        return _unchanged(mesh)
     near = faces_around(mesh.faces, bent)
     used, faces = renumber_faces(mesh.faces[near], len(mesh.vertices))
     part = LatticeMesh(mesh.vertices[used], faces)
     found = _sharpen_part(part, bent[used], field)
     if found is None:
-        return SharpMesh(mesh, np.zeros(len(mesh.vertices), dtype=bool), is_sound=True)
+        return _unchanged(mesh)
     kept, sharp, feature_vertices = found
     is_sound = _has_same_defects(part, sharp, kept)
     # Back into the whole mesh.
@@ -90,6 +92,10 @@ def sharpen(mesh: LatticeMesh, field: LatticeField) -> SharpMesh:
     used, compact = renumber_faces(faces, len(vertices))
     is_feature = mask_of(number[feature_vertices], len(vertices))[used]
     return SharpMesh(LatticeMesh(vertices[used], compact), is_feature, is_sound=is_sound)
+
+
+def _unchanged(mesh: LatticeMesh) -> SharpMesh:
+    return SharpMesh(mesh, np.zeros(len(mesh.vertices), dtype=bool), is_sound=True)
 
 
 def _has_same_defects(part: LatticeMesh, sharp: LatticeMesh, kept: BoolArray) -> bool:
