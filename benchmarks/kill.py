@@ -58,9 +58,11 @@ def try_command(command: str, names: list[str], folder: Path, arguments: argpars
     result = folder / command
     line = command_line(command, names, result, arguments)
     began = time.perf_counter()
-    subprocess.run(line, check=True, capture_output=True)
+    first = subprocess.run(line, capture_output=True, text=True)  # A training may end as failed: too short to learn.
     duration = time.perf_counter() - began
     expected = fingerprints(command, result)
+    if not expected:
+        raise SystemExit(first.stderr)
     print(f"{command}: undisturbed in {duration:.1f} s, {len(expected)} files to compare", flush=True)
     moments = random.Random(arguments.seed)
     failures = 0
@@ -78,9 +80,9 @@ def try_command(command: str, names: list[str], folder: Path, arguments: argpars
             repeated = decided_rows(result, until=decided[-1].step if decided else 0)[: len(rows)] == rows
             differing = [name for name in differing if name != MODEL_FILE]
             differing += [SCHEDULE_FILE] * (not kept) + [METRICS_FILE] * (not repeated)
-        failures += bool(differing) or again.returncode != 0
+        failures += bool(differing) or again.returncode != first.returncode
         outcome = "the same" if not differing else f"DIFFERS: {', '.join(differing)}"
-        if again.returncode != 0:
+        if again.returncode != first.returncode:
             outcome = f"FAILED: {again.stderr.strip().splitlines()[-1:]}"
         if command == "train" and arguments.budget:
             outcome += f" ({len(decided)} decisions and {len(rows)} rows were there)"

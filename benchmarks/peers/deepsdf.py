@@ -63,7 +63,9 @@ def main() -> None:
     )
     parser.add_argument("--points", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="per shape and step")
     parser.add_argument("--trial-minutes", type=float, default=2.0, help="for each batch size, where there are several")
-    parser.add_argument("--budgets", nargs="*", default=["4s", "6s", "8s", "12s", "30s", "1min", "3min"])
+    parser.add_argument(
+        "--budgets", nargs="*", default=["4s", "6s", "8s", "12s", "30s", "1min", "3min"], help="times, or steps: 80"
+    )
     parser.add_argument("--resolution", type=int, default=128)
     arguments = parser.parse_args()
     if (arguments.checkout is None) == (arguments.quality is None):
@@ -167,8 +169,9 @@ def read_curve(path: Path) -> list[dict[str, float]]:
 def train_ours(keep: Path, budget: str, truths: dict[str, Truth], resolution: int) -> dict[str, Any]:
     """Run `sdfnet train` as a process of its own and measure what it learned."""
     folder = keep / f"run_{budget}_{time.time_ns()}"
+    length = f"steps={budget}" if budget.isdigit() else f"budget={budget}"
     command = [
-        sys.executable, "-m", "sdfnet", "train", f"samples={keep / 'samples'}", f"run={folder}", f"budget={budget}",
+        sys.executable, "-m", "sdfnet", "train", f"samples={keep / 'samples'}", f"run={folder}", length,
         f"shapes=[{','.join(truths)}]", "training.previews=0", "training.evaluations=1",
     ]  # fmt: skip
     began, worked = time.perf_counter(), children_seconds()
