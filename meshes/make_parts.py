@@ -2,10 +2,10 @@
 
     python make_parts.py chair_03.obj parts
 
-writes into the folder, in the mesh's units: `scan.ply`, the mesh above its middle; `points.xyz`, points of it; a depth
-image from the front with its camera, `front.png` and `front.json`; `labels.npy`, voxels of 1/40 of the height;
-`contours.csv`, its outlines at eight heights; `distances.npy`, signed distances on the same grid. The two grids have no
-place in the world, so their shapes are found with `align=rigid`. It prints their spacing.
+writes into the folder, in the mesh's units: `scan.ply`, the mesh above two fifths of its height; `points.xyz`, points
+of it; a depth image from the front with its camera, `front.png` and `front.json`; `labels.npy`, voxels of 1/40 of the
+height; `contours.csv`, its outlines at eight heights; `distances.npy`, signed distances on the same grid. The two grids
+have no place in the world, so their shapes are found with `align=rigid`. It prints their spacing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.sphere_tracing import sphere_trace
 from sdfnet.sampling.samplers import sample_surface
 
+SEEN_ABOVE = 0.4
+"""Scan and points show what lies above this share of the height."""
+
 VOXELS, CURVES, PIXELS, NUM_POINTS = 40, 8, 160, 5000
 
 
@@ -36,10 +39,11 @@ def make_parts(mesh: Mesh, folder: Path) -> float:
     lower, upper = mesh.bounds.lower, mesh.bounds.upper
     height = upper[1] - lower[1]
     middle = (lower + upper) / 2
-    above = mesh.triangles.mean(axis=1)[:, 1] > middle[1]
+    cut = lower[1] + SEEN_ABOVE * height
+    above = mesh.triangles.mean(axis=1)[:, 1] > cut
     save_mesh(Mesh(mesh.vertices, mesh.faces[above]), folder / "scan.ply")
     points = sample_surface(mesh, 3 * NUM_POINTS, generator=torch.Generator().manual_seed(0)).points.numpy()
-    np.savetxt(folder / "points.xyz", points[points[:, 1] > middle[1]][:NUM_POINTS], fmt="%.4f")
+    np.savetxt(folder / "points.xyz", points[points[:, 1] > cut][:NUM_POINTS], fmt="%.4f")
     _write_depth(mesh, middle, 2.5 * height, folder / "front.png")
     spacing = float(height / VOXELS)
     axes = [

@@ -32,9 +32,12 @@ DEGREES = 3.0
 MODEL_STD = 0.004
 """Deviation of the true distance from that of the best code, unit frame."""
 
-PATCHES = 75
-"""Places of a surface at which that deviation is independent: as many as make the spread of the codes as wide as their
-errors are when each learned shape is predicted from the others."""
+PATCHES = 300
+"""Places of a surface at which that deviation is independent."""
+
+SPREAD_PATCHES = 75
+"""The same for the covariance. So few make the spread of the codes as wide as their errors are when each learned shape
+is predicted from the others. For the most likely code, they are too few: thin parts and the size get lost."""
 
 OUTLIER_WEIGHT = 0.15
 """A surface point that is believed less than this is an outlier: it lies more than about four deviations away."""
@@ -132,13 +135,13 @@ class Problem:
     prior: FamilyPrior
     config: CompletionConfig
 
-    def rows(self, part: PartObservation, place: Similarity) -> _Rows:
+    def rows(self, part: PartObservation, place: Similarity, num_patches: int = PATCHES) -> _Rows:
         """Return the part in the unit frame. Bounds beyond the clamp of the training say only that it is beyond."""
         clamp = 0.9 * clamp_distance_of(self.run)
         lower, upper = (torch.from_numpy(each) * place.scale for each in (part.lower, part.upper))
         lower = torch.where(lower > clamp, clamp, torch.where(lower < -clamp, -math.inf, lower))
         upper = torch.where(upper < -clamp, -clamp, torch.where(upper > clamp, math.inf, upper))
-        shared = MODEL_STD * math.sqrt(max(1.0, len(part.points) / PATCHES))
+        shared = MODEL_STD * math.sqrt(max(1.0, len(part.points) / num_patches))
         noise = torch.from_numpy(part.noise_std) * place.scale
         std = torch.hypot(noise, torch.tensor(shared, dtype=torch.float64))
         points = torch.from_numpy(place.to_unit(part.points))
@@ -166,9 +169,12 @@ class Problem:
 
     def objective(self, rows: _Rows, sdf: Tensor, coordinates: Tensor, place: Similarity) -> float:
         error = _excess(rows, sdf) / rows.std
-        data = (DEGREES + 1) / 2 * torch.log1p(error.square() / DEGREES).sum() + rows.std.log().sum()
-        # The densities are those of world distances, so that a small scale does not explain everything.
-        data = data - len(sdf) * math.log(place.scale)
+        data = (DEGREES + 1) / 2 * torch.log1p(error.square() / DEGREES).sum()
+        # The densities are those of world distances, so that a small scale does not explain everything. Each row counts
+        # by its share of what is independent. A bound has a probability, not a density, so it does not count.
+        own = torch.hypot(rows.noise_std, torch.tensor(MODEL_STD, dtype=torch.float64))
+        density = (own / rows.std).square() * (own.log() - math.log(place.scale))
+        data = data + density[rows.lower == rows.upper].sum()
         scale_std = scale_std_of(self.prior, self.config)
         offset = (math.log(place.scale) - self.prior.log_scale_mean) / max(scale_std, 1e-6)
         size = 0.0 if self.config.align == "none" else offset**2 / 2
@@ -201,7 +207,7 @@ class Problem:
             damping = max(damping / 5, 1e-6)
             if gain < _ENOUGH * max(1.0, abs(float(_excess(rows, sdf).square().div(rows.std.square()).sum()))):
                 break
-        normal, _ = self.normal_equations(rows, sdf, coordinates, place)
+        normal, _ = self.normal_equations(self.rows(part, place, SPREAD_PATCHES), sdf, coordinates, place)
         error = _excess(rows, sdf)[rows.is_surface]
         believed = _weights(error / rows.std[rows.is_surface]) * DEGREES / (DEGREES + 1)
         covariance = torch.linalg.inv(normal)

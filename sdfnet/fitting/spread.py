@@ -28,7 +28,7 @@ _MOST_VERTICES = 3000
 _SEEN = 0.03
 """A vertex is seen if an observed point lies within this distance, unit frame, or within twice their usual spacing."""
 
-_DRAWS, _SAME = 1000, 5e-4
+_DRAWS, _SAME = 1000, 7e-4
 """Draws from the posterior that hypotheses are made of. Hypotheses whose surfaces differ by less than the second value
 on average, unit frame, are one."""
 
