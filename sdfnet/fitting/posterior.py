@@ -245,7 +245,7 @@ class Problem:
     ) -> tuple[Tensor, Tensor]:
         """Return the normal matrix and the right side of one Gauss-Newton step."""
         excess = _excess(rows, sdf)
-        used = torch.nonzero(excess != 0)[:, 0]
+        used = torch.nonzero((excess != 0) | (rows.lower == rows.upper))[:, 0]
         middle = torch.median(rows.points[rows.is_surface], dim=0).values
         jacobian, _ = self.jacobian(rows.points[used], sdf[used], coordinates, middle)
         weight = _weights(excess[used] / rows.std[used]) / rows.std[used].square()

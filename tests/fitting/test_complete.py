@@ -20,7 +20,8 @@ from sdfnet.fields.base import evaluate
 from sdfnet.fitting import CompletionConfig, fit
 from sdfnet.fitting.complete import refined_shape, with_residuals
 from sdfnet.fitting.family import FamilyPrior
-from sdfnet.fitting.observations.part import surface_part
+from sdfnet.fitting.observations.part import PartObservation, surface_part
+from sdfnet.fitting.posterior import Problem
 from sdfnet.fitting.refine import ResidualProcess, mesh_residual
 from sdfnet.fitting.spread import draw_hypotheses, vertex_spread
 from sdfnet.geometry.bounds import Bounds
@@ -154,6 +155,24 @@ def test_the_spread_is_wide_where_nothing_was_seen_and_hypotheses_differ() -> No
     sharp = fit(run, surface_part(cap(0.6, above=-1.0), noise_std=0.01), config=IN_PLACE)
     whole = extract_mesh(sharp.fields[0], resolution=32).to_world(sharp.similarities[0])
     assert len(draw_hypotheses(sharp, 0, whole, 4)) < len(found)
+
+
+def test_bounds_that_hold_say_nothing_about_the_size_of_a_part() -> None:
+    run = run_of_spheres()
+    problem = Problem(run, FamilyPrior.of(run), CompletionConfig("rigid"))
+    part = surface_part(cap(0.6, num=50), noise_std=0.2)
+    more = [np.concatenate([getattr(part, name)] * 3) for name in ("points", "noise_std", "normals")]
+    lower = np.concatenate([part.lower, np.full(100, -np.inf)])
+    with_bounds = PartObservation(more[0], lower, -lower, more[1], np.isfinite(lower), more[2])
+    for scale in (1.0, 1.3):
+        place = PLACE.then(np.eye(3), scale, np.zeros(3))
+        costs = []
+        for each in (part, with_bounds):
+            rows = problem.rows(each, place)
+            coordinates = torch.zeros(1, dtype=torch.float64)
+            sdf = problem.values(rows.points, coordinates[None])[0]
+            costs.append(problem.objective(rows, sdf, coordinates, place))
+        assert costs[1] == pytest.approx(costs[0], rel=1e-9)
 
 
 def test_draws_from_the_prior_have_its_covariance() -> None:
