@@ -1,10 +1,11 @@
-"""The notebooks run from the first cell to the last, on the small run."""
+"""The notebooks run from the first cell to the last, on the small run, and are stored with what their cells show."""
 
 from __future__ import annotations
 
 import json
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,14 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     run = runpy.run_path(str(ROOT / "docs" / "small_run.py"))["small_run"]()
     monkeypatch.setenv("SDFNET_RUN", str(run))
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
-    assert {path.name for path in (tmp_path / "tutorial").iterdir()} >= {"cut.obj", "painted.glb"}
+    run_notebook = runpy.run_path(str(ROOT / "docs" / "run_notebook.py"))["run_notebook"]
+    ran = [cell for cell in run_notebook(path)["cells"] if cell["cell_type"] == "code"]
+    assert {file.name for file in (tmp_path / "tutorial").iterdir()} >= {"cut.obj", "painted.glb"}
+    stored = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert [kinds(cell) for cell in stored] == [kinds(cell) for cell in ran]
+    assert path.stat().st_size < 300_000
+
+
+def kinds(cell: dict[str, Any]) -> list[str]:
+    """The MIME types of what a cell shows."""
+    return [kind for output in cell["outputs"] for kind in output["data"]]
