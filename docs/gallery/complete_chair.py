@@ -1,6 +1,6 @@
 """Cut a chair in half, and complete it: the network knows chairs, but not this one.
 
-python docs/gallery/complete_chair.py demo/run chairs/chair_29.obj gallery
+python docs/gallery/complete_chair.py demo/run chairs/chair_37.obj gallery
 """
 
 import sys
@@ -22,7 +22,7 @@ rows = random.choice(len(corners), 6000, p=half.face_areas / half.face_areas.sum
 points = (corners[rows] * random.dirichlet([1, 1, 1], 6000)[:, :, None]).sum(axis=1)
 
 part = surface_part(points, normals=half.face_normals[rows], noise_std=0.1)
-done = sdfnet.fit(run, part, config=CompletionConfig("rigid"))
+done = sdfnet.fit(run, part, config=CompletionConfig("rigid", refine="shape"))
 completed = sdfnet.extract_mesh(done.fields[0], resolution=128, similarity=done.similarities[0])
 
 camera = fit_camera(whole, size=(400, 400))
