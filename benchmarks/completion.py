@@ -6,7 +6,7 @@
 RUN was trained on the first files by name of its family: 80 bodies, 100 hippocampi, 80 of the 100 chairs that
 `make_chairs.py --seed 77` writes (`--chairs`), 80 mixes of `space_families.py` (`--keep`, normalize=shared). The next
 files are unseen. Errors are mean surface distances, both ways: percent of the radius, or millimetres for slices.
-PEERS is an interpreter that has Open3D.
+PEERS is an interpreter that has Open3D, which needs the system library libusb-1.0.
 """
 
 from __future__ import annotations

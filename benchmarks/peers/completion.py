@@ -130,5 +130,5 @@ def screened_poisson(points: FloatArray, normals: FloatArray, python: Path) -> M
     with tempfile.TemporaryDirectory() as folder:
         cloud, result = Path(folder) / "cloud.npz", Path(folder) / "mesh.ply"
         np.savez(cloud, points=points, normals=normals)
-        subprocess.run([str(python), "-c", _POISSON, str(cloud), str(result)], check=True, capture_output=True)
+        subprocess.run([str(python), "-c", _POISSON, str(cloud), str(result)], check=True, stdout=subprocess.DEVNULL)
         return read_mesh(result)
