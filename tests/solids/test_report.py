@@ -127,7 +127,9 @@ def test_format_reports_fits_the_page_and_counts():
 
 @pytest.mark.slow
 def test_a_report_reports_every_file_of_bad_inputs(data_folder, monkeypatch):
-    monkeypatch.setattr("sdfnet.solids.walls.SPACING", 0.04)  # Which surfaces are new counts here, not how fine.
+    # What becomes of each file counts here, not how fine a new surface is.
+    monkeypatch.setattr("sdfnet.solids.walls.SPACING", 0.04)
+    monkeypatch.setattr("sdfnet.solids.walls.WALL_THICKNESS", 0.08)
     reports = [inspect_mesh(path, name=name)[0] for name, path in find_meshes(data_folder / "bad_inputs").items()]
     table = format_reports(reports)
     assert max(map(len, table.splitlines())) <= 120
