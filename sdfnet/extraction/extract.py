@@ -44,6 +44,10 @@ _FEW = 32768
 _REACH = 0.5
 """Newton steps may move a vertex by this many spacings. The surface is at most this far from a vertex on an edge."""
 
+_MOST_CHECKED_FACES = 500_000
+"""Up to so many faces, the whole mesh with its sharp edges is checked against the one without them; a check of more
+would take longer than the sharp edges, and only what changed is looked at."""
+
 _LEAVES = "the surface leaves the lattice and is left open at its border"
 
 
@@ -245,8 +249,10 @@ def _projected(mesh: Mesh, sampled: _SampledField, steps: int) -> Mesh:
 def _sharpened(marched: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
     """Return the mesh with sharp edges, and which vertices lie on them. Warn if the mesh is now less closed."""
     sharp = sharpen(marched, field)
-    if not sharp.is_sound:
+    if not sharp.is_feature.any():
+        return sharp.mesh, sharp.is_feature
+    if not sharp.is_sound or len(sharp.mesh.faces) <= _MOST_CHECKED_FACES:
         damage = check_closed(Mesh(sharp.mesh.vertices, sharp.mesh.faces))
-        if not damage.is_clean:
+        if not damage.is_clean and damage != check_closed(Mesh(marched.vertices, marched.faces)):
             _LOGGER.warning("the mesh with its sharp edges has %s; extract without them", damage)
     return sharp.mesh, sharp.is_feature

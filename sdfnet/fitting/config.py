@@ -20,7 +20,7 @@ class FitConfig:
     Attributes
     ----------
     steps : int
-        Optimiser steps; the rate falls to 0 along a cosine.
+        Optimiser steps; the rate falls to 0 along a cosine. More than the default gave nothing.
     batch_points : int
         Points per shape and step.
     num_starts : int
@@ -36,7 +36,7 @@ class FitConfig:
     4
     """
 
-    steps: int = 300
+    steps: int = 600
     batch_points: int = 2048
     num_starts: int = 4
     learning_rate: float | None = None
