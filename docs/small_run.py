@@ -42,10 +42,10 @@ def small_run() -> Path:
 
 
 def _fingerprint() -> str:
-    """Return a hash of what the run depends on: this file, and the code that samples, learns and writes runs."""
+    """Return a hash of what the run depends on: the checkout, whose meshes it names, this file, and the code."""
     parts = ("mesh", "decoders", "fields", "runs", "sampling", "training")
     sources = [Path(__file__), *(path for part in parts for path in sorted((ROOT / "sdfnet" / part).rglob("*.py")))]
-    digest = hashlib.sha256(torch.__version__.encode())
+    digest = hashlib.sha256(f"{torch.__version__} {ROOT}".encode())
     for path in sources:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

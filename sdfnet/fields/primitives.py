@@ -25,6 +25,7 @@ ORIGIN = (0.0, 0.0, 0.0)
 class Sphere(Field):
     """A ball, with the exact distance |p - center| - radius.
 
+    >>> import torch
     >>> Sphere(2.0)(torch.tensor([[0.0, 3.0, 4.0]])).tolist()
     [3.0]
     """
@@ -45,6 +46,7 @@ class HalfSpace(Field):
 
     `normal` points outward.
 
+    >>> import torch
     >>> HalfSpace([0, 1, 0], point=[0, 2, 0])(torch.tensor([[5.0, 3.0, 0.0]])).tolist()
     [1.0]
     """
@@ -70,6 +72,7 @@ class Box(Field):
     ValueError
         A half extent is not positive, or `rounding` exceeds the smallest half extent.
 
+    >>> import torch
     >>> Box([1, 2, 3])(torch.tensor([[4.0, 6.0, 0.0], [0.0, 0.0, 0.0]])).tolist()
     [5.0, -1.0]
     """
@@ -99,6 +102,7 @@ class Cylinder(Field):
 
     The exact distance is the formula of `Box` in two coordinates: the distance from the axis, and y.
 
+    >>> import torch
     >>> Cylinder(1.0, 2.0)(torch.tensor([[4.0, 6.0, 0.0], [0.5, 0.0, 0.0]])).tolist()
     [5.0, -0.5]
     """
@@ -132,6 +136,7 @@ class Torus(Field):
     ValueError
         `minor_radius` is not below `major_radius` (the tube would intersect itself).
 
+    >>> import torch
     >>> Torus(2.0, 0.5)(torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])).tolist()
     [0.5, 1.5]
     """
@@ -159,6 +164,7 @@ class Ellipsoid(Field):
     The value is (|p / a| - 1) · min a for the semi-axes a; its gradient is no longer than one. The tighter formula
     `k0 (k0 - 1) / k1` of Quilez is not used, because it overestimates the distance in places.
 
+    >>> import torch
     >>> Ellipsoid([1, 2, 4])(torch.tensor([[0.0, 0.0, 4.0], [3.0, 0.0, 0.0]])).tolist()
     [0.0, 2.0]
     """

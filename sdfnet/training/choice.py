@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
 from sdfnet.decoders import DecoderConfig, choose_decoder, recorded_decoder_config
 from sdfnet.geometry.arrays import BoolArray
@@ -76,6 +75,8 @@ def least_overlap(store: SampleStore, names: Sequence[str]) -> float:
 
 def _filled(store: SampleStore, name: str) -> BoolArray:
     """Return which points of the lattice are inside the shape: those whose nearest sample is."""
+    from scipy.spatial import cKDTree  # Here, because training from samples starts without scipy.
+
     samples = store.read(store.index_of(name), 0, min(_NUM_SAMPLES, store.num_samples))
     axis = torch.linspace(-1, 1, _RESOLUTION)
     nearest = cKDTree(samples[:, :3]).query(torch.cartesian_prod(axis, axis, axis).numpy())[1]
