@@ -27,7 +27,8 @@ _LEAST_STD = 5e-4
 """Deviation of the data below which a grid of residuals cannot follow them, unit frame."""
 
 _RESIDUALS_IN_MISFIT, _LEAST_RESIDUAL_STD = 1.5, 0.002
-"""Deviation of residuals: half more than the misfit of the data beyond their noise, and at least so much."""
+"""Deviation of residuals: half more than the misfit of the data beyond their noise, and at least so much. It is never
+below the noise itself, which can hide as much: the voxels of slices do."""
 
 _FAR = 4.0
 """Data this many deviations from the code, of their own and of the residual together, are outliers."""
@@ -157,14 +158,15 @@ def residual_process(part: PartObservation, posterior: Posterior) -> ResidualPro
     >>> from sdfnet.geometry.similarity import Similarity
     >>> some = torch.zeros(1), Similarity((0.0, 0.0, 0.0), 1.0), torch.eye(8)
     >>> posterior = Posterior(*some, objective=0.0, misfit=0.004, weights=np.ones(3))
-    >>> for noise_std in (1e-5, 0.004):
+    >>> for noise_std in (1e-5, 0.004, 0.01):
     ...     print(round(residual_process(surface_part(np.eye(3), noise_std=noise_std), posterior).std, 4))
     0.0089
     0.0066
+    0.01
     """
     noise = float(np.median(part.noise_std[part.is_surface])) * posterior.similarity.scale
     missed = max((posterior.misfit / 0.6745) ** 2 - noise**2, 0.0) ** 0.5  # The median of a normal distribution.
-    std = min(max(_RESIDUALS_IN_MISFIT * missed, _LEAST_RESIDUAL_STD), RESIDUAL_STD)
+    std = min(max(_RESIDUALS_IN_MISFIT * missed, noise, _LEAST_RESIDUAL_STD), RESIDUAL_STD)
     return dataclasses.replace(ResidualProcess.for_parts(), std=std)
 
 
