@@ -23,7 +23,7 @@ from sdfnet.runs import Run, RunShape, load_run
 
 SIZE = (320, 240)
 FRAMES = 7
-SLOW_TO_SHOOT = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("far", "textured")]
+SLOW_TO_SHOOT = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("far", "untracked")]
 
 
 def lopsided(share: float) -> Mesh:
@@ -104,7 +104,7 @@ def test_three_js_shows_what_our_own_pictures_show(kind: str, tmp_path: Path) ->
     assert seen["console"] == seen["refused"] == []
     assert seen["duration"] == pytest.approx(FRAMES / 10)
     # Half the time is half-way between the beginnings of the frames 3 and 4; only what is tracked goes on in between.
-    tracked_on = kind not in ("far", "chair")
+    tracked_on = kind not in ("far", "untracked", "chair")
     half = half_way(meshes[3:5]) if tracked_on else meshes[3]
     for number, mesh in enumerate([meshes[0], half, meshes[-1]]):
         ours = see(mesh, camera, SIZE)
