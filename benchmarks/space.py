@@ -15,8 +15,12 @@ Errors are mean surface distances in percent of the radius of the source, both w
   points of the source with y < 0 to the result.
 - half-way: mixes of pairs of learned shapes against the mean of their vertices, where vertices correspond.
 - normals: mean angle between the vertex normals of the result, as written, and the normals of the closest faces of the
-  source, degrees, weighted by area, and the share beyond 20 degrees (steep); learned shapes. The lines of `--json` have
+  source, degrees, weighted by area, and the share beyond 20 degrees (steep); learned shapes. A source of flat faces
+  that stands for a round shape has facets, so a perfectly round result does not come to 0. The lines of `--json` have
   the same for the normals of faces, which marching cubes makes rougher.
+- shaded: the same against the normals with which the source is drawn: smooth, but for edges above 40 degrees
+  (`crease_normals`), and the share beyond 20 degrees. `facets` and `facets_steep` in the lines of `--json` are the
+  angles between these normals and those of the faces at the same places: what a perfectly round result comes to.
 - genus: learned shapes with the genus of the source. closed: held-out results that are closed and have as many
   components as their source, as written, and as extracted before loose components are left out.
 - loose: share of the volume half-way that is not in the largest component, percent, mean and largest.
@@ -45,6 +49,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from space_families import FAMILIES, Family
 from torch import Tensor
+from trimesh.triangles import points_to_barycentric
 
 from sdfnet.decoders import DecoderConfig, decoder_config
 from sdfnet.decoders.template import template_jacobians
@@ -54,10 +59,12 @@ from sdfnet.evaluation.metrics import distances_of
 from sdfnet.evaluation.report import source_surface
 from sdfnet.extraction import extract_mesh
 from sdfnet.fitting import DistanceObservation, FitConfig, fit_codes
+from sdfnet.geometry.arrays import unit_vectors
 from sdfnet.mesh.components import nest_components
 from sdfnet.mesh.io.read import find_meshes
 from sdfnet.mesh.mesh import Mesh, replace_vertices
 from sdfnet.mesh.topology import components_and_genus
+from sdfnet.rendering.scene import crease_normals
 from sdfnet.runs import Run, RunShape, extract_shape, load_run
 from sdfnet.sampling import SamplerConfig, SampleStore, prepare_samples
 from sdfnet.solids.source_shape import load_shape
@@ -65,6 +72,7 @@ from sdfnet.training import TrainingConfig, train
 
 GROUPS = ("decoder", "training", "fit", "sampler")
 SEEN_ABOVE, UNSEEN_BELOW, STEEP = 0.15, 0.0, 20.0
+STEEP_KEYS = {"normals": "steep", "face_normals": "face_steep"}
 NUM_FIT_SAMPLES = 100_000
 NUM_PAIRS = 6
 TIMED_STEPS = (10, 30)
@@ -73,7 +81,8 @@ NEAR = 0.02
 COLUMNS = (
     ("steps", "{:.0f}"), ("ms", "{:.0f}"), ("learned", "{:.3f}"), ("held_out", "{:.3f}"), ("held_out_worst", "{:.3f}"),
     ("unseen", "{:.3f}"), ("half_way", "{:.3f}"), ("loose", "{:.3f}"), ("loose_most", "{:.2f}"), ("normals", "{:.2f}"),
-    ("steep", "{:.2f}"), ("genus", "{}"), ("closed", "{}"), ("closed_raw", "{}"), ("folded", "{:.3f}"),
+    ("steep", "{:.2f}"), ("shaded", "{:.2f}"), ("shaded_steep", "{:.2f}"), ("genus", "{}"), ("closed", "{}"),
+    ("closed_raw", "{}"), ("folded", "{:.3f}"),
 )  # fmt: skip
 
 SHOWS_PROGRESS = sys.stderr.isatty()
@@ -259,30 +268,45 @@ def time_step(path: Path, decoder: DecoderConfig, options: Figures, subject: Sub
 
 def measure_learned(meshes: dict[str, Mesh], subject: Subject) -> Figures:
     """Compare the meshes of learned shapes with their sources: distance, normals, genus."""
-    errors, angles, face_angles, genus = [], [], [], 0
+    errors, genus = [], 0
+    angles: dict[str, list[tuple[float, float]]] = {}
     for name, mesh in meshes.items():
         source = subject.surfaces[name]
         match = compare(mesh, source, name)
         errors.append(distances_of(match).mean)
         way = match.from_result
         face_angle = angles_between(way.normals, way.other_normals)[way.counted]
-        face_angles.append((face_angle.mean(), (face_angle > STEEP).mean()))
+        angles.setdefault("face_normals", []).append((face_angle.mean(), (face_angle > STEEP).mean()))
         genus += components_and_genus(mesh).genus == components_and_genus(source.mesh).genus
-        if mesh.vertex_normals is not None:
-            closest = source.distance.unsigned(mesh.vertices).faces
-            angle = angles_between(mesh.vertex_normals, source.mesh.face_normals[closest])
+        for label, angle in vertex_angles(mesh, source).items():
             areas = np.bincount(mesh.faces.ravel(), mesh.face_areas.repeat(3), len(mesh.vertices))
-            angles.append((np.average(angle, weights=areas), np.average(angle > STEEP, weights=areas)))
+            mean, steep = np.average(angle, weights=areas), np.average(angle > STEEP, weights=areas)
+            angles.setdefault(label, []).append((mean, steep))
     figures: Figures = {
         "learned": float(np.mean(errors)),
         "learned_worst": max(errors),
         "genus": f"{genus}/{len(meshes)}",
     }
-    for label, several in (("", angles), ("face_", face_angles)):
-        if several:
-            mean, steep = np.mean(several, axis=0).tolist()
-            figures |= {f"{label}normals": mean, f"{label}steep": 100 * steep}
+    for label, several in angles.items():
+        mean, steep = np.mean(several, axis=0).tolist()
+        figures |= {label: mean, STEEP_KEYS.get(label, f"{label}_steep"): 100 * steep}
     return figures
+
+
+def vertex_angles(mesh: Mesh, source: Surface) -> dict[str, NDArray[np.float64]]:
+    """Return angles (V,) in degrees at the vertices of a result, or nothing where it has no vertex normals."""
+    if mesh.vertex_normals is None:
+        return {}
+    closest = source.distance.unsigned(mesh.vertices)
+    flat, triangles = source.mesh.face_normals[closest.faces], source.mesh.vertices[source.mesh.faces[closest.faces]]
+    shares = np.nan_to_num(points_to_barycentric(triangles, closest.closest_points))
+    shaded = np.einsum("vk,vkc->vc", shares, crease_normals(source.mesh)[closest.faces])
+    shaded = unit_vectors(np.where(np.linalg.norm(shaded, axis=1, keepdims=True) > 0.1, shaded, flat))  # slivers
+    return {
+        "normals": angles_between(mesh.vertex_normals, flat),
+        "shaded": angles_between(mesh.vertex_normals, shaded),
+        "facets": angles_between(shaded, flat),
+    }
 
 
 def angles_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
