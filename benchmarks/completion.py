@@ -72,8 +72,9 @@ def in_frame(run: Run, similarity: Similarity) -> Run:
     return dataclasses.replace(run, shapes=(first, *run.shapes[1:]))
 
 
-def unseen(folder: Path, first: int, count: int, pattern: str) -> list[Path]:
-    return sorted(folder.glob(pattern))[first : first + count]
+def unseen(run: Run, folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a family that the run has not learned, by name."""
+    return [path for path in sorted(folder.glob(pattern)) if path.name.split(".")[0] not in run.names]
 
 
 def views(
@@ -118,7 +119,7 @@ def fitted_whole(run: Run, whole: Observation) -> Iterator[tuple[str, Mesh]]:
 def row_full(run: Run, data: Path, count: int) -> Iterator[str]:
     """Whole meshes of unseen bodies: by code, and with refine=shape."""
     errors: dict[str, list[float]] = {"code": [], "refine=shape": []}
-    for path in unseen(data / "bodies", 80, count, "*.ply"):
+    for path in unseen(run, data / "bodies", "*.ply")[:count]:
         whole = observe_mesh(run, path.stem, path, MeshFitConfig())
         assert whole.reference is not None
         for name, mesh in fitted_whole(run, whole):
@@ -138,7 +139,7 @@ def row_depth(run: Run, data: Path, count: int) -> Iterator[str]:
     }
     errors: dict[str, list[float]] = {name: [] for name in (*kinds, "best of 8", "nearest")}
     seconds = []
-    for path in unseen(data / "bodies", 80, count, "*.ply"):
+    for path in unseen(run, data / "bodies", "*.ply")[:count]:
         for name, options in kinds.items():
             part, truth, place = views(path, half=False, **options)
             percent = 100 * 1.03 * place.scale
@@ -170,7 +171,7 @@ def hypotheses_of(done: Fit, mesh: Mesh) -> Iterator[Mesh]:
 def row_half(run: Run, data: Path, count: int) -> Iterator[str]:
     """The upper half of unseen bodies: the unseen half by code and with refine=shape, and the best of 8 hypotheses."""
     errors: dict[str, list[float]] = {"code": [], "refine=shape": [], "nearest": [], "best of 8": [], "hypotheses": []}
-    for path in unseen(data / "bodies", 80, count, "*.ply"):
+    for path in unseen(run, data / "bodies", "*.ply")[:count]:
         part, truth, place = views(path, half=True, noise=0.0)
         percent = 100 * 1.03 * place.scale
         for name, refine in (("code", "code"), ("refine=shape", "shape")):
@@ -190,12 +191,13 @@ def row_half(run: Run, data: Path, count: int) -> Iterator[str]:
 
 def row_bands(run: Run, data: Path, count: int) -> Iterator[str]:
     """90 % bands of halves and of depth images of unseen bodies, before and after a calibration with ten others."""
-    others = {path.stem: path for path in unseen(data / "bodies", 90, 10, "*.ply")}
+    paths = unseen(run, data / "bodies", "*.ply")
+    others = {path.stem: path for path in paths[-10:]}
     for half in (True, False):
         calibration: Calibration | None = None
         rows: list[np.ndarray] = []
         ranks: list[tuple[float, float]] = []
-        for path in unseen(data / "bodies", 80, min(count, 10), "*.ply"):
+        for path in paths[:-10][:count]:
             part, truth, place = views(path, half=half, noise=0.0 if half else 0.005)
             framed, config = known_place(run, place, refine="shape")
             done = fit(framed, part, config=config)
@@ -230,7 +232,7 @@ def row_align(run: Run, data: Path, count: int) -> Iterator[str]:
     for half in (False, True):
         errors: dict[str, list[float]] = {"none": [], "yaw": [], "rigid": []}
         random = np.random.default_rng(0)
-        for path in unseen(data / "bodies", 80, count, "*.ply"):
+        for path in unseen(run, data / "bodies", "*.ply")[:count]:
             part, truth, place = views(path, half=half, noise=0.005)
             framed, config = known_place(run, place)
             percent = 100 * 1.03 * place.scale
@@ -278,7 +280,7 @@ def moved_by(
 def row_chairs(run: Run, data: Path, count: int, *, folder: Path) -> Iterator[str]:
     """Whole unseen chairs: the best-matching learned chair, by code, and with refine=shape, at 256."""
     errors: dict[str, list[float]] = {"nearest": [], "code": [], "refine=shape": []}
-    for path in unseen(folder, 80, count, "*.obj"):
+    for path in unseen(run, folder, "*.obj")[:count]:
         whole = observe_mesh(run, path.stem, path, MeshFitConfig())
         assert whole.shape is not None
         assert whole.reference is not None
@@ -318,7 +320,7 @@ def row_mixes(run: Run, data: Path, count: int, *, folder: Path) -> Iterator[str
 def row_points(run: Run, data: Path, count: int, *, python: Path) -> Iterator[str]:
     """5,000 points of whole unseen bodies, noise 0.5 %: by code, with refine=shape, and screened Poisson."""
     errors: dict[str, list[float]] = {"code": [], "refine=shape": [], "screened Poisson": []}
-    for path in unseen(data / "bodies", 80, count, "*.ply"):
+    for path in unseen(run, data / "bodies", "*.ply")[:count]:
         truth = read_mesh(path)
         place = Similarity.normalizing(truth.vertices)
         percent = 100 * 1.03 * place.scale
@@ -336,7 +338,7 @@ def row_points(run: Run, data: Path, count: int, *, python: Path) -> Iterator[st
 
 def row_slices(run: Run, data: Path, count: int) -> Iterator[str]:
     """Every fourth and every eighth slice of unseen hippocampi, in millimetres, against shape-based interpolation."""
-    paths = unseen(data / "hippocampus" / "labels", 100, count, "*.nii.gz")
+    paths = unseen(run, data / "hippocampus" / "labels", "*.nii.gz")[:count]
     for every in (4, 8):
         errors: dict[str, list[float]] = {"interpolation": [], "code": [], "refine=shape": []}
         seconds = []

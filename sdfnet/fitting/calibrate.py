@@ -1,27 +1,33 @@
 """Scale the spread so that its bands hold: complete shapes whose truth is known, observed like the input, and compare.
 
-This is split conformal prediction (Vovk et al., 2005). The scores are |error| / spread at the vertices of completed
-calibration shapes. Their 90 % quantile is the half width of the band, in spreads. It is taken in three zones by the
+The scores are |error| / spread at the vertices of completed calibration shapes. The half width of the band, in spreads,
+is the quantile that one more shape of the family is expected to keep below with 90 % of its vertices. It depends on the
 distance to the input, because a spread that is too small far from the data must not widen the band near them.
+
+The vertices of one shape err together, so ten shapes are ten observations, not thousands. The quantile of all scores
+(split conformal prediction, Vovk et al., 2005) would take a new shape for one of those ten. Here, the scores of a shape
+are its level times scores that all shapes share. Levels are log-normal with unknown mean and deviation, so the level of
+a new shape has Student's t distribution, wider by sqrt(1 + 1 / k) for k shapes (as a prediction interval).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from scipy.stats import t as student
 
 from sdfnet.fitting.complete import Fit, fit, refined_shape
 from sdfnet.fitting.config import CompletionConfig
 from sdfnet.fitting.observations.base import choose_similarity
 from sdfnet.fitting.observations.part import PartObservation, surface_part
-from sdfnet.fitting.spread import VertexSpread, vertex_spread
-from sdfnet.geometry.arrays import FloatArray
+from sdfnet.fitting.spread import VertexSpread, seen_distance, vertex_spread
+from sdfnet.geometry.arrays import FloatArray, IntArray
 from sdfnet.geometry.similarity import Similarity
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
@@ -40,37 +46,64 @@ _RESOLUTION = 64
 """Of the lattice whose vertices, moved onto the surface, are the places that are compared."""
 
 _LEAST_SHAPES = 3
+_ZONES, _LEAST_SCORES = 6, 20
+"""Zones by distance, with equal shares of the completed surface, and scores of a shape that count in a zone."""
+
+_PARTS = 200
+"""Quantiles that stand for a distribution."""
+
 _SAMPLES = 20_000
+_TURNED = 0.05
+"""Surface that is turned by one radian is as far from an input point as surface at this distance, unit frame."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How many spreads the half width of the 90 % band is, in each of three zones by distance to the input.
+    """How many spreads the half width of the 90 % band is, as a function of the distance to the input.
 
     Attributes
     ----------
-    edges : (2,) floats
-        Distances between the zones, world units.
-    factors : (3,) floats
+    distances : tuple of float
+        Rising distances to the input, world units.
+    factors : tuple of float
+        The half width there, in spreads. Between the distances it is interpolated, and beyond them it is constant.
     shapes : tuple of str
         The calibration shapes.
 
-    >>> calibration = Calibration((1.0, 2.0), (2.0, 3.0, 4.0), ("a",))
-    >>> known = VertexSpread(np.ones(2), np.array([0.4, 5.0]), np.array([True, False]))
+    >>> calibration = Calibration((1.0, 2.0), (2.0, 4.0), ("a",))
+    >>> known = VertexSpread(np.ones(3), np.array([0.4, 1.5, 5.0]), np.array([True, False, False]))
     >>> (calibration.applied(known).spread * 1.6449).round(2).tolist()
-    [2.0, 4.0]
+    [2.0, 3.0, 4.0]
     """
 
-    edges: tuple[float, float]
-    factors: tuple[float, float, float]
+    distances: tuple[float, ...]
+    factors: tuple[float, ...]
     shapes: tuple[str, ...]
 
     def applied(self, known: VertexSpread) -> VertexSpread:
         """Return the spread as the deviation whose normal 90 % band is the calibrated one."""
-        near, far = self.edges
-        middles = [near / 2, (near + far) / 2, far + (far - near) / 2]
-        factor = np.interp(known.distance, middles, self.factors)  # no jumps between the zones
+        factor = np.interp(known.distance, self.distances, self.factors)
         return dataclasses.replace(known, spread=known.spread * factor / _NORMAL_QUANTILE)
+
+
+def predicted_quantile(scores: Sequence[FloatArray], *, coverage: float = COVERAGE) -> float:
+    """Return the value that this share of the scores of one more shape is expected to keep below.
+
+    `scores` are those of each shape, at least two. See the text of the module.
+
+    >>> alike = [np.arange(1.0, 1001.0)] * 10
+    >>> round(predicted_quantile(alike) / 900, 2)
+    1.0
+    >>> unlike = [level * alike[0] for level in np.exp(np.linspace(-0.5, 0.5, 10))]
+    >>> bool(predicted_quantile(unlike) > np.quantile(np.concatenate(unlike), COVERAGE))
+    True
+    """
+    parts = (np.arange(_PARTS) + 0.5) / _PARTS
+    levels_S = np.log([max(float(np.quantile(each, coverage)), 1e-12) for each in scores])
+    shared = np.concatenate([np.quantile(each, parts) for each in scores]) / np.exp(levels_S).repeat(_PARTS)
+    wider = levels_S.std(ddof=1) * np.sqrt(1 + 1 / len(scores))
+    new_levels = levels_S.mean() + wider * student.ppf(parts, len(scores) - 1)
+    return float(np.quantile(np.multiply.outer(np.exp(new_levels), shared), coverage))
 
 
 def calibration_meshes(run: Run, folder: Path | None) -> dict[str, Path]:
@@ -107,29 +140,28 @@ def calibrate(done: Fit, index: int, mesh: Mesh, meshes: Mapping[str, Path]) -> 
     the completed shape. It is completed with the same options, and compared with itself.
     """
     known = vertex_spread(done, index, mesh)
-    edges = (float(np.quantile(known.distance, 1 / 3)), float(np.quantile(known.distance, 2 / 3)))
+    edges = np.quantile(known.distance, np.arange(1, _ZONES) / _ZONES)
+    middles = np.quantile(known.distance, (np.arange(_ZONES) + 0.5) / _ZONES)
     config = dataclasses.replace(done.config, hypotheses=1, calibrate=False, calibrate_with=None)
-    scores: list[list[FloatArray]] = [[], [], []]
+    scores: list[tuple[FloatArray, IntArray]] = []
     used: list[str] = []
     for name, path in meshes.items():
         try:
             truth = _placed(done.run, path, done.similarities[index])
-            part = observe_like(done, index, mesh, known, truth, seed=len(used))
+            part = observe_like(done, index, mesh, truth, seed=len(used))
             score, distance = _scores(done.run, part, truth, config)
         except ValueError:
             continue  # A shape that cannot be observed so, such as one that misses all slices, tells nothing.
         used.append(name)
-        zones = np.digitize(distance, edges)
-        for zone in range(3):
-            scores[zone].append(score[zones == zone])
+        scores.append((score, np.digitize(distance, edges)))
     if len(used) < _LEAST_SHAPES:
         raise ValueError(f"only {len(used)} of {len(meshes)} calibration shapes could be observed like the input")
-    pooled = np.concatenate([each for zone_scores in scores for each in zone_scores])
     factors = []
-    for zone_scores in scores:
-        joined = np.concatenate(zone_scores)
-        factors.append(float(np.quantile(joined if len(joined) > 50 else pooled, COVERAGE)))
-    return Calibration(edges, (factors[0], factors[1], factors[2]), tuple(used))
+    for zone in range(_ZONES):
+        there = [score[zones == zone] for score, zones in scores]
+        enough = [each for each in there if len(each) >= _LEAST_SCORES]
+        factors.append(predicted_quantile(enough if len(enough) >= _LEAST_SHAPES else [each for each, _ in scores]))
+    return Calibration(tuple(middles.tolist()), tuple(factors), tuple(used))
 
 
 def _placed(run: Run, path: Path, similarity: Similarity) -> Mesh:
@@ -139,20 +171,24 @@ def _placed(run: Run, path: Path, similarity: Similarity) -> Mesh:
     return source.mesh.to_unit(own).to_world(similarity)
 
 
-def observe_like(
-    done: Fit, index: int, mesh: Mesh, known: VertexSpread, truth: Mesh, *, seed: int = 0
-) -> PartObservation:
+def observe_like(done: Fit, index: int, mesh: Mesh, truth: Mesh, *, seed: int = 0) -> PartObservation:
     """Return `truth`, a whole mesh at the place of the completed shape, observed as the input was.
 
-    A kind of input that can observe another solid does so (`PartObservation.observe`). Otherwise, points are drawn
-    where the nearest vertex of the completed `mesh` was seen.
+    A kind of input that can observe another solid does so (`PartObservation.observe`). Otherwise, points of `truth` are
+    drawn beside input points whose surface faces the same way: the back of an arm is near points on its front, but
+    nobody saw it. Input points have the normals of the completed `mesh`.
     """
     part = done.parts[index]
     if part.observe is not None:
         return part.observe(MeshDistance(truth))
     samples = sample_surface(truth, _SAMPLES, generator=torch.Generator().manual_seed(seed))
-    points = samples.points.numpy()
-    seen = known.seen[cKDTree(mesh.vertices).query(points)[1]]
+    points, place = samples.points.numpy(), done.similarities[index]
+    faced = mesh.vertex_normals if mesh.vertex_normals is not None else mesh.to_trimesh().vertex_normals
+    given = faced[cKDTree(mesh.vertices).query(part.surface)[1]]
+    turn = _TURNED / place.scale
+    inputs = np.concatenate([part.surface, turn * given], axis=1)
+    apart = cKDTree(inputs).query(np.concatenate([points, turn * samples.normals.numpy()], axis=1))[0]
+    seen = apart * place.scale < seen_distance(done, index)
     if not seen.any():
         raise ValueError("nothing of the shape would be seen")
     rows = np.flatnonzero(seen)[: int(part.is_surface.sum())]

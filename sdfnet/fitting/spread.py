@@ -105,7 +105,7 @@ def vertex_spread(fit: Fit, index: int, mesh: Mesh) -> VertexSpread:
         known = process.kernel(torch.from_numpy(distance)).numpy() / process.std**2
     free = np.maximum(by_posterior[nearest], 0.0) + process.std**2
     spread = np.sqrt(free * (1 - known**2) + noise**2 * known**2) / posterior.similarity.scale
-    return VertexSpread(spread, distance / posterior.similarity.scale, distance < _seen_distance(fit, index))
+    return VertexSpread(spread, distance / posterior.similarity.scale, distance < seen_distance(fit, index))
 
 
 def _distance_to_input(fit: Fit, index: int, points: FloatArray) -> FloatArray:
@@ -123,7 +123,18 @@ def _believed(fit: Fit, index: int) -> FloatArray:
     return surface[good] if good.any() else surface
 
 
-def _seen_distance(fit: Fit, index: int) -> float:
+def seen_distance(fit: Fit, index: int) -> float:
+    """Return how near an input point the surface counts as seen, unit frame.
+
+    >>> import sdfnet
+    >>> from sdfnet.fitting import CompletionConfig, fit
+    >>> from sdfnet.fitting.observations import surface_part
+    >>> run, mesh = sdfnet.load_run("runs/chairs"), sdfnet.read_mesh("chairs/chair_00.obj")
+    >>> part = surface_part(mesh.vertices, noise_std=0.5)
+    >>> done = fit(run, part, config=CompletionConfig("none", frame_of="chair_00"))
+    >>> seen_distance(done, 0) >= 0.03
+    True
+    """
     surface = _believed(fit, index)
     if len(surface) < 2:
         return _SEEN
@@ -171,7 +182,7 @@ def draw_hypotheses(fit: Fit, index: int, mesh: Mesh, count: int, *, seed: int =
     factor = torch.linalg.cholesky(posterior.covariance + 1e-12 * torch.eye(size, dtype=torch.float64))
     deltas = (factor @ torch.randn(size, _DRAWS, dtype=torch.float64, generator=generator)).T.numpy()
     places = posterior.similarity.to_unit(mesh.vertices)
-    hidden = np.flatnonzero(_distance_to_input(fit, index, places) >= _seen_distance(fit, index))
+    hidden = np.flatnonzero(_distance_to_input(fit, index, places) >= seen_distance(fit, index))
     candidates = hidden if len(hidden) >= _ENOUGH_HIDDEN else np.arange(len(places))
     chosen = np.random.default_rng(seed).permutation(candidates)[:400]
     surfaces = deltas @ _surface_derivative(fit, index, places[chosen]).T

@@ -15,9 +15,10 @@ from tiny_runs import learn_run
 
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
-from sdfnet.fields import GridField, MeshField, NeuralField, Sphere
+from sdfnet.fields import Box, GridField, MeshField, NeuralField, Sphere
 from sdfnet.fields.base import evaluate
 from sdfnet.fitting import CompletionConfig, fit
+from sdfnet.fitting.calibrate import observe_like, predicted_quantile
 from sdfnet.fitting.complete import refined_shape, with_residuals
 from sdfnet.fitting.family import FamilyPrior
 from sdfnet.fitting.observations.part import PartObservation, surface_part
@@ -181,6 +182,28 @@ def test_draws_from_the_prior_have_its_covariance() -> None:
     assert float(draws.std()) == pytest.approx(0.05, rel=0.15)
     expected = float(process.kernel(torch.tensor(4 * process.spacing)))
     assert float((draws[:, 4:] * draws[:, :-4]).mean()) == pytest.approx(expected, rel=0.3)
+
+
+def test_calibrated_bands_hold_as_much_of_one_more_shape_as_they_say() -> None:
+    random = np.random.default_rng(0)
+    held, pooled = [], []
+    for _ in range(400):
+        levels = np.exp(0.5 * random.normal(size=6))  # five shapes to calibrate with, and one more
+        scores = [level * abs(random.normal(size=100)) for level in levels]
+        held.append((scores[5] <= predicted_quantile(scores[:5])).mean())
+        pooled.append((scores[5] <= np.quantile(np.concatenate(scores[:5]), 0.9)).mean())
+    assert np.mean(held) == pytest.approx(0.9, abs=0.015)
+    assert np.mean(pooled) < 0.88  # ten thousand vertices of five shapes are five observations
+
+
+def test_a_calibration_shape_is_not_seen_from_behind() -> None:
+    plate = extract_mesh(Box([0.5, 0.5, 0.01]), resolution=128, vertex_normals=True).to_world(PLACE)
+    middle = PLACE.center[2]
+    front = plate.vertices[(plate.vertices[:, 2] > middle + 0.05)]
+    done = fit(run_of_spheres(), surface_part(front, noise_std=0.01), config=IN_PLACE)
+    seen = observe_like(done, 0, plate, plate).surface
+    assert len(seen) > 100
+    assert (seen[:, 2] > middle).mean() > 0.97
 
 
 def test_the_command_completes_a_part_writes_all_and_goes_on(
