@@ -56,6 +56,7 @@ ALONE = {
     "fields/arguments.py": "checks of the arguments that four modules of fields share",
     "fitting/align.py": "a subject that a practitioner looks up by name",
     "fitting/calibrate.py": "a subject that a practitioner looks up by name",
+    "fitting/ensemble.py": "the ensemble of learned fields, a method with its own literature, beside refine.py",
     "fitting/family.py": "what a run says before any observation, for alignment and posterior",
     "fitting/results.py": "writes the files of a completed part; fit_meshes.py decides which and when",
     "fitting/posterior.py": "the mathematics of completion, without files and batches",

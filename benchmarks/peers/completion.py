@@ -126,9 +126,21 @@ def screened_poisson(points: FloatArray, normals: FloatArray, python: Path) -> M
     """Return the surface of points with normals, (N, 3) each, by Open3D's screened Poisson reconstruction (depth 8).
 
     Kazhdan and Hoppe 2013. `python` is an interpreter that has Open3D.
+
+    Raises
+    ------
+    ValueError
+        The interpreter or Open3D does not start; one line says what is missing.
     """
     with tempfile.TemporaryDirectory() as folder:
         cloud, result = Path(folder) / "cloud.npz", Path(folder) / "mesh.ply"
         np.savez(cloud, points=points, normals=normals)
-        subprocess.run([str(python), "-c", _POISSON, str(cloud), str(result)], check=True, stdout=subprocess.DEVNULL)
+        try:
+            words = [str(python), "-c", _POISSON, str(cloud), str(result)]
+            subprocess.run(words, check=True, capture_output=True, text=True)
+        except OSError as error:
+            raise ValueError(f"{python} does not start: {error}") from error
+        except subprocess.CalledProcessError as error:
+            why = (error.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ValueError(f"{python}: {why} (it needs open3d and the system library libusb-1.0-0)") from error
         return read_mesh(result)

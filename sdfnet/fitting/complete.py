@@ -15,6 +15,7 @@ from tqdm import tqdm
 from sdfnet.decoders.refined import UNIT_WEIGHT, refined_decoder
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fitting.config import CompletionConfig
+from sdfnet.fitting.ensemble import FieldEnsemble, ensemble_residual
 from sdfnet.fitting.family import FamilyPrior
 from sdfnet.fitting.observations.part import PartObservation
 from sdfnet.fitting.posterior import Posterior, Problem, find_posterior
@@ -125,8 +126,16 @@ def fit(
         posterior = find_posterior(run, part, prior=prior, config=config)
         posteriors.append(posterior)
         refined = config.refine == "shape"
-        residuals.append(part_residual(Problem(run, prior, config), part, posterior) if refined else None)
+        residuals.append(_refined(Problem(run, prior, config), part, posterior) if refined else None)
     return Fit(run, prior, config, tuple(parts), tuple(posteriors), tuple(residuals))
+
+
+def _refined(problem: Problem, part: PartObservation, posterior: Posterior) -> Tensor:
+    """Return the residual (R, R, R) of a part: by the ensemble of the learned shapes where slices and family allow."""
+    if not (part.is_dense and FieldEnsemble.of(problem.run).is_useful):
+        return part_residual(problem, part, posterior)
+    code = NeuralField(problem.run.decoder, problem.prior.latents(posterior.coordinates))
+    return ensemble_residual(problem.run, code, _evidence(problem, part, posterior)[0])
 
 
 def part_residual(
@@ -138,6 +147,12 @@ def part_residual(
     perturb: torch.Generator | None = None,
 ) -> Tensor:
     """Return the residual (R, R, R) that the part asks for, given code and place; see `fit_residual`."""
+    evidence, sdf = _evidence(problem, part, posterior)
+    return fit_residual(evidence, sdf, process or residual_process(part, posterior), perturb=perturb)
+
+
+def _evidence(problem: Problem, part: PartObservation, posterior: Posterior) -> tuple[Evidence, Tensor]:
+    """Return what a part says where the code is not far off, and the distances (N,) of the code there."""
     rows = problem.rows(part.thinned(_MOST_ROWS), posterior.similarity)
     sdf = problem.values(rows.points, posterior.coordinates[None])[0]
     std = rows.noise_std.clamp(min=_LEAST_STD)
@@ -146,8 +161,7 @@ def part_residual(
     # Points beside the surface that a normal implies help the code, but are too rough to correct by.
     usable &= (std <= 2 * std[rows.is_surface].median()) | (rows.lower != rows.upper)
     kept = torch.nonzero(usable)[:, 0]
-    evidence = Evidence(*(each[kept].float() for each in (rows.points, rows.lower, rows.upper, std)))
-    return fit_residual(evidence, sdf[kept].float(), process or residual_process(part, posterior), perturb=perturb)
+    return Evidence(*(each[kept].float() for each in (rows.points, rows.lower, rows.upper, std))), sdf[kept].float()
 
 
 def residual_process(part: PartObservation, posterior: Posterior) -> ResidualProcess:

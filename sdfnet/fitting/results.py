@@ -115,7 +115,7 @@ def draw_completion(points: FloatArray, mesh: Mesh, known: VertexSpread, path: P
             images = [renderer.render(scene, camera=camera) for scene in scenes]
     row = np.concatenate(images, axis=1)
     bar = color_bar(
-        row.shape[1], low="", high=f"{limit:.3g}", title="input, completed shape, and its spread (world units)"
+        row.shape[1], low=None, high=f"{limit:.3g}", title="input, completed shape, and its spread (world units)"
     )
     save_image(np.concatenate([row, bar]), path)
 

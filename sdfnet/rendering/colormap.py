@@ -35,16 +35,23 @@ def diverging_colors(values: ArrayLike, *, limit: float) -> FloatArray:
     return np.stack([np.interp(shares, at, _STOPS[:, channel]) for channel in range(3)], axis=-1)
 
 
-def color_bar(width: int, *, low: str, high: str, title: str) -> NDArray[np.uint8]:
-    """Return a strip (H, `width`, 3) with the diverging scale, `low`, 0 and `high` below it, and a title above."""
+def color_bar(width: int, *, low: str | None, high: str, title: str) -> NDArray[np.uint8]:
+    """Return a strip (H, `width`, 3) with the diverging scale, `low`, 0 and `high` below it, and a title above.
+
+    With `low=None`, values are 0 or more, and the scale begins at 0.
+
+    >>> color_bar(200, low=None, high="1", title="spread").shape
+    (55, 200, 3)
+    """
     letters = _letter_size(width)
     length = round(_BAR_WIDTH * width)
     left = (width - length) // 2
     strip = _blank(width, 5 * letters)
     strip[2 * letters : 3 * letters, left : left + length] = np.rint(
-        255 * diverging_colors(np.linspace(-1, 1, length), limit=1.0)
+        255 * diverging_colors(np.linspace(0 if low is None else -1, 1, length), limit=1.0)
     )
-    words = [(width / 2, 1, title), (left, 4, low), (width / 2, 4, "0"), (left + length, 4, high)]
+    zero = (left, 4, "0") if low is None else (width / 2, 4, "0")
+    words = [(width / 2, 1, title), zero, (left + length, 4, high)] + ([(left, 4, low)] if low else [])
     return _with_words(strip, words, letters, anchor="mm")
 
 

@@ -87,3 +87,10 @@ def test_legends_show_their_colors() -> None:
     patches = swatches(800, [((1.0, 0.0, 0.0), "before"), ((0.0, 0.0, 1.0), "after")])
     red, blue = (np.flatnonzero((patches == color).all(axis=2).any(axis=0)) for color in ([255, 0, 0], [0, 0, 255]))
     assert red.max() < 400 < blue.min()
+
+
+def test_the_bar_of_values_that_are_never_negative_begins_at_zero() -> None:
+    cold = diverging_colors(-1.0, limit=1.0) * 255
+    for low, there in (("-1", True), (None, False)):
+        bar = color_bar(400, low=low, high="1", title="spread").astype(float)
+        assert bool((abs(bar - cold).max(axis=2) < 2).any()) is there
