@@ -126,6 +126,6 @@ KIND = DecoderKind(
     {"muon": LearningRates(1.4e-2, 2e-2), "adam": LearningRates(5e-3, 2e-2)},
     prior_weight=1e-2,
     prior_warmup_steps=600,
-    normal_weight=1e-2,
+    normal_weight=3e-2,
     earlier={"latent_size": 64, "lookup": "linear", "activation": "relu"},
 )

@@ -54,7 +54,7 @@ class TrainingConfig:
     eikonal_weight: float = 0.0
     """Weight of (|gradient| - 1)²; costs 6 more evaluations of each of `gradient_points`."""
     normal_weight: float | None = None
-    """Weight of 1 - cosine between gradient and true normal on the surface, same cost; None takes the decoder's."""
+    """Weight of the angle (radians) of gradient and true normal on the surface, same cost; None takes the decoder's."""
     normal_start: float = 0.6
     """Share of the training before the normal term begins: late, it smooths what is learned and costs few steps."""
     gradient_points: int = 256

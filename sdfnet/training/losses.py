@@ -14,9 +14,11 @@ from sdfnet.training.batches import Batch
 from sdfnet.training.checkpoint import TrainingState
 from sdfnet.training.config import TrainingConfig
 
-DIFFERENCE_STEP = 0.005
-"""Half step of the central differences, unit frame. It is well below the features of a shape and well above
-rounding."""
+DIFFERENCE_STEP = 0.0025
+"""Half step of the central differences, unit frame. It is well below the features of a shape and well above rounding.
+An edge becomes at least this round (docs/notes/decoders.md)."""
+
+_NORMAL_ROUNDING = 1e-3
 
 SurfaceFunction = Callable[[Tensor], Tensor]
 """Maps points (B, N, 3) to signed distances (B, N)."""
@@ -82,8 +84,15 @@ def eikonal_loss(gradient: Tensor) -> Tensor:
 
 
 def normal_loss(gradient: Tensor, normals: Tensor) -> Tensor:
-    """Return the mean of 1 - cosine between `gradient` and the unit outward `normals`, both (..., 3)."""
-    return (1 - torch.nn.functional.cosine_similarity(gradient, normals, dim=-1)).mean()
+    """Return the mean distance between the direction of `gradient` and the unit outward `normals`, both (..., 3).
+
+    The distance is nearly the angle in radians if the angle is small. Its square, which is 1 - cosine up to a factor,
+    averages the normals on both sides of an edge and so rounds the edge. The distance, and the length of `gradient`,
+    are rounded off below _NORMAL_ROUNDING, because the length of a zero vector has no derivative.
+    """
+    direction = torch.nn.functional.normalize(gradient, dim=-1, eps=_NORMAL_ROUNDING)
+    squared = (direction - normals).square().sum(dim=-1)
+    return ((squared + _NORMAL_ROUNDING**2).sqrt() - _NORMAL_ROUNDING).mean()
 
 
 def compute_losses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -57,8 +58,30 @@ def test_difference_gradient_of_a_sphere_is_the_radial_direction():
     gradient = difference_gradient(lambda p: p.norm(dim=-1) - 0.5, points)
     torch.testing.assert_close(gradient, points / 0.7, atol=2e-5, rtol=0)
     assert eikonal_loss(gradient) < 1e-9
-    assert normal_loss(gradient, points / 0.7) < 1e-9
-    assert normal_loss(gradient, -points / 0.7) == pytest.approx(2, abs=1e-8)
+    assert normal_loss(gradient, points / 0.7) < 1e-6
+    assert normal_loss(gradient, -points / 0.7) == pytest.approx(2, abs=1e-3)
+
+
+def test_normal_loss_is_the_chord_of_the_angle_whatever_the_length_of_the_gradient():
+    angles = torch.tensor([0.02, 0.5, 3.0], dtype=torch.float64)
+    gradient = torch.stack([angles.cos(), angles.sin(), 0 * angles], dim=-1) * torch.tensor([[0.1], [1.0], [7.0]])
+    normals = torch.eye(3, dtype=torch.float64)[:1].expand(3, 3)
+    for one, angle in zip(gradient, angles, strict=True):
+        assert normal_loss(one, normals[0]) == pytest.approx(2 * math.sin(angle / 2), abs=1e-3)
+
+
+def test_normal_loss_takes_the_side_of_an_edge_that_more_normals_have_and_not_the_mean_direction():
+    """Of three normals, one points away by 90 degrees. The direction of least loss is that of the other two."""
+    normals = torch.tensor([[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
+    angles = torch.deg2rad(torch.arange(0.0, 91.0))
+    losses = [normal_loss(torch.stack([a.cos(), a.sin(), 0 * a]).expand(3, 3), normals) for a in angles]
+    assert int(torch.stack(losses).argmin()) == 0
+
+
+def test_normal_loss_has_finite_derivatives_where_the_gradient_is_right_and_where_it_is_zero():
+    gradient = torch.tensor([[1.0, 0, 0], [0, 0, 0]], requires_grad=True)
+    normal_loss(gradient, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])).backward()
+    assert gradient.grad.isfinite().all()
 
 
 def test_difference_gradient_of_a_quadratic_is_exact_and_in_the_order_x_y_z():

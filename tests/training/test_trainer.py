@@ -253,7 +253,7 @@ def test_a_normal_term_without_points_on_the_surface_is_refused(store, tmp_path)
     options = {"config": sampler, "shapes": "pea", "num_workers": 1, "progress": False}
     bare = prepare_samples(store.meshes, tmp_path / "samples", **options).store
     with pytest.raises(
-        ValueError, match=r"normal_weight=0\.01 needs points on the surface, but the samples in .* have"
+        ValueError, match=r"normal_weight=0\.03 needs points on the surface, but the samples in .* have"
     ):
         train(tmp_path / "run", bare, decoder=DECODER, config=FAST, progress=False)
     flat = TrainingConfig(**{**vars(FAST), "normal_weight": 0.0, "steps": 1, "batch_shapes": 1})
