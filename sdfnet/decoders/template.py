@@ -1,9 +1,9 @@
 """A template that all shapes share, at points that the code moves. This gives correspondence between the shapes.
 
-The code sets a displacement on a coarse lattice, and the displacement is linear in the code. A point moves by it and
-takes features of one fine volume, which costs no more however many shapes there are. So a code *moves* a shape instead
-of making it anew, and codes of shapes that were not seen are found better. Where the topology differs between shapes,
-features that the code generates can be added. Experiments: `docs/notes/decoders.md`.
+The code sets a displacement of the template on a coarse lattice, and the displacement is linear in the code. A point of
+a shape takes the features of its place in the template, which costs no more however many shapes there are. So a code
+*moves* a shape instead of making it anew, and codes of shapes that were not seen are found better. Where the topology
+differs between shapes, features that the code generates can be added. Experiments: `docs/notes/decoders.md`.
 Legend: B shapes in a batch, N points per shape, L latent size, C channels, R resolution of the template, G resolution
 of the displacement.
 """
@@ -41,6 +41,8 @@ class TemplateConfig(DecoderConfig):
     """Control points per axis of the displacement, at least 2; fewer are smoother."""
     residual_channels: tuple[int, ...] = ()
     """Channels, as in `channels`, of features that the code adds where topology differs; empty adds none."""
+    inverse_steps: int = 3
+    """Steps that invert the displacement, so that it moves points of the template; with 1, it moves points of space."""
     bending_weight: float = 1e-6
     """Weight of the squared second differences of the displacement, which keep it smooth."""
     width: int = 64
@@ -55,7 +57,8 @@ class TemplateConfig(DecoderConfig):
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "residual_channels", tuple(self.residual_channels))
-        self.check_least(latent_size=1, base_resolution=1, displacement_resolution=2, width=1, num_layers=1)
+        self.check_least(latent_size=1, base_resolution=1, displacement_resolution=2, inverse_steps=1)
+        self.check_least(width=1, num_layers=1)
         if len(self.channels) < 2 or min(self.channels) < 1:
             raise ValueError(f"channels must be at least two positive numbers, got {list(self.channels)}")
         if self.resolution > 256:
@@ -84,16 +87,20 @@ template's first volume."""
 
 
 class TemplateDecoder(Decoder):
-    """Map (point, code) to signed distance: the template's value at the point, moved by the code's displacement.
+    """Map (point, code) to signed distance: the template's value at the place of the point in the template.
 
-    The displacement is a cubic B-spline with G control points per axis, linear in the code. The code 0 is the template
-    itself. The generated features, if there are any, are looked up at the moved point too.
+    The displacement d is a cubic B-spline with G control points per axis, linear in the code. It moves the place p of
+    the template to the point p - d(p) of the shape. So corresponding points are linear in the code, as in a point
+    model: a code half-way between two has their means. The place of a point x is found by fixed-point steps,
+    p = x + d(p), the first of them at p = x. The code 0 is the template itself. The generated features, if there are
+    any, are looked up at the place too.
 
     References
     ----------
     Zheng et al., "Deep Implicit Templates", CVPR 2021, and Deng et al., "Deformed Implicit Field", CVPR 2021: a
     template with learned correspondence. There, a network computes the displacement. Here, the displacement is a
-    free-form deformation (Sederberg and Parry, SIGGRAPH 1986) with B-splines (Rueckert et al., 1999).
+    free-form deformation (Sederberg and Parry, SIGGRAPH 1986) with B-splines (Rueckert et al., 1999), inverted as in
+    Chen et al., "A simple fixed-point approach to invert a deformation field", Medical Physics 35(1), 2008.
     """
 
     has_template = True
@@ -110,6 +117,7 @@ class TemplateDecoder(Decoder):
         self.generator = feature_generator(config.channels)
         self.displacement = nn.Linear(config.latent_size, 3 * size**3, bias=False)
         nn.init.normal_(self.displacement.weight, std=_FIRST_STD)
+        self._inverse_steps = config.inverse_steps
         self._lookup = config.lookup
         self.adds_to_template = bool(config.residual_channels)
         self.residual: nn.Module | None = None
@@ -138,7 +146,10 @@ class TemplateDecoder(Decoder):
             return self.displacement(latents_BL.to(self.displacement.weight.dtype)).unflatten(1, self._lattice)
 
     def template_points(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
-        return points_BN3 + look_up(conditioned[1], points_BN3, kind="cubic").to(points_BN3.dtype)
+        places_BN3 = points_BN3
+        for _ in range(self._inverse_steps):
+            places_BN3 = points_BN3 + look_up(conditioned[1], places_BN3, kind="cubic").to(points_BN3.dtype)
+        return places_BN3
 
     def penalty(self, latents_BL: Tensor) -> Tensor | None:
         """Return the weighted mean square of the second derivatives of the displacement along the three axes."""
@@ -188,4 +199,5 @@ KIND = DecoderKind(
     prior_weight=1e-2,
     prior_warmup_steps=600,
     normal_weight=1e-2,
+    earlier={"inverse_steps": 1},
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sdfnet.decoders import TemplateConfig, VolumeConfig, build_decoder, decoder_config
+from sdfnet.decoders.lookup import look_up
 from sdfnet.decoders.template import TemplateDecoder, template_jacobians
 
 
@@ -25,7 +26,8 @@ def codes(number: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("residual", [(), (8, 4)])
 def test_the_displacement_is_linear_in_the_code(residual: tuple[int, ...]) -> None:
-    decoder, points, (first, second) = decoder_of(residual_channels=residual), draw(), codes(2)
+    options = {"residual_channels": residual, "inverse_steps": 1}
+    decoder, points, (first, second) = decoder_of(**options), draw(), codes(2)
 
     def displacement(code: torch.Tensor) -> torch.Tensor:
         return decoder.template_points(points, decoder.condition(code[None])) - points
@@ -33,6 +35,24 @@ def test_the_displacement_is_linear_in_the_code(residual: tuple[int, ...]) -> No
     mixed = displacement(0.7 * first - 2.5 * second)
     assert displacement(first).abs().max() > 1e-3
     torch.testing.assert_close(mixed, 0.7 * displacement(first) - 2.5 * displacement(second))
+
+
+def test_a_code_half_way_has_the_mean_of_corresponding_points() -> None:
+    """The displacement moves points of the template, so the points of one place in it are linear in the code."""
+    places, (first, second) = draw(), codes(2)
+    codes_B6 = torch.stack([first, second, 0.7 * first + 0.3 * second])
+
+    def misses(inverse_steps: int) -> torch.Tensor:
+        decoder = decoder_of(inverse_steps=inverse_steps)
+        conditioned = decoder.condition(codes_B6)
+        moves = look_up(conditioned[1], places.expand(3, -1, -1), kind="cubic")
+        points = places - torch.stack([*moves[:2], 0.7 * moves[0] + 0.3 * moves[1]])
+        return (decoder.template_points(points, conditioned) - places).norm(dim=-1).amax(dim=1)
+
+    once, default, often = misses(1), misses(TemplateConfig().inverse_steps), misses(40)
+    assert often.max() < 1e-6
+    assert (once > 0.005).all()
+    assert (default < 0.5 * once).all()
 
 
 def test_two_points_of_one_place_in_the_template_have_one_distance() -> None:
@@ -94,6 +114,7 @@ def test_only_a_decoder_with_a_template_has_places_in_it() -> None:
     [
         ({"residual_channels": [8, 6]}, r"the last of channels \(8\), got \[8, 6\]"),
         ({"channels": [8] * 9}, "at most 256 samples per axis, got 1024"),
+        ({"inverse_steps": 0}, "inverse_steps must be at least 1, got 0"),
         ({"displacement_resolution": 1}, "displacement_resolution must be at least 2, got 1"),
         ({"bending_weight": -1.0}, "bending_weight must be 0 or more, got -1.0"),
     ],
