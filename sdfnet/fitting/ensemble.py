@@ -21,7 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.transform import Rotation
+from scipy.stats import truncnorm
 from torch import Tensor
 
 from sdfnet.fields.adaptors import NeuralField
@@ -105,43 +107,79 @@ class FieldEnsemble:
         equal = np.flatnonzero(lower == upper)
         random = np.random.default_rng(0)
         used = random.permutation(equal)[:_MOST_POINTS]
-        weight = np.ones(len(used))
-        field = self.mean
+        surface = np.arange(len(used))
+        target, variance, believed = lower[used], std[used] ** 2, np.ones(len(used))
         for _ in range(_UPDATES):
-            target = np.clip(_look_up(field, points[used]), lower[used], upper[used])
-            noise = std[used] ** 2 / weight
-            field, error = self._updated(points[used], target, noise, process)
-            weight = np.minimum(1.0, (_DEGREES + 1) / (_DEGREES + error**2 / std[used] ** 2))
+            here = _Features.at(self, points[used])
+            factor = cho_factor(here.covariance(here, process) + np.diag(variance / believed))
+            weights = cho_solve(factor, target - here.mean)
+            field = self.mean + self._added(here, weights)
+            error = variance[surface] ** 0.5 * weights[surface] / believed[surface]
+            believed[surface] = np.minimum(1.0, (_DEGREES + 1) / (_DEGREES + error**2))
             sdf = _look_up(field, points)
             broken = np.setdiff1d(np.flatnonzero((sdf < lower) | (sdf > upper)), equal)
             more = np.setdiff1d(random.permutation(broken)[:_MOST_BROKEN], used)
-            used, weight = np.concatenate([used, more]), np.concatenate([weight, np.ones(len(more))])
+            if len(more):
+                there = _Features.at(self, points[more])
+                across = there.covariance(here, process)
+                left = there.variance(process) - (across * cho_solve(factor, across.T).T).sum(axis=1)
+                mean, spread = there.mean + across @ weights, np.sqrt(np.maximum(left, std[more] ** 2))
+                value, size = _truncated(mean, spread, lower[more], upper[more])
+                used = np.concatenate([used, more])
+                target = np.concatenate([target, value])
+                variance = np.concatenate([variance, size + std[more] ** 2])
+                believed = np.concatenate([believed, np.ones(len(more))])
         return field
 
-    def _updated(
-        self, points: FloatArray, target: FloatArray, noise: FloatArray, process: ResidualProcess
-    ) -> tuple[Float32Array, FloatArray]:
-        """Return the field with the values `target` at points, up to noise, and what of it is taken for noise."""
-        members = np.stack([_look_up(each, points) for each in self.deviations])
-        pose = _pose_modes(self.mean, points)
-        covariance = _covariance(members, members, pose, pose, _squared_distance(points, points))
-        apart = torch.from_numpy(np.sqrt(_squared_distance(points, points)))
-        covariance += process.kernel(apart).numpy() + np.diag(noise)
-        weights = np.linalg.solve(covariance, target - _look_up(self.mean, points))
+    def _added(self, here: _Features, weights: FloatArray) -> Float32Array:
+        """Return what the weights (N,) of points add to the mean field, (R, R, R)."""
         lattice = _lattice_points()
         flat = self.deviations.reshape(len(self.deviations), -1)
-        added = [
-            _covariance(
-                flat[:, start : start + _CHUNK],
-                members,
-                _pose_modes(self.mean, lattice[start : start + _CHUNK]),
-                pose,
-                _squared_distance(lattice[start : start + _CHUNK], points),
-            )
-            @ weights
-            for start in range(0, len(lattice), _CHUNK)
-        ]
-        return self.mean + np.concatenate(added).reshape(self.mean.shape).astype(np.float32), noise * weights
+        added = []
+        for start in range(0, len(lattice), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            there = _Features(lattice[rows], flat[:, rows], _pose_modes(self.mean, lattice[rows]), here.mean)
+            added.append(there.covariance(here) @ weights)
+        return np.concatenate(added).reshape(self.mean.shape).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """What the prior says of the distances at points (N, 3): deviations (M, N), modes of the pose (N, 7), mean (N,)."""
+
+    points: FloatArray
+    members: FloatArray | Float32Array
+    pose: FloatArray
+    mean: FloatArray
+
+    @classmethod
+    def at(cls, ensemble: FieldEnsemble, points: FloatArray) -> _Features:
+        members = np.stack([_look_up(each, points) for each in ensemble.deviations])
+        return cls(points, members, _pose_modes(ensemble.mean, points), _look_up(ensemble.mean, points))
+
+    def covariance(self, other: _Features, process: ResidualProcess | None = None) -> FloatArray:
+        """Return the covariance between these points and others: the tapered ensemble, the pose, and the process."""
+        a, b = self.points, other.points
+        squared = np.maximum((a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T, 0.0)
+        found: FloatArray = self.members.T @ other.members / (len(self.members) - 1)
+        found = found * np.exp(-squared / (2 * _TAPER**2)) + self.pose @ other.pose.T
+        return found if process is None else found + process.kernel(torch.from_numpy(np.sqrt(squared))).numpy()
+
+    def variance(self, process: ResidualProcess) -> FloatArray:
+        shared = (self.members**2).sum(axis=0) / (len(self.members) - 1)
+        return np.asarray(shared + (self.pose**2).sum(axis=1) + process.std**2)
+
+
+def _truncated(
+    mean: FloatArray, spread: FloatArray, lower: FloatArray, upper: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean and variance of normal values that are known to lie in an interval.
+
+    The bound itself, in place of this mean, would let the end of a shape grow up to the next empty slice.
+    """
+    low, high = np.clip((lower - mean) / spread, -30, 6), np.clip((upper - mean) / spread, -6, 30)
+    first, second = truncnorm.stats(low, np.maximum(high, low + 1e-3), moments="mv")
+    return np.asarray(mean + spread * first), np.asarray(spread**2 * second)
 
 
 def ensemble_residual(run: Run, field: Field, evidence: Evidence) -> Tensor:
@@ -216,20 +254,3 @@ def _look_up(grid: Float32Array, points: FloatArray) -> FloatArray:
     """Return the values (N,) of a grid at points, linear between the samples; float64."""
     where = (points + _HALF_EXTENT) / (2 * _HALF_EXTENT) * (len(grid) - 1)
     return np.asarray(ndimage.map_coordinates(grid, where.T, order=1, mode="nearest", output=np.float64))
-
-
-def _squared_distance(a: FloatArray, b: FloatArray) -> FloatArray:
-    return np.maximum((a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T, 0.0)
-
-
-def _covariance(
-    members_a: FloatArray | Float32Array,
-    members_b: FloatArray,
-    pose_a: FloatArray,
-    pose_b: FloatArray,
-    squared: FloatArray,
-) -> FloatArray:
-    """Return the covariance of the ensemble between two sets of points, tapered, with that of the pose."""
-    taper = np.exp(-squared / (2 * _TAPER**2))
-    found: FloatArray = members_a.T @ members_b / (len(members_a) - 1) * taper + pose_a @ pose_b.T
-    return found

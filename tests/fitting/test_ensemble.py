@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from sdfnet.fields import NeuralField
 from sdfnet.fields.base import evaluate
 from sdfnet.fitting import CompletionConfig, fit
-from sdfnet.fitting.ensemble import FieldEnsemble, _aligned, _lattice_points, _look_up
+from sdfnet.fitting.ensemble import FieldEnsemble, _aligned, _lattice_points, _look_up, _truncated
 from sdfnet.fitting.observations.labels import label_part
 from sdfnet.fitting.refine import Evidence, ResidualProcess
 from sdfnet.geometry.similarity import Similarity
@@ -69,6 +69,16 @@ def test_outliers_hardly_count_and_broken_bounds_do() -> None:
     kept = ensemble_of_spheres().field_given(bounds, process)
     place = ring(0.6, 0.0) * 0.97
     assert _look_up(kept, place).mean() > _look_up(plain, place).mean() + 0.004
+
+
+def test_a_value_within_bounds_has_the_moments_of_a_truncated_normal() -> None:
+    mean, spread = np.array([0.0, 5.0, -1.0]), np.array([1.0, 1.0, 1.0])
+    lower, upper = np.array([0.0, 0.0, 0.0]), np.array([np.inf, np.inf, 1e-2])
+    value, variance = _truncated(mean, spread, lower, upper)
+    assert value[0] == pytest.approx(np.sqrt(2 / np.pi))
+    assert variance[0] == pytest.approx(1 - 2 / np.pi)
+    assert value[1] == pytest.approx(5.0, abs=1e-4)  # a bound that holds by far says nothing
+    assert value[2] == pytest.approx(0.005, abs=1e-3)
 
 
 def test_turned_and_scaled_shapes_are_brought_together() -> None:
