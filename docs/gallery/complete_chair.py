@@ -6,6 +6,7 @@ python docs/gallery/complete_chair.py demo/run chairs/chair_37.obj gallery
 import sys
 
 import numpy as np
+from trimesh.intersections import slice_faces_plane
 
 import sdfnet
 from sdfnet.fitting import CompletionConfig
@@ -14,14 +15,22 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering import contact_sheet, fit_camera, render_mesh, save_image
 
 run, whole, out = sdfnet.load_run(sys.argv[1]), sdfnet.read_mesh(sys.argv[2]), sys.argv[3]
-left = whole.triangles.mean(axis=1)[:, 0] < whole.bounds.center[0]  # only this half was seen
-half = Mesh(whole.vertices, whole.faces[left])
-corners = half.triangles  # points on its faces, and their normals
+cut = slice_faces_plane(whole.vertices, whole.faces, plane_normal=[-1, 0, 0], plane_origin=whole.bounds.center)
+half = Mesh(*cut[:2])  # only this half was seen
 random = np.random.default_rng(0)
-rows = random.choice(len(corners), 6000, p=half.face_areas / half.face_areas.sum())
-points = (corners[rows] * random.dirichlet([1, 1, 1], 6000)[:, :, None]).sum(axis=1)
+rows = random.choice(len(half.faces), 20_000, p=half.face_areas / half.face_areas.sum())
+points = (half.triangles[rows] * random.dirichlet([1, 1, 1], len(rows))[:, :, None]).sum(axis=1)
+normals = half.face_normals[rows]
 
-part = surface_part(points, normals=half.face_normals[rows], noise_std=0.1)
+# a scanner that was carried around the chair, 3 m away: points that it saw, and from where
+ways = random.normal(size=(len(rows), 3))
+ways = ways / np.linalg.norm(ways, axis=1, keepdims=True)
+hit = whole.to_trimesh().ray.intersects_any(points + 0.05 * normals, ways)
+seen = (ways * normals).sum(axis=1) > 0.2
+seen &= ~hit
+sensors = points + 300.0 * ways  # cm
+
+part = surface_part(points[seen], normals=normals[seen], sensor=sensors[seen], noise_std=0.1)
 done = sdfnet.fit(run, part, config=CompletionConfig("rigid", refine="shape"))
 completed = sdfnet.extract_mesh(done.fields[0], resolution=128, similarity=done.similarities[0])
 

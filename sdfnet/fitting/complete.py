@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ from sdfnet.decoders.refined import UNIT_WEIGHT, refined_decoder
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fitting.config import CompletionConfig
 from sdfnet.fitting.ensemble import FieldEnsemble, ensemble_residual
-from sdfnet.fitting.family import FamilyPrior
+from sdfnet.fitting.family import FamilyPrior, Symmetry, symmetry_of
 from sdfnet.fitting.observations.part import PartObservation
 from sdfnet.fitting.posterior import Posterior, Problem, find_posterior
 from sdfnet.fitting.refine import RESIDUAL_STD, Evidence, ResidualProcess, fit_residual
@@ -30,6 +31,10 @@ _LEAST_STD = 5e-4
 _RESIDUALS_IN_MISFIT, _LEAST_RESIDUAL_STD = 1.5, 0.002
 """Deviation of residuals: half more than the misfit of the data beyond their noise, and at least so much. It is never
 below the noise itself, which can hide as much: the voxels of slices do."""
+
+_MIRROR_TURNS, _MIRROR_APART, _LEAST_MIRRORED = 2, 0.03, 0.05
+"""How often the mirror image is found anew, how far from the seen surface it must lie to say something new, unit frame,
+and the share of a part below which it is not asked."""
 
 _FAR = 4.0
 """Data this many deviations from the code, of their own and of the residual together, are outliers."""
@@ -121,13 +126,38 @@ def fit(
     if not parts:
         raise ValueError("observations must hold at least one, got none")
     prior = FamilyPrior.of(run)
-    posteriors, residuals = [], []
+    problem, symmetry = Problem(run, prior, config), symmetry_of(run, config)
+    known, posteriors, residuals = [], [], []
     for part in tqdm(parts, desc="fitting", unit="shape", delay=2, leave=False, disable=not progress):
         posterior = find_posterior(run, part, prior=prior, config=config)
+        if symmetry is not None:
+            part, posterior = with_mirror_image(problem, part, posterior, symmetry)
+        known.append(part)
         posteriors.append(posterior)
-        refined = config.refine == "shape"
-        residuals.append(_refined(Problem(run, prior, config), part, posterior) if refined else None)
-    return Fit(run, prior, config, tuple(parts), tuple(posteriors), tuple(residuals))
+        residuals.append(_refined(problem, part, posterior) if config.refine == "shape" else None)
+    return Fit(run, prior, config, tuple(known), tuple(posteriors), tuple(residuals))
+
+
+def with_mirror_image(
+    problem: Problem, part: PartObservation, posterior: Posterior, symmetry: Symmetry
+) -> tuple[PartObservation, Posterior]:
+    """Return the part with its mirror image, where it was not seen, and the posterior given both.
+
+    The plane of the mirror is known only through the place of the part. So both are found in turn.
+    """
+    both = part
+    for _ in range(_MIRROR_TURNS):
+        place = posterior.similarity
+        unit = place.to_unit(part.points)
+        mirrored = symmetry.mirrored(unit)
+        apart, _ = cKDTree(unit[part.is_surface]).query(mirrored)
+        unseen = np.flatnonzero(apart > _MIRROR_APART)
+        if len(unseen) < _LEAST_MIRRORED * len(unit):
+            return part, posterior
+        both = part.with_known(place.to_world(mirrored[unseen]), unseen, noise_std=symmetry.std / place.scale)
+        posterior = problem.again(both, posterior)
+    note = f"the family is symmetric along {'xyz'[symmetry.axis]}: what is seen on one side is known on the other"
+    return dataclasses.replace(both, notes=(*both.notes, note)), posterior
 
 
 def _refined(problem: Problem, part: PartObservation, posterior: Posterior) -> Tensor:
@@ -159,7 +189,7 @@ def _evidence(problem: Problem, part: PartObservation, posterior: Posterior) -> 
     excess = (sdf - rows.upper).clamp(min=0) - (rows.lower - sdf).clamp(min=0)
     usable = excess.abs() < _FAR * torch.hypot(std, torch.tensor(RESIDUAL_STD))
     # Points beside the surface that a normal implies help the code, but are too rough to correct by.
-    usable &= (std <= 2 * std[rows.is_surface].median()) | (rows.lower != rows.upper)
+    usable &= (std <= 2 * std[rows.is_surface].median()) | (rows.lower != rows.upper) | (rows.lower == 0)
     kept = torch.nonzero(usable)[:, 0]
     return Evidence(*(each[kept].float() for each in (rows.points, rows.lower, rows.upper, std))), sdf[kept].float()
 

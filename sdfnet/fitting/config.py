@@ -165,6 +165,9 @@ class CompletionConfig:
         The axis of align=yaw.
     frame_of : text or None
         The learned shape in whose frame the input lies, for align=none; None is the frame that all shapes share.
+    symmetry : auto, none, x, y or z
+        x: a shape is its own mirror image along x in the unit frame, so what is seen on one side is known on the other.
+        auto takes the axis along which the learned shapes are symmetric, if there is one.
     refine : code or shape
         shape: a grid of residuals follows the input where it is, beyond what a code can show.
     hypotheses : int
@@ -181,6 +184,7 @@ class CompletionConfig:
     align: Align = "similarity"
     up_axis: Literal["x", "y", "z"] = "y"
     frame_of: str | None = None
+    symmetry: Literal["auto", "none", "x", "y", "z"] = "auto"
     refine: Literal["code", "shape"] = "code"
     hypotheses: int = 1
     calibrate: bool = False
@@ -191,6 +195,8 @@ class CompletionConfig:
             raise ValueError(f"align must be one of {', '.join(get_args(Align))}, got {self.align!r}")
         if self.up_axis not in ("x", "y", "z"):
             raise ValueError(f"up_axis must be x, y or z, got {self.up_axis!r}")
+        if self.symmetry not in ("auto", "none", "x", "y", "z"):
+            raise ValueError(f"symmetry must be auto, none, x, y or z, got {self.symmetry!r}")
         if self.refine not in ("code", "shape"):
             raise ValueError(f"refine must be code or shape, got {self.refine!r}")
         if not 1 <= self.hypotheses <= 64:

@@ -215,6 +215,11 @@ class Problem:
         misfit = float(error.square().median().sqrt())
         return Posterior(coordinates, place, covariance, objective, misfit, believed.numpy())
 
+    def again(self, part: PartObservation, posterior: Posterior) -> Posterior:
+        """Return the posterior of code and pose, found from another one that is near."""
+        fine = part.thinned(_FINE_POINTS)
+        return self.solve(fine, posterior.coordinates, posterior.similarity, steps=_FINE_STEPS)
+
     def moved(
         self, coordinates: Tensor, place: Similarity, part: PartObservation, delta: Tensor
     ) -> tuple[Tensor, Similarity]:

@@ -20,7 +20,7 @@ from sdfnet.fields.base import evaluate
 from sdfnet.fitting import CompletionConfig, fit
 from sdfnet.fitting.calibrate import observe_like, predicted_quantile
 from sdfnet.fitting.complete import refined_shape, with_residuals
-from sdfnet.fitting.family import FamilyPrior
+from sdfnet.fitting.family import FamilyPrior, Symmetry, find_symmetry
 from sdfnet.fitting.observations.part import PartObservation, surface_part
 from sdfnet.fitting.posterior import Problem
 from sdfnet.fitting.refine import ResidualProcess, mesh_residual
@@ -101,6 +101,31 @@ def test_a_residual_follows_the_data_and_fades_to_the_family() -> None:
     assert after < 0.25 * before
     below = torch.tensor([[0.0, -0.6, 0.0], [0.3, -0.5, 0.0]])
     torch.testing.assert_close(evaluate(done.fields[0], below), evaluate(code, below), atol=1e-3, rtol=0)
+
+
+def test_what_is_seen_on_one_side_of_a_symmetric_family_is_known_on_the_other() -> None:
+    run = run_of_spheres()
+    points = PLACE.to_unit(cap(0.6, num=6000))
+    points = points[points[:, 0] > 0.05]
+    direction = points / np.linalg.norm(points, axis=1, keepdims=True)
+    bump = 0.03 * np.exp(-(((direction - [1.0, 0.0, 0.0]) / 0.3) ** 2).sum(axis=1))
+    part = surface_part(PLACE.to_world(points + bump[:, None] * direction), noise_std=0.005)
+    ends = torch.tensor([[0.63, 0.0, 0.0], [-0.63, 0.0, 0.0]])
+    config = dataclasses.replace(IN_PLACE, refine="shape")
+    done, plain = fit(run, part, config=config), fit(run, part, config=dataclasses.replace(config, symmetry="none"))
+    assert done.parts[0].notes == ("the family is symmetric along x: what is seen on one side is known on the other",)
+    both, one = (evaluate(each.fields[0], ends) for each in (done, plain))
+    assert both.abs().max() < 0.01
+    assert one[0].abs() < 0.01
+    assert one[1] > 0.02  # the plain sphere: nothing was seen there
+
+
+def test_a_family_that_is_not_symmetric_is_left_alone() -> None:
+    run = sphere_run({"a": 0.5, "b": 0.4})
+    run.latents[:, :3] = torch.tensor([0.2, 0.1, -0.15])  # the centres of the spheres
+    assert find_symmetry(run) is None
+    run.latents[:, 0] = 0
+    assert find_symmetry(run) == Symmetry(0, pytest.approx(0.001))
 
 
 def test_the_residual_of_a_whole_mesh_gives_the_mesh() -> None:

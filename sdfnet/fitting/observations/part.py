@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sdfnet.geometry.arrays import FloatArray
+from sdfnet.geometry.arrays import FloatArray, IntArray
 from sdfnet.mesh.distance import MeshDistance
 
 _NEIGHBORS = 24
@@ -116,6 +116,25 @@ class PartObservation:
     def described(self, *, source: str, content_hash: str) -> PartObservation:
         """Return the same observation with the file that it is from."""
         return dataclasses.replace(self, source=source, content_hash=content_hash)
+
+    def with_known(self, points: FloatArray, rows: IntArray, *, noise_std: float) -> PartObservation:
+        """Return the part with what its `rows` (M,) say said of other `points` (M, 3) too, less surely by `noise_std`.
+
+        The new points are not seen: they are not among the surface points.
+
+        >>> part = surface_part(np.eye(3), noise_std=0.3).with_known(-np.eye(3), np.arange(3), noise_std=0.4)
+        >>> part.noise_std.round(1).tolist(), len(part.surface)
+        ([0.3, 0.3, 0.3, 0.5, 0.5, 0.5], 3)
+        """
+        return dataclasses.replace(
+            self,
+            points=np.concatenate([self.points, points]),
+            lower=np.concatenate([self.lower, self.lower[rows]]),
+            upper=np.concatenate([self.upper, self.upper[rows]]),
+            noise_std=np.concatenate([self.noise_std, np.hypot(self.noise_std[rows], noise_std)]),
+            is_surface=np.concatenate([self.is_surface, np.zeros(len(rows), bool)]),
+            normals=np.concatenate([self.normals, np.zeros((len(rows), 3))]),
+        )
 
     def thinned(self, count: int, *, seed: int = 0) -> PartObservation:
         """Return at most `count` of the rows, drawn at random; a half of them are surface points if there are so many.
