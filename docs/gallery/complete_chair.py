@@ -26,8 +26,7 @@ normals = half.face_normals[rows]
 ways = random.normal(size=(len(rows), 3))
 ways = ways / np.linalg.norm(ways, axis=1, keepdims=True)
 hit = whole.to_trimesh().ray.intersects_any(points + 0.05 * normals, ways)
-seen = (ways * normals).sum(axis=1) > 0.2
-seen &= ~hit
+seen = ((ways * normals).sum(axis=1) > 0.2) & ~hit
 sensors = points + 300.0 * ways  # cm
 
 part = surface_part(points[seen], normals=normals[seen], sensor=sensors[seen], noise_std=0.1)
