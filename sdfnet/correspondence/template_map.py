@@ -108,7 +108,7 @@ def points_at(
     Parameters
     ----------
     starts : (N, 3) float64, optional
-        Where Newton's method starts; by default, at the places themselves, moved back once.
+        Where Newton's method starts; by default, where the decoder expects the points (`Decoder.first_points`).
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _invert(
     points = starts
     if points is None:
         with torch.no_grad():
-            points = 2 * places - decoder.template_points(places[None], conditioned)[0]
+            points = decoder.first_points(places[None], conditioned)[0]
     for _ in range(_STEPS):
         moved, jacobians = _map(decoder, conditioned, points)
         misses = places - moved

@@ -49,6 +49,14 @@ class Decoder(nn.Module, abc.ABC):
     def adapt(self, surface_N3: Tensor) -> None:
         """Fit the structure of a new decoder of one shape to points near its surface. Others have nothing to fit."""
 
+    def place(self, centers_S3: Tensor, sizes_S: Tensor, latents_SL: Tensor) -> Tensor:
+        """Start a new decoder from where the shapes are and how large they are. Return the codes to start with, (S, L).
+
+        `centers_S3` and `sizes_S` are float64, unit frame; only the ratios of the sizes count. Most decoders do
+        nothing, and return the codes as they came.
+        """
+        return latents_SL
+
     @abc.abstractmethod
     def condition(self, latents_BL: Tensor) -> tuple[Tensor, ...]:
         """Return what depends on no point. The first axis of each tensor is B, or 1 if all shapes share it."""
@@ -64,6 +72,10 @@ class Decoder(nn.Module, abc.ABC):
         without a template.
         """
         raise ValueError(f"{type(self).__name__} has no template, so its shapes have no correspondence")
+
+    def first_points(self, places_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        """Return points (B, N, 3) near those that have these places in the template, where a search for them starts."""
+        return 2 * places_BN3 - self.template_points(places_BN3, conditioned)
 
     def penalty(self, latents_BL: Tensor) -> Tensor | None:
         """Return a term, already weighted, that the decoder adds to the loss of a training; None without one."""

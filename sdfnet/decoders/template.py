@@ -1,9 +1,10 @@
 """A template that all shapes share, at points that the code moves. This gives correspondence between the shapes.
 
-The code sets a displacement of the template on a coarse lattice, and the displacement is linear in the code. A point of
-a shape takes the features of its place in the template, which costs no more however many shapes there are. So a code
-*moves* a shape instead of making it anew, and codes of shapes that were not seen are found better. Where the topology
-differs between shapes, features that the code generates can be added. Experiments: `docs/notes/decoders.md`.
+The code sets the place and size of the shape, and a displacement of the template on a coarse lattice. All are linear in
+the code. A point of a shape takes the features of its place in the template, which costs no more however many shapes
+there are. So a code *moves* a shape instead of making it anew, and codes of shapes that were not seen are found better.
+Where the topology differs between shapes, features that the code generates can be added. Experiments:
+`docs/notes/decoders.md`.
 Legend: B shapes in a batch, N points per shape, L latent size, C channels, R resolution of the template, G resolution
 of the displacement.
 """
@@ -20,6 +21,18 @@ from sdfnet.decoders.base import Decoder
 from sdfnet.decoders.lookup import Lookup, look_up
 from sdfnet.decoders.registry import DecoderConfig, DecoderKind, LearningRates
 from sdfnet.decoders.volume import Activation, feature_generator, point_network
+
+_FIRST_STD, _FIRST_BASE_STD = 0.02, 0.3
+"""Standard deviations of the first weights of the displacement, so that shapes begin close to the template, and of the
+template's first volume."""
+
+_PLACE_NUMBERS, _PLACE_GAIN = 4, 0.5
+"""How many numbers of a code shift and scale; and the shift (unit frame), or relative change of size, of a number 1.
+With a larger gain, the steps of the codes shake the shapes. With a smaller one, shapes of very different sizes have
+long codes, which the prior shrinks."""
+
+_LEAST_SIZE = 0.1
+"""Least size of a shape, as a share of that of the template, whatever the code is."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,8 @@ class TemplateConfig(DecoderConfig):
     """Channels of the template's first volume, of each doubling stage, and last of its features."""
     displacement_resolution: int = 16
     """Control points per axis of the displacement, at least 2; fewer are smoother."""
+    placed: bool = True
+    """Whether four numbers of the code shift and scale the whole template. Half-way codes give the mean size."""
     residual_channels: tuple[int, ...] = ()
     """Channels, as in `channels`, of features that the code adds where topology differs; empty adds none."""
     inverse_steps: int = 3
@@ -72,6 +87,8 @@ class TemplateConfig(DecoderConfig):
         for name, allowed in (("lookup", Lookup), ("activation", Activation)):
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
+        if self.placed and self.latent_size < _PLACE_NUMBERS:
+            raise ValueError(f"latent_size must be at least {_PLACE_NUMBERS} with placed=true, got {self.latent_size}")
         if not self.bending_weight >= 0:
             raise ValueError(f"bending_weight must be 0 or more, got {self.bending_weight}")
 
@@ -81,19 +98,15 @@ class TemplateConfig(DecoderConfig):
         return self.base_resolution * 2 ** (len(self.channels) - 1)
 
 
-_FIRST_STD, _FIRST_BASE_STD = 0.02, 0.3
-"""Standard deviations of the first weights of the displacement, so that shapes begin close to the template, and of the
-template's first volume."""
-
-
 class TemplateDecoder(Decoder):
     """Map (point, code) to signed distance: the template's value at the place of the point in the template.
 
-    The displacement d is a cubic B-spline with G control points per axis, linear in the code. It moves the place p of
-    the template to the point p - d(p) of the shape. So corresponding points are linear in the code, as in a point
-    model: a code half-way between two has their means. The place of a point x is found by fixed-point steps,
-    p = x + d(p), the first of them at p = x. The code 0 is the template itself. The generated features, if there are
-    any, are looked up at the place too.
+    The displacement d is a cubic B-spline with G control points per axis. It moves the place p of the template to
+    p - d(p). Then the shape is scaled by a and shifted by t, so its point is x = a (p - d(p)) + t. The displacement,
+    a - 1 and t are linear in the code, the last two in its first four numbers. So a code half-way between two has the
+    mean size, and nearly the means of corresponding points. The place of a point x is found by fixed-point steps,
+    p = (x - t) / a + d(p), the first of them at p = (x - t) / a. The code 0 is the template itself. The value is
+    multiplied by a, so that it stays a distance. The generated features, if there are any, are looked up at the place.
 
     References
     ----------
@@ -117,7 +130,7 @@ class TemplateDecoder(Decoder):
         self.generator = feature_generator(config.channels)
         self.displacement = nn.Linear(config.latent_size, 3 * size**3, bias=False)
         nn.init.normal_(self.displacement.weight, std=_FIRST_STD)
-        self._inverse_steps = config.inverse_steps
+        self._inverse_steps, self._placed = config.inverse_steps, config.placed
         self._lookup = config.lookup
         self.adds_to_template = bool(config.residual_channels)
         self.residual: nn.Module | None = None
@@ -138,7 +151,20 @@ class TemplateDecoder(Decoder):
         volumes = [template.to(dtype), self._control(latents_BL)]
         if self.residual is not None:
             volumes.append(self.residual(latents_BL).to(dtype))
+        if self._placed:
+            numbers_B4 = _PLACE_GAIN * latents_BL[:, :_PLACE_NUMBERS].to(dtype)
+            shifts_B3, sizes_B1 = numbers_B4[:, :3], (1 + numbers_B4[:, 3:]).clamp(min=_LEAST_SIZE)
+            volumes.append(torch.cat([shifts_B3, sizes_B1], dim=1))
         return tuple(volumes)
+
+    @torch.no_grad()
+    def place(self, centers_S3: Tensor, sizes_S: Tensor, latents_SL: Tensor) -> Tensor:
+        """Return codes that place the shapes. The template is at the mean place and has the mean size."""
+        if not self._placed:
+            return latents_SL
+        sizes_S1 = (sizes_S / sizes_S.mean())[:, None]
+        numbers_S4 = torch.cat([centers_S3 - sizes_S1 * centers_S3.mean(dim=0), sizes_S1 - 1], dim=1) / _PLACE_GAIN
+        return torch.cat([numbers_S4.to(latents_SL), latents_SL[:, _PLACE_NUMBERS:]], dim=1)
 
     def _control(self, latents_BL: Tensor) -> Tensor:
         """Return the control points of the displacement, (B, 3, G, G, G), indexed [z, y, x]."""
@@ -146,10 +172,20 @@ class TemplateDecoder(Decoder):
             return self.displacement(latents_BL.to(self.displacement.weight.dtype)).unflatten(1, self._lattice)
 
     def template_points(self, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        if self._placed:
+            shifts_B13, sizes_B11 = conditioned[-1].to(points_BN3.dtype)[:, None].split([3, 1], dim=2)
+            points_BN3 = (points_BN3 - shifts_B13) / sizes_B11
         places_BN3 = points_BN3
         for _ in range(self._inverse_steps):
             places_BN3 = points_BN3 + look_up(conditioned[1], places_BN3, kind="cubic").to(points_BN3.dtype)
         return places_BN3
+
+    def first_points(self, places_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
+        points_BN3 = places_BN3 - look_up(conditioned[1], places_BN3, kind="cubic").to(places_BN3.dtype)
+        if not self._placed:
+            return points_BN3
+        shifts_B13, sizes_B11 = conditioned[-1].to(points_BN3.dtype)[:, None].split([3, 1], dim=2)
+        return sizes_B11 * points_BN3 + shifts_B13
 
     def penalty(self, latents_BL: Tensor) -> Tensor | None:
         """Return the weighted mean square of the second derivatives of the displacement along the three axes."""
@@ -166,7 +202,8 @@ class TemplateDecoder(Decoder):
         features = features.view(*points_BN3.shape[:2], -1)
         if self.residual is not None:
             features = features + look_up(conditioned[2], moved_BN3, kind=self._lookup)
-        return self.head(self.point_network(features)).squeeze(-1)
+        values_BN = self.head(self.point_network(features)).squeeze(-1)
+        return values_BN * conditioned[-1][:, 3:].to(values_BN.dtype) if self._placed else values_BN
 
 
 def template_jacobians(decoder: Decoder, points_BN3: Tensor, conditioned: tuple[Tensor, ...]) -> Tensor:
@@ -199,5 +236,5 @@ KIND = DecoderKind(
     prior_weight=1e-2,
     prior_warmup_steps=600,
     normal_weight=1e-2,
-    earlier={"inverse_steps": 1},
+    earlier={"inverse_steps": 1, "placed": False},
 )

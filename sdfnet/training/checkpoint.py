@@ -279,10 +279,13 @@ def with_earlier_defaults(
     earlier = decoder_kind(decoder.kind).earlier
     if not (earlier and (Path(directory) / RUN_FILE).is_file()):
         return decoder, config
-    began = load_document(directory)[0]["config"]["decoder"]
+    document = load_document(directory)[0]["config"]
+    began = document["decoder"]
     if began["kind"] != decoder.kind or earlier.keys() <= began.keys():
         return decoder, config
-    return _replaced_defaults(decoder, earlier), _replaced_defaults(config, _EARLIER_TRAINING)
+    if not _EARLIER_TRAINING.keys() <= document["training"].keys():
+        config = _replaced_defaults(config, _EARLIER_TRAINING)
+    return _replaced_defaults(decoder, earlier), config
 
 
 def _replaced_defaults(options: _Options, earlier: Mapping[str, Any]) -> _Options:

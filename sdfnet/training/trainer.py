@@ -40,7 +40,7 @@ from sdfnet.sampling import SampleStore
 from sdfnet.training import checkpoint, distributed
 from sdfnet.training.batches import Batch, BatchSchedule, move_samples_to
 from sdfnet.training.checkpoint import Plan, TrainingState, whole_latents
-from sdfnet.training.choice import decoder_for
+from sdfnet.training.choice import decoder_for, shape_places
 from sdfnet.training.config import (
     Precision,
     TrainingConfig,
@@ -183,8 +183,12 @@ def train(
             network.adapt(_near_surface(store, store.index_of(names[0])))
         latents = checkpoint.first_latents(len(names), decoder.latent_size, config)
         resumes = distributed.do_first(processes, (directory / checkpoint.STATE_FILE).is_file)
-        if init is not None and not resumes:  # A saved state does not need its start any more.
-            latents = checkpoint.start_from(load_run(init), names, latents, network, config=decoder)
+        if not resumes:  # A saved state does not need its start any more.
+            if init is not None:
+                latents = checkpoint.start_from(load_run(init), names, latents, network, config=decoder)
+            elif network.has_template:
+                centers, sizes = shape_places(store, names)
+                latents = network.place(torch.from_numpy(centers), torch.from_numpy(sizes), latents)
         schedule = BatchSchedule(
             store,
             tuple(store.index_of(name) for name in names),

@@ -35,7 +35,10 @@ SMALL = {
 def decoder(request: pytest.FixtureRequest):
     torch.manual_seed(0)
     config = SMALL.get(request.param) or decoder_config({"kind": request.param, "latent_size": 8})
-    return build_decoder(config).eval()
+    decoder = build_decoder(config).eval()
+    centers = torch.tensor([[0.1, 0.0, 0.2], [0.0, -0.3, 0.0]], dtype=torch.float64)
+    decoder.place(centers, torch.tensor([0.4, 0.6], dtype=torch.float64), torch.zeros(2, 8))
+    return decoder
 
 
 def _draw(batch: int = 3, count: int = 50, *, dtype: torch.dtype = torch.float32):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdfnet.decoders import VolumeConfig
+from sdfnet.decoders import TemplateConfig, VolumeConfig
+from sdfnet.decoders.registry import recorded_decoder_config
 from sdfnet.extraction import extract_mesh
 from sdfnet.morphs import MorphConfig, make_morph
 from sdfnet.runs import load_run
@@ -68,3 +70,16 @@ def test_the_command_that_began_a_run_finishes_it_with_the_defaults_of_its_time(
     assert config.normal_weight == 0.5  # was asked for
     chosen = VolumeConfig(latent_size=32)
     assert with_earlier_defaults(PREVIOUS / "run", chosen, config)[0].latent_size == 32
+
+
+def test_a_template_of_earlier_places_no_shapes_and_keeps_the_weights_of_its_prior(tmp_path: Path) -> None:
+    folder = shutil.copytree(PREVIOUS / "run", tmp_path / "run")
+    document = json.loads((folder / "run.json").read_text())
+    document["config"]["decoder"] = {"kind": "template", "latent_size": 256}
+    document["config"]["training"] |= {"prior_weight": 1e-2, "prior_warmup_steps": 600, "normal_weight": 1e-2}
+    document["config"]["training"] |= {"normal_start": 0.6, "gradient_points": 256}
+    (folder / "run.json").write_text(json.dumps(document))
+    then = TemplateConfig(placed=False, inverse_steps=1)
+    assert recorded_decoder_config(document["config"]["decoder"]) == then
+    decoder, config = with_earlier_defaults(folder, TemplateConfig(), TrainingConfig())
+    assert (decoder, config) == (then, TrainingConfig())
