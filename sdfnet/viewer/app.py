@@ -30,6 +30,7 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import UpAxis
 from sdfnet.rendering.images import save_image
+from sdfnet.rendering.scene import split_creases
 from sdfnet.rendering.style import Style
 from sdfnet.runs import Run
 from sdfnet.scenes import SceneFile
@@ -347,7 +348,8 @@ class Viewer:
             self._draw("/shape", mesh.vertices, mesh.faces if cut < 0 else faces_below(mesh, cut, place), colors)
             if source is not None:
                 shift = np.eye(3)[0] * 1.15 * float(box.extent[0])
-                self._draw("/source", source.vertices + shift, source.faces, None)
+                drawn = split_creases(source)
+                self._draw("/source", drawn.vertices + shift, drawn.faces, None)
             else:
                 self._remove("/source")
             self._draw_lines(shown, box, cut, place)

@@ -26,6 +26,7 @@ from sdfnet.mesh.io.ply import read_ply_vertices
 from sdfnet.mesh.io.read import find_meshes, read_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.colormap import diverging_colors
+from sdfnet.rendering.scene import split_creases
 from sdfnet.runs import Run, RunShape, extract_shape
 from sdfnet.runs.space import SPACE_FILE, ShapeSpace, latent_of, load_space, placed_codes, similarity_of
 from sdfnet.scenes import Parameter, SceneFile, build_scene, extract_built
@@ -176,7 +177,7 @@ def open_subject(thing: Run | SceneFile | str | Path, *, values: Mapping[str, fl
 def _mesh_subject(folder: Path) -> Subject:
     paths = find_meshes(folder)
 
-    def shown(state: State, resolution: int) -> Shown:
+    def export(state: State, resolution: int) -> Shown:
         return Shown(read_mesh(paths[state.shape]))
 
     return Subject(
@@ -185,8 +186,8 @@ def _mesh_subject(folder: Path) -> Subject:
         controls=(),
         can_mix=False,
         values_of=lambda state: {},
-        show=shown,
-        export=shown,
+        show=lambda state, resolution: Shown(split_creases(export(state, resolution).mesh)),
+        export=export,
         command=lambda state: (
             f"sdfnet render meshes={shlex.quote(str(folder))} shapes={shlex.quote(state.shape)} out=."
         ),

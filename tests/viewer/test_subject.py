@@ -14,9 +14,11 @@ from tiny_runs import as_completed, four_balls
 from sdfnet.cli.commands.view import ViewCommand
 from sdfnet.cli.main import main
 from sdfnet.extraction import extract_mesh
-from sdfnet.fields import Sphere
+from sdfnet.fields import Box, Sphere
 from sdfnet.geometry.bounds import Bounds
 from sdfnet.mesh.io.read import read_mesh
+from sdfnet.mesh.io.write import save_mesh
+from sdfnet.mesh.mesh import vertex_normals
 from sdfnet.mesh.sequence import MovingMesh
 from sdfnet.rendering.web_page import PlayerConfig, save_player
 from sdfnet.runs import Run
@@ -135,6 +137,16 @@ def test_meshes_are_shown_as_they_are_and_an_empty_folder_is_refused(run: Run, t
     assert {"small", "middle", "large"} <= set(subject.names)
     with pytest.raises(ValueError, match="no meshes"):
         open_subject(tmp_path)
+
+
+def test_edges_of_meshes_are_shown_sharp_by_programs_that_average_normals_and_exports_stay(tmp_path: Path) -> None:
+    save_mesh(extract_mesh(Box([1, 1, 1]), resolution=8, sharp=True, vertex_normals=False), tmp_path / "box.stl")
+    subject = open_subject(tmp_path)
+    shown = subject.show(State("box"), 64).mesh
+    averaged = vertex_normals(shown.vertices, shown.faces)
+    np.testing.assert_allclose(averaged[shown.faces], np.repeat(shown.face_normals[:, None], 3, axis=1), atol=1e-6)
+    exported = subject.export(State("box"), 64).mesh
+    np.testing.assert_array_equal(exported.triangles, read_mesh(tmp_path / "box.stl").triangles)
 
 
 def test_a_cut_keeps_one_side_and_its_lines_are_at_their_distances() -> None:
