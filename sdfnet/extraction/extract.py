@@ -77,6 +77,7 @@ def extract_mesh(
     sharp: bool = False,
     vertex_normals: bool = True,
     sparse: bool = True,
+    warn_if_damaged: bool = True,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Mesh:
@@ -97,8 +98,7 @@ def extract_mesh(
         The number of Newton steps that move the vertices onto the level. A vertex moves at most half a spacing, and
         stays where it is if its move would turn a face over.
     sharp : bool
-        Whether to restore sharp edges and corners, which marching cubes cuts off (see `sharp_features`). A warning is
-        logged if the mesh is then less closed than without `sharp`.
+        Whether to restore sharp edges and corners, which marching cubes cuts off (see `sharp_features`).
     vertex_normals : bool
         Whether to take a normal for each vertex from the field's gradient.
     sparse : bool
@@ -106,6 +106,8 @@ def extract_mesh(
         `sparse`, except for the order of vertices and faces. If the field is exact or a bound, skipped parts are proven
         empty. For other fields, parts are skipped because of the slopes seen, and a hundredth of them is audited. If
         the audit finds a missed sign, the whole lattice is visited and a warning is logged.
+    warn_if_damaged : bool
+        Whether to log a warning if the mesh is less closed with `sharp` than without.
     device, dtype
         The device of the field, and the dtype of its points.
 
@@ -129,7 +131,9 @@ def extract_mesh(
     if marched is None:
         marched = _march_dense(sampled)
     if sharp:
-        marched, is_feature = _sharpened(marched, LatticeField(sampled.values, sampled.gradients))
+        marched, is_feature = _sharpened(
+            marched, LatticeField(sampled.values, sampled.gradients), warn_if_damaged=warn_if_damaged
+        )
     mesh = Mesh(lattice.origin + lattice.spacing * marched.vertices, marched.faces)
     if project_steps:
         mesh = _projected(mesh, sampled, project_steps)
@@ -246,13 +250,13 @@ def _projected(mesh: Mesh, sampled: _SampledField, steps: int) -> Mesh:
     return Mesh(move_without_flips(mesh.vertices, vertices, mesh.faces), mesh.faces)
 
 
-def _sharpened(marched: LatticeMesh, field: LatticeField) -> tuple[LatticeMesh, BoolArray]:
-    """Return the mesh with sharp edges, and which vertices lie on them. Warn if the mesh is now less closed."""
+def _sharpened(marched: LatticeMesh, field: LatticeField, *, warn_if_damaged: bool) -> tuple[LatticeMesh, BoolArray]:
+    """Return the mesh with sharp edges, and which vertices lie on them."""
     sharp = sharpen(marched, field)
-    if not sharp.is_feature.any():
+    if not (warn_if_damaged and sharp.is_feature.any()):
         return sharp.mesh, sharp.is_feature
     if not sharp.is_sound or len(sharp.mesh.faces) <= _MOST_CHECKED_FACES:
         damage = check_closed(Mesh(sharp.mesh.vertices, sharp.mesh.faces))
         if not damage.is_clean and damage != check_closed(Mesh(marched.vertices, marched.faces)):
-            _LOGGER.warning("the mesh with its sharp edges has %s; extract without them", damage)
+            _LOGGER.warning("the mesh with its sharp edges has %s; another resolution or sharp=false may help", damage)
     return sharp.mesh, sharp.is_feature

@@ -214,7 +214,7 @@ def _extract(field: Field, resolution: int, *, sharp: bool = True) -> Mesh:
     """Extract a mesh with sharp edges. Where sharp edges cross, some faces can lose their area; then edges are cut."""
     options: dict[str, Any] = {"resolution": resolution, "vertex_normals": False, "dtype": torch.float64}
     with np.errstate(all="ignore"):  # The caller may raise for what is harmless here.
-        mesh = extract_mesh(field, sharp=True, **options) if sharp else None
+        mesh = extract_mesh(field, sharp=True, warn_if_damaged=False, **options) if sharp else None
         if mesh is None or count_degenerate_faces(mesh):
             return extract_mesh(field, project_steps=2, **options)
         return mesh

@@ -10,7 +10,7 @@ import torch
 from exact_spheres import sphere_run
 from scipy.spatial import cKDTree
 
-from sdfnet.extraction import extract_mesh
+from sdfnet.extraction import extract, extract_mesh
 from sdfnet.extraction.marching_cubes import march
 from sdfnet.extraction.sharp_features.detect import bent_vertices, faces_around
 from sdfnet.extraction.sharp_features.qef import find_crossings, intersect_planes
@@ -31,7 +31,7 @@ from sdfnet.geometry.bounds import Bounds, Lattice
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.quality import count_self_intersections
-from sdfnet.mesh.topology import check_closed
+from sdfnet.mesh.topology import Closedness, check_closed
 
 HALF = np.array([0.8, 0.5, 0.6])
 TURN = rotation_about([1, 2, 0.5], 31)
@@ -209,3 +209,13 @@ def test_only_vertices_near_edges_are_examined() -> None:
     near = faces_around(marched.faces, bent)
     assert near.mean() < 0.6
     assert near[(beside[marched.faces] < 1).any(axis=1)].all()
+
+
+def test_damage_is_warned_of_with_what_to_do_unless_the_caller_does_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(extract, "check_closed", lambda mesh: Closedness(0, 0, 0, 0, len(mesh.faces), 0))
+    extract_mesh(Box([0.5] * 3), resolution=12, sharp=True, warn_if_damaged=False)
+    assert caplog.text == ""
+    extract_mesh(Box([0.5] * 3), resolution=12, sharp=True)
+    assert "degenerate faces; another resolution or sharp=false may help" in caplog.text
