@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sdfnet.geometry.arrays import unit_vectors
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.mesh.topology import HoleCaps, cap_holes
@@ -28,6 +29,10 @@ SHALLOW = 2 / 3
 medians over the hole. A half ball and a tube have 1, trays and bowls whose caps pass MAX_SHALLOW_CAPS have 0.7 to 0.9,
 seats and round feet 0.1 to 0.6."""
 
+_SAME_PLANE, _PARALLEL = 0.05, 0.9
+"""Two rims lie in one plane if the middle of one is within this share of the square root of the other's area of the
+other's plane, and if their normals have this cosine. One rim of a ring runs against the other."""
+
 _NUM_PROBES = 200
 _SMALL = 1e-7
 
@@ -40,25 +45,60 @@ def shallow_caps(part: Mesh) -> NDArray[np.int64]:
     0
     """
     caps, area, faces = cap_holes(part), float(part.face_areas.sum()), np.zeros((0, 3), dtype=np.int64)
-    closable = caps.is_flat & (caps.areas <= MAX_SHALLOW_CAPS * area)
-    if area <= 0 or caps.areas.sum() <= MAX_CAPS * area or caps.areas[~closable].sum() > MAX_CAPS * area:
+    if area <= 0 or caps.areas.sum() <= MAX_CAPS * area:
+        return faces
+    outer = _outer_rims(caps)
+    is_inner = outer != np.arange(len(outer))
+    areas = caps.areas - np.bincount(outer[is_inner], weights=caps.areas[is_inner], minlength=len(outer))
+    areas[is_inner] = 0.0
+    closable = caps.is_flat & (areas <= MAX_SHALLOW_CAPS * area)
+    if areas.sum() <= MAX_CAPS * area or areas[~closable].sum() > MAX_CAPS * area:
         return faces
     distance, closed = MeshDistance(part), 0.0
-    for hole in np.flatnonzero(closable).tolist():
-        if relative_depth(distance, caps, hole) < SHALLOW:
-            faces = np.concatenate([faces, _triangulated(part, caps, hole)])
-            closed += float(caps.areas[hole])
+    for hole in np.flatnonzero(closable & ~is_inner).tolist():
+        rims = [hole, *np.flatnonzero((outer == hole) & is_inner).tolist()]
+        cap = _fan(caps, hole) if len(rims) == 1 else Mesh(part.vertices, _triangulated(part, caps, rims))
+        if relative_depth(distance, cap, caps.rims[np.isin(caps.hole_of, rims)]) < SHALLOW:
+            faces = np.concatenate([faces, _triangulated(part, caps, rims)])
+            closed += float(areas[hole])
     return faces if closed <= MAX_SHALLOW_CAPS * area else faces[:0]
 
 
-def relative_depth(distance: MeshDistance, caps: HoleCaps, hole: int) -> float:
-    """Return how far the part is from the cap over a hole, as a share of how far the rim is. Medians over the cap."""
-    is_own = caps.hole_of == hole
-    fan = Mesh(caps.triangles[is_own].reshape(-1, 3), np.arange(3 * is_own.sum()).reshape(-1, 3))
-    if not fan.face_areas.any():
+def _outer_rims(caps: HoleCaps) -> NDArray[np.int64]:
+    """Return the hole in whose rim and plane each hole lies, (H,), or the hole itself: a ring has two such rims."""
+    arms = caps.rims - caps.centers[caps.hole_of][:, None]
+    normals = np.zeros_like(caps.centers)
+    np.add.at(normals, caps.hole_of, np.cross(arms[:, 0], arms[:, 1]))
+    normals = unit_vectors(normals)
+    outer, order = np.arange(len(caps.areas)), np.argsort(-caps.areas, kind="stable")
+    for hole in order[caps.is_flat[order]].tolist():
+        heights = np.abs(((caps.centers[hole] - caps.centers) * normals).sum(axis=1))
+        around = caps.is_flat & (caps.areas > caps.areas[hole]) & (heights <= _SAME_PLANE * np.sqrt(caps.areas))
+        around &= normals @ normals[hole] < -_PARALLEL
+        start = caps.rims[caps.hole_of == hole][0, 0]
+        for other in sorted(np.flatnonzero(around).tolist(), key=lambda number: caps.areas[number]):
+            starts, stops = (caps.rims[caps.hole_of == other] - start).transpose(1, 0, 2)
+            turns = np.arctan2(np.cross(starts, stops) @ normals[other], (starts * stops).sum(axis=1))
+            if abs(turns.sum()) > np.pi:  # The rim runs once around.
+                outer[hole] = other if outer[other] == other else hole
+                break
+    return outer
+
+
+def _fan(caps: HoleCaps, hole: int) -> Mesh:
+    triangles = caps.triangles[caps.hole_of == hole]
+    return Mesh(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
+
+
+def relative_depth(distance: MeshDistance, cap: Mesh, rims: NDArray[np.float64]) -> float:
+    """Return how far the part is from the `cap` over a hole, as a share of how far the `rims` (E, 2, 3) are.
+
+    Both are medians over the cap.
+    """
+    if not cap.face_areas.any():
         return 1.0
-    points = spread_over_surface(fan, _NUM_PROBES)[0]
-    starts, along = caps.rims[is_own, 0], caps.rims[is_own, 1] - caps.rims[is_own, 0]
+    points = spread_over_surface(cap, _NUM_PROBES)[0]
+    starts, along = rims[:, 0], rims[:, 1] - rims[:, 0]
     squares = np.maximum((along**2).sum(axis=1), _SMALL**2)
     to_rim = np.empty(len(points))
     for number, point in enumerate(points):
@@ -67,19 +107,26 @@ def relative_depth(distance: MeshDistance, caps: HoleCaps, hole: int) -> float:
     return float(np.median(distance.unsigned(points).distance) / max(np.median(to_rim), _SMALL))
 
 
-def _triangulated(part: Mesh, caps: HoleCaps, hole: int) -> NDArray[np.int64]:
-    """Return faces (K, 3) over a flat hole; none if its rim is not one simple loop."""
+def _triangulated(part: Mesh, caps: HoleCaps, holes: list[int]) -> NDArray[np.int64]:
+    """Return faces (K, 3) between flat rims in one plane, the outer one first; none if a rim is not one simple loop."""
     import manifold3d  # Here, because few meshes need it.
 
-    starts, stops = caps.rim_vertices[caps.hole_of == hole].T
+    loops = [_loop(caps.rim_vertices[caps.hole_of == hole]) for hole in holes]
+    if not all(loops):
+        return np.zeros((0, 3), dtype=np.int64)
+    rims = [part.vertices[loop] - caps.centers[holes[0]] for loop in loops]
+    normal = np.cross(rims[0], np.roll(rims[0], -1, axis=0)).sum(axis=0)
+    aside = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    axes = np.stack([aside / np.linalg.norm(aside), np.cross(normal, aside) / np.linalg.norm(np.cross(normal, aside))])
+    triangles = manifold3d.triangulate([rim @ axes.T for rim in rims])
+    return np.concatenate(loops)[np.asarray(triangles, dtype=np.int64)]
+
+
+def _loop(edges: NDArray[np.int64]) -> list[int]:
+    """Return the vertices of a rim (E, 2) in order, against its direction; none if they are not one simple loop."""
+    starts, stops = edges.T
     following = dict(zip(stops.tolist(), starts.tolist(), strict=True))  # Caps run along the rim the other way.
     loop = [int(stops[0])]
     while len(loop) < len(starts) and following[loop[-1]] != loop[0]:
         loop.append(following[loop[-1]])
-    if len(loop) < len(starts) or len(following) < len(starts):
-        return np.zeros((0, 3), dtype=np.int64)
-    rim = part.vertices[loop] - caps.centers[hole]
-    normal = np.cross(rim, np.roll(rim, -1, axis=0)).sum(axis=0)
-    aside = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
-    axes = np.stack([aside / np.linalg.norm(aside), np.cross(normal, aside) / np.linalg.norm(np.cross(normal, aside))])
-    return np.array(loop)[np.asarray(manifold3d.triangulate([rim @ axes.T]), dtype=np.int64)]
+    return loop if len(loop) == len(starts) == len(following) else []

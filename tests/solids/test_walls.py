@@ -19,7 +19,7 @@ from sdfnet.mesh.components import orient_components, split_components
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh, join_meshes
-from sdfnet.mesh.topology import cap_holes, check_closed
+from sdfnet.mesh.topology import cap_holes, check_closed, components_and_genus
 from sdfnet.mesh.visibility import visible_points
 from sdfnet.mesh.winding import spread_over_surface
 from sdfnet.rendering import render_solids
@@ -162,6 +162,24 @@ def test_a_flat_underside_that_is_missing_is_closed_and_trays_and_bowls_stay_ope
     for depth in (0.1, 0.2, 0.3, 0.5, 0.9):
         assert make_solid(dish(depth), rule=THICK).wall_thickness == pytest.approx(0.1)
     assert make_solid(dish(1.2)).wall_thickness is None  # A can: its cap is less than a third of its area.
+
+
+def hollow_stand() -> Mesh:
+    """A round foot on a pipe, without an underside: its two flat rims lie in one plane, one within the other."""
+    outline = [(1.0, 0.0), (1.0, 0.1), (0.25, 0.1), (0.25, 1.5), (0.15, 1.5), (0.15, 0.0)]
+    made = trimesh.creation.revolve(np.array(outline), sections=48)
+    return Mesh(made.vertices, made.faces)
+
+
+def test_nested_flat_rims_are_closed_by_a_ring_and_not_by_a_disc() -> None:
+    solid = make_solid(hollow_stand())
+    assert (solid.closed, solid.wall_thickness, solid.holes.num_holes) == (True, None, 0)
+    turns = 48 / 2 * np.sin(2 * np.pi / 48)  # of a polygon of 48 sides, times the squared radius
+    assert solid.mesh.signed_volume == pytest.approx(turns * (0.1 * (1 - 0.25**2) + 1.5 * 0.25**2 - 1.5 * 0.15**2))
+    assert components_and_genus(solid.mesh).genus == 1
+    ring = trimesh.creation.revolve(np.array([(1.0, 0.0), (1.0, 0.3), (0.5, 0.3), (0.5, 0.0)]), sections=48)
+    trough = make_solid(Mesh(ring.vertices, ring.faces), rule=THICK)
+    assert trough.wall_thickness == pytest.approx(0.1), "a trough stays open, as a tray does"
 
 
 def test_both_lobes_of_a_bowtie_are_inside() -> None:
