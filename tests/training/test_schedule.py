@@ -279,6 +279,19 @@ def test_a_budget_holds_also_where_the_number_of_threads_changes(seconds: dict[i
     assert machine.now == pytest.approx(100, abs=7)
 
 
+def test_the_pace_after_a_change_of_threads_is_that_of_the_new_number_alone() -> None:
+    machine = BusyMachine({4: 2.0, 2: 0.25}.__getitem__, lambda now: 0.6)
+    clock, decisions, step = machine.clock(100.0), (FIRST_DECISION,), 0
+    while len(decisions) == 1 or not clock.wants_decision(decisions):
+        step += 1
+        machine.step(decisions[-1].threads or 4)
+        clock.mark(step)
+        if len(decisions) == 1 and clock.wants_decision(decisions):
+            decisions = (*decisions, clock.decide(decisions))
+            assert decisions[-1].threads == 2
+    assert clock.expected_seconds(step + 100) == pytest.approx(clock.seconds + 25)
+
+
 def test_a_training_uses_the_threads_of_its_decisions_also_after_a_kill(
     store: SampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
