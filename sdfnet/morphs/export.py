@@ -223,7 +223,10 @@ def write_player(sequence: MorphSequence, path: Path) -> None:
     """Write `sequence` as one HTML file. Its camera follows the shapes if the camera of the films does."""
     config = sequence.config
     size = (config.width, config.height)
-    seen = [Bounds.of(_mesh(sequence, index, follow=True).vertices) for index in range(len(sequence.frames))]
+    seen = [
+        as_seen(sequence.mesh(index), sequence.frames, index, config=config).bounds
+        for index in range(len(sequence.frames))
+    ]
     camera = fit_camera(seen, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
     options = PlayerConfig(fps=config.fps, playback=config.playback, keys=_named_frames(sequence), size=size)
     save_player(moving_meshes(sequence, follow=True), path, camera=camera, config=options)
@@ -267,18 +270,17 @@ def moving_meshes(sequence: MorphSequence, *, follow: bool) -> Iterator[MovingMe
     first = None if limit is None else MeshDistance(sequence.mesh(0))
     pieces = [-1 - frame.index if frame.piece is None else frame.piece for frame in sequence.frames]
     for _, run in itertools.groupby(range(len(pieces)), key=pieces.__getitem__):
-        indices, colors = list(run), None
+        indices = list(run)
+        loaded = [sequence.painted(index) for index in indices]
+        meshes, colors = [mesh for mesh, _ in loaded], [each for _, each in loaded]
+        seen = [
+            as_seen(mesh, sequence.frames, index, config=sequence.config)
+            for index, mesh in zip(indices, meshes, strict=True)
+        ]
         if first is not None and limit is not None:
-            seen = [_mesh(sequence, index, follow=True) for index in indices]
-            painted = [paint_by_distance(mesh, first, limit=limit) for mesh in seen]
-            colors = np.stack([np.asarray(each.vertex_colors) for each in painted])
-        yield join_frames(indices[0], [_mesh(sequence, index, follow=follow) for index in indices], colors=colors)
-
-
-def _mesh(sequence: MorphSequence, index: int, *, follow: bool) -> Mesh:
-    """Return the mesh of a frame. With `follow`, the mesh lies where a camera that follows over the ground sees it."""
-    mesh = sequence.mesh(index)
-    return as_seen(mesh, sequence.frames, index, config=sequence.config) if follow else mesh
+            colors = [paint_by_distance(mesh, first, limit=limit).vertex_colors for mesh in seen]
+        colored = None if colors[0] is None else np.stack(colors)
+        yield join_frames(indices[0], seen if follow else meshes, colors=colored)
 
 
 def _named_frames(sequence: MorphSequence) -> tuple[tuple[int, str], ...]:

@@ -144,9 +144,12 @@ class MorphSequence:
     playback: tuple[int, ...]
     view: View
 
+    def painted(self, index: int) -> tuple[Mesh, FloatArray | None]:
+        """Return the mesh of frame `index`, world frame, bit for bit as it was made, and its colours if it has some."""
+        return load_painted(self.out / self.frames[index].stored)
+
     def mesh(self, index: int) -> Mesh:
-        """Return the mesh of frame `index`, world frame, bit for bit as it was made."""
-        return load_stored(self.out / self.frames[index].stored)
+        return self.painted(index)[0]
 
     def picture(self, index: int) -> Image:
         return load_image(self.out / self.frames[index].picture)

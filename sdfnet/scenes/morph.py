@@ -8,7 +8,7 @@ edges. A morph that was killed continues with the first frame that is not whole 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,17 @@ import torch
 from tqdm import tqdm
 
 from sdfnet.geometry.bounds import Bounds
+from sdfnet.geometry.similarity import Similarity
 from sdfnet.latents.interpolation import interpolate, playback_order
-from sdfnet.mesh.io.gltf_animation import save_animated_glb
-from sdfnet.mesh.io.usd import save_usd
 from sdfnet.mesh.io.write import save_mesh
-from sdfnet.mesh.sequence import MovingMesh, join_frames
 from sdfnet.morphs.config import MorphConfig
-from sdfnet.morphs.export import SHEET_FILE
+from sdfnet.morphs.export import SHEET_FILE, write_sequence
 from sdfnet.morphs.plan import time_frames
-from sdfnet.morphs.store import load_painted, save_stored
+from sdfnet.morphs.store import MorphFrame, MorphSequence, View, load_painted, save_stored
 from sdfnet.rendering.camera import Camera, fit_camera
-from sdfnet.rendering.images import contact_sheet, load_image, save_image
+from sdfnet.rendering.images import save_image
 from sdfnet.rendering.renderer import Renderer
 from sdfnet.rendering.scene import PaintedMesh
-from sdfnet.rendering.video import FILM_FORMATS, save_film
-from sdfnet.rendering.web_page import PlayerConfig, save_player
 from sdfnet.runs.folder import FolderKind, file_sizes, is_whole, open_folder, save_folder
 from sdfnet.scenes.build import build_scene
 from sdfnet.scenes.extract import ExtractedScene, extract_built
@@ -49,7 +45,6 @@ SCENE_MORPH = FolderKind(
 )
 
 _LEARNED_ONLY = ("pace", "frame", "tracked", "on_change", "color", "overlay", "follow", "turntable", "project_steps")
-_SHEET_FRAMES, _SHEET_COLUMNS = 12, 4
 
 
 def morph_scene(
@@ -110,10 +105,11 @@ def morph_scene(
                 save()
     save()
     renew = not is_complete or num_kept < len(sets)
-    films = _write_films(ordered, out, config, camera, _key_names(sets, keys), renew=renew)
-    manifest |= {"films": [path.name for path in films], "sheet": SHEET_FILE, "complete": True}
+    films = write_sequence(_sequence(ordered, out, config, _key_names(sets, keys)), renew=renew)
+    manifest |= {"films": films, "sheet": SHEET_FILE, "complete": True}
     save()
-    return (*_frame_files(out, len(sets), config), *films, out / SHEET_FILE)
+    meshes = [f"frame_{index:04d}.{suffix}" for index in range(len(sets)) for suffix in config.frame_formats]
+    return tuple(out / name for name in (*meshes, *films, SHEET_FILE))
 
 
 def _check_options(key_sets: Sequence[Mapping[str, float]], config: MorphConfig) -> None:
@@ -141,16 +137,16 @@ def _frame_values(keys: Sequence[Mapping[str, float]], config: MorphConfig) -> l
     return [dict(zip(names, row, strict=True)) for row in rows.tolist()]
 
 
-def _key_names(sets: Sequence[dict[str, float]], keys: Sequence[dict[str, float]]) -> tuple[tuple[int, str], ...]:
+def _key_names(sets: Sequence[dict[str, float]], keys: Sequence[dict[str, float]]) -> dict[int, str]:
     """Return the frames that are sets of the user, with the parameters that differ between the sets."""
     changing = [name for name in keys[0] if len({key[name] for key in keys}) > 1]
-    found, start = [], 0
+    found, start = {}, 0
     for key in keys:
         index = next((index for index in range(start, len(sets)) if sets[index] == key), None)
         if index is not None:
-            found.append((index, ", ".join(f"{name} {key[name]:g}" for name in changing) or "start"))
+            found[index] = ", ".join(f"{name} {key[name]:g}" for name in changing) or "start"
             start = index + 1
-    return tuple(found)
+    return found
 
 
 def _extracted(
@@ -160,7 +156,6 @@ def _extracted(
         return extract_built(
             build_scene(scene, values, device=device),
             resolution=config.resolution,
-            sparse=config.sparse,
             sharp=True,
             min_piece=config.min_piece,
             device=device,
@@ -200,53 +195,32 @@ def _write_picture(record: dict[str, Any], out: Path, renderer: Renderer, camera
     record["files"] |= file_sizes(out, [name])
 
 
-def _frame_files(out: Path, num_frames: int, config: MorphConfig) -> list[Path]:
-    return [out / f"frame_{index:04d}.{suffix}" for index in range(num_frames) for suffix in config.frame_formats]
-
-
 def _camera(records: Iterable[Mapping[str, Any]], config: MorphConfig) -> Camera:
-    seen = Bounds.of(np.concatenate([record["bounds"] for record in records]))
+    seen = _bounds(records)
     size = (config.width, config.height)
     return fit_camera(seen, size=size, azimuth=config.azimuth, elevation=config.elevation, up_axis=config.up_axis)
 
 
-def _write_films(
-    records: Sequence[Mapping[str, Any]],
-    out: Path,
-    config: MorphConfig,
-    camera: Camera,
-    keys: tuple[tuple[int, str], ...],
-    *,
-    renew: bool,
-) -> list[Path]:
-    """Write the missing films, animated files, page and contact sheet, or all if `renew`; return all but the sheet."""
-    pictures = [out / record["picture"] for record in records]
-    order = playback_order(len(records), playback=config.playback)
-    files = []
-    for suffix in dict.fromkeys(name for name in config.format if name not in config.frame_formats):
-        path = out / f"morph.{suffix}"
-        files.append(path)
-        if path.is_file() and not renew:
-            continue
-        if suffix in FILM_FORMATS:
-            save_film((load_image(pictures[index]) for index in order), path, fps=config.fps)
-        elif suffix == "html":
-            size = (config.width, config.height)
-            options = PlayerConfig(fps=config.fps, playback=config.playback, keys=keys, size=size)
-            save_player(_moving(records, out), path, camera=camera, config=options)
-        else:
-            save: Any = save_usd if suffix == "usd" else save_animated_glb
-            save(_moving(records, out), path, order=order, fps=config.fps, keys=keys, up_axis=config.up_axis)
-    if renew or not (out / SHEET_FILE).is_file():
-        chosen = np.unique(np.linspace(0, len(records) - 1, _SHEET_FRAMES).round().astype(int)).tolist()
-        names = dict(keys)
-        images = [load_image(pictures[index]) for index in chosen]
-        labels = [names.get(index, f"frame {index}") for index in chosen]
-        save_image(contact_sheet(images, columns=_SHEET_COLUMNS, labels=labels), out / SHEET_FILE)
-    return files
+def _bounds(records: Iterable[Mapping[str, Any]]) -> Bounds:
+    return Bounds.of(np.concatenate([record["bounds"] for record in records]))
 
 
-def _moving(records: Sequence[Mapping[str, Any]], out: Path) -> Iterator[MovingMesh]:
-    for record in records:
-        mesh, colors = load_painted(out / record["stored"])
-        yield join_frames(record["index"], [mesh], colors=None if colors is None else colors[None])
+def _sequence(
+    records: Sequence[Mapping[str, Any]], out: Path, config: MorphConfig, names: Mapping[int, str]
+) -> MorphSequence:
+    """Return the frames of `records` as those of a morph without codes, whose shapes are the sets of the user."""
+    last = max(len(records) - 1, 1)
+    frames = tuple(
+        MorphFrame(
+            index,
+            index / last,
+            torch.zeros(0),
+            Similarity.identity(),
+            names.get(index, ""),
+            picture=record["picture"],
+            stored=record["stored"],
+        )
+        for index, record in enumerate(records)
+    )
+    order = tuple(playback_order(len(records), playback=config.playback))
+    return MorphSequence(out, config, frames, order, View(_bounds(records)))
