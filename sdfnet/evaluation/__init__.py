@@ -12,7 +12,6 @@ from sdfnet.evaluation.metrics import normal_consistency as normal_consistency
 from sdfnet.evaluation.metrics import surface_distance as surface_distance
 from sdfnet.evaluation.metrics import volume_iou as volume_iou
 from sdfnet.evaluation.quality import EvaluationConfig as EvaluationConfig
-from sdfnet.evaluation.quality import evaluate_shape as evaluate_shape
 from sdfnet.evaluation.quality import measure_mesh as measure_mesh
 from sdfnet.evaluation.report import RunReport as RunReport
 from sdfnet.evaluation.report import ShapeReport as ShapeReport

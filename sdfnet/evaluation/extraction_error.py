@@ -24,7 +24,7 @@ _EXACT_STEPS = 2
 """Within this many lattice steps of the surface every value is exact: both ends of each edge that crosses it."""
 
 
-def extract_exact(source: Surface, *, resolution: int, sparse: bool = True) -> Mesh:
+def extract_exact(source: Surface, *, resolution: int) -> Mesh:
     """Extract the exact field of `source` (unit frame) on the lattice that learned shapes use.
 
     The mesh is the same as from a dense evaluation. For a closed source 5 to 10 times fewer distances are computed,
@@ -45,7 +45,7 @@ def extract_exact(source: Surface, *, resolution: int, sparse: bool = True) -> M
     field = _SourceField(source, resolution=resolution)
     # The sign of an open source jumps where no value says that it is near.
     return extract_mesh(
-        field, resolution=resolution, vertex_normals=False, dtype=torch.float64, sparse=sparse and source.is_closed
+        field, resolution=resolution, vertex_normals=False, dtype=torch.float64, sparse=source.is_closed
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from sdfnet.evaluation.closest_points import NUM_POINTS, Surface, match_surfaces
-from sdfnet.evaluation.extraction_error import extract_exact
 from sdfnet.evaluation.metrics import (
     SurfaceDistance,
     chamfer_of,
@@ -35,8 +34,6 @@ class EvaluationConfig:
         Samples per axis of the lattice on [-1.05, 1.05]³, at least 8.
     project_steps : int
         Newton steps that carry the result's vertices onto the zero level; the extraction error is without them.
-    sparse : bool
-        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     min_piece : float
         Pieces and cavities of the result below this share of its volume are left out, as extraction does; 0 keeps all.
     num_points : int
@@ -54,7 +51,6 @@ class EvaluationConfig:
 
     resolution: int = 128
     project_steps: int = 0
-    sparse: bool = True
     min_piece: float = MIN_PIECE
     num_points: int = NUM_POINTS
     num_volume_points: int = 100_000
@@ -128,34 +124,10 @@ def measure_mesh(result: Mesh, source: Surface, *, config: EvaluationConfig, nam
     )
 
 
-def evaluate_shape(
-    run: Run, name: str, source: Surface, *, config: EvaluationConfig, extracted: Mesh | None = None
-) -> ShapeQuality:
-    """Extract a learned shape and measure it against `source`, unit frame, with the extraction error beside it.
+def result_mesh(run: Run, name: str, *, config: EvaluationConfig, extracted: Mesh | None = None) -> Mesh:
+    """Return the mesh of a learned shape that is measured, unit frame.
 
     `extracted` replaces a new extraction. It must be `ExtractedShape.extracted`, made with the options of `config`.
-
-    Raises
-    ------
-    ValueError
-        The shape has no surface on the lattice.
-
-    >>> from sdfnet.runs import load_run
-    >>> run = load_run("runs/chairs")
-    >>> from sdfnet.extraction import extract_mesh
-    >>> from sdfnet.fields import Sphere
-    >>> source = Surface.of(extract_mesh(Sphere(0.6), resolution=32))
-    >>> config = EvaluationConfig(resolution=24, num_points=500, num_volume_points=500)
-    >>> evaluate_shape(run, "chair_00", source, config=config).result.distance.mean < 10  # percent of the radius
-    True
-    """
-    mesh = result_mesh(run, name, config=config, extracted=extracted)
-    floor = extract_exact(source, resolution=config.resolution, sparse=config.sparse) if config.floor else None
-    return compare_meshes(mesh, source, config=config, name=name, floor=floor)
-
-
-def result_mesh(run: Run, name: str, *, config: EvaluationConfig, extracted: Mesh | None = None) -> Mesh:
-    """Return the mesh of a learned shape that is measured, unit frame. The arguments are those of `evaluate_shape`.
 
     Raises
     ------
@@ -173,7 +145,6 @@ def result_mesh(run: Run, name: str, *, config: EvaluationConfig, extracted: Mes
         extracted=extracted,
         resolution=config.resolution,
         project_steps=config.project_steps,
-        sparse=config.sparse,
         min_piece=config.min_piece,
         vertex_normals=False,
         frame="unit",

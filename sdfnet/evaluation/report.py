@@ -256,7 +256,7 @@ def _measure(
         notes = ("the source has changed since training",)
     surface = source_surface(source, shape.similarity)
     result = result_mesh(run, name, config=config, extracted=extracted)
-    floor = extract_exact(surface, resolution=config.resolution, sparse=config.sparse) if config.floor else None
+    floor = extract_exact(surface, resolution=config.resolution) if config.floor else None
     quality = compare_meshes(result, surface, config=config, name=name, floor=floor)
     write_error_mesh(result, surface, shape.similarity, errors, name)
     return _reported(name, source, quality, result.to_world(shape.similarity), notes=notes)

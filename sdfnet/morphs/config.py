@@ -79,8 +79,6 @@ class MorphConfig:
     """Samples along each axis of the lattice on [-1.05, 1.05]³ of the unit frame, 8 to 4096."""
     project_steps: int = 0
     """Newton steps, 0 or more, that move the vertices onto the zero level; not with tracked, which does so itself."""
-    sparse: bool = True
-    """Whether to visit only the part of the lattice that can hold the surface; False visits all, for the same mesh."""
     min_piece: float = MIN_PIECE
     """Components and cavities below this share of the volume, 0 to 0.05, are left out and reported; 0 keeps all."""
     tracked: bool = False

@@ -161,7 +161,6 @@ def extract_frame(plan: MorphPlan, frame: MorphFrame) -> ExtractedShape:
             latent=frame.latent,
             resolution=config.resolution,
             project_steps=config.project_steps,
-            sparse=config.sparse,
             min_piece=config.min_piece,
             allowed=plan.allowed_components(frame),
         )

@@ -13,7 +13,6 @@ from sdfnet.rendering.scene import PaintedMesh as PaintedMesh
 from sdfnet.rendering.shapes import RenderConfig as RenderConfig
 from sdfnet.rendering.shapes import render_shapes as render_shapes
 from sdfnet.rendering.shapes import render_solids as render_solids
-from sdfnet.rendering.sphere_tracing import render_field as render_field
 from sdfnet.rendering.sphere_tracing import sphere_trace as sphere_trace
 from sdfnet.rendering.style import Style as Style
 from sdfnet.rendering.video import save_film as save_film

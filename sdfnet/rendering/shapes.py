@@ -37,8 +37,6 @@ class RenderConfig:
         png for a picture of each shape and a contact sheet; mp4, gif or webp for a turntable film of each.
     resolution : whole number
         Of the extraction: samples along each axis of the lattice.
-    sparse : true or false
-        Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh.
     sharp : true or false
         Whether to restore the sharp edges and corners of learned shapes and scenes.
     min_piece : number
@@ -62,7 +60,6 @@ class RenderConfig:
 
     format: tuple[Literal["png", "mp4", "gif", "webp"], ...] = ("png",)
     resolution: int = 128
-    sparse: bool = True
     sharp: bool = False
     min_piece: float = MIN_PIECE
     width: int = 640
@@ -221,7 +218,6 @@ def _meshes_to_draw(
             run,
             name,
             resolution=config.resolution,
-            sparse=config.sparse,
             sharp=config.sharp,
             min_piece=config.min_piece,
         ).mesh

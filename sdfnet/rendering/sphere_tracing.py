@@ -1,4 +1,4 @@
-"""Pictures straight from a field, without a mesh: sphere tracing.
+"""Sphere tracing: where rays meet the surface of a field, without a mesh.
 
 A step as long as the distance cannot pass through a surface if the field is exact or a bound. An approximate field
 gives no such guarantee. So each step is shortened and limited, and if a step ends inside, bisection finds the surface.
@@ -9,22 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sdfnet.fields.base import Field, check_points, evaluate, normals
+from sdfnet.fields.base import Field, check_points, evaluate
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.rendering.camera import Camera, fit_camera, pixel_directions
-from sdfnet.rendering.style import Style, shade, to_linear
 
 _APPROXIMATE_SCALE = 0.7  # a step is this share of the value, where the field is only approximate
 _APPROXIMATE_STEPS = 48  # such a field is evaluated at least this often on a ray across its bounds
 _CHUNK = 1 << 15  # rays in one batch, whose arrays stay in the cache
 _HALVINGS = 20
 _MOST_STEPS = 256
-_SUPERSAMPLING = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,38 +122,3 @@ def _span(
     near = torch.minimum(first, second).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).amax(dim=-1)
     far = torch.maximum(first, second).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf).amin(dim=-1)
     return near.clamp_min(0.0), far.clamp_max(max_distance)
-
-
-def render_field(
-    field: Field,
-    *,
-    camera: Camera | None = None,
-    size: tuple[int, int] = (320, 240),
-    style: Style | None = None,
-    device: torch.device | str = "cpu",
-) -> NDArray[np.uint8]:
-    """Return a picture (H, W, 3) uint8 of `field` by sphere tracing, four rays per pixel, without shadows.
-
-    `style.shadows` has no effect here. The camera, fitted to `field.bounds` unless given, is in the field's frame.
-
-    >>> from sdfnet.fields.primitives import Sphere
-    >>> render_field(Sphere(), size=(32, 24)).shape
-    (24, 32, 3)
-    """
-    style = Style() if style is None else style
-    camera = fit_camera(field.bounds, size=size) if camera is None else camera
-    width, height = (length * _SUPERSAMPLING for length in size)
-    rows, columns = (places.ravel() for places in np.mgrid[: float(height), : float(width)])
-    directions = pixel_directions(camera, (width, height), rows, columns)
-    ways = torch.from_numpy(directions).to(device)
-    eye = torch.from_numpy(camera.position).to(ways).expand(len(ways), 3)
-    furthest = 1e4 * camera.distance
-    trace = sphere_trace(field, eye, ways, max_distance=furthest, tolerance=2e-4 * camera.distance)
-    facing = normals(field, trace.points[trace.hit]).cpu().numpy().astype(np.float32)
-    hit = trace.hit.cpu().numpy()
-    toward = -directions[hit] / np.linalg.norm(directions[hit], axis=1, keepdims=True)
-    albedo = np.broadcast_to(to_linear(np.array(style.color)), facing.shape)
-    picture = np.broadcast_to(np.array(style.background, dtype=np.float32), directions.shape).copy()
-    picture[hit] = shade(facing, toward, albedo, axes=camera.axes, roughness=style.roughness)
-    blocks = picture.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3)
-    return np.rint(blocks.mean(axis=(1, 3)) * 255).astype(np.uint8)

@@ -123,7 +123,6 @@ def extract_shape(
     resolution: int = 128,
     project_steps: int = 0,
     sharp: bool = False,
-    sparse: bool = True,
     min_piece: float = MIN_PIECE,
     allowed: ComponentCounts | None = None,
     max_faces: int | None = None,
@@ -141,7 +140,7 @@ def extract_shape(
     extracted : Mesh, optional
         The mesh that an earlier call with the same options extracted (`ExtractedShape.extracted`). It is cleaned again,
         for example in the other frame.
-    resolution, project_steps, sharp, sparse, vertex_normals
+    resolution, project_steps, sharp, vertex_normals
         As `extract_mesh` takes them.
     min_piece : float
         Components and cavities below this share of the volume are left out (`clean_components`); 0 keeps all.
@@ -174,7 +173,6 @@ def extract_shape(
                 resolution=resolution,
                 project_steps=project_steps,
                 sharp=sharp,
-                sparse=sparse,
                 vertex_normals=vertex_normals,
                 device=run.device,
             )
@@ -250,8 +248,6 @@ class ExtractConfig:
     """Whether to restore the sharp edges and corners of the learned shape, which marching cubes cuts off."""
     max_faces: int | None = None
     """Decimate each mesh to at most this many faces, 4 or more, after loose components are left out; null keeps all."""
-    sparse: bool = True
-    """Whether to visit only the part of the lattice that can hold the surface; false visits all, for the same mesh."""
     min_piece: float = MIN_PIECE
     """Components and cavities below this share of the volume, 0 to 0.05, are left out and reported; 0 keeps all."""
 

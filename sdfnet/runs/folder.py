@@ -34,6 +34,10 @@ _LONG_LISTS = 120
 """If two lists have more characters than this, an error names only the items lost and gained."""
 
 
+_WITHOUT_EFFECT = ("sparse",)
+"""Options of earlier versions that changed no result."""
+
+
 @dataclass(frozen=True)
 class FolderKind:
     """The name of one kind of folder, and the layout of its JSON file.
@@ -128,7 +132,7 @@ def setting_differences(
     found = []
     for key in dict.fromkeys([*left, *right]):
         old, new = left.get(key, defaults.get(key)), right.get(key)
-        if old != new and key not in ignored:
+        if old != new and key not in ignored and key not in _WITHOUT_EFFECT:
             found.append(_difference(key, old, new))
     return found
 

@@ -62,7 +62,6 @@ def extract_built(
     resolution: int = 128,
     project_steps: int = 0,
     sharp: bool = False,
-    sparse: bool = True,
     max_faces: int | None = None,
     min_piece: float = MIN_PIECE,
     vertex_normals: bool = True,
@@ -89,7 +88,6 @@ def extract_built(
         resolution=resolution,
         project_steps=project_steps,
         sharp=sharp,
-        sparse=sparse,
         vertex_normals=vertex_normals,
         device=device,
     )
@@ -181,7 +179,6 @@ def render_scene(
     found = extract_built(
         build_scene(scene, values, device=device),
         resolution=config.resolution,
-        sparse=config.sparse,
         sharp=config.sharp,
         min_piece=config.min_piece,
         device=device,

@@ -170,28 +170,6 @@ def test_extract_writes_every_shape_at_its_place_under_its_name(
     assert not list(Path().iterdir())
 
 
-def test_sparse_is_the_default_of_extract_and_false_asks_for_the_whole_lattice(
-    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sdfnet.extraction import extract
-
-    visits = []
-
-    def remembering(*args, **options):
-        visits.append(1)
-        return march_sparse(*args, **options)
-
-    march_sparse = extract.march_sparse
-    monkeypatch.setattr(extract, "march_sparse", remembering)
-    meshes = []
-    for words in ([], ["sparse=false"]):
-        out = tmp_path / f"out{len(words)}"
-        assert run("extract", f"run={tiny_run}", "shapes=plain", f"out={out}", "resolution=40", *words) == 0
-        meshes.append(read_mesh(out / "plain.obj"))
-    assert len(visits) == 1
-    assert len(meshes[0].faces) == len(meshes[1].faces)
-
-
 @pytest.mark.parametrize(
     ("shapes", "expected"),
     [

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from sdfnet.extraction.extract import extract_mesh
 from sdfnet.fields.base import Accuracy, Field
-from sdfnet.fields.primitives import Box, HalfSpace, Sphere, Torus
+from sdfnet.fields.primitives import Box, HalfSpace, Sphere
 from sdfnet.geometry.bounds import Bounds
-from sdfnet.rendering.camera import fit_camera
-from sdfnet.rendering.renderer import render_mesh
-from sdfnet.rendering.sphere_tracing import render_field, sphere_trace
-from sdfnet.rendering.style import Style
+from sdfnet.rendering.sphere_tracing import sphere_trace
 
 
 def _rays(num_rays: int = 2000) -> tuple[Tensor, Tensor]:
@@ -90,13 +85,3 @@ def test_no_rays_and_bad_rays() -> None:
         sphere_trace(Sphere(), torch.zeros(4, 3), torch.ones(5, 3))
     with pytest.raises(ValueError, match="must not be zero"):
         sphere_trace(Sphere(), torch.zeros(4, 3), torch.zeros(4, 3))
-
-
-@pytest.mark.render
-def test_a_field_and_its_mesh_look_the_same() -> None:
-    ring = Torus(1.0, 0.35)
-    camera = fit_camera(ring.bounds, size=(96, 72))
-    by_tracing = render_field(ring, camera=camera, size=(96, 72)).astype(int)
-    mesh = extract_mesh(ring, resolution=96)
-    by_rays = render_mesh(mesh, camera=camera, size=(96, 72), style=Style(shadows=False), backend="rays").astype(int)
-    assert np.abs(by_tracing - by_rays).mean() < 0.8

@@ -29,7 +29,7 @@ _MOST_WORKERS = 4
 """Each holds a lattice and two search trees, and shares the interpreter with the others."""
 
 
-_OF_EXTRACTION = ("resolution", "project_steps", "sparse", "min_piece", "floor")
+_OF_EXTRACTION = ("resolution", "project_steps", "min_piece", "floor")
 """Options that meshes which are there already do not use."""
 
 
