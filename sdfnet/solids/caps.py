@@ -29,7 +29,7 @@ SHALLOW = 2 / 3
 medians over the hole. A half ball and a tube have 1, trays and bowls whose caps pass MAX_SHALLOW_CAPS have 0.7 to 0.9,
 seats and round feet 0.1 to 0.6."""
 
-_SAME_PLANE, _PARALLEL = 0.05, 0.9
+_SAME_PLANE, _PARALLEL = 0.01, 0.9
 """Two rims lie in one plane if the middle of one is within this share of the square root of the other's area of the
 other's plane, and if their normals have this cosine. One rim of a ring runs against the other."""
 

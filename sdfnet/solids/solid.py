@@ -128,17 +128,18 @@ def make_solid(mesh: Mesh, *, rule: SolidRule = AUTO) -> Solid:
         return _filled(clean.to_unit(frame), rule, frame, notes)
     oriented, patch = orient_patches(clean.to_unit(frame))
     parts = orient_components(split_components(oriented, patch))
-    turned = Mesh(clean.vertices, turn_faces(oriented.faces, parts.is_turned[parts.component_of]))
-    notes += _winding_notes(clean, turned)
-    num_swallowed = _count_swallowed(parts)
-    if num_swallowed:
-        notes.append(_SWALLOWED.format("1 part lies" if num_swallowed == 1 else f"{num_swallowed} parts lie"))
+    num_swallowed, num_capped = _count_swallowed(parts), 0
     enter_stage(f"telling solids from walls, {len(parts)} parts")
     if rule.solid == "auto":
         parts, num_capped = close_shallow_holes(parts)
-        if num_capped:
-            turned = parts.mesh.to_world(frame)
-            notes.append(f"{num_capped} wide, shallow {'hole' if num_capped == 1 else 'holes'} closed by a flat cap")
+    given = parts.component_of[: len(oriented.faces)]  # without the caps
+    turned = Mesh(clean.vertices, turn_faces(oriented.faces, parts.is_turned[given]))
+    notes += _winding_notes(clean, turned)
+    if num_swallowed:
+        notes.append(_SWALLOWED.format("1 part lies" if num_swallowed == 1 else f"{num_swallowed} parts lie"))
+    if num_capped:
+        turned = parts.mesh.to_world(frame)
+        notes.append(f"{num_capped} wide, shallow {'hole' if num_capped == 1 else 'holes'} closed by a flat cap")
     if rule.solid == "auto" and (exceeds_union(parts) or find_walls(parts).any()):
         return _rebuilt(parts, rule, frame, notes)
     enter_stage(f"uniting {len(parts)} parts")

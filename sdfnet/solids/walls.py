@@ -92,6 +92,8 @@ def find_walls(parts: OrientedComponents, *, depth: float = KEPT_DEPTH) -> NDArr
 def close_shallow_holes(parts: OrientedComponents) -> tuple[OrientedComponents, int]:
     """Close wide, shallow holes of `parts` (unit frame) by flat caps, where that makes solids. Return their number.
 
+    A part that is closed now is turned outward: before, its volume said little. Caps stand after all other faces.
+
     The vertices of the mesh stay, and the new faces come last.
     """
     faces, component_of, closed = [parts.mesh.faces], [parts.component_of], parts.closed.copy()
@@ -111,7 +113,8 @@ def close_shallow_holes(parts: OrientedComponents) -> tuple[OrientedComponents, 
     if not num_closed:
         return parts, 0
     mesh = Mesh(parts.mesh.vertices, np.concatenate(faces))
-    return OrientedComponents(mesh, np.concatenate(component_of), closed, parts.is_turned), num_closed
+    capped = OrientedComponents(mesh, np.concatenate(component_of), closed, parts.is_turned)
+    return capped.turned(closed & ~parts.closed & (capped.volumes() < 0)), num_closed
 
 
 def _is_solid(part: Mesh, winding: WindingNumber, depth: float) -> bool:
