@@ -272,15 +272,15 @@ def moving_meshes(sequence: MorphSequence, *, follow: bool) -> Iterator[MovingMe
     for _, run in itertools.groupby(range(len(pieces)), key=pieces.__getitem__):
         indices = list(run)
         loaded = [sequence.painted(index) for index in indices]
-        meshes, colors = [mesh for mesh, _ in loaded], [each for _, each in loaded]
+        meshes = [mesh for mesh, _ in loaded]
         seen = [
             as_seen(mesh, sequence.frames, index, config=sequence.config)
             for index, mesh in zip(indices, meshes, strict=True)
         ]
+        colors = [each for _, each in loaded if each is not None]
         if first is not None and limit is not None:
-            colors = [paint_by_distance(mesh, first, limit=limit).vertex_colors for mesh in seen]
-        colored = None if colors[0] is None else np.stack(colors)
-        yield join_frames(indices[0], seen if follow else meshes, colors=colored)
+            colors = [np.asarray(paint_by_distance(mesh, first, limit=limit).vertex_colors) for mesh in seen]
+        yield join_frames(indices[0], seen if follow else meshes, colors=np.stack(colors) if colors else None)
 
 
 def _named_frames(sequence: MorphSequence) -> tuple[tuple[int, str], ...]:

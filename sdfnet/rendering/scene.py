@@ -149,16 +149,17 @@ def crease_normals(mesh: Mesh, *, crease_angle: float = CREASE_ANGLE) -> FloatAr
     return np.divide(summed, lengths, out=np.zeros_like(summed), where=lengths > 0).reshape(-1, 3, 3)
 
 
-def split_creases(mesh: Mesh) -> Mesh:
+def split_creases(mesh: Mesh, *, crease_angle: float = 30.0) -> Mesh:
     """Return `mesh` with a vertex of its own for each of the `crease_normals` at a place, and with these normals.
 
-    Programs that compute vertex normals themselves, as browsers do, then draw the same creases.
+    Programs that compute vertex normals themselves, as browsers do, then draw the same creases. Faces of coarse meshes
+    are long, and a normal that is shared across a crease shades them as a whole; so the angle is smaller here.
 
     >>> mesh = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 2, 1], [0, 1, 3]])
     >>> len(split_creases(mesh).vertices)  # the edge that both faces share is a crease
     6
     """
-    normals = crease_normals(mesh).reshape(-1, 3)
+    normals = crease_normals(mesh, crease_angle=crease_angle).reshape(-1, 3)
     place = label_positions(mesh.vertices)[1][mesh.faces.ravel()]
     first, vertex_of_corner = label_positions(normals.round(6), place)
     return Mesh(mesh.vertices[mesh.faces.ravel()[first]], vertex_of_corner.reshape(-1, 3), normals[first])

@@ -30,13 +30,12 @@ from sdfnet.mesh.io.write import save_mesh
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.rendering.camera import UpAxis
 from sdfnet.rendering.images import save_image
-from sdfnet.rendering.scene import split_creases
 from sdfnet.rendering.style import Style
 from sdfnet.runs import Run
 from sdfnet.scenes import SceneFile
 from sdfnet.viewer.latest import LatestAnswers
 from sdfnet.viewer.section import distance_lines, faces_below
-from sdfnet.viewer.subject import Shown, State, Subject, error_colors, open_subject, spread_colors
+from sdfnet.viewer.subject import Shown, State, Subject, error_colors, open_subject, spread_colors, with_sharp_edges
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -348,7 +347,7 @@ class Viewer:
             self._draw("/shape", mesh.vertices, mesh.faces if cut < 0 else faces_below(mesh, cut, place), colors)
             if source is not None:
                 shift = np.eye(3)[0] * 1.15 * float(box.extent[0])
-                drawn = split_creases(source)
+                drawn = with_sharp_edges(source)
                 self._draw("/source", drawn.vertices + shift, drawn.faces, None)
             else:
                 self._remove("/source")

@@ -36,6 +36,9 @@ _REACH = 3.0
 
 _MOST_COMPONENTS = 8
 
+_MOST_SPLIT = 200_000
+"""Mesh files with more faces are shown as they are: fine meshes look right, and finding their creases takes seconds."""
+
 _SPREAD_FOLDER = "spread"
 """Where `sdfnet fit` writes the spread of completed shapes."""
 
@@ -186,13 +189,23 @@ def _mesh_subject(folder: Path) -> Subject:
         controls=(),
         can_mix=False,
         values_of=lambda state: {},
-        show=lambda state, resolution: Shown(split_creases(export(state, resolution).mesh)),
+        show=lambda state, resolution: Shown(with_sharp_edges(export(state, resolution).mesh)),
         export=export,
         command=lambda state: (
             f"sdfnet render meshes={shlex.quote(str(folder))} shapes={shlex.quote(state.shape)} out=."
         ),
         source=lambda state: None,
     )
+
+
+def with_sharp_edges(mesh: Mesh) -> Mesh:
+    """Return the `mesh` of a file so that a browser, which averages the normals of faces, shows its edges sharp.
+
+    >>> square = Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], [[0, 1, 2], [1, 3, 2]])
+    >>> len(with_sharp_edges(square).vertices)
+    4
+    """
+    return mesh if len(mesh.faces) > _MOST_SPLIT else split_creases(mesh)
 
 
 def _scene_subject(scene: SceneFile, given: Mapping[str, float]) -> Subject:
