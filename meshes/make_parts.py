@@ -95,7 +95,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
     spacing = make_parts(read_mesh(options.mesh), options.folder)
-    print(f"labels.npy and distances.npy have a spacing of {spacing:.5g}. Results are in {options.folder}")
+    print(f"labels.npy and distances.npy have a spacing of {spacing:.5g}")
+    print(f"Results are in {options.folder}")
 
 
 if __name__ == "__main__":

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sdfnet.correspondence.annotations import Colors, Labels, Landmarks
 from sdfnet.correspondence.match import match_points
+from sdfnet.fields.base import evaluate
 from sdfnet.files import ensure_folder
 from sdfnet.geometry.arrays import FloatArray
+from sdfnet.geometry.bounds import LATTICE_MARGIN
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.ply import format_ply
 from sdfnet.mesh.io.write import write_file
@@ -27,6 +31,11 @@ from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, extract_shape
 from sdfnet.runs.document import check_overwrites
 from sdfnet.runs.mixes import add_mixes
+
+_LOGGER = logging.getLogger(__name__)
+
+_OFF_SURFACE, _MOST_TOLD = 0.03, 5
+"""A landmark farther from the source's surface than this (unit frame) is warned of; so many are named."""
 
 _PALETTE = np.array(
     [
@@ -99,6 +108,8 @@ def transfer(
     targets = [out / f"{name}.{suffix}" for name in names for suffix in ("ply", "csv")]
     check_overwrites(out, targets, [shape.source for shape in run.shapes], what="the source meshes of this run")
     ensure_folder(out)
+    if isinstance(annotation, Landmarks):
+        _warn_if_off_surface(run, source, annotation)
     confidence, failures = {}, {}
     for name in tqdm(names, desc="transferring", unit="shape", delay=2, leave=False, disable=not progress):
         try:
@@ -110,6 +121,15 @@ def transfer(
         except ValueError as error:
             failures[name] = str(error)
     return TransferredShapes(out, confidence, failures)
+
+
+def _warn_if_off_surface(run: Run, source: str, landmarks: Landmarks) -> None:
+    points = torch.from_numpy(run.similarity(source).to_unit(landmarks.points)).to(run.latents)
+    off = (evaluate(run.field(source), points).abs() > _OFF_SURFACE) | (points.abs() > 1 + LATTICE_MARGIN).any(dim=1)
+    names = [landmarks.names[number] for number in torch.nonzero(off)[:, 0].tolist()]
+    if names:
+        told = ", ".join(names[:_MOST_TOLD]) + (", …" if len(names) > _MOST_TOLD else "")
+        _LOGGER.warning("landmarks off the surface of %s: %s. Are they in its units and at its place?", source, told)
 
 
 def _push(run: Run, source: str, name: str, landmarks: Landmarks, out: Path) -> float:

@@ -41,6 +41,16 @@ def test_landmarks_arrive_where_they_belong(family: Family) -> None:
     np.testing.assert_allclose(shown["x"], found[:, 0], atol=1e-6)
 
 
+def test_landmarks_off_the_surface_are_named(family: Family, caplog: pytest.LogCaptureFixture) -> None:
+    points = family.surface("ball", 3)
+    transfer(family.run, "ball", Landmarks(("a", "b", "c"), points), "bent", family.run.directory / "marks")
+    assert caplog.text == ""
+    points[1] = family.run.similarity("ball").center
+    points[2] *= 1000
+    transfer(family.run, "ball", Landmarks(("a", "b", "c"), points), "bent", family.run.directory / "marks")
+    assert "landmarks off the surface of ball: b, c. Are they in its units and at its place?" in caplog.text
+
+
 def test_labels_and_colours_are_those_of_the_source(family: Family) -> None:
     mesh = extract_shape(family.run, "ball", resolution=32).mesh
     upper = mesh.vertices[:, 2] > 0

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.output import counted, format_value, say, say_where
+from sdfnet.cli.hydra_app.output import counted, format_value, say
 from sdfnet.geometry.similarity import UNIT_RADIUS
 from sdfnet.runs.document import (
     METRICS_FILE,
@@ -69,7 +69,6 @@ def run_info(command: InfoCommand) -> None:
     for key, value in document.items():
         if key != "shapes":
             _say_nested({key: value})
-    say_where(command.run)
 
 
 def _codes(folder: Path, shapes: Sequence[RunShape]) -> str:

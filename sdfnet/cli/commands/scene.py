@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sdfnet.cli.commands.scene_keys import SceneKeys
 from sdfnet.cli.hydra_app.command import Command
-from sdfnet.cli.hydra_app.output import counted, say, say_where
+from sdfnet.cli.hydra_app.output import counted, say
 from sdfnet.scenes import BuiltNode, build_scene
 from sdfnet.scenes.scene_file import summarize_node
 
@@ -57,7 +57,6 @@ def run_scene(command: SceneCommand) -> None:
         say("box: infinite, so it cannot be extracted; intersect it with a box")
     number = sum(1 for _ in scene.shape.walk())
     say(f"{counted(number, 'node')}, distances are {built.field.accuracy}")
-    say_where(command.scene)
 
 
 def tree_lines(built: BuiltNode, depth: int = 1) -> Iterator[str]:

@@ -84,7 +84,7 @@ def run_view(command: ViewCommand) -> None:
             sliders=command.sliders, steps=command.steps, resolution=config.coarse, up_axis=config.up_axis
         )
         save_slider_page(subject, command.page, shape=command.shape, config=page, progress=True)
-        say(f"{command.page.stat().st_size / 1e6:.1f} MB, opens from the disk without a network")
+        say(f"{max(command.page.stat().st_size / 1e6, 0.1):.1f} MB, opens from the disk without a network")
         say_where(command.page)
         return
     viewer = view(subject, config=config, shape=command.shape)
