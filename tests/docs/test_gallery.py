@@ -13,7 +13,7 @@ from sdfnet.rendering.images import load_image
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = sorted((ROOT / "docs" / "gallery").glob("*.py"))
-WITHOUT_A_RUN = {"blends"}
+WITHOUT_A_RUN = {"blends", "sharp_edges"}
 
 
 @pytest.fixture(scope="session")
