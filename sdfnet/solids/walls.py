@@ -113,8 +113,8 @@ def close_shallow_holes(parts: OrientedComponents) -> tuple[OrientedComponents, 
     if not num_closed:
         return parts, 0
     mesh = Mesh(parts.mesh.vertices, np.concatenate(faces))
-    capped = OrientedComponents(mesh, np.concatenate(component_of), closed, parts.is_turned)
-    return capped.turned(closed & ~parts.closed & (capped.volumes() < 0)), num_closed
+    parts_now = OrientedComponents(mesh, np.concatenate(component_of), closed, parts.is_turned)
+    return parts_now.turned(closed & ~parts.closed & (parts_now.volumes() < 0)), num_closed
 
 
 def _is_solid(part: Mesh, winding: WindingNumber, depth: float) -> bool:
