@@ -35,8 +35,9 @@ from sdfnet.latents.config import SpaceConfig
 from sdfnet.latents.effects import fit_reader, measure_effects
 from sdfnet.latents.generalization import code_mesh, mean_distance
 from sdfnet.latents.groups import compare_groups
-from sdfnet.latents.new_shapes import draw_code, whole_mesh
+from sdfnet.latents.new_shapes import choose_novelty, draw_code, whole_mesh
 from sdfnet.latents.statistics import farthest_first, fit_components
+from sdfnet.latents.surface_metric import nearest_code, surface_metric
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.read import find_meshes, read_mesh
 from sdfnet.mesh.mesh import Mesh, replace_vertices, vertex_normals
@@ -128,16 +129,18 @@ def _features(mesh: Mesh, points: FloatArray) -> FloatArray:
     return np.append(np.tanh(MeshDistance(mesh.to_unit(similarity))(points).sdf / 0.1), 10 * np.log(similarity.scale))
 
 
-def measure_new(run: Run, *, num: int, novelty: float, resolution: int) -> None:
+def measure_new(run: Run, *, num: int, novelty: float | None, resolution: int) -> None:
     placed, length = placed_codes(run), run.latents.shape[1]
-    space = make_space(run.names, placed, fit_components(placed[:, :length]))
+    metric = surface_metric(run, placed[:, :length])
+    measured = placed[:, :length] @ metric.T
+    space = make_space(run.names, placed, fit_components(placed[:, :length], metric=metric))
     generator = torch.Generator().manual_seed(0)
     learned = [
         code_mesh(run, row[:length], like=name, resolution=64) for name, row in zip(run.names, placed, strict=True)
     ]
 
     def nearest(code: FloatArray, mesh: Mesh, without: int = -1) -> float:
-        away = np.linalg.norm(placed[:, :length] - code[:length], axis=1)
+        away = np.linalg.norm(measured - metric @ code[:length], axis=1)
         away[without if without >= 0 else slice(0)] = np.inf
         return min(mean_distance(mesh, learned[row], generator=generator) for row in np.argsort(away)[:3])
 
@@ -147,6 +150,7 @@ def measure_new(run: Run, *, num: int, novelty: float, resolution: int) -> None:
         f"learned shapes, distance to the nearest other: median {np.median(apart):.2f} %, "
         f"5 to 95 of 100 within {low:.2f} to {most:.2f} %"
     )
+    novelty = choose_novelty(run, space) if novelty is None else novelty
     reasons: Counter[str] = Counter()
     found = []
     for _ in range(num):
@@ -168,32 +172,34 @@ def measure_generalization(run: Run, vertices: FloatArray, mesh: Mesh, *, num_mo
     codes = placed_codes(run)[:, : run.latents.shape[1]]
     flat = vertices[: len(names)].reshape(len(names), -1)
     generator = torch.Generator().manual_seed(0)
-    ours, linear = [], []
+    metric = surface_metric(run, codes)
+    projected, ours, linear, whole = [], [], [], []
+
+    def error(code: FloatArray, test: int, truth: Mesh) -> float:
+        return mean_distance(code_mesh(run, code, like=names[test], resolution=128), truth, generator=generator)
+
     for test in farthest_first(codes, num_tests):
-        others = fit_components(np.delete(codes, test, axis=0))
-        code = others.codes(others.scores(codes[test])[:num_modes])
+        others = fit_components(np.delete(codes, test, axis=0), metric=metric)
         truth = replace_vertices(mesh, vertices[test])
-        ours.append(mean_distance(code_mesh(run, code, like=names[test], resolution=128), truth, generator=generator))
+        projected.append(error(others.codes(others.scores(codes[test])[:num_modes]), test, truth))
+        ours.append(error(nearest_code(run, others, codes[test], num_modes), test, truth))
+        whole.append(error(codes[test], test, truth))
         points = fit_components(np.delete(flat, test, axis=0))
         best = points.codes(points.scores(flat[test])[:num_modes]).reshape(-1, 3)
         linear.append(mean_distance(replace_vertices(mesh, best), truth, generator=generator))
-    whole = [
-        mean_distance(
-            code_mesh(run, codes[test], like=names[test], resolution=128),
-            replace_vertices(mesh, vertices[test]),
-            generator=generator,
-        )
-        for test in range(4)
-    ]
     print(
         f"{num_modes} modes, {len(ours)} left out: codes {np.mean(ours):.3f} %, linear {np.mean(linear):.3f} %, "
-        f"ratio {np.mean(ours) / np.mean(linear):.2f}; learned themselves {np.mean(whole):.3f} %"
+        f"ratio {np.mean(ours) / np.mean(linear):.2f}; scores alone {np.mean(projected):.3f} %; "
+        f"learned themselves {np.mean(whole):.3f} %"
     )
 
 
 def measure_times(run: Run) -> None:
     placed, length = placed_codes(run), run.latents.shape[1]
-    space = make_space(run.names, placed, fit_components(placed[:, :length]))
+    started = time.process_time()
+    metric = surface_metric(run, placed[:, :length])
+    print(f"metric of {len(placed)} codes: {time.process_time() - started:.1f} s of processor time")
+    space = make_space(run.names, placed, fit_components(placed[:, :length], metric=metric))
     seconds = []
     for score in (-1.5, -0.5, 0.5, 1.5):
         started = time.process_time()
@@ -204,7 +210,7 @@ def measure_times(run: Run) -> None:
     print(f"scores to mesh at 128: {np.median(seconds):.2f} s of processor time")
     codes = np.random.default_rng(0).normal(size=(1000, 256)) * np.linspace(3, 0.1, 256)
     started = time.process_time()
-    describe_codes([f"s{number}" for number in range(1000)], codes, config=SpaceConfig())
+    describe_codes([f"s{number}" for number in range(1000)], codes, metric=np.eye(256), config=SpaceConfig())
     print(
         f"components, compactness, outliers, neighbours and map of 1,000 codes: {time.process_time() - started:.1f} s"
     )
@@ -220,7 +226,7 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=20)
     parser.add_argument("--stride", type=int, default=3, help="every so many vertices are tested")
     parser.add_argument("--num", type=int, default=50, help="new shapes")
-    parser.add_argument("--novelty", type=float, default=0.8)
+    parser.add_argument("--novelty", type=float, help="of new shapes; the default is that of sdfnet space")
     parser.add_argument("--tests", type=int, default=20, help="shapes that are left out")
     parser.add_argument("--resolution", type=int, default=96)
     options = parser.parse_args()

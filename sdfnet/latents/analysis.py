@@ -27,6 +27,7 @@ from sdfnet.latents.statistics import (
     outliers,
     typical_distances,
 )
+from sdfnet.latents.surface_metric import surface_metric
 from sdfnet.mesh.io.read import select_shapes
 from sdfnet.runs.run import Run
 from sdfnet.runs.space import ShapeSpace, codes_fingerprint, placed_codes, save_space
@@ -94,9 +95,10 @@ def analyze_space(
     table = load_attributes(config, names)
     placed = placed_codes(run, names)
     codes = placed[:, : run.latents.shape[1]]
-    components = fit_components(codes)
+    metric = surface_metric(run, codes)
+    components = fit_components(codes, metric=metric)
     space = make_space(names, placed, components)
-    document = describe_codes(names, codes, config=config)
+    document = describe_codes(names, codes, metric=metric, config=config)
     compared: list[ComparedGroups] = []
     if table is not None:
         space, document["attributes"] = with_attributes(run, space, table, seed=config.seed, progress=progress)
@@ -104,7 +106,7 @@ def analyze_space(
         document["groups"] = [each.to_dict() for each in compared]
     save_space(space, run.directory)
     if config.num_tests:
-        document |= _measured(run, names, codes, config, progress=progress)
+        document |= _measured(run, names, codes, metric, config, progress=progress)
     new = None
     if config.num_shapes:
         new = sample_shapes(
@@ -117,8 +119,13 @@ def analyze_space(
             seed=config.seed,
             progress=progress,
         )
-        document["new"] = {"shapes": list(new.meshes), "drawn": new.num_drawn, "thrown_away": new.thrown_away}
-    with Pictures(run, space, out, config, progress=progress) as pictures:
+        document["new"] = {
+            "shapes": list(new.meshes),
+            "drawn": new.num_drawn,
+            "thrown_away": new.thrown_away,
+            "novelty": new.novelty,
+        }
+    with Pictures(run, space, metric, out, config, progress=progress) as pictures:
         for number in range(1, min(config.num_modes, len(components.variances)) + 1):
             pictures.draw_component(number)
         pictures.draw_shapes(names, farthest_first(components.scores(codes)[:, :2], _MAP_PICTURES))
@@ -161,28 +168,35 @@ def make_space(names: Sequence[str], placed: FloatArray, components: Components)
     )
 
 
-def describe_codes(names: Sequence[str], codes: FloatArray, *, config: SpaceConfig) -> dict[str, Any]:
+def describe_codes(
+    names: Sequence[str], codes: FloatArray, *, metric: FloatArray, config: SpaceConfig
+) -> dict[str, Any]:
     """Return all that codes (S, L) alone tell, as a JSON document: no mesh is extracted.
 
+    Components and neighbours are those of the surface, by the root (M, L) of its metric (`surface_metric`). Outliers
+    are those of the codes, each direction in its own standard deviation.
+
     >>> codes = np.random.default_rng(0).normal(size=(5, 3))
-    >>> list(describe_codes("abcde", codes, config=SpaceConfig()))
-    ['shapes', 'components', 'compactness', 'distances', 'outliers', 'neighbours', 'scores']
+    >>> list(describe_codes("abcde", codes, metric=np.eye(3), config=SpaceConfig()))
+    ['shapes', 'components', 'movements', 'compactness', 'distances', 'outliers', 'neighbours', 'scores']
     """
     generator = torch.Generator().manual_seed(config.seed)
-    components = fit_components(codes)
+    measured = codes @ metric.T
+    components = fit_components(codes, metric=metric)
     distances = typical_distances(codes)
-    rows, lengths = nearest_neighbours(codes, config.num_neighbours)
+    rows, lengths = nearest_neighbours(measured, config.num_neighbours)
     order = np.argsort(-distances, kind="stable")
     unusual = outliers(distances)
     scores = components.scores(codes)
     return {
         "shapes": list(names),
         "components": len(components.variances),
-        "compactness": compactness(codes, num_resamples=_RESAMPLES, generator=generator).to_list(),
+        "movements": (100 * np.sqrt(components.variances)).round(6).tolist(),
+        "compactness": compactness(measured, num_resamples=_RESAMPLES, generator=generator).to_list(),
         "distances": {names[row]: round(float(distances[row]), 4) for row in order},
         "outliers": [names[row] for row in order if unusual[row]],
         "neighbours": {
-            name: [[names[other], round(float(length), 6)] for other, length in zip(*pair, strict=True)]
+            name: [[names[other], round(100 * float(length), 4)] for other, length in zip(*pair, strict=True)]
             for name, *pair in zip(names, rows, lengths, strict=True)
         },
         "scores": {name: row.round(4).tolist() for name, row in zip(names, scores, strict=True)},
@@ -190,7 +204,7 @@ def describe_codes(names: Sequence[str], codes: FloatArray, *, config: SpaceConf
 
 
 def _measured(
-    run: Run, names: Sequence[str], codes: FloatArray, config: SpaceConfig, *, progress: bool
+    run: Run, names: Sequence[str], codes: FloatArray, metric: FloatArray, config: SpaceConfig, *, progress: bool
 ) -> dict[str, Any]:
     """Return generalization and specificity, in percent of the radius."""
     most = len(names) - 2
@@ -201,6 +215,7 @@ def _measured(
             run,
             names,
             codes,
+            metric=metric,
             modes=modes,
             num_tests=config.num_tests,
             resolution=config.resolution,

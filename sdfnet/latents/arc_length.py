@@ -43,7 +43,7 @@ _STEPS = 2
 _ON_SURFACE = 0.05
 """A projected point counts if its value is below this share of the spacing."""
 
-_MIN_SLOPE = 0.3
+MIN_SLOPE = 0.3
 """Smaller slopes are replaced by this one. Where two sheets meet, the slope is zero, but no point moves infinitely
 fast."""
 
@@ -95,6 +95,17 @@ def surface_displacements(decoder: Decoder, latents: Tensor, places: FloatArray)
     return np.array(displacements)
 
 
+def even_points(field: NeuralField) -> Tensor:
+    """Return about 4,000 points (N, 3) of the surface of a field, spread evenly by area; none without a surface.
+
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> even_points(run.field("chair_00")).shape[1]
+    3
+    """
+    return _even_points(field, *_rotated_lattice(_ROTATIONS[0], like=field.latent))
+
+
 def _rotated_lattice(rotation: tuple[float, float, float], *, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nodes (N, 3) of a coarse lattice, and the offsets (27, 3) from a node to its finer nodes."""
     from scipy.spatial.transform import Rotation
@@ -125,7 +136,7 @@ def _nodes_near(field: NeuralField, nodes: Tensor, reach: float) -> Tensor:
     """Return the nodes whose distance to the surface, to first order, is below `reach`."""
     values = evaluate(field, nodes, chunk_size=_CHUNK).abs()
     likely = values < reach * _MAX_SLOPE
-    slopes = gradient(field, nodes[likely], chunk_size=_CHUNK).norm(dim=-1).clamp_min(_MIN_SLOPE)
+    slopes = gradient(field, nodes[likely], chunk_size=_CHUNK).norm(dim=-1).clamp_min(MIN_SLOPE)
     return nodes[likely][values[likely] < reach * slopes]
 
 
@@ -141,7 +152,7 @@ def _distances(
     normals = (gradients / slopes.clamp_min(1e-12)[:, None]).double().cpu().numpy()
     # Use the change of the field, not its value, because a projected point may be off by more than the surface moves.
     change = evaluate(other, points, chunk_size=_CHUNK) - evaluate(own, points, chunk_size=_CHUNK)
-    outward = (-change / slopes.clamp_min(_MIN_SLOPE)).double().cpu().numpy()
+    outward = (-change / slopes.clamp_min(MIN_SLOPE)).double().cpu().numpy()
     # A fixed place x of the unit frame is at x / s + c in the world, which moves by dc - x / s * d(log s). Taken
     # half-way between the surfaces, the error is of third order.
     scale = np.exp(between[3])

@@ -15,19 +15,19 @@ class SpaceConfig:
     """What `sdfnet space` measures and draws.
 
     >>> SpaceConfig(num_modes=3).resolution
-    64
+    96
     """
 
     num_modes: int = 4
     """Principal components that are drawn, from -2 to 2 standard deviations, 0 to 20."""
-    resolution: int = 64
+    resolution: int = 96
     """Of the extraction for pictures and distances: samples along each axis of the lattice, 16 to 4096."""
     num_neighbours: int = 3
     """Nearest neighbours that are listed for each shape, 1 or more."""
     num_shapes: int = 0
     """New shapes that are drawn from the family and written into new/ as a run with meshes, 0 or more."""
-    novelty: float = 0.8
-    """How far a new shape is from the learned one that it starts from: above 0, at most 1 (a normal distribution)."""
+    novelty: float | None = None
+    """How far a new shape is from the learned one that it starts from, up to 1; null: as far as shapes stay whole."""
     attributes: Path | None = None
     """A CSV table of numbers or classes, a row for each shape; null: no attributes."""
     columns: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class SpaceConfig:
             raise ValueError(f"num_tests must be 0, or 2 or more, got {self.num_tests}")
         if self.num_shapes < 0:
             raise ValueError(f"num_shapes must be 0 or more, got {self.num_shapes}")
-        if not 0 < self.novelty <= 1:
+        if self.novelty is not None and not 0 < self.novelty <= 1:
             raise ValueError(f"novelty must be above 0 and at most 1, got {self.novelty}")
         if self.attributes is None and (self.columns or self.groups):
             raise ValueError("columns and groups need attributes=FILE.csv")

@@ -36,8 +36,11 @@ _RESAMPLES = 24
 _ROUNDS = 3
 """Steps of calibration."""
 
+_NUM_STARTS = 8
+"""Shapes, drawn at random, that are moved. An effect differs from shape to shape; the mean over shapes is told."""
+
 _STEP = 1.0
-"""Effects are measured between minus and plus so many standard deviations about the mean."""
+"""Effects are measured between minus and plus so many standard deviations about each of these shapes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +94,22 @@ def measure_effects(
     directions : (A, L + 7) float64
         The change of a placed code for one unit of each row, all others held.
     effects : Estimates of (A, A)
-        Row i: moved by one standard deviation of attribute i about the mean, by how many of their standard deviations
-        the attributes change. 1 on the diagonal and 0 elsewhere is right. The intervals are those of a bootstrap over
-        the shapes: they say how well so few shapes fix the direction.
+        Row i: if shapes move by one standard deviation of attribute i, by how many of their standard deviations the
+        attributes change, on average over some shapes of the table. 1 on the diagonal and 0 elsewhere is right. The
+        intervals are those of a bootstrap over the shapes: they say how well so few shapes fix the direction.
     """
     points = _points_near(run, placed, generator)
     weight = _SIZE_WEIGHT / max(float(placed[:, -1].std()), 1e-6)
     reader = fit_reader(_features(run, placed, points, weight), rows)
-    middle, deviations = placed.mean(axis=0), rows.std(axis=0, ddof=1)
+    deviations = rows.std(axis=0, ddof=1)
+    starts = placed[torch.randperm(len(placed), generator=generator)[:_NUM_STARTS].numpy(), None]
 
     def effect(directions: FloatArray) -> FloatArray:
         steps = _STEP * deviations[:, None] * directions
-        away = _features(run, middle + steps, points, weight) - _features(run, middle - steps, points, weight)
+        ends = [
+            _features(run, (starts + sign * steps).reshape(-1, placed.shape[1]), points, weight) for sign in (1, -1)
+        ]
+        away = (ends[0] - ends[1]).reshape(len(starts), len(steps), -1).mean(axis=0)
         return np.asarray(away @ reader.weights / (2 * _STEP) / deviations)
 
     def calibrated(directions: FloatArray, measured: FloatArray) -> FloatArray:

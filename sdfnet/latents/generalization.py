@@ -2,8 +2,8 @@
 
 Generalization: how well do the first K components of the other shapes stand for a shape? Specificity: how far is a
 random shape of the first K components from the nearest learned shape? Both are mean surface distances between extracted
-meshes, in percent of the radius. The learned shapes themselves are the reference, not their sources: the decoder has
-seen all of them, only the statistics have not.
+meshes, in percent of the radius. Components are those of the surface (`surface_metric`). The learned shapes themselves
+are the reference, not their sources: the decoder has seen all of them, only the statistics have not.
 
 References: Styner et al. 2003, "Evaluation of 3D correspondence methods for model building", IPMI.
 """
@@ -11,7 +11,7 @@ References: Styner et al. 2003, "Evaluation of 3D correspondence methods for mod
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from sdfnet.evaluation.closest_points import Surface, match_surfaces
 from sdfnet.evaluation.metrics import distances_of
 from sdfnet.geometry.arrays import FloatArray
 from sdfnet.latents.statistics import Estimates, fit_components, mean_interval
+from sdfnet.latents.surface_metric import nearest_code
 from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs.extract import extract_shape
 from sdfnet.runs.run import Run
@@ -62,6 +63,7 @@ def generalization(
     names: Sequence[str],
     codes: FloatArray,
     *,
+    metric: FloatArray,
     modes: Sequence[int],
     num_tests: int = 10,
     resolution: int = 64,
@@ -70,14 +72,16 @@ def generalization(
 ) -> Estimates:
     """Return the error (M,) of the shapes when the first `modes` (M,) components of the others stand for them.
 
-    Each test leaves one shape out. `codes` (S, L) are those of the shapes `names`.
+    Each test leaves one shape out. Its stand-in is the nearest one that these components have (`nearest_code`).
+    `codes` (S, L) are those of the shapes `names`, and `metric` is the root (M, L) of the metric of components.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
     >>> codes = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2]])
     >>> names = ["chair_00", "chair_00", "chair_00"]
     >>> generator = torch.Generator().manual_seed(0)
-    >>> found = generalization(run, names, codes, modes=[0, 1], num_tests=2, resolution=16, generator=generator)
+    >>> options = {"metric": np.eye(2), "num_tests": 2, "resolution": 16, "generator": generator}
+    >>> found = generalization(run, names, codes, modes=[0, 1], **options)
     >>> bool(found.values[1] < found.values[0])
     True
     """
@@ -85,11 +89,11 @@ def generalization(
     errors = np.zeros((len(tests), len(modes)))
     with tqdm(total=errors.size, desc="generalization", unit="mesh", delay=2, leave=False, disable=not progress) as bar:
         for row, test in enumerate(tests):
-            components = fit_components(np.delete(codes, test, axis=0))
-            scores = components.scores(codes[test])
+            components = fit_components(np.delete(codes, test, axis=0), metric=metric)
             truth = code_mesh(run, codes[test], like=names[test], resolution=resolution)
             for column, num in enumerate(modes):
-                mesh = code_mesh(run, components.codes(scores[:num]), like=names[test], resolution=resolution)
+                code = nearest_code(run, components, codes[test], num)
+                mesh = code_mesh(run, code, like=names[test], resolution=resolution)
                 errors[row, column] = mean_distance(mesh, truth, generator=generator)
                 bar.update()
     return mean_interval(errors, generator=generator)
@@ -100,6 +104,7 @@ def specificity(
     names: Sequence[str],
     codes: FloatArray,
     *,
+    metric: FloatArray,
     modes: Sequence[int],
     num_tests: int = 10,
     resolution: int = 64,
@@ -109,14 +114,15 @@ def specificity(
     """Return the distance (M,) of random shapes of the first `modes` (M,) components to the nearest learned shape.
 
     The scores of a random shape are normal with variance 1. The nearest learned shape is sought among the three with
-    the nearest codes, so the distance is an upper bound.
+    the nearest codes, so the distance is an upper bound. `metric` is the root (M, L) of the metric of both.
 
     >>> from sdfnet.runs import load_run
     >>> run = load_run("runs/chairs")
     >>> codes = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2]])
     >>> names = ["chair_00", "chair_00", "chair_00"]
     >>> generator = torch.Generator().manual_seed(0)
-    >>> specificity(run, names, codes, modes=[1], num_tests=2, resolution=16, generator=generator).values.shape
+    >>> options = {"metric": np.eye(2), "num_tests": 2, "resolution": 16, "generator": generator}
+    >>> specificity(run, names, codes, modes=[1], **options).values.shape
     (1,)
     """
 
@@ -124,7 +130,7 @@ def specificity(
     def learned(row: int) -> Mesh:
         return code_mesh(run, codes[row], like=names[row], resolution=resolution)
 
-    components = fit_components(codes)
+    components, measured = fit_components(codes, metric=metric), codes @ metric.T
     distances = np.zeros((num_tests, len(modes)))
     bar = tqdm(total=distances.size, desc="specificity", unit="mesh", delay=2, leave=False, disable=not progress)
     with bar:
@@ -132,21 +138,10 @@ def specificity(
             scores = torch.randn(max(modes), generator=generator, dtype=torch.float64).numpy()
             for column, num in enumerate(modes):
                 code = components.codes(scores[:num])
-                distances[row, column] = _nearest(run, names, codes, code, learned, resolution, generator)
+                near = np.argsort(np.linalg.norm(measured - metric @ code, axis=1), kind="stable")[:_CANDIDATES]
+                mesh = code_mesh(run, code, like=names[near[0]], resolution=resolution)
+                distances[row, column] = min(
+                    mean_distance(mesh, learned(int(other)), generator=generator) for other in near
+                )
                 bar.update()
     return mean_interval(distances, generator=generator)
-
-
-def _nearest(
-    run: Run,
-    names: Sequence[str],
-    codes: FloatArray,
-    code: FloatArray,
-    learned: Callable[[int], Mesh],
-    resolution: int,
-    generator: torch.Generator,
-) -> float:
-    """Return the surface distance of the shape of `code` to the nearest of the shapes with the nearest codes."""
-    near = np.argsort(np.linalg.norm(codes - code, axis=1), kind="stable")[:_CANDIDATES]
-    mesh = code_mesh(run, code, like=names[near[0]], resolution=resolution)
-    return min(mean_distance(mesh, learned(int(row)), generator=generator) for row in near)

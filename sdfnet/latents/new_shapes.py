@@ -3,7 +3,8 @@
 A code is drawn by a smoothed bootstrap: a learned code, chosen at random and pulled towards the mean, plus normal noise
 with the covariance of the codes. The pull makes up for the noise, so that the new codes have the mean and the
 covariance of the learned ones. With `novelty` 1, only the noise is left: a normal distribution. With less, a new shape
-keeps more of a learned one.
+keeps more of a learned one. Where topology differs within a family (chairs with and without arms), far draws break. So
+the novelty is by default the largest at which nearly all of a few test draws are whole.
 
 References: Silverman and Young 1987, "The bootstrap: to smooth or not to smooth?", Biometrika 74 (section 5).
 """
@@ -48,6 +49,10 @@ broken."""
 _TRIES = 20
 """Codes that are drawn at most for each shape that is wanted."""
 
+NOVELTIES = (0.8, 0.4, 0.2, 0.1)
+_TEST_DRAWS, _TEST_WHOLE, _TEST_RESOLUTION = 10, 9, 64
+"""The novelties that are tried, the codes that are drawn for each, how many must be whole, and the lattice for this."""
+
 
 @dataclass(frozen=True, eq=False)
 class NewShapes:
@@ -63,12 +68,33 @@ class NewShapes:
         Codes that were drawn.
     thrown_away : dict of str to int
         How many were thrown away, by reason.
+    novelty : float
+        As given or chosen.
     """
 
     run: Run
     meshes: dict[str, Mesh]
     num_drawn: int
     thrown_away: dict[str, int]
+    novelty: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Family:
+    """What is drawn from: a run and its space, placed codes and components of the space's shapes, and how many surfaces
+    most of them have."""
+
+    run: Run
+    space: ShapeSpace
+    codes: FloatArray
+    components: Components
+    num_surfaces: int
+
+    @classmethod
+    def of(cls, run: Run, space: ShapeSpace) -> _Family:
+        codes = placed_codes(run, space.names)
+        surfaces = Counter(run.shape(name).num_surfaces for name in space.names).most_common(1)[0][0] or 1
+        return cls(run, space, codes, fit_components(codes[:, : run.latents.shape[1]]), surfaces)
 
 
 def sample_shapes(
@@ -77,7 +103,7 @@ def sample_shapes(
     out: str | Path,
     *,
     num_shapes: int,
-    novelty: float = 0.8,
+    novelty: float | None = None,
     resolution: int = 128,
     formats: Sequence[WritableFormat] = ("obj",),
     seed: int = 0,
@@ -92,8 +118,9 @@ def sample_shapes(
     ----------
     space : ShapeSpace
         Of the learned shapes (`load_space`).
-    novelty : float
-        Above 0 and at most 1: how far a new shape is from the learned one that it starts from.
+    novelty : float, optional
+        Above 0 and at most 1: how far a new shape is from the learned one that it starts from. By default that of
+        `choose_novelty`.
 
     Raises
     ------
@@ -110,15 +137,13 @@ def sample_shapes(
     """
     if num_shapes < 1:
         raise ValueError(f"num_shapes must be 1 or more, got {num_shapes}")
-    if not 0 < novelty <= 1:
+    if novelty is not None and not 0 < novelty <= 1:
         raise ValueError(f"novelty must be above 0 and at most 1, got {novelty}")
     out = ensure_folder(out)
     if out.resolve() == run.directory.resolve():
         raise ValueError(f"out={out} is the run itself; choose a folder of its own")
-    generator = torch.Generator().manual_seed(seed)
-    codes = placed_codes(run, space.names)
-    components = fit_components(codes[:, : run.latents.shape[1]])
-    surfaces = Counter(run.shape(name).num_surfaces for name in space.names).most_common(1)[0][0] or 1
+    novelty = choose_novelty(run, space, seed=seed) if novelty is None else novelty
+    family, generator = _Family.of(run, space), torch.Generator().manual_seed(seed)
     shapes: list[RunShape] = []
     latents, meshes, reasons = [], {}, Counter[str]()
     with tqdm(total=num_shapes, desc="new shapes", unit="shape", delay=2, leave=False, disable=not progress) as bar:
@@ -129,12 +154,8 @@ def sample_shapes(
                     f"only {len(shapes)} of {drawn} drawn shapes are whole ({describe_thrown(reasons)}); a longer "
                     "training or a smaller novelty gives more"
                 )
-            code = draw_code(space, codes, novelty=novelty, generator=generator)
             name = f"new_{len(shapes):03d}"
-            shape = RunShape(name, similarity_of(code), "", "", closed=True, num_surfaces=surfaces, learned=False)
-            mesh, reason = None, "unlikely"
-            if _is_likely(components, code):
-                mesh, reason = whole_mesh(run, shape, code, resolution=resolution)
+            code, shape, mesh, reason = _draw(family, novelty, name, resolution, generator)
             if mesh is None:
                 reasons[reason] += 1
                 continue
@@ -148,7 +169,42 @@ def sample_shapes(
     fresh = Run(out, document, run.decoder, torch.stack(latents), tuple(shapes), run.step)
     save_model(out, decoder_state=run.decoder.state_dict(), latents=fresh.latents, step=run.step)
     save_document(out, document, shapes)
-    return NewShapes(fresh, meshes, len(shapes) + reasons.total(), dict(reasons))
+    return NewShapes(fresh, meshes, len(shapes) + reasons.total(), dict(reasons), novelty)
+
+
+def choose_novelty(run: Run, space: ShapeSpace, *, seed: int = 0) -> float:
+    """Return the largest of `NOVELTIES` at which at least nine of ten drawn shapes are whole, or else the smallest.
+
+    >>> from sdfnet.latents.analysis import make_space
+    >>> from sdfnet.runs import load_run
+    >>> run = load_run("runs/chairs")
+    >>> space = make_space(run.names, placed_codes(run), fit_components(run.latents.double().numpy()))
+    >>> choose_novelty(run, space) in NOVELTIES
+    True
+    """
+    family = _Family.of(run, space)
+    for novelty in NOVELTIES:
+        generator = torch.Generator().manual_seed(seed)
+        broken = 0
+        for number in range(_TEST_DRAWS):
+            mesh = _draw(family, novelty, f"test_{number}", _TEST_RESOLUTION, generator)[2]
+            broken += mesh is None
+            if broken > _TEST_DRAWS - _TEST_WHOLE:
+                break
+        else:
+            return novelty
+    return NOVELTIES[-1]
+
+
+def _draw(
+    family: _Family, novelty: float, name: str, resolution: int, generator: torch.Generator
+) -> tuple[FloatArray, RunShape, Mesh | None, str]:
+    """Return a drawn placed code, its description, and its mesh in world units; or None, and why it is not whole."""
+    code = draw_code(family.space, family.codes, novelty=novelty, generator=generator)
+    shape = RunShape(name, similarity_of(code), "", "", closed=True, num_surfaces=family.num_surfaces, learned=False)
+    if not _is_likely(family.components, code):
+        return code, shape, None, "unlikely"
+    return code, shape, *whole_mesh(family.run, shape, code, resolution=resolution)
 
 
 def draw_code(space: ShapeSpace, codes: FloatArray, *, novelty: float, generator: torch.Generator) -> FloatArray:

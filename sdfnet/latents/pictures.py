@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from sdfnet.geometry.arrays import FloatArray
+from sdfnet.geometry.similarity import UNIT_RADIUS, Similarity
 from sdfnet.latents.attributes import Attributes
 from sdfnet.latents.config import SpaceConfig
 from sdfnet.latents.families import ComparedGroups
-from sdfnet.latents.new_shapes import NewShapes
+from sdfnet.latents.new_shapes import NewShapes, whole_mesh
 from sdfnet.latents.statistics import fit_components
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.mesh import Mesh, vertex_normals
@@ -27,7 +29,7 @@ from sdfnet.rendering.scene import PaintedMesh
 from sdfnet.rendering.style import Style
 from sdfnet.runs.extract import extract_shape
 from sdfnet.runs.run import Run
-from sdfnet.runs.space import ShapeSpace, latent_of, placed_code, similarity_of
+from sdfnet.runs.space import ShapeSpace, latent_of, placed_code, placed_codes, similarity_of
 
 _SIZE = (260, 260)
 
@@ -54,8 +56,17 @@ class Pictures:
         Shapes that could not be drawn, and why.
     """
 
-    def __init__(self, run: Run, space: ShapeSpace, out: Path, config: SpaceConfig, *, progress: bool = False) -> None:
-        self._run, self._space, self._out, self._config = run, space, out, config
+    def __init__(
+        self,
+        run: Run,
+        space: ShapeSpace,
+        metric: FloatArray,
+        out: Path,
+        config: SpaceConfig,
+        *,
+        progress: bool = False,
+    ) -> None:
+        self._run, self._space, self._metric, self._out, self._config = run, space, metric, out, config
         self._progress = progress
         self._renderer = Renderer(size=_SIZE, style=Style(), backend=config.backend)
         self.images: dict[str, Image] = {}
@@ -70,9 +81,11 @@ class Pictures:
         self._renderer.close()
 
     def draw_component(self, number: int) -> None:
-        """Draw the strip of component `number`, counted from 1."""
-        codes = [self._space.moved(scores={number: step}) for step in STEPS]
-        self.draw_strip(f"pc{number}", codes, [f"{step:+g} sd" if step else "mean" for step in STEPS])
+        """Draw the strip of component `number`, counted from 1, about the mean or the shape that stands for it."""
+        start, label = self._middle
+        own = float(self._space.scores(start)[number - 1])
+        codes = [self._space.moved(scores={number: own + step}, start=start) for step in STEPS]
+        self.draw_strip(f"pc{number}", codes, [f"{step:+g} sd" if step else label for step in STEPS], middle=True)
 
     def draw_attributes(self, table: Attributes) -> None:
         """Draw a strip along each attribute of a table: from low to high within the table, or the classes."""
@@ -84,7 +97,8 @@ class Pictures:
                 steps = row.mean() + np.array(STEPS) * row.std(ddof=1)
                 values = [float(f"{value:.3g}") for value in np.clip(steps, row.min(), row.max())]
             codes = [self._space.moved(attributes={column.name: value}) for value in values]
-            self.draw_strip(f"attribute/{column.name}", codes, [f"{column.name} {value}" for value in values])
+            labels = [f"{column.name} {value}" for value in values]
+            self.draw_strip(f"attribute/{column.name}", codes, labels, middle=not column.classes)
 
     def draw_groups(self, pair: ComparedGroups) -> None:
         """Draw where two groups differ, from two sides: warm where the second is farther out; grey: not significant."""
@@ -104,16 +118,24 @@ class Pictures:
         images = [self._renderer.render(new.meshes[name], camera=self._camera([new.meshes[name]])) for name in names]
         self._keep("new", contact_sheet(images, columns=min(6, len(images)), labels=names))
 
-    def draw_strip(self, key: str, codes: Sequence[FloatArray], labels: Sequence[str]) -> None:
-        """Draw shapes of placed codes (L + 7,) side by side at one scale, each about its own centre."""
+    def draw_strip(self, key: str, codes: Sequence[FloatArray], labels: Sequence[str], *, middle: bool = False) -> None:
+        """Draw shapes of placed codes (L + 7,) side by side at one scale, each about its own centre.
+
+        With `middle`, colours show how far each surface is outside (warm) or inside (cold) that in the middle, unit
+        frame; its label says up to how far.
+        """
         meshes = [self._mesh(f"{key} {label}", code) for code, label in zip(codes, labels, strict=True)]
         drawn = [mesh for mesh in meshes if mesh is not None]
         if not drawn:
             return
-        camera = self._camera(drawn)
+        camera, told = self._camera(drawn), list(labels)
+        painted: Sequence[Mesh | PaintedMesh | None] = meshes
+        if middle and meshes[len(meshes) // 2] is not None:
+            painted, limit = _painted(meshes, [similarity_of(code) for code in codes])
+            told[len(told) // 2] += f"; colours: up to {100 * limit / UNIT_RADIUS:.2g} %"
         blank = np.full((*_SIZE[::-1], 3), round(255 * Style().background[0]), dtype=np.uint8)
-        images = [blank if mesh is None else self._renderer.render(mesh, camera=camera) for mesh in meshes]
-        self._keep(key, contact_sheet(images, columns=len(images), labels=labels))
+        images = [blank if each is None else self._renderer.render(each, camera=camera) for each in painted]
+        self._keep(key, contact_sheet(images, columns=len(images), labels=told))
 
     def draw_shapes(self, names: Sequence[str], rows: Sequence[int]) -> None:
         """Draw thumbnails of some of the shapes `names`, each as large as fits."""
@@ -129,7 +151,7 @@ class Pictures:
         Expected is the nearest shape in the components of the others, with scores of at most 2 standard deviations.
         """
         row = list(names).index(name)
-        others = fit_components(np.delete(codes, row, axis=0))
+        others = fit_components(np.delete(codes, row, axis=0), metric=self._metric)
         shares = np.cumsum(others.variances) / others.variances.sum()
         num = int(np.searchsorted(shares, _TYPICAL_SHARE)) + 1
         placement = self._run.similarity(name)
@@ -148,6 +170,19 @@ class Pictures:
             images, columns=2, labels=[f"{name}: up to {percent:.2g} % of the radius off", "expected"]
         )
         self._keep(f"outlier/{name}", sheet)
+
+    @functools.cached_property
+    def _middle(self) -> tuple[FloatArray, str]:
+        """The placed code about which components are drawn, and its label: the mean if it is a whole shape, or else the
+        learned shape with the nearest surface."""
+        mean, names = self._space.mean, self._space.names
+        shape = replace(self._run.shape(names[0]), name="mean", similarity=similarity_of(mean), source="")
+        mesh, _ = whole_mesh(self._run, shape, mean, resolution=self._config.resolution)
+        if mesh is not None:
+            return mean, "mean"
+        placed = placed_codes(self._run, names)
+        away = np.linalg.norm((placed - mean)[:, : self._metric.shape[1]] @ self._metric.T, axis=1)
+        return placed[away.argmin()], names[away.argmin()]
 
     def _camera(self, meshes: Sequence[Mesh]) -> Camera:
         config = self._config
@@ -178,6 +213,30 @@ class Pictures:
     def _keep(self, key: str, image: Image) -> None:
         self.images[key] = image
         save_image(image, self._out / f"{re.sub(r'[^-+.=@/0-9A-Za-z_]', '_', key)}.png")
+
+
+def _painted(
+    meshes: Sequence[Mesh | None], similarities: Sequence[Similarity]
+) -> tuple[list[PaintedMesh | None], float]:
+    """Return meshes, each about its own centre, coloured by the distance from the one in the middle, unit frame.
+
+    The second result is the distance of the strongest colour.
+    """
+    in_unit = [
+        None if mesh is None else Mesh(similarity.to_unit(mesh.vertices + similarity.center), mesh.faces)
+        for mesh, similarity in zip(meshes, similarities, strict=True)
+    ]
+    middle = in_unit[len(in_unit) // 2]
+    assert middle is not None
+    distance = MeshDistance(middle)
+    away = [None if mesh is None else distance(mesh.vertices).sdf for mesh in in_unit]
+    sizes = np.abs(np.concatenate([each for each in away if each is not None]))
+    limit = max(float(np.quantile(sizes, 0.99)), 1e-9)
+    painted = [
+        None if mesh is None or each is None else PaintedMesh(mesh, vertex_colors=diverging_colors(each, limit=limit))
+        for mesh, each in zip(meshes, away, strict=True)
+    ]
+    return painted, limit
 
 
 def _about_center(mesh: Mesh, center: FloatArray) -> Mesh:

@@ -41,8 +41,9 @@ _TOLD = 10
 def format_page(document: Mapping[str, Any], images: Mapping[str, Image]) -> str:
     """Return the page for the document of `space.json` and the pictures of `Pictures.images`.
 
-    >>> document = {"run": "runs/a", "step": 1, "shapes": ["b"], "components": 1, "compactness": [[1.0, 1.0, 1.0]],
-    ...     "distances": {"b": 1.0}, "outliers": [], "neighbours": {"b": []}, "scores": {"b": [0.5]}, "notes": []}
+    >>> document = {"run": "runs/a", "step": 1, "shapes": ["b"], "components": 1, "movements": [2.0], "notes": [],
+    ...     "compactness": [[1.0, 1.0, 1.0]], "distances": {"b": 1.0}, "outliers": [], "neighbours": {"b": []},
+    ...     "scores": {"b": [0.5]}}
     >>> format_page(document, {}).startswith("<!doctype html>")
     True
     """
@@ -72,20 +73,28 @@ def _components(document: Mapping[str, Any], images: Mapping[str, Image]) -> lis
     """Return compactness and the strips along the components."""
     shares = 100 * np.array(document["compactness"], dtype=np.float64)
     rows = "".join(
-        f"<tr><td>{number}</td><td>{value:.1f} %</td><td>{_interval(low, high)}</td></tr>"
-        for number, (value, low, high) in enumerate(shares[:_TOLD], start=1)
+        f"<tr><td>{number}</td><td>{moved:.2g} %</td><td>{value:.1f} %</td><td>{_interval(low, high)}</td></tr>"
+        for number, (moved, (value, low, high)) in enumerate(
+            zip(document["movements"][:_TOLD], shares[:_TOLD], strict=True), start=1
+        )
     )
     parts = [
         "<h2>Principal components</h2>",
-        "<p>Compactness: the share of the variance of the codes in the first components. Few shapes look more compact "
+        "<p>The first component moves the surface most, the second most of the rest, and so on. Movement: how far one "
+        "standard deviation along the component moves the surface, in percent of the radius (root mean square). "
+        "Strips: colours show where the surface is farther out (warm) or in (cold) than the one in the middle. That is "
+        "the mean, or the learned shape nearest to it if the mean is no whole shape. "
+        "Compactness: the share of the variance of the surface in the first components. Few shapes look more compact "
         "than the population that they come from, and the intervals correct this. So they may lie below the curve. "
         "There is no interval for more components than four tenths of the shapes.</p>",
         _chart(list(range(1, len(shares) + 1)), shares, across="components", up="% of the variance", top=100.0),
-        f"<table><tr><th>components</th><th>compactness</th><th>interval</th></tr>{rows}</table>",
+        f"<table><tr><th>components</th><th>movement</th><th>compactness</th><th>interval</th></tr>{rows}</table>",
     ]
     strips = sorted((key for key in images if key.startswith("pc")), key=lambda key: int(key[2:]))
     for key in strips:
-        parts += [f"<h3>{key}</h3>", _picture(images[key], f"shapes along {key}")]
+        moved = document["movements"][int(key[2:]) - 1]
+        parts.append(f"<h3>{key}: one standard deviation moves the surface by {moved:.2g} % of the radius</h3>")
+        parts.append(_picture(images[key], f"shapes along {key}"))
     return parts
 
 
@@ -143,7 +152,8 @@ def _new(document: Mapping[str, Any], images: Mapping[str, Image]) -> list[str]:
         return []
     found = document["new"]
     thrown = describe_thrown(found["thrown_away"])
-    text = f"{len(found['shapes'])} new shapes of {found['drawn']} drawn; thrown away: {thrown}. They are a run: new/"
+    drawn = f"{len(found['shapes'])} new shapes of {found['drawn']} drawn at novelty {found['novelty']:g}"
+    text = f"{drawn}; thrown away: {thrown}. They are a run: new/"
     return ["<h2>New shapes</h2>", f"<p>{_text(text)}</p>", _picture(images["new"], "new shapes")]
 
 
@@ -218,7 +228,8 @@ def _neighbours(document: Mapping[str, Any]) -> list[str]:
         for name, near in document["neighbours"].items()
     }
     rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(near)}</td></tr>" for name, near in told.items())
-    head = "<h2>Nearest neighbours</h2><p>By the distance between codes.</p>"
+    head = "<h2>Nearest neighbours</h2><p>In brackets: how far the surface of one is from the other, by "
+    "the codes and to first order, in percent of the radius (root mean square).</p>"
     return [f"{head}<div class=scroll><table>{rows}</table></div>"]
 
 

@@ -1,7 +1,8 @@
 """Statistics of a family's codes: principal components, compactness, typical and unusual shapes, neighbours.
 
 All functions take codes (S, L) float64, one row a shape, and know nothing of decoders. Distances between codes are
-Euclidean in the codes' own unit. Scores are in standard deviations along the components.
+Euclidean in the codes' own unit. For those of the surface, multiply the codes by the root of its metric
+(`sdfnet.latents.surface_metric`). Scores are in standard deviations along the components.
 """
 
 from __future__ import annotations
@@ -65,8 +66,15 @@ class Components:
         return np.asarray(self.mean + scores @ self.axes[: scores.shape[-1]])
 
 
-def fit_components(codes: FloatArray) -> Components:
+def fit_components(codes: FloatArray, *, metric: FloatArray | None = None) -> Components:
     """Return the principal components of codes (S, L). The sign of an axis makes its largest number positive.
+
+    Parameters
+    ----------
+    metric : (M, L) float64, optional
+        The root of a metric: a step (L,) has the length of `metric @ step`. Then variances, axes and projection are
+        those of this metric (a generalized eigenproblem): axes are combinations of the codes that are orthogonal in it.
+        The default is the identity.
 
     Raises
     ------
@@ -78,15 +86,20 @@ def fit_components(codes: FloatArray) -> Components:
     """
     _check(codes)
     mean = codes.mean(axis=0)
-    _, singular, axes = np.linalg.svd(codes - mean, full_matrices=False)
+    away = codes - mean
+    measured = away if metric is None else away @ metric.T
+    shares, singular, directions = np.linalg.svd(measured, full_matrices=False)
     variances = singular**2 / (len(codes) - 1)
     kept = variances > _FLAT * variances.sum()
     if not kept.any():
         raise ValueError(f"the {len(codes)} codes are all equal: the family has no components")
-    variances, axes = variances[kept], axes[kept]
-    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    variances, directions = variances[kept], directions[kept]
+    # A direction of the metric's space is the image of this combination of the codes.
+    axes = directions if metric is None else (shares[:, kept] / singular[kept]).T @ away
+    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
     deviations = np.sqrt(variances)[:, None]
-    return Components(mean, deviations * axes, axes / deviations, variances)
+    projection = directions if metric is None else directions @ metric
+    return Components(mean, signs * deviations * axes, signs * projection / deviations, variances)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,12 @@ import pytest
 import torch
 from exact_spheres import sphere_run
 
+from sdfnet.latents import new_shapes
 from sdfnet.latents.analysis import make_space
-from sdfnet.latents.new_shapes import draw_code, sample_shapes
+from sdfnet.latents.new_shapes import choose_novelty, draw_code, sample_shapes
 from sdfnet.latents.statistics import fit_components
-from sdfnet.runs import Run
+from sdfnet.mesh.mesh import Mesh
+from sdfnet.runs import Run, RunShape
 from sdfnet.runs.space import ShapeSpace, placed_codes
 
 RADII = {f"s{number}": 0.3 + 0.05 * number for number in range(9)}
@@ -50,6 +52,26 @@ def test_a_family_that_leaves_the_lattice_gives_no_shapes_and_says_why(tmp_path:
     space = make_space(run.names, placed_codes(run), fit_components(placed_codes(run)[:, :4]))
     with pytest.raises(ValueError, match=r"only 0 of 20 drawn shapes are whole \(.* not closed within the lattice"):
         sample_shapes(run, space, tmp_path, num_shapes=1, resolution=16)
+
+
+def test_novelty_falls_until_drawn_shapes_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small and large balls: what is between them is broken. So only draws near to a learned ball are whole."""
+    run = sphere_run({f"s{k}": 0.5 if k % 2 else 0.9 for k in range(8)})
+    space = make_space(run.names, placed_codes(run), fit_components(placed_codes(run)[:, :4]))
+    assert choose_novelty(run, space) == 0.8
+    whole_mesh = new_shapes.whole_mesh
+
+    def broken_between(run: Run, shape: RunShape, code: np.ndarray, **options: int) -> tuple[Mesh | None, str]:
+        if min(abs(code[3] - 0.5), abs(code[3] - 0.9)) > 0.07:
+            return None, "in pieces"
+        return whole_mesh(run, shape, code, **options)
+
+    monkeypatch.setattr(new_shapes, "whole_mesh", broken_between)
+    novelty = choose_novelty(run, space)
+    assert novelty < 0.8
+    new = sample_shapes(run, space, tmp_path, num_shapes=4, resolution=24)
+    assert new.novelty == novelty
+    assert all(min(abs(radius - 0.5), abs(radius - 0.9)) < 0.07 for radius in new.run.latents[:, 3].tolist())
 
 
 @pytest.mark.parametrize(

@@ -103,3 +103,29 @@ def test_neighbours_equal_a_loop() -> None:
 def test_codes_without_statistics_are_refused(codes: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_components(codes)
+
+
+def test_components_in_a_metric_are_those_of_the_codes_it_measures() -> None:
+    """The first component is that which moves the surface, not that which moves the code."""
+    random = np.random.default_rng(4)
+    codes = random.normal(size=(500, 3)) * [10.0, 1.0, 3.0] + 2.0
+    metric = np.diag([0.01, 1.0, 0.1])  # deviations of the surface: 0.1, 1, 0.3
+    found = fit_components(codes, metric=metric)
+    assert np.sqrt(found.variances) == pytest.approx([1.0, 0.3, 0.1], rel=0.1)
+    assert np.abs(found.axes).argmax(axis=1).tolist() == [1, 2, 0]
+    measured = fit_components(codes @ metric.T)
+    assert np.abs(found.axes @ metric.T) == pytest.approx(np.abs(measured.axes))
+    assert found.projection @ found.axes.T == pytest.approx(np.eye(3))
+    assert found.codes(found.scores(codes)) == pytest.approx(codes)
+    first = codes - found.codes(found.scores(codes)[:, :1])
+    assert (first @ metric.T) @ (metric @ found.axes[0]) == pytest.approx(np.zeros(500), abs=1e-9)
+
+
+def test_a_left_out_code_is_projected_orthogonally_in_the_metric() -> None:
+    random = np.random.default_rng(5)
+    codes, metric = random.normal(size=(6, 20)), random.normal(size=(20, 20))
+    others = fit_components(codes[1:], metric=metric)
+    rest = codes[0] - others.codes(others.scores(codes[0]))
+    assert others.axes @ metric.T @ metric @ rest == pytest.approx(np.zeros(4), abs=1e-9)
+    nearest = np.linalg.lstsq((others.axes @ metric.T).T, metric @ (codes[0] - others.mean), rcond=None)[0]
+    assert others.scores(codes[0]) == pytest.approx(nearest)

@@ -73,7 +73,8 @@ def _told(document: dict[str, Any]) -> list[str]:
     if "new" in document:
         new = document["new"]
         thrown = describe_thrown(new["thrown_away"])
-        lines.append(f"{len(new['shapes'])} new shapes of {new['drawn']} drawn, a run in new/; thrown away: {thrown}")
+        drawn = f"{len(new['shapes'])} new shapes of {new['drawn']} drawn at novelty {new['novelty']:g}"
+        lines.append(f"{drawn}, a run in new/; thrown away: {thrown}")
     unusual = document["outliers"]
     more = f" and {len(unusual) - _OUTLIERS_TOLD} more" if len(unusual) > _OUTLIERS_TOLD else ""
     return [*lines, f"unusual: {', '.join(unusual[:_OUTLIERS_TOLD])}{more}" if unusual else "no shape is unusual"]

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_runs import learn_run
 
@@ -41,6 +42,8 @@ def test_space_writes_report_numbers_pictures_and_the_space_of_the_run(
     assert document["modes"] == [1, 2]
     assert len(document["generalization"]) == len(document["specificity"]) == 2
     assert set(document["scores"]) == set(RADII)
+    assert document["movements"][0] == pytest.approx(103 * np.std(list(RADII.values()), ddof=1), rel=0.3)
+    assert document["neighbours"]["less"][0][1] == pytest.approx(10.3, rel=0.4)
     assert (tmp_path / "pc1.png").is_file()
     page = (tmp_path / "space.html").read_text(encoding="utf-8")
     assert "a &lt;b&gt;" in page
