@@ -157,7 +157,7 @@ def choose_decoder(
         return DecoderChoice("volume", "some shapes have several connected surfaces")
     if genera[0] != genera[-1]:
         return DecoderChoice("volume", f"the shapes have from {genera[0]} to {genera[-1]} handles")
-    same = f"each shape is one connected surface with {genera[0]} handles"
+    same = f"each shape is one connected surface with {genera[0]} handle{'s' * (genera[0] != 1)}"
     if overlap is None or overlap < LEAST_OVERLAP:
         measured = "is not known" if overlap is None else f"is only {overlap:.2f} for one of them"
         return DecoderChoice("volume", f"{same}, but the overlap with the common shape {measured}")
