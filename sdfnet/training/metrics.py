@@ -356,7 +356,10 @@ def _praise(run: Run, store: SampleStore, indices: Sequence[int], schedule: Sche
     words = _WORDS["fine" if mean <= _FINE else "fair" if mean <= _COARSE else "coarse"]
     folded = folded_percent(run.decoder, run.latents, store, indices)
     if folded > _FOLDED:
-        words += f"; the template folds at {folded:.2g} % of the surface: correspondence is wrong there (a larger decoder.bending_weight helps)"
+        words += (
+            f"; the template folds at {folded:.2g} % of the surface: correspondence is wrong there (a larger "
+            "decoder.bending_weight helps)"
+        )
     among = "" if len(errors) == len(run.shapes) else f" of {len(errors)} that were measured"
     return (
         f": {words}.\n"
