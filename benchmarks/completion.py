@@ -62,8 +62,7 @@ def error(mesh: Mesh, truth: Mesh, *, below: float | None = None) -> float:
 
 
 def completed(done: Fit, index: int = 0, *, resolution: int = RESOLUTION) -> Mesh:
-    run, latent = refined_shape(done.run, done.latents[index], done.residuals[index])
-    return extract_shape(run, done.shape(index, "x"), latent=latent, resolution=resolution).mesh
+    return done.mesh(index, resolution=resolution)
 
 
 def in_frame(run: Run, similarity: Similarity) -> Run:

@@ -31,7 +31,7 @@ sensors = points + 300.0 * ways  # cm
 
 part = surface_part(points[seen], normals=normals[seen], sensor=sensors[seen], noise_std=0.1)
 done = sdfnet.fit(run, part, config=CompletionConfig("rigid", refine="shape"))
-completed = sdfnet.extract_mesh(done.fields[0], resolution=128, similarity=done.similarities[0])
+completed = done.mesh(resolution=128)
 
 camera = fit_camera(whole, size=(400, 400))
 pictures = [render_mesh(mesh, size=(400, 400), camera=camera) for mesh in (half, completed, whole)]

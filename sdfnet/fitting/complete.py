@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +18,14 @@ from sdfnet.decoders.refined import UNIT_WEIGHT, refined_decoder
 from sdfnet.fields.adaptors import NeuralField
 from sdfnet.fitting.config import CompletionConfig
 from sdfnet.fitting.ensemble import FieldEnsemble, ensemble_residual
-from sdfnet.fitting.family import FamilyPrior, Symmetry, symmetry_of
+from sdfnet.fitting.family import FamilyPrior, Symmetry, learned_rows, symmetry_of
 from sdfnet.fitting.observations.part import PartObservation
 from sdfnet.fitting.posterior import Posterior, Problem, find_posterior
 from sdfnet.fitting.refine import RESIDUAL_STD, Evidence, ResidualProcess, fit_residual
 from sdfnet.geometry.similarity import Similarity
+from sdfnet.mesh.mesh import Mesh
 from sdfnet.runs import Run, RunShape
+from sdfnet.runs.extract import extract_shape
 
 _MOST_ROWS = 60_000
 _LEAST_STD = 5e-4
@@ -90,9 +93,30 @@ class Fit:
         return tuple(NeuralField(run.decoder, latent) for run, latent in pairs)
 
     def shape(self, index: int, name: str) -> RunShape:
-        """Return the description with which a completed shape joins a run."""
+        """Return the description with which a completed shape joins a run: with as many pieces as most learned ones."""
         part, posterior = self.parts[index], self.posteriors[index]
-        return RunShape(name, posterior.similarity, part.source, part.content_hash, closed=True, learned=False)
+        pieces = Counter(self.run.shapes[row].num_surfaces for row in learned_rows(self.run)).most_common(1)[0][0]
+        known = part.source, part.content_hash
+        return RunShape(name, posterior.similarity, *known, closed=True, num_surfaces=pieces, learned=False)
+
+    def mesh(self, index: int = 0, *, resolution: int = 128) -> Mesh:
+        """Return the mesh of a completed shape, where its part lies, without loose pieces.
+
+        Raises
+        ------
+        ValueError
+            There is no surface.
+
+        >>> import sdfnet
+        >>> from sdfnet.fitting.observations import surface_part
+        >>> part = surface_part(sdfnet.read_mesh("chairs/chair_00.obj").vertices, noise_std=0.5)
+        >>> done = fit(sdfnet.load_run("runs/chairs"), part, config=CompletionConfig("none", frame_of="chair_00"))
+        >>> done.mesh(resolution=24).to_trimesh().is_watertight
+        True
+        """
+        run, latent = refined_shape(self.run, self.latents[index], self.residuals[index])
+        shape = self.shape(index, f"completed {index}")
+        return extract_shape(run, shape, latent=latent, resolution=resolution).mesh
 
 
 def fit(

@@ -166,8 +166,7 @@ class CompletionConfig:
     frame_of : text or None
         The learned shape in whose frame the input lies, for align=none; None is the frame that all shapes share.
     symmetry : auto, none, x, y or z
-        x: a shape is its own mirror image along x in the unit frame, so what is seen on one side is known on the other.
-        auto takes the axis along which the learned shapes are symmetric, if there is one.
+        The axis along which shapes mirror themselves; auto finds it.
     refine : code or shape
         shape: a grid of residuals follows the input where it is, beyond what a code can show.
     hypotheses : int

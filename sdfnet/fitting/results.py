@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sdfnet.rendering.colormap import color_bar, diverging_colors
 from sdfnet.rendering.images import save_image
 from sdfnet.rendering.renderer import Drawable, GLUnavailableError, Renderer
 from sdfnet.rendering.scene import PaintedMesh
-from sdfnet.runs import RunShape, extract_shape
+from sdfnet.runs import extract_shape
 
 _UNLIKELY_LENGTH, _POOR_MISFIT, _MANY_OUTLIERS = 1.5, 0.02, 0.35
 """Beyond these, the input does not look like the family: length of the code in standard deviations, misfit in the unit
@@ -53,7 +54,7 @@ def write_part(
     if done.config.hypotheses > 1:
         for number, each in enumerate(draw_hypotheses(done, 0, mesh, done.config.hypotheses), start=1):
             run, latent = refined_shape(done.run, done.prior.latents(each.coordinates), each.residual)
-            shape = RunShape(name, each.similarity, done.parts[0].source, "", closed=True, learned=False)
+            shape = dataclasses.replace(done.shape(0, name), similarity=each.similarity)
             try:
                 found = extract_shape(run, shape, latent=latent, resolution=resolution).mesh
             except ValueError:

@@ -21,6 +21,7 @@ from sdfnet.fitting.fit_meshes import FIT_FOLDER
 from sdfnet.geometry.arrays import FloatArray
 from sdfnet.latents.analysis import make_space
 from sdfnet.latents.statistics import fit_components
+from sdfnet.latents.surface_metric import surface_metric
 from sdfnet.mesh.distance import MeshDistance
 from sdfnet.mesh.io.ply import read_ply_vertices
 from sdfnet.mesh.io.read import find_meshes, read_mesh
@@ -389,7 +390,8 @@ def _space_of(run: Run) -> ShapeSpace | None:
     if (run.directory / SPACE_FILE).is_file():
         return load_space(run)
     codes = placed_codes(run)
-    return make_space(run.names, codes, fit_components(codes[:, : run.latents.shape[1]]))
+    own = codes[:, : run.latents.shape[1]]
+    return make_space(run.names, codes, fit_components(own, metric=surface_metric(run, own)))
 
 
 def error_colors(mesh: Mesh, source: Mesh) -> tuple[FloatArray, float]:
