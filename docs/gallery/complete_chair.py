@@ -1,6 +1,6 @@
 """Cut a chair in half, and complete it: the network knows chairs, but not this one.
 
-python docs/gallery/complete_chair.py demo/run chairs/chair_37.obj gallery
+python docs/gallery/complete_chair.py runs/chairs80 chairs/chair_85.obj gallery
 """
 
 import sys

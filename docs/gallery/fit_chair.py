@@ -1,6 +1,6 @@
 """Fit a chair that the run has not seen: from its mesh to a code, and from the code to a mesh.
 
-python docs/gallery/fit_chair.py demo/run chairs/chair_29.obj gallery
+python docs/gallery/fit_chair.py runs/chairs80 chairs/chair_84.obj gallery
 """
 
 import sys
