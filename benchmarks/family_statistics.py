@@ -96,11 +96,14 @@ def measure_attributes(run: Run, data: Path, *, resolution: int) -> None:
     sources = {name: read_mesh(path) for name, path in find_meshes(data / "bodies").items()}
     rows = np.array([[float(records[name][key]) for key in ATTRIBUTES] for name in sources])
     points = _points_near(list(sources.values())[:8])
-    features = np.stack([_features(mesh, points) for mesh in sources.values()])
-    reader = fit_reader(features, rows)
+    learned = [extract_shape(run, name, resolution=resolution).mesh for name in sources]
+    readers = {
+        f"read by {name}": fit_reader(np.stack([_features(mesh, points) for mesh in meshes]), rows)
+        for name, meshes in (("sources", sources.values()), ("learned meshes", learned))
+    }
     deviations = table.rows.std(axis=0, ddof=1)
     for name, each in (("slopes alone", plain.directions), ("calibrated", directions)):
-        effects = []
+        moves = []
         for row, deviation in zip(each, deviations, strict=True):
             ends = []
             for sign in (1, -1):
@@ -108,11 +111,12 @@ def measure_attributes(run: Run, data: Path, *, resolution: int) -> None:
                 shape = RunShape("moved", similarity_of(code), "", "", closed=True, num_surfaces=1)
                 mesh = extract_shape(run, shape, latent=latent_of(code, run), resolution=resolution).mesh
                 ends.append(_features(mesh, points))
-            effects.append((ends[0] - ends[1]) / 2 @ reader.weights / deviations)
-        matrix = np.array(effects)
-        others = np.abs(matrix - np.diag(np.diag(matrix))).max(axis=1)
-        for attribute, effect, leak in zip(ATTRIBUTES, np.diag(matrix), others, strict=True):
-            print(f"{name}: {attribute} moves by {effect:.2f} sd, the others by at most {leak:.2f}")
+            moves.append((ends[0] - ends[1]) / 2)
+        for words, reader in readers.items():
+            matrix = np.array(moves) @ reader.weights / deviations
+            others = np.abs(matrix - np.diag(np.diag(matrix))).max(axis=1)
+            for attribute, effect, leak in zip(ATTRIBUTES, np.diag(matrix), others, strict=True):
+                print(f"{name}, {words}: {attribute} moves by {effect:.2f} sd, the others by at most {leak:.2f}")
 
 
 def _points_near(meshes: list[Mesh]) -> FloatArray:

@@ -39,6 +39,9 @@ _ROUNDS = 3
 _NUM_STARTS = 8
 """Shapes, drawn at random, that are moved. An effect differs from shape to shape; the mean over shapes is told."""
 
+_START_SHARE = 0.5
+"""They begin at this share of the way from the mean. Far from it, distances are squashed and effects look too small."""
+
 _STEP = 1.0
 """Effects are measured between minus and plus so many standard deviations about each of these shapes."""
 
@@ -102,7 +105,8 @@ def measure_effects(
     weight = _SIZE_WEIGHT / max(float(placed[:, -1].std()), 1e-6)
     reader = fit_reader(_features(run, placed, points, weight), rows)
     deviations = rows.std(axis=0, ddof=1)
-    starts = placed[torch.randperm(len(placed), generator=generator)[:_NUM_STARTS].numpy(), None]
+    some = placed[torch.randperm(len(placed), generator=generator)[:_NUM_STARTS].numpy(), None]
+    starts = placed.mean(axis=0) + _START_SHARE * (some - placed.mean(axis=0))
 
     def effect(directions: FloatArray) -> FloatArray:
         steps = _STEP * deviations[:, None] * directions
