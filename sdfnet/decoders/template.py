@@ -50,7 +50,7 @@ class TemplateConfig(DecoderConfig):
     """Samples per axis of the first volume of the template; each stage doubles it."""
     channels: tuple[int, ...] = (128, 64, 32, 16, 8)
     """Channels of the template's first volume, of each doubling stage, and last of its features."""
-    displacement_resolution: int = 16
+    displacement_resolution: int = 24
     """Control points per axis of the displacement, at least 2; fewer are smoother."""
     placed: bool = True
     """Whether four numbers of the code shift and scale the whole template. Half-way codes give the mean size."""
