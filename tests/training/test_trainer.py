@@ -182,9 +182,7 @@ def test_budget_and_steps_mean_the_same_from_python_as_from_the_command_line(sto
 def test_without_a_name_the_decoder_is_that_of_the_run_to_continue_or_start_from(store, tmp_path):
     config = TrainingConfig(batch_points=64, batch_shapes=2, previews=0, evaluations=1, steps=2)
     chosen = train(tmp_path / "chosen", store, config=replace(config, steps=1), progress=False)
-    assert (
-        chosen.document["config"]["decoder"]["kind"] == "volume"
-    )  # The box is flat, and shares too little with the balls.
+    assert chosen.document["config"]["decoder"]["kind"] == "template"  # A box shares enough with balls of its size.
     named = train(tmp_path / "named", store, decoder=SirenConfig(width=8, latent_size=4), config=config, progress=False)
     again = train(tmp_path / "named", store, config=config, progress=False)
     after = train(tmp_path / "after", store, init=tmp_path / "named", config=config, progress=False)
