@@ -177,7 +177,7 @@ def with_mirror_image(
         apart, _ = cKDTree(unit[part.is_surface]).query(mirrored)
         unseen = np.flatnonzero(apart > _MIRROR_APART)
         if len(unseen) < _LEAST_MIRRORED * len(unit):
-            return part, posterior
+            return both, posterior
         both = part.with_known(place.to_world(mirrored[unseen]), unseen, noise_std=symmetry.std / place.scale)
         posterior = problem.again(both, posterior)
     note = f"the family is symmetric along {'xyz'[symmetry.axis]}: what is seen on one side is known on the other"

@@ -120,6 +120,14 @@ def test_what_is_seen_on_one_side_of_a_symmetric_family_is_known_on_the_other() 
     assert one[1] > 0.02  # the plain sphere: nothing was seen there
 
 
+def test_a_completed_shape_has_as_many_pieces_as_most_learned_ones() -> None:
+    run = run_of_spheres()
+    counted = zip(run.shapes, (1, 2, 1, 1), strict=True)
+    run = dataclasses.replace(run, shapes=tuple(dataclasses.replace(each, num_surfaces=num) for each, num in counted))
+    done = fit(run, surface_part(cap(0.7), noise_std=0.01), config=IN_PLACE)
+    assert done.shape(0, "new").num_surfaces == 1
+
+
 def test_a_family_that_is_not_symmetric_is_left_alone() -> None:
     run = sphere_run({"a": 0.5, "b": 0.4})
     run.latents[:, :3] = torch.tensor([0.2, 0.1, -0.15])  # the centres of the spheres
